@@ -1,0 +1,60 @@
+# Entrance to the repository. Needs Python 3.11 to 3.13 and make; everything else goes into .venv.
+# Another Python: make demo PYTHON=/path/to/python3
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench install clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+CANDIDATES := $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: install ## answer the assignment on the embedded data: notebooks, figures, submission
+	@$(BIN)/voclab data make
+	@$(BIN)/voclab run all --in-place
+	@$(BIN)/voclab gallery
+	@echo
+	@echo "Read the results in     figures/index.html (one page) or figures/README.md"
+	@echo "The executed notebooks  notebooks/"
+	@echo "The submission files    submissions/"
+
+test: $(VENV)/.installed-test ## run all tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test ## check style, also of the notebooks, and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+bench: install ## run the benchmarks
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+install: $(VENV)/.installed ## make .venv and install voclab into it
+
+$(BIN)/python:
+	@for python in $(CANDIDATES); do \
+		if "$$python" -c '$(SUITABLE)' 2>/dev/null; then \
+			echo "Making $(VENV) with $$("$$python" --version)"; \
+			exec "$$python" -m venv --clear $(VENV); \
+		fi; \
+	done; \
+	echo "voclab needs Python 3.11, 3.12 or 3.13 with its venv module; none of these is one:" $(CANDIDATES) >&2; \
+	echo "Install it (Debian, Ubuntu: sudo apt install python3 python3-venv) or name it: make PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing voclab into $(VENV) (the first time about 700 MB to download, some minutes)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@$(PIP) -e ".[test]"
+	@touch $@
+
+clean: ## remove .venv, runs and caches; data, figures and submissions stay
+	rm -rf $(VENV) runs build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

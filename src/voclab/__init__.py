@@ -1,0 +1,13 @@
+"""voclab: PASCAL VOC classification, segmentation, adversaries and robustness, for a course and beyond.
+
+Importing the package is cheap on purpose: TensorFlow is imported only by the rooms that need it.
+"""
+
+import os
+
+__version__ = "0.1.0"
+
+# Both must be set before the libraries are imported: albumentations asks the network for its
+# newest version, TensorFlow writes start-up notes into every saved notebook.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

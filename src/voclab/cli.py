@@ -1,0 +1,216 @@
+"""The command ``voclab``. Each command imports what it needs, so that ``--help`` is instant."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from voclab import __version__
+from voclab.errors import VoclabError
+from voclab.files import writing_error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 done, 2 for something that the user can mend."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except VoclabError as error:
+        print(f"voclab: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `voclab … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"voclab: {writing_error(error.filename, error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("voclab: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="voclab", description="PASCAL VOC notebooks, data and submissions.")
+    parser.add_argument("--version", action="version", version=f"voclab {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_data(commands)
+    _add_run(commands)
+    _add_submit(commands)
+    gallery = _command(commands, "gallery", _gallery, "write figures/README.md and figures/index.html")
+    gallery.add_argument("--figures", default="figures", help="folder of the figures (default: figures)")
+    return parser
+
+
+def _command(commands, name: str, run, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _group(commands, name: str, text: str):
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    return parser.add_subparsers(required=True, metavar="COMMAND")
+
+
+def _add_data(commands) -> None:
+    group = _group(commands, "data", "make, fetch, describe and convert data sets")
+    make = _command(group, "make", _data_make, "generate ToyVOC, the embedded default data")
+    make.add_argument("--root", default="data/toyvoc", help="where to (default: data/toyvoc)")
+    make.add_argument("--seed", type=int, default=0)
+    for split in ("train", "val", "test"):
+        make.add_argument(f"--{split}", type=int, help=f"images in {split}")
+    make.add_argument("--size", type=int, help="longest side in pixels")
+
+    fetch = _command(group, "fetch", _data_fetch, "download the original data")
+    fetch.add_argument("source", choices=["voc2009", "kaggle"])
+    fetch.add_argument("--root", default="data", help="where to (default: data)")
+    fetch.add_argument("--competition", metavar="SLUG", help="with kaggle: the competition's slug")
+
+    info = _command(group, "info", _data_info, "count classes, sizes, objects and background")
+    _data_option(info)
+    info.add_argument("--split", default="train")
+    info.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    export = _command(group, "export", _data_export, "write a data set in the competition's layout")
+    _data_option(export)
+    export.add_argument("--to", required=True, metavar="FOLDER")
+    export.add_argument("--test-split", help="the list that becomes the test set (default: the held-out one)")
+    export.add_argument("--truth", metavar="FOLDER", help="where the test set's truth goes, if it is wanted")
+
+
+def _add_run(commands) -> None:
+    run = _command(commands, "run", _run, "execute a notebook, or all of them")
+    run.add_argument("notebook", help="its number or name, e.g. 01, or all")
+    run.add_argument("--profile", choices=["auto", "smoke", "demo", "full"])
+    _data_option(run)
+    run.add_argument("--weights", help="auto, imagenet, source, none, or a weights file")
+    run.add_argument("--backbone", help="another backbone for the transfer models")
+    run.add_argument("--seed", type=int)
+    run.add_argument("--out", metavar="FOLDER", help="where runs, figures and submissions go")
+    run.add_argument("--notebooks", default="notebooks", help="folder of the notebooks")
+    target = run.add_mutually_exclusive_group()
+    target.add_argument("--in-place", action="store_true", help="save into the notebook itself (ToyVOC only)")
+    target.add_argument("--output", metavar="FILE", help="save the executed notebook there")
+
+
+def _add_submit(commands) -> None:
+    group = _group(commands, "submit", "check, merge and score submission files")
+    check = _command(group, "check", _submit_check, "say whether a submission file is valid")
+    check.add_argument("file")
+    check.add_argument("--data", help="data set whose held-out images the file must cover")
+    check.add_argument("--split", help="another list of that data set")
+    merge = _command(group, "merge", _submit_merge, "join classification and segmentation rows")
+    merge.add_argument("parts", nargs="+", metavar="FILE")
+    merge.add_argument("--to", required=True, metavar="FILE")
+    score = _command(group, "score", _submit_score, "score a submission as the competition does")
+    score.add_argument("prediction")
+    score.add_argument("truth", help="a submission file made of the truth")
+    score.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _data_option(parser) -> None:
+    parser.add_argument("--data", help="voc2009, kaggle, toyvoc, or a folder (default: what is found in data/)")
+
+
+def _data_make(arguments) -> None:
+    from voclab.datasets.toyvoc import make_toyvoc
+
+    given = {name: getattr(arguments, name) for name in ("train", "val", "test", "size")}
+    given = {name: value for name, value in given.items() if value is not None}
+    print(f"ToyVOC is in {make_toyvoc(arguments.root, seed=arguments.seed, **given)}")
+
+
+def _data_fetch(arguments) -> None:
+    from voclab.datasets import fetch
+
+    if arguments.source == "voc2009":
+        print(f"PASCAL VOC 2009 is in {fetch.fetch_voc2009(arguments.root)}")
+        return
+    if not arguments.competition:
+        raise VoclabError("No competition was named; add --competition SLUG, the last part of its address.")
+    print(f"{arguments.competition} is in {fetch.fetch_kaggle(arguments.competition, arguments.root)}")
+
+
+def _data_info(arguments) -> None:
+    from voclab import datasets
+    from voclab.datasets import info
+
+    found = datasets.find(arguments.data)
+    description = info.describe(datasets.load(found.name, found.root, arguments.split))
+    print(json.dumps(description, indent=1) if arguments.json else info.table(description))
+
+
+def _data_export(arguments) -> None:
+    from voclab import datasets
+    from voclab.datasets import kaggle
+
+    found = datasets.find(arguments.data)
+    train = datasets.load(found.name, found.root, "train")
+    split = arguments.test_split or datasets.heldout_split(found.name)
+    kaggle.export(train, datasets.load(found.name, found.root, split), arguments.to, truth_root=arguments.truth)
+    print(f"{found.name} is in {arguments.to}, in the competition's layout")
+
+
+def _run(arguments) -> None:
+    from voclab import notebooks
+
+    names = ("profile", "data", "weights", "backbone", "seed", "out")
+    parameters = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if "data" in parameters and Path(parameters["data"]).exists():
+        parameters["data"] = str(Path(parameters["data"]).resolve())
+    if "weights" in parameters and Path(parameters["weights"]).is_file():
+        parameters["weights"] = str(Path(parameters["weights"]).resolve())
+    every = notebooks.available(arguments.notebooks)
+    for which in every if arguments.notebook == "all" else [arguments.notebook]:
+        written = notebooks.run(
+            which,
+            parameters=parameters,
+            notebooks_dir=arguments.notebooks,
+            output=arguments.output,
+            in_place=arguments.in_place,
+        )
+        print(f"{which}: executed, saved in {written}")
+
+
+def _submit_check(arguments) -> None:
+    from voclab import submission
+
+    ids = shapes = None
+    if arguments.data:
+        from voclab import datasets
+
+        found = datasets.find(arguments.data)
+        data = datasets.load(found.name, found.root, arguments.split or datasets.heldout_split(found.name))
+        ids = data.ids
+        shapes = {name: data.image(i).shape[:2] for i, name in enumerate(data.ids)}
+    report = submission.check_submission(arguments.file, ids=ids, shapes=shapes)
+    print(f"{arguments.file} is valid: {report}")
+
+
+def _submit_merge(arguments) -> None:
+    from voclab import submission
+
+    submission.merge_submissions(arguments.to, *arguments.parts)
+    print(f"{arguments.to} is written")
+
+
+def _submit_score(arguments) -> None:
+    from voclab import submission
+
+    score = submission.score_submission(arguments.prediction, arguments.truth)
+    parts = {"mean": score.mean, "classification": score.classification, "segmentation": score.segmentation}
+    if arguments.json:
+        print(json.dumps(parts))
+        return
+    for name, value in parts.items():
+        print(f"{name:15s} {'-' if value is None else format(value, '.4f')}")
+
+
+def _gallery(arguments) -> None:
+    from voclab import gallery
+
+    for path in gallery.write(arguments.figures):
+        print(path)

@@ -1,0 +1,153 @@
+"""The three profiles: how much work a notebook does, for drawn and for photographed pictures."""
+
+from dataclasses import dataclass, replace
+
+from voclab.errors import VoclabError
+
+PROFILES = ("smoke", "demo", "full")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes and lengths of everything a notebook runs; each field is a plain number or name.
+
+    Attributes:
+        name: ``smoke`` (CI: every cell in seconds), ``demo`` (CPU: minutes) or ``full`` (GPU).
+        toy_counts: ToyVOC images in train, val and test.
+        toy_size: longest side of a ToyVOC image, pixels.
+        source_images: images of the procedural source task to pretrain on.
+        source_epochs: epochs of that pretraining.
+        backbone: backbone of the transfer models when ImageNet weights can be had.
+        cnn_width: channels of the first stage of the from-scratch CNN.
+        cnn_size: input side of the from-scratch CNN, pixels.
+        cnn_epochs: its longest training.
+        cnn_rate: its peak learning rate.
+        transfer_size: input side of the transfer models, pixels.
+        test_sizes: input sides whose predictions the transfer models average at test time.
+        head_views: augmented views of each photo whose features train the linear head.
+        finetune_epochs: epochs of the second phase.
+        finetune_rate: its peak learning rate.
+        batch_size: images a batch.
+        validation_fraction: share of the training photos kept for every choice.
+        mixed_precision: compute in float16 where the GPU is fast at it.
+        cache_mb: memory for decoded images, MiB.
+    """
+
+    name: str
+    toy_counts: tuple[int, int, int]
+    toy_size: int
+    source_images: int
+    source_epochs: int
+    backbone: str
+    cnn_width: int
+    cnn_size: int
+    cnn_epochs: int
+    cnn_rate: float
+    transfer_size: int
+    test_sizes: tuple[int, ...]
+    head_views: int
+    finetune_epochs: int
+    finetune_rate: float
+    batch_size: int = 16
+    validation_fraction: float = 0.2
+    mixed_precision: bool = False
+    cache_mb: int = 1024
+
+
+_DEMO = Profile(
+    name="demo",
+    toy_counts=(1000, 400, 200),
+    toy_size=160,
+    source_images=2400,
+    source_epochs=12,
+    backbone="mobilenet_v2",
+    cnn_width=24,
+    cnn_size=96,
+    cnn_epochs=25,
+    cnn_rate=2e-3,
+    transfer_size=96,
+    test_sizes=(96,),
+    head_views=4,
+    finetune_epochs=8,
+    finetune_rate=5e-4,
+)
+
+_TABLE = {
+    ("demo", "toy"): _DEMO,
+    ("demo", "photos"): replace(
+        _DEMO,
+        cnn_width=32,
+        cnn_size=128,
+        cnn_epochs=40,
+        transfer_size=320,
+        test_sizes=(224, 320, 448),
+        head_views=4,
+        finetune_epochs=6,
+        finetune_rate=5e-5,
+    ),
+    ("full", "toy"): replace(
+        _DEMO,
+        name="full",
+        toy_counts=(4000, 750, 750),
+        source_images=12000,
+        source_epochs=30,
+        backbone="efficientnet_v2_b0",
+        cnn_width=48,
+        cnn_size=128,
+        cnn_epochs=60,
+        transfer_size=128,
+        test_sizes=(128,),
+        finetune_epochs=20,
+        batch_size=32,
+        mixed_precision=True,
+    ),
+    ("full", "photos"): replace(
+        _DEMO,
+        name="full",
+        backbone="efficientnet_v2_s",
+        cnn_width=48,
+        cnn_size=224,
+        cnn_epochs=150,
+        transfer_size=384,
+        test_sizes=(384, 480),
+        head_views=8,
+        finetune_epochs=20,
+        finetune_rate=5e-5,
+        mixed_precision=True,
+        cache_mb=2048,
+    ),
+}
+_SMOKE = replace(
+    _DEMO,
+    name="smoke",
+    toy_counts=(64, 32, 16),
+    toy_size=96,
+    source_images=64,
+    source_epochs=1,
+    cnn_width=8,
+    cnn_size=48,
+    cnn_epochs=2,
+    transfer_size=48,
+    test_sizes=(48,),
+    head_views=1,
+    finetune_epochs=1,
+)
+
+
+def profile_for(name: str, dataset: str) -> Profile:
+    """The profile of that name for a data set; ToyVOC's pictures are smaller than photos.
+
+    ``"auto"`` is ``full`` where TensorFlow sees a GPU and ``demo`` elsewhere.
+
+    Raises:
+        VoclabError: unknown profile.
+    """
+    if name == "auto":
+        import tensorflow as tf
+
+        name = "full" if tf.config.list_physical_devices("GPU") else "demo"
+    if name not in PROFILES:
+        raise VoclabError(f"There is no profile {name!r}; choose auto, {', '.join(PROFILES)}.")
+    if name == "smoke":
+        return _SMOKE
+    return _TABLE[name, "toy" if dataset == "toyvoc" else "photos"]

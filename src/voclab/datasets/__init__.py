@@ -1,0 +1,170 @@
+"""Where images come from: one reader per source, one :class:`Dataset` out, and where to look for data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from voclab.datasets import kaggle, vocdevkit
+from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, voc_palette
+from voclab.errors import VoclabError
+
+__all__ = [
+    "NAMES",
+    "VOC_CLASSES",
+    "VOID",
+    "Dataset",
+    "Found",
+    "find",
+    "heldout_split",
+    "load",
+    "voc_palette",
+]
+
+NAMES = ("voc2009", "kaggle", "toyvoc")
+TOY_FOLDER, TOY_MANIFEST = "toyvoc", "toyvoc.json"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Which data is used: its name, its folder, and a sentence for people that says why."""
+
+    name: str
+    root: Path
+    why: str
+
+
+def load(name: str, root: str | Path | None = None, split: str = "train") -> Dataset:
+    """Open a data set.
+
+    Args:
+        name: ``"voc2009"`` (a VOCdevkit tree of any year reads the same way), ``"kaggle"`` (the
+            competition's layout) or ``"toyvoc"``, which is generated at ``root`` if it is not there yet.
+        root: its folder; without it, where :func:`find` finds that name.
+        split: ``"train"``, ``"val"``, ... as the source has them; see :func:`heldout_split`.
+
+    Raises:
+        VoclabError: unknown name, no such data, or damaged data.
+    """
+    if root is None:
+        root = find(_known(name)).root
+    root = Path(root)
+    if name == "kaggle":
+        return kaggle.read(root, split)
+    if name == "voc2009":
+        return vocdevkit.read(root, split)
+    if _known(name) == "toyvoc" and not (root / TOY_MANIFEST).is_file():
+        from voclab.datasets.toyvoc import make_toyvoc
+
+        make_toyvoc(root)
+    return vocdevkit.read(root, split, name="toyvoc")
+
+
+def heldout_split(name: str) -> str:
+    """The split that plays the competition's test set; nothing is chosen on it."""
+    return "test" if _known(name) == "kaggle" else "val"
+
+
+def find(
+    data: str | Path | None = None,
+    base: str | Path = "data",
+    kaggle_input: str | Path = "/kaggle/input",
+) -> Found:
+    """Decide which data to use: what is named, Kaggle's input folder, ``base``, else ToyVOC.
+
+    Nothing is generated here; ToyVOC in ``base/toyvoc`` may not exist yet.
+
+    Args:
+        data: one of :data:`NAMES`, or a folder in the competition's layout, with a VOCdevkit, or of
+            ToyVOC.
+        base: the project's data folder.
+        kaggle_input: where Kaggle mounts competitions.
+
+    Raises:
+        VoclabError: what is named is not there, or is no layout that can be read.
+    """
+    base, kaggle_input = Path(base), Path(kaggle_input)
+    if data is not None and str(data) in NAMES:
+        return _find_named(str(data), base, kaggle_input)
+    if data is not None:
+        found = _recognise(Path(data))
+        if found is None:
+            raise VoclabError(
+                f"{data} is neither one of {', '.join(NAMES)} nor a folder with VOCdevkit/VOC20xx,"
+                f" train/{kaggle.TRAIN_CSV} or {TOY_MANIFEST}; correct the name."
+            )
+        return Found(*found, why=f"{data} was named and holds {_LAYOUTS[found[0]]}")
+    root = _competition(kaggle_input, depth=2)
+    if root:
+        return Found("kaggle", root, f"the competition's data is mounted at {root}")
+    root = _competition(base, depth=1)
+    if root:
+        return Found("kaggle", root, f"no data was named, and {root} holds {_LAYOUTS['kaggle']}")
+    root = _voc_root(base)
+    if root:
+        return Found("voc2009", root, f"no data was named, and {root} holds {_LAYOUTS['voc2009']}")
+    return _toy(base, f"no data was named and none was found in {base}, so the embedded ToyVOC is")
+
+
+_LAYOUTS = {
+    "kaggle": "the competition's layout",
+    "voc2009": "a VOCdevkit tree",
+    "toyvoc": "the generated ToyVOC",
+}
+
+
+def _known(name: str) -> str:
+    if name not in NAMES:
+        raise VoclabError(f"There is no data set {name!r}; choose one of {', '.join(NAMES)}.")
+    return name
+
+
+def _find_named(name: str, base: Path, kaggle_input: Path) -> Found:
+    if name == "toyvoc":
+        return _toy(base, "toyvoc was named, so it is")
+    if name == "kaggle":
+        root = _competition(kaggle_input, depth=2) or _competition(base, depth=1)
+        where, remedy = f"{kaggle_input} and {base}", "voclab data fetch kaggle --competition SLUG"
+    else:
+        root = _voc_root(base)
+        where, remedy = str(base), "voclab data fetch voc2009"
+    if root is None:
+        raise VoclabError(
+            f"{name} was named, but it is not in {where}; run `{remedy}` or name the folder that holds it."
+        )
+    return Found(name, root, f"{name} was named, and {root} holds {_LAYOUTS[name]}")
+
+
+def _toy(base: Path, reason: str) -> Found:
+    root = base / TOY_FOLDER
+    there = (root / TOY_MANIFEST).is_file()
+    return Found("toyvoc", root, f"{reason} {'read from' if there else 'generated in'} {root}")
+
+
+def _recognise(folder: Path) -> tuple[str, Path] | None:
+    if not folder.is_dir():
+        return None
+    if (folder / TOY_MANIFEST).is_file():
+        return "toyvoc", folder
+    root = _competition(folder, depth=1)
+    if root:
+        return "kaggle", root
+    root = _voc_root(folder)
+    return ("voc2009", root) if root else None
+
+
+def _competition(folder: Path, depth: int) -> Path | None:
+    """The first folder in the competition's layout, ``folder`` itself or up to ``depth`` levels below."""
+    for level in range(depth + 1):
+        pattern = "/".join(["*"] * level + ["train", kaggle.TRAIN_CSV])
+        for csv_path in sorted(folder.glob(pattern)):
+            return csv_path.parent.parent
+    return None
+
+
+def _voc_root(folder: Path) -> Path | None:
+    """``folder`` or the first folder in it that holds a VOC tree which is not ToyVOC's."""
+    if not folder.is_dir():
+        return None
+    for root in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
+        if not (root / TOY_MANIFEST).is_file() and vocdevkit.has_tree(root):
+            return root
+    return None

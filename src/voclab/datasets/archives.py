@@ -1,0 +1,175 @@
+"""Extracts tar and zip archives that nobody vouches for: every member is checked before one is written."""
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from voclab.errors import VoclabError
+from voclab.files import make_folder, writing_error
+
+MAX_MEMBERS = 100_000
+MAX_BYTES = 16 * 2**30
+_CHUNK = 2**18
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A file or folder of an archive, as the archive declares it."""
+
+    name: str
+    size: int
+    folder: bool
+    plain: bool
+    open: Callable[[], IO[bytes]]
+
+
+def extract_tar(
+    path: str | Path, root: str | Path, max_members: int = MAX_MEMBERS, max_bytes: int = MAX_BYTES
+) -> bool:
+    """Extract an uncompressed tar archive into ``root``, where it appears whole or not at all.
+
+    Every member is checked before the first is written: plain files and folders only, no absolute path,
+    no ``..``, no link, no device, and not more members or bytes than the limits. Existing files are
+    never overwritten.
+
+    Returns:
+        False if all files were there already, in the right size; True if they were extracted.
+
+    Raises:
+        VoclabError: a hostile or damaged archive, a file in the way, a folder that cannot be written.
+    """
+
+    def members(archive: tarfile.TarFile) -> Iterable[_Member]:
+        for m in archive:
+            yield _Member(
+                m.name, m.size, m.isdir(), m.isreg() or m.isdir(), lambda m=m: archive.extractfile(m)
+            )
+
+    with _readable(path), tarfile.open(path, "r:") as archive:
+        return _extract(Path(path), members(archive), Path(root), max_members, max_bytes)
+
+
+def extract_zip(
+    path: str | Path, root: str | Path, max_members: int = MAX_MEMBERS, max_bytes: int = MAX_BYTES
+) -> bool:
+    """Extract a zip archive into ``root``; as :func:`extract_tar` in everything."""
+
+    def members(archive: zipfile.ZipFile) -> Iterable[_Member]:
+        for m in archive.infolist():
+            if m.flag_bits & 1:
+                raise zipfile.BadZipFile(f"{m.filename!r} is encrypted")
+            kind = stat.S_IFMT(m.external_attr >> 16)
+            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+            yield _Member(m.filename, m.file_size, m.is_dir(), plain, lambda m=m: archive.open(m))
+
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        return _extract(Path(path), members(archive), Path(root), max_members, max_bytes)
+
+
+@contextlib.contextmanager
+def _readable(path: str | Path):
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise VoclabError(f"{path} is missing; download it first.") from error
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise VoclabError(f"{path} is a damaged archive ({error}); delete it and fetch it again.") from error
+    except OSError as error:
+        raise VoclabError(
+            f"{path} cannot be read ({error.strerror or error}); check file and disk."
+        ) from error
+
+
+def _extract(archive: Path, members: Iterable[_Member], root: Path, max_members: int, max_bytes: int) -> bool:
+    files = _checked(archive, members, max_members, max_bytes)
+    targets = {name: root / name for name in files}
+    if all(targets[n].is_file() and targets[n].stat().st_size == m.size for n, m in files.items()):
+        return False
+    make_folder(root)
+    staging = root / f".extracting-{archive.name}"
+    try:
+        shutil.rmtree(staging, ignore_errors=True)  # what a killed run left
+        for name, member in files.items():
+            (staging / name).parent.mkdir(parents=True, exist_ok=True)
+            with member.open() as source, open(staging / name, "xb") as target:
+                _copy(archive, member, source, target)
+        _move_into_place(staging, root)
+    except OSError as error:
+        raise writing_error(root, error) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return True
+
+
+def _checked(
+    archive: Path, members: Iterable[_Member], max_members: int, max_bytes: int
+) -> dict[str, _Member]:
+    """The files by their path, after every member was found harmless."""
+    files: dict[str, _Member] = {}
+    total = 0
+    for count, member in enumerate(members, start=1):
+        parts = [p for p in member.name.split("/") if p not in ("", ".")]
+        outside = member.name.startswith("/") or ".." in parts or re.search(r"[\\:\0]", member.name)
+        total += member.size
+        if outside or not member.plain:
+            what = "leads outside its folder" if outside else "is a link or a device"
+            raise VoclabError(f"{archive} has the member {member.name!r}, which {what}; do not use it.")
+        if count > max_members or total > max_bytes:
+            raise VoclabError(
+                f"{archive} would extract to more than {max_members} files or {max_bytes / 2**30:.3g} GiB;"
+                " do not use this archive."
+            )
+        if not member.folder and parts:
+            files["/".join(parts)] = member
+    if not files:
+        raise VoclabError(f"{archive} holds no files; delete it and download it again.")
+    return files
+
+
+def _copy(archive: Path, member: _Member, source: IO[bytes], target: IO[bytes]) -> None:
+    """Copy a member; what it holds may not differ from what it declared (a zip can lie about it)."""
+    left = member.size
+    while chunk := source.read(_CHUNK):
+        left -= len(chunk)
+        if left < 0:
+            break
+        target.write(chunk)
+    if left:
+        raise VoclabError(f"{archive} has a damaged member {member.name!r}; delete it and download it again.")
+
+
+def _move_into_place(staging: Path, root: Path) -> None:
+    """Move the extracted tree to ``root`` by renaming whole folders; all of it or nothing."""
+    moves: list[tuple[Path, Path]] = []
+
+    def plan(source: Path, target: Path) -> None:
+        for entry in sorted(source.iterdir()):
+            there = target / entry.name
+            if not os.path.lexists(there):
+                moves.append((entry, there))
+            elif entry.is_dir() and there.is_dir() and not there.is_symlink():
+                plan(entry, there)
+            else:
+                raise VoclabError(
+                    f"{there} is in the way and was not overwritten; move it and extract again."
+                )
+
+    plan(staging, root)
+    done: list[tuple[Path, Path]] = []
+    try:
+        for source, target in moves:
+            os.rename(source, target)
+            done.append((source, target))
+    except OSError:
+        for source, target in reversed(done):
+            os.rename(target, source)
+        raise

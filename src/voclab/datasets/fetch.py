@@ -1,0 +1,287 @@
+"""Gets the real data: the official archive and the competition, by downloads that resume."""
+
+import contextlib
+import hashlib
+import io
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from voclab.datasets import vocdevkit
+from voclab.datasets.archives import extract_tar, extract_zip
+from voclab.datasets.kaggle import TRAIN_CSV
+from voclab.errors import VoclabError
+from voclab.files import make_folder, writing_error
+
+VOC2009_ARCHIVE = "VOCtrainval_11-May-2009.tar"
+VOC2009_URL = f"http://host.robots.ox.ac.uk/pascal/VOC/voc2009/{VOC2009_ARCHIVE}"
+VOC2009_MD5 = "59065e4b189728180974ef6572f6a212"
+CHUNK = 2**14  # bytes; what has arrived of a piece is lost when the connection breaks
+
+
+def fetch_voc2009(
+    root: str | Path, url: str = VOC2009_URL, md5: str = VOC2009_MD5, progress: bool = True
+) -> Path:
+    """Download and extract the official PASCAL VOC 2009 archive; returns ``root/VOCdevkit/VOC2009``.
+
+    A tree that is there already is left alone. An archive that somebody put into ``root`` is used
+    instead of the network, after its checksum was compared, and is kept; a downloaded one is removed
+    once it is extracted.
+
+    Raises:
+        VoclabError: no network, wrong checksum, a hostile archive, a folder that cannot be written, an
+            incomplete tree in the way.
+    """
+    root = Path(root)
+    tree = root / "VOCdevkit" / "VOC2009"
+    if tree.exists():
+        if vocdevkit.has_tree(tree):
+            if progress:
+                print(f"{tree} is already there; nothing was downloaded.", file=sys.stderr)
+            return tree
+        raise VoclabError(f"{tree} is in the way but incomplete; move it away and fetch again.")
+    archive = root / VOC2009_ARCHIVE
+    brought = archive.exists()
+    download(url, archive, md5, progress)
+    extract_tar(archive, root)
+    if not vocdevkit.has_tree(tree):
+        raise VoclabError(
+            f"{archive} holds no VOCdevkit/VOC2009; use the official archive from {VOC2009_URL}."
+        )
+    if not brought:
+        archive.unlink()
+    return tree
+
+
+def fetch_kaggle(competition: str, root: str | Path, progress: bool = True) -> Path:
+    """Download and extract a competition's data with the kaggle client; returns ``root/<competition>``.
+
+    A competition that is there already is left alone. An interrupted download is taken up again.
+
+    Raises:
+        VoclabError: no credentials, rules not accepted, no network, a hostile archive, a folder that
+            cannot be written.
+    """
+    import requests
+
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", competition):
+        raise VoclabError(
+            f"{competition!r} is no competition; name the last part of its address, such as"
+            " kul-computer-vision-ga-2-2026."
+        )
+    target = Path(root) / competition
+    if any(target.glob(f"**/train/{TRAIN_CSV}")):
+        if progress:
+            print(f"{target} is already there; nothing was downloaded.", file=sys.stderr)
+        return target
+    api = kaggle_api()
+    staging = make_folder(Path(root) / f".download-{competition}")
+    address = f"https://www.kaggle.com/competitions/{competition}"
+    try:
+        api.competition_download_files(competition, path=str(staging), quiet=not progress)
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else "an error"
+        raise VoclabError(
+            f"Kaggle answered {status} for {address}; check the name, accept the rules there and check the"
+            " credentials."
+        ) from error
+    except (requests.RequestException, ValueError) as error:  # ValueError: the client got too few bytes
+        raise VoclabError(
+            f"{address} could not be downloaded ({_reason(error)}); check the network and fetch again, or"
+            f" download it in a browser and extract it into {target}."
+        ) from error
+    except OSError as error:
+        raise writing_error(staging, error) from error
+    extract_zip(staging / f"{competition}.zip", target)
+    shutil.rmtree(staging)
+    return target
+
+
+def kaggle_api():
+    """The authenticated ``KaggleApi`` of the official client.
+
+    The client is imported here and not before: without credentials its import ends the process in some
+    versions, asks the network in others and prints a page of help in most.
+
+    Raises:
+        VoclabError: the client is not installed, finds no credentials, or cannot reach Kaggle.
+    """
+    import requests
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            from kaggle.api.kaggle_api_extended import KaggleApi
+
+            api = KaggleApi()
+            api.authenticate()
+    except ImportError as error:
+        raise VoclabError("The kaggle client is not installed; run `pip install kaggle`.") from error
+    except requests.RequestException as error:
+        raise VoclabError(f"Kaggle cannot be reached ({_reason(error)}); check the network.") from error
+    except (SystemExit, OSError, ValueError) as error:
+        raise VoclabError(
+            "The kaggle client found no credentials; create a token on https://www.kaggle.com/settings,"
+            " put it into ~/.kaggle/kaggle.json, KAGGLE_USERNAME and KAGGLE_KEY, or KAGGLE_API_TOKEN."
+        ) from error
+    return api
+
+
+def download(
+    url: str,
+    path: str | Path,
+    md5: str | None = None,
+    progress: bool = True,
+    attempts: int = 5,
+    wait: float = 1.0,
+) -> Path:
+    """Download ``url`` to ``path``, which appears only when it is whole and its checksum is right.
+
+    The bytes gather in ``path`` + ``.part``. A broken connection is taken up where it broke (HTTP range
+    request, guarded by the file's tag); so is the part that an earlier process left, where an MD5 will
+    tell in the end whether the two fit. A server that ignores ranges is read from the start.
+
+    Args:
+        url: http or https.
+        path: the file to write.
+        md5: its checksum, 32 hexadecimal digits.
+        progress: show a bar.
+        attempts: failures in a row, without a new byte, after which to give up.
+        wait: seconds before the second attempt; doubled before each further one.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        VoclabError: names the URL or the file and what to do.
+    """
+    import requests
+
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    make_folder(path.parent)
+    if path.exists():
+        if md5 is None or _md5(path) == md5:
+            return path
+        aside = path.with_name(path.name + ".wrong")
+        _rename(path, aside)
+        raise VoclabError(f"{path} has a wrong checksum and is now {aside.name}; fetch again.")
+    if md5 is None:
+        part.unlink(missing_ok=True)
+    failures, furthest, tag = 0, _size(part), None
+    while True:
+        try:
+            tag = _receive(requests, url, part, tag, progress)
+            break
+        except _Refused as refusal:
+            raise VoclabError(
+                f"{url} could not be downloaded ({refusal}); check the address, or download it in a browser"
+                f" and put it at {path}."
+            ) from refusal
+        except (requests.RequestException, _Broken) as error:
+            tag = getattr(error, "tag", tag)
+            failures = 1 if _size(part) > furthest else failures + 1
+            furthest = max(furthest, _size(part))
+            if failures >= attempts:
+                raise VoclabError(
+                    f"{url} could not be downloaded ({_reason(error)}); check the network and fetch again to"
+                    f" go on, or download it in a browser and put it at {path}."
+                ) from error
+            time.sleep(wait * 2 ** (failures - 1))
+        except OSError as error:
+            raise writing_error(part, error) from error
+    if md5 is not None and _md5(part) != md5:
+        part.unlink()
+        raise VoclabError(f"{url} came with a wrong checksum and was removed; fetch again or elsewhere.")
+    _rename(part, path)
+    return path
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        raise writing_error(target, error) from error
+
+
+class _Refused(Exception):
+    """The server's answer will not get better by asking again."""
+
+
+class _Broken(Exception):
+    """The connection ended early; ``tag`` identifies the version whose bytes arrived."""
+
+    def __init__(self, message: str, tag: str | None):
+        super().__init__(message)
+        self.tag = tag
+
+
+def _receive(requests, url: str, part: Path, tag: str | None, progress: bool) -> str | None:
+    """Append what is missing of ``url`` to ``part``; returns the version's tag."""
+    from tqdm import tqdm
+
+    start = _size(part)
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if tag:
+            headers["If-Range"] = tag
+    try:
+        response = requests.get(url, headers=headers, stream=True, timeout=(20, 60))
+    except ValueError as error:  # what requests raises for a malformed or foreign address, besides its own
+        raise _Refused(f"not an http address: {error}") from error
+    with response:
+        status = response.status_code
+        if status == 416:  # the part is as long as the file, or longer: the checksum or a new start will tell
+            if response.headers.get("Content-Range") == f"bytes */{start}":
+                return tag
+            part.unlink(missing_ok=True)
+            raise _Broken("the part left by an earlier download was of another file", None)
+        if 400 <= status < 500 and status not in (408, 429):
+            raise _Refused(f"the server answered {status} {response.reason}")
+        if status not in (200, 206):
+            raise _Broken(f"the server answered {status} {response.reason}", tag)
+        total = int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
+        if status == 206:
+            served = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+            if served is None or int(served[1]) != start:
+                part.unlink(missing_ok=True)
+                raise _Broken("the server sent another range than was asked for", None)
+            total = None if total is None else start + total
+        else:
+            start = 0
+        etag = response.headers.get("ETag", "")
+        tag = (
+            etag if etag.startswith('"') else response.headers.get("Last-Modified")
+        )  # RFC 9110: no weak tags
+        bar = tqdm(
+            desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=not progress
+        )
+        try:
+            with bar, open(part, "ab" if start else "wb") as file:
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+        except requests.RequestException as error:
+            raise _Broken(_reason(error), tag) from error
+    if total is not None and _size(part) != total:
+        raise _Broken(f"{_size(part)} of {total} bytes arrived", tag)
+    return tag
+
+
+def _reason(error: Exception) -> str:
+    """One short line of an exception; requests nests several."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).strip("_ ").lower()
+    return str(error) if isinstance(error, _Broken) else name
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

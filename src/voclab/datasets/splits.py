@@ -1,0 +1,131 @@
+"""Seeded, stratified splits of the training images: what is chosen is chosen on the validation part."""
+
+import numpy as np
+
+from voclab.datasets.base import Dataset
+from voclab.errors import VoclabError
+
+
+def fit_validation(dataset: Dataset, fraction: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Split training images into the parts ``"fit"`` and ``"validation"``, in the order of the list.
+
+    It depends on the labels, the fraction and the seed only, so classification and segmentation get the
+    same parts. Multi-label data is split by iterative stratification (Sechidis et al., *On the
+    stratification of multi-label data*, 2011), after which a class that has two images or more but is
+    absent from one part gets an image there where that costs no other class its last one.
+    Single-label data is split class by class.
+
+    Args:
+        dataset: images with labels.
+        fraction: share of the images that goes to validation, between 0 and 1.
+        seed: fixes the split.
+
+    Raises:
+        VoclabError: no labels, too few images, or a fraction that leaves a part empty.
+    """
+    labels = _labels(dataset)
+    n = len(dataset)
+    held = round(n * fraction)
+    if not 0 < held < n:
+        raise VoclabError(
+            f"A validation fraction of {fraction} leaves one part of {n} images empty; choose one between 0"
+            " and 1 that gives both parts an image."
+        )
+    if dataset.task == "multiclass":
+        in_validation = _shuffle_split(labels, held, seed)
+    else:
+        in_validation = _multilabel_split(labels, held, seed)
+        _represent_classes(labels, in_validation)
+    return (
+        dataset.subset(np.flatnonzero(~in_validation), "fit"),
+        dataset.subset(np.flatnonzero(in_validation), "validation"),
+    )
+
+
+def folds(dataset: Dataset, k: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """``k`` stratified folds: (fit, validation) index arrays, int64, sorted; validations are disjoint.
+
+    Raises:
+        VoclabError: no labels, or ``k`` is not between 2 and the number of images.
+    """
+    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
+    from sklearn.model_selection import StratifiedKFold
+
+    labels = _labels(dataset)
+    if not 2 <= k <= len(dataset):
+        raise VoclabError(f"{k} folds of {len(dataset)} images cannot be made; choose 2 to {len(dataset)}.")
+    if dataset.task == "multiclass":
+        splitter, target = StratifiedKFold(k, shuffle=True, random_state=seed), labels.argmax(1)
+    else:
+        splitter, target = MultilabelStratifiedKFold(k, shuffle=True, random_state=seed), labels
+    try:
+        parts = list(splitter.split(np.zeros(len(labels)), target))
+    except ValueError as error:
+        raise VoclabError(
+            f"{k} folds of {dataset.name} cannot be made ({error}); use fewer folds."
+        ) from error
+    return [(np.sort(fit), np.sort(validation)) for fit, validation in parts]
+
+
+def _labels(dataset: Dataset) -> np.ndarray:
+    if dataset.labels is None:
+        raise VoclabError(
+            f"{dataset.name} {dataset.split} has no labels to split by; use the training images."
+        )
+    return dataset.labels
+
+
+def _shuffle_split(labels: np.ndarray, held: int, seed: int) -> np.ndarray:
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    splitter = StratifiedShuffleSplit(1, test_size=held, random_state=seed)
+    try:
+        _, validation = next(splitter.split(np.zeros(len(labels)), labels.argmax(1)))
+    except ValueError as error:
+        raise VoclabError(
+            f"{len(labels)} images cannot be split with {held} for validation ({error}); take more images."
+        ) from error
+    return _as_mask(validation, len(labels))
+
+
+def _multilabel_split(labels: np.ndarray, held: int, seed: int) -> np.ndarray:
+    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+
+    splitter = MultilabelStratifiedShuffleSplit(1, test_size=held, random_state=seed)
+    _, validation = next(splitter.split(np.zeros(len(labels)), labels))
+    return _as_mask(validation, len(labels))
+
+
+def _as_mask(indices: np.ndarray, n: int) -> np.ndarray:
+    mask = np.zeros(n, bool)
+    mask[indices] = True
+    return mask
+
+
+def _represent_classes(labels: np.ndarray, in_validation: np.ndarray) -> None:
+    """Move images, rarest class first, until both parts have every class where that is possible."""
+    totals = labels.sum(0, dtype=int)
+    for k in np.argsort(totals, kind="stable"):
+        for part in (True, False):
+            here = in_validation == part
+            if totals[k] < 2 or labels[here, k].any():
+                continue
+            movable = _spare(labels, ~here) & labels[:, k].astype(bool)
+            if not movable.any():
+                continue
+            candidates = np.flatnonzero(movable)
+            moved = candidates[labels[candidates].sum(1, dtype=int).argmin()]
+            in_validation[moved] = part
+            # Keep the sizes: give one image of common classes in return.
+            back = _spare(labels, in_validation == part)
+            back[moved] = False
+            if back.any():
+                candidates = np.flatnonzero(back)
+                rarest = np.where(labels[candidates] > 0, totals, totals.max() + 1).min(1)
+                in_validation[candidates[rarest.argmax()]] = not part
+
+
+def _spare(labels: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """(n,) bool: images of ``part`` without which every one of their classes is still in the part."""
+    counts = labels[part].sum(0, dtype=int)
+    return part & ((labels == 0) | (counts >= 2)).all(1) & (part.sum() > 1)

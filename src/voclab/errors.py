@@ -1,0 +1,9 @@
+"""The one error type for problems that the user can mend."""
+
+
+class VoclabError(Exception):
+    """One sentence that names the file or option at fault and says what to do about it.
+
+    The command line prints it and exits with status 2; everything else is a bug of ours and
+    keeps its traceback.
+    """

@@ -1,0 +1,426 @@
+"""The gallery: what the notebooks left in ``figures/`` on one page, for reading without running."""
+
+import base64
+import html
+import math
+import os
+import re
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from voclab.errors import VoclabError
+from voclab.files import read_json, write_text
+
+TITLE = "voclab: results and figures"
+INTRODUCTION = "What each notebook asked, what it found, and every table and figure that it made."
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched, nothing runs
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_LARGEST_SVG = 400_000  # bytes; beyond that (many thousand marks) the PNG is embedded instead
+_LONGEST_TEXT = 32  # characters that a table cell keeps on one line
+_QUANTITY = r"[-+−<>≈~]?\d[\d.,]*(?: ?(?:%|[a-zµ]{1,3}))?"
+_NUMBER_LIKE = re.compile(rf"{_QUANTITY}(?:(?: | ?(?:±|/|–|×) ?){_QUANTITY})*")
+_DETAILS = {
+    "profile": "Profile",
+    "seed": "Seed",
+    "data": "Data",
+    "weights": "Weights",
+    "parameters": "Parameters",
+    "versions": "Versions",
+    "git": "Revision",
+    "run_time_s": "Run time",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its texts; ``path`` is a PNG, ``width`` and ``height`` its size in pixels."""
+
+    path: Path
+    title: str
+    caption: str
+    alt: str
+    width: int
+    height: int
+
+    @property
+    def vector(self) -> Path | None:
+        """The SVG copy, if there is one."""
+        path = self.path.with_suffix(".svg")
+        return path if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of results with formatted cells; ``kinds`` are "number", "text" or "prose" by column."""
+
+    path: Path
+    title: str
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    kinds: list[str]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What one notebook left: the record of its run, and its tables and figures in order."""
+
+    name: str
+    record: dict[str, Any]
+    items: list[Figure | Table] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """Heading made from the folder's name."""
+        number, name = re.fullmatch(r"(\d*)[_-]?(.*)", self.name, re.DOTALL).groups()
+        return f"{number} {name.replace('_', ' ').capitalize()}".strip()
+
+    @property
+    def details(self) -> list[tuple[str, str]]:
+        """How the results came about, as label and text, without what is not known."""
+        known = [(label, self.record.get(key)) for key, label in _DETAILS.items()]
+        return [
+            (label, _duration(value) if label == "Run time" else _plain(value))
+            for label, value in known
+            if value not in (None, "", {}, [])
+        ]
+
+
+def write(figures_dir: str | os.PathLike = "figures") -> tuple[Path, Path]:
+    """Write ``README.md`` and the self-contained ``index.html`` of a folder of figures; return both paths.
+
+    Each notebook has a folder there with pictures ``<nn>_<name>.png`` (and ``.svg``), their texts
+    ``<nn>_<name>.json`` (title, caption, alt), tables ``<nn>_<name>.table.json`` (title, caption,
+    columns, rows) and ``run.json``, the record of the run. Texts and records may be missing. The same
+    folder always gives the same bytes.
+
+    Raises:
+        VoclabError: nothing to show, or a file that cannot be read or written.
+    """
+    folder = Path(figures_dir)
+    chapters = read(folder)
+    if not chapters:
+        raise VoclabError(f"{folder} holds no figures; run the notebooks first (voclab run all).")
+    readme, index = folder / "README.md", folder / "index.html"
+    write_text(readme, _markdown(chapters, folder))
+    write_text(index, _html(chapters))
+    return readme, index
+
+
+def read(figures_dir: str | os.PathLike) -> list[Chapter]:
+    """The chapters of a folder of figures, by name; a folder without any files of ours is none."""
+    folder = Path(figures_dir)
+    found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    chapters = []
+    for path in found:
+        record = path / "run.json"
+        tables = [_table(entry) for entry in path.glob("*.table.json")]
+        items = [*tables, *(_figure(entry) for entry in path.glob("*.png"))]
+        if items or record.exists():
+            items.sort(key=lambda item: item.path.name)
+            chapters.append(Chapter(path.name, _object(record) if record.exists() else {}, items))
+    return chapters
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise VoclabError(f"{path} does not hold a JSON object; delete it and run its notebook again.")
+    return value
+
+
+def _default_title(path: Path) -> str:
+    return re.sub(r"^\d+[_-]", "", path.name.split(".")[0]).replace("_", " ").capitalize()
+
+
+def _figure(path: Path) -> Figure:
+    texts = _object(path.with_suffix(".json")) if path.with_suffix(".json").exists() else {}
+    with open(path, "rb") as file:
+        head = file.read(24)
+    if len(head) < 24 or not head.startswith(_PNG_SIGNATURE):
+        raise VoclabError(f"{path} is not a PNG picture; delete it and run its notebook again.")
+    width, height = struct.unpack(">II", head[16:24])
+    title = _plain(texts.get("title")) or _default_title(path)
+    return Figure(path, title, _plain(texts.get("caption")), _plain(texts.get("alt")) or title, width, height)
+
+
+def _table(path: Path) -> Table:
+    texts = _object(path)
+    columns, rows = texts.get("columns"), texts.get("rows")
+    whole = (
+        isinstance(columns, list) and isinstance(rows, list) and all(isinstance(row, list) for row in rows)
+    )
+    if not whole or any(len(row) != len(columns) for row in rows):
+        raise VoclabError(
+            f"{path} has rows that do not fit its columns; delete it and run its notebook again."
+        )
+    formatted = [_column([row[index] for row in rows]) for index in range(len(columns))]
+    return Table(
+        path,
+        _plain(texts.get("title")) or _default_title(path),
+        _plain(texts.get("caption")),
+        [_plain(column) for column in columns],
+        [list(cells) for cells in zip(*(cells for cells, _ in formatted), strict=True)],
+        [kind for _, kind in formatted],
+    )
+
+
+def _column(values: list[Any]) -> tuple[list[str], str]:
+    """Cells of a column as texts, floats all with the same number of decimals, and the column's kind."""
+    floats = [abs(value) for value in values if isinstance(value, float) and math.isfinite(value)]
+    decimals = 3 if not floats or max(floats) < 10 else 1 if max(floats) < 1000 else 0
+    cells = [
+        f"{value:,.{decimals}f}" if isinstance(value, float) and math.isfinite(value) else _plain(value)
+        for value in values
+    ]
+    filled = [cell for cell in cells if cell not in ("", "–")]
+    if filled and all(_NUMBER_LIKE.fullmatch(cell) for cell in filled):
+        return cells, "number"
+    return cells, "prose" if any(len(cell) > _LONGEST_TEXT for cell in cells) else "text"
+
+
+def _plain(value: Any) -> str:
+    """Any JSON value as a readable text."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–" if value is not None else ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(entry)}".strip() for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(_plain(entry) for entry in value)
+    return str(value)
+
+
+def _duration(seconds: Any) -> str:
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        return _plain(seconds)
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _markdown(chapters: list[Chapter], folder: Path) -> str:
+    parts = [f"# {TITLE}", f"{INTRODUCTION} [index.html](index.html) is the same page in one file."]
+    for chapter in chapters:
+        parts.append(f"## {_md(chapter.title)}")
+        notebook = folder.parent / "notebooks" / f"{chapter.name}.ipynb"
+        if notebook.exists():
+            link = quote(os.path.relpath(notebook, folder).replace(os.sep, "/"))
+            parts.append(f"Notebook: [{_md(notebook.name)}]({link})")
+        for key in ("question", "answer"):
+            if chapter.record.get(key):
+                parts.append(f"**{key.capitalize()}.** {_md(_plain(chapter.record[key]))}")
+        for item in chapter.items:
+            parts.append(f"### {_md(item.title)}")
+            if isinstance(item, Table):
+                parts.append(_markdown_table(item))
+            else:
+                parts.append(f"![{_md(item.alt)}]({quote(f'{chapter.name}/{item.path.name}')})")
+            vector = item.vector if isinstance(item, Figure) else None
+            copy = f"[Vector copy]({quote(f'{chapter.name}/{vector.name}')})" if vector else ""
+            parts.append(" ".join(filter(None, (_md(item.caption), copy))))
+        if chapter.details:
+            parts.append("\n".join(f"- {label}: {_md(text)}" for label, text in chapter.details))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    rule = ["---:" if kind == "number" else "---" for kind in table.kinds]
+    lines = [
+        [_md(column) for column in table.columns],
+        rule,
+        *([_md(cell) for cell in row] for row in table.rows),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _md(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    plain = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", plain)
+
+
+def _html(chapters: list[Chapter]) -> str:
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<link rel="icon" href="data:,">
+<title>{_esc(TITLE)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<header>
+<h1>{_esc(TITLE)}</h1>
+<p>{_esc(INTRODUCTION)}</p>
+</header>
+<nav aria-label="Contents">
+<h2>Contents</h2>
+<ul>
+{"".join(_html_entry(chapter) for chapter in chapters)}</ul>
+</nav>
+<main>
+{"".join(_html_chapter(chapter) for chapter in chapters)}</main>
+</body>
+</html>
+"""
+
+
+def _html_entry(chapter: Chapter) -> str:
+    question = chapter.record.get("question")
+    said = f"<br>{_esc(_plain(question))}" if question else ""
+    return f'<li><a href="#{_anchor(chapter)}">{_esc(chapter.title)}</a>{said}</li>\n'
+
+
+def _html_chapter(chapter: Chapter) -> str:
+    parts = [f'<section id="{_anchor(chapter)}">', f"<h2>{_esc(chapter.title)}</h2>"]
+    for key in ("question", "answer"):
+        if chapter.record.get(key):
+            text = _esc(_plain(chapter.record[key]))
+            parts.append(f'<p class="{key}"><strong>{key.capitalize()}.</strong> {text}</p>')
+    if len(chapter.items) > 1:
+        links = (
+            f'<li><a href="#{_anchor(chapter, item)}">{_esc(item.title)}</a></li>' for item in chapter.items
+        )
+        parts.append(f'<ul class="items">\n{"".join(links)}\n</ul>')
+    for item in chapter.items:
+        draw = _html_table if isinstance(item, Table) else _html_figure
+        parts.append(draw(item, _anchor(chapter, item)))
+    if chapter.details:
+        terms = "".join(
+            f"<div><dt>{_esc(label)}</dt><dd>{_esc(text)}</dd></div>\n" for label, text in chapter.details
+        )
+        parts.append(f'<h3>How this was made</h3>\n<dl class="details">\n{terms}</dl>')
+    return "\n".join([*parts, "</section>\n"])
+
+
+def _html_figure(figure: Figure, anchor: str) -> str:
+    vector = figure.vector
+    sharp = vector is not None and vector.stat().st_size <= _LARGEST_SVG
+    kind, source = ("svg+xml", vector) if sharp else ("png", figure.path)
+    data = base64.b64encode(source.read_bytes()).decode("ascii")
+    shape = "wide" if figure.width > 1.3 * figure.height else "tall"
+    size = f'width="{figure.width}" height="{figure.height}"'
+    return f"""<figure id="{anchor}" class="picture">
+<h3>{_esc(figure.title)}</h3>
+<div class="scroll">
+<img alt="{_esc(figure.alt)}" class="{shape}" {size} src="data:image/{kind};base64,{data}">
+</div>
+<figcaption>{_esc(figure.caption)}</figcaption>
+</figure>"""
+
+
+def _html_table(table: Table, anchor: str) -> str:
+    head = "".join(_cell("th", "col", kind, text) for kind, text in zip(table.kinds, table.columns))
+    rows = []
+    for row in table.rows:
+        tags = [("th", "row"), *[("td", "")] * (len(row) - 1)]
+        rows.append("".join(_cell(*tag, kind, text) for tag, kind, text in zip(tags, table.kinds, row)))
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    return f"""<figure id="{anchor}" class="table">
+<h3>{_esc(table.title)}</h3>
+<div class="scroll" tabindex="0" role="region" aria-label="{_esc(table.title)}">
+<table>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{body}
+</tbody>
+</table>
+</div>
+<figcaption>{_esc(table.caption)}</figcaption>
+</figure>"""
+
+
+def _cell(tag: str, scope: str, kind: str, text: str) -> str:
+    attributes = f' scope="{scope}"' if scope else ""
+    return f'<{tag}{attributes} class="{kind}">{_esc(text)}</{tag}>'
+
+
+def _anchor(chapter: Chapter, item: Figure | Table | None = None) -> str:
+    name = chapter.name if item is None else f"{chapter.name}-{item.path.name.removesuffix('.png')}"
+    return re.sub(r"[^\w-]", "-", name)
+
+
+def _esc(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+_STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 64rem; padding: 1.5rem 1rem 4rem; background: #fff; color: #1c1e21;
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+  overflow-wrap: break-word; }
+h1, h2, h3 { line-height: 1.25; text-wrap: balance; }
+h1 { margin: 0 0 .5rem; font-size: 1.9rem; }
+h2 { margin: 0 0 1rem; font-size: 1.5rem; }
+h3 { margin: 0 0 .75rem; font-size: 1.1rem; }
+a { color: #0b57a4; }
+nav { margin: 1.5rem 0; padding: 1rem 1.25rem; border: 1px solid #d8dce1; border-radius: 6px;
+  background: #f7f8fa; }
+nav h2 { margin: 0 0 .5rem; font-size: 1.1rem; }
+nav ul { margin: 0; padding-left: 1.4rem; }
+nav li + li { margin-top: .5rem; }
+section { margin-top: 3rem; padding-top: 2rem; border-top: 2px solid #d8dce1; }
+.question { font-size: 1.05rem; }
+.answer { padding: .75rem 1rem; border-left: 4px solid #0b57a4; background: #f2f6fb; }
+.items { columns: 18rem; column-gap: 2rem; margin: 1.25rem 0 0; padding-left: 1.25rem; font-size: .93rem; }
+figure { margin: 2.25rem 0; }
+img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
+figcaption { margin-top: .6rem; color: #43484e; font-size: .93rem; }
+figcaption:empty { display: none; }
+.scroll { overflow-x: auto; }
+.table .scroll {  /* a shadow at the side where there is more to scroll to */
+  background: linear-gradient(90deg, #fff 40%, #fff0) 0 0 / 3rem 100% no-repeat local,
+    linear-gradient(-90deg, #fff 40%, #fff0) 100% 0 / 3rem 100% no-repeat local,
+    linear-gradient(90deg, #0003, #0000) 0 0 / .8rem 100% no-repeat scroll,
+    linear-gradient(-90deg, #0003, #0000) 100% 0 / .8rem 100% no-repeat scroll; }
+table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .6rem; text-align: left; vertical-align: top; }
+thead th { border-bottom: 2px solid #1c1e21; vertical-align: bottom; }
+tbody th { font-weight: 600; }
+tbody tr + tr > * { border-top: 1px solid #e3e6ea; }
+tbody th, tbody td { white-space: nowrap; }
+.number { text-align: right; }
+tbody .prose { min-width: 16rem; white-space: normal; }
+.details { margin: 0; font-size: .9rem; color: #43484e; }
+.details div { display: grid; grid-template-columns: 7rem 1fr; gap: .75rem; padding: .2rem 0; }
+.details dt { font-weight: 600; }
+.details dd { margin: 0; min-width: 0; }
+@media (min-width: 36rem), print {  /* the picture shows its title itself, too small only on a phone */
+  .picture h3 { position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden;
+    clip-path: inset(50%); }
+}
+@media (max-width: 36rem) {
+  body { padding-top: 1rem; }
+  h1 { font-size: 1.5rem; }
+  h2 { font-size: 1.3rem; }
+  .wide { max-width: 40rem; }  /* scrolled sideways: shrunk to the screen its text could not be read */
+  th, td { padding: .3rem .5rem; }
+  .details div { grid-template-columns: 1fr; gap: 0; }
+}
+@media print {
+  @page { margin: 15mm; }
+  body { max-width: none; padding: 0; font-size: 10.5pt; }
+  a { color: inherit; text-decoration: none; }
+  nav, .answer { background: none; }
+  .items { display: none; }
+  section { break-before: page; margin-top: 0; padding-top: 0; border-top: 0; }
+  figure, tr, .answer, .details { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+  thead { display: table-header-group; }
+  .scroll { overflow: visible; background: none !important; }
+  table { font-size: 8.5pt; }
+  th, td { padding: .25rem .4rem; }
+  tbody th, tbody td { white-space: normal; }
+  tbody .prose { min-width: 0; }
+  img { max-height: 225mm; width: auto; max-width: 100%; }
+}
+"""

@@ -1,0 +1,212 @@
+"""What a classifier is worth: average precision, precision/recall/F1, Dice, calibration, thresholds."""
+
+import numpy as np
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Logits to probabilities, elementwise, without overflow."""
+    logits = np.asarray(logits, dtype=np.float64)
+    return np.exp(-np.logaddexp(0.0, -logits))
+
+
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Average precision of every class: precision summed over the steps of recall, no interpolation.
+
+    Equal scores form one step. VOC 2009's own number interpolates precision at 11 recalls and comes
+    out slightly different; from 2010 on VOC uses the area as well.
+
+    Args:
+        truth: (n, classes), 0 or 1.
+        scores: (n, classes), higher means more certain.
+
+    Returns:
+        (classes,) float64 in [0, 1]; NaN for a class without a positive.
+    """
+    truth, scores = _pair(truth, scores)
+    result = np.full(truth.shape[1], np.nan)
+    for k in range(truth.shape[1]):
+        positives = truth[:, k].sum()
+        if positives == 0:
+            continue
+        order = np.argsort(-scores[:, k], kind="stable")
+        ranked, hits = scores[order, k], truth[order, k]
+        step = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)  # last index of each run of ties
+        found = np.cumsum(hits)[step]
+        result[k] = np.sum(np.diff(found, prepend=0) * found / (step + 1)) / positives
+    return result
+
+
+def mean_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    """mAP: the mean of :func:`average_precision` over the classes that have a positive."""
+    per_class = average_precision(truth, scores)
+    return float(np.nanmean(per_class)) if np.isfinite(per_class).any() else float("nan")
+
+
+def precision_recall_f1(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Micro and macro precision, recall and F1 of 0/1 decisions.
+
+    Micro counts all decisions together; macro is the mean over classes, where a class that is never
+    predicted has precision 0 and a class that never occurs has recall 0 (scikit-learn's
+    ``zero_division=0``).
+
+    Args:
+        truth: (n, classes), 0 or 1.
+        predicted: (n, classes), 0 or 1.
+    """
+    truth, predicted = _pair(truth, predicted)
+    hit = (truth * predicted).sum(0).astype(float)
+    said, there = predicted.sum(0).astype(float), truth.sum(0).astype(float)
+    f1 = _ratio(2 * hit, said + there)
+    return {
+        "precision_micro": float(_ratio(hit.sum(), said.sum())),
+        "recall_micro": float(_ratio(hit.sum(), there.sum())),
+        "f1_micro": float(_ratio(2 * hit.sum(), said.sum() + there.sum())),
+        "precision_macro": float(_ratio(hit, said).mean()),
+        "recall_macro": float(_ratio(hit, there).mean()),
+        "f1_macro": float(f1.mean()),
+    }
+
+
+def label_dice(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The competition's Dice of the classification row of every image: (n,), 1 where both are empty."""
+    truth, predicted = _pair(truth, predicted)
+    hit, both = (truth * predicted).sum(1), truth.sum(1) + predicted.sum(1)
+    return np.where(both == 0, 1.0, 2.0 * hit / np.maximum(both, 1))
+
+
+def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
+    """ECE (Guo et al. 2017) over all label decisions: mean |frequency - probability|, weighted by bin.
+
+    Each of the n × classes probabilities is one binary forecast; the bins are equally wide.
+    """
+    table = reliability(truth, probabilities, bins)
+    weight = table["count"] / table["count"].sum()
+    return float(np.sum(weight * np.abs(table["frequency"] - table["confidence"])))
+
+
+def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
+    """What a reliability diagram shows: count, mean probability and frequency of the non-empty bins."""
+    truth, probabilities = _pair(truth, probabilities)
+    forecast, outcome = probabilities.ravel(), truth.ravel().astype(float)
+    index = np.minimum((forecast * bins).astype(int), bins - 1)
+    count = np.bincount(index, minlength=bins).astype(float)
+    filled = count > 0
+    return {
+        "count": count[filled],
+        "confidence": np.bincount(index, forecast, bins)[filled] / count[filled],
+        "frequency": np.bincount(index, outcome, bins)[filled] / count[filled],
+    }
+
+
+def classification_report(
+    truth: np.ndarray, probabilities: np.ndarray, thresholds: np.ndarray
+) -> dict[str, float]:
+    """All figures of the results table for one multi-label classifier.
+
+    Args:
+        truth: (n, classes), 0 or 1.
+        probabilities: (n, classes) in [0, 1].
+        thresholds: (classes,) or a number; a class is predicted where its probability reaches it.
+    """
+    predicted = (np.asarray(probabilities) >= thresholds).astype(np.uint8)
+    return decision_report(truth, predicted) | {
+        "map": mean_average_precision(truth, probabilities),
+        "ece": expected_calibration_error(truth, probabilities),
+    }
+
+
+def decision_report(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """The figures that need 0/1 decisions only: P/R/F1, exact match, Hamming accuracy, Dice."""
+    truth, predicted = _pair(truth, predicted)
+    return {
+        **precision_recall_f1(truth, predicted),
+        "exact_match": float((truth == predicted).all(1).mean()),
+        "hamming": float((truth == predicted).mean()),
+        "dice": float(label_dice(truth, predicted).mean()),
+    }
+
+
+def choose_thresholds(truth: np.ndarray, probabilities: np.ndarray, shrinkage: float = 20.0) -> np.ndarray:
+    """Per-class thresholds that maximise the competition's Dice on *validation* data.
+
+    First the best threshold common to all classes; then, class by class, the one that raises the
+    mean Dice most, in rounds until nothing improves. A class with few positives cannot support a
+    threshold of its own, so each moves only n / (n + ``shrinkage``) of the way from the common one,
+    in logits, n being its positives.
+
+    Args:
+        truth: (n, classes), 0 or 1.
+        probabilities: (n, classes) in [0, 1].
+        shrinkage: positives at which a class gets half of its own threshold.
+
+    Returns:
+        (classes,) float64.
+    """
+    truth, probabilities = _pair(truth, probabilities)
+    grid = np.linspace(0.02, 0.9, 45)
+    common = grid[np.argmax([label_dice(truth, probabilities >= t).mean() for t in grid])]
+    thresholds = np.full(truth.shape[1], common)
+    best = label_dice(truth, probabilities >= thresholds).mean()
+    improved = True
+    while improved:
+        improved = False
+        for k in range(truth.shape[1]):
+            predicted = (probabilities >= thresholds).astype(np.int64)
+            others = predicted.sum(1) - predicted[:, k]
+            hits = (truth * predicted).sum(1) - truth[:, k] * predicted[:, k]
+            for candidate in grid:
+                own = probabilities[:, k] >= candidate
+                both = truth.sum(1) + others + own
+                dice = np.where(both == 0, 1.0, 2.0 * (hits + truth[:, k] * own) / np.maximum(both, 1)).mean()
+                if dice > best + 1e-9:
+                    best, thresholds[k], improved = dice, candidate, True
+    share = truth.sum(0) / (truth.sum(0) + shrinkage)
+    return sigmoid(share * _logit(thresholds) + (1 - share) * _logit(common))
+
+
+def random_labels(train_labels: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The random baseline: labels drawn independently with the class frequencies of the training set.
+
+    Returns:
+        (labels (n, classes) uint8, scores (n, classes) float64 that carry no information).
+    """
+    rng = np.random.default_rng(seed)
+    frequency = np.asarray(train_labels).mean(0)
+    labels = (rng.random((n, len(frequency))) < frequency).astype(np.uint8)
+    return labels, rng.random((n, len(frequency)))
+
+
+def confused_instead(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Which class is predicted where another is missed, for multi-label decisions.
+
+    Entry (i, j), i ≠ j: of the images that show class i without its being predicted, the share in
+    which class j is predicted although it is not there. The diagonal is the recall of class i.
+
+    Returns:
+        (classes, classes) float64; NaN rows off the diagonal for classes never missed.
+    """
+    truth, predicted = _pair(truth, predicted)
+    missed = (truth == 1) & (predicted == 0)
+    invented = (truth == 0) & (predicted == 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        matrix = (missed.T.astype(float) @ invented.astype(float)) / missed.sum(0)[:, None]
+        np.fill_diagonal(matrix, (truth * predicted).sum(0) / truth.sum(0))
+    return matrix
+
+
+def _pair(truth, other) -> tuple[np.ndarray, np.ndarray]:
+    truth, other = np.asarray(truth), np.asarray(other)
+    if truth.ndim != 2 or truth.shape != other.shape:
+        raise ValueError(f"shapes {truth.shape} and {other.shape} differ or are not (n, classes)")
+    if other.dtype == bool:
+        other = other.astype(np.int64)
+    return truth.astype(np.int64), other if other.dtype.kind == "f" else other.astype(np.int64)
+
+
+def _ratio(numerator, denominator):
+    denominator = np.asarray(denominator, dtype=float)
+    return np.where(denominator > 0, numerator / np.maximum(denominator, 1e-12), 0.0)
+
+
+def _logit(p):
+    return np.log(p) - np.log1p(-p)

@@ -1,0 +1,176 @@
+"""Backbones by name: what a network expects of its pixels, and where its weights come from."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import keras
+
+from voclab.errors import VoclabError
+from voclab.models.cnn import build_cnn
+
+_IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@keras.saving.register_keras_serializable("voclab")
+class PixelPreprocessing(keras.layers.Layer):
+    """RGB in [0, 1] to what a published network was trained on, so that every model takes pixels.
+
+    Modes (``keras.applications.imagenet_utils``): ``"tf"`` scales to [-1, 1]; ``"caffe"`` turns
+    RGB into BGR in [0, 255] less the ImageNet mean; ``"torch"`` standardises by ImageNet's mean
+    and deviation; ``"raw"`` scales to [0, 255] for networks that normalise inside.
+
+    Shape: (batch, H, W, 3) in and out.
+    """
+
+    def __init__(self, mode: str, **kwargs):
+        super().__init__(**kwargs)
+        if mode not in ("tf", "caffe", "torch", "raw"):
+            raise ValueError(f"preprocessing mode {mode!r} is not one of tf, caffe, torch, raw")
+        self.mode = mode
+
+    def call(self, inputs):
+        ops = keras.ops
+        if self.mode == "tf":
+            return inputs * 2.0 - 1.0
+        if self.mode == "raw":
+            return inputs * 255.0
+        if self.mode == "caffe":
+            mean = ops.convert_to_tensor(_IMAGENET_BGR_MEAN, dtype=inputs.dtype)
+            return ops.flip(inputs, axis=-1) * 255.0 - mean
+        mean = ops.convert_to_tensor(_IMAGENET_MEAN, dtype=inputs.dtype)
+        std = ops.convert_to_tensor(_IMAGENET_STD, dtype=inputs.dtype)
+        return (inputs - mean) / std
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "mode": self.mode}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network without its top: how to build it and what it expects.
+
+    Attributes:
+        build: called as ``build(include_top=False, weights=None or file, input_shape=…)``.
+        mode: preprocessing mode, see :class:`PixelPreprocessing`.
+        min_size: the smallest input side in pixels.
+        module: module of ``keras.applications`` that knows the address of the ImageNet weights;
+            ``None`` for our own network, which has none.
+    """
+
+    build: Callable
+    mode: str
+    min_size: int
+    module: str | None
+
+
+_APPLICATIONS = {
+    "mobilenet_v2": ("MobileNetV2", "tf", "mobilenet_v2"),
+    "resnet50": ("ResNet50", "caffe", "resnet"),
+    "densenet121": ("DenseNet121", "torch", "densenet"),
+    "vgg16": ("VGG16", "caffe", "vgg16"),
+    "efficientnet_b0": ("EfficientNetB0", "raw", "efficientnet"),
+    "efficientnet_v2_b0": ("EfficientNetV2B0", "raw", "efficientnet_v2"),
+    "efficientnet_v2_s": ("EfficientNetV2S", "raw", "efficientnet_v2"),
+    "convnext_tiny": ("ConvNeXtTiny", "raw", "convnext"),
+}
+
+BACKBONES: dict[str, Backbone] = {
+    "cnn": Backbone(build_cnn, "tf", 32, None),
+    **{
+        name: Backbone(getattr(keras.applications, builder), mode, 32, module)
+        for name, (builder, mode, module) in _APPLICATIONS.items()
+    },
+}
+
+
+def get_backbone(name: str) -> Backbone:
+    """Look a backbone up; an unknown name is a ``VoclabError`` that lists the known ones."""
+    if name not in BACKBONES:
+        raise VoclabError(f"There is no backbone {name!r}; choose one of {', '.join(BACKBONES)}.")
+    return BACKBONES[name]
+
+
+def weights_address(name: str) -> str | None:
+    """Host that serves the ImageNet weights of this backbone, as Keras knows it; ``None`` if it has none."""
+    module = get_backbone(name).module
+    if module is None:
+        return None
+    source = __import__(f"keras.src.applications.{module}", fromlist=["x"])
+    address = getattr(source, "BASE_WEIGHTS_PATH", None) or getattr(source, "BASE_WEIGHT_PATH", None)
+    return address or source.WEIGHTS_PATH_NO_TOP
+
+
+def imagenet_available(name: str, timeout: float = 4.0) -> bool:
+    """Whether ImageNet weights of this backbone are in Keras' cache or their host answers.
+
+    Only a connection is opened: nothing is downloaded here.
+    """
+    address = weights_address(name)
+    if address is None:
+        return False
+    host = urlsplit(address).hostname
+    if _cached(name):
+        return True
+    try:
+        socket.create_connection((host, 443), timeout=timeout).close()
+    except OSError:
+        return False
+    return True
+
+
+def _cached(name: str) -> bool:
+    stem = _APPLICATIONS[name][0].lower()
+    folder = Path(keras.config.keras_home()) / "models"
+    if not folder.is_dir():
+        return False
+    flat = stem.replace("_", "")
+    return any(
+        flat in file.name.lower().replace("_", "").replace("-", "")
+        and "notop" in file.name.lower().replace("_", "")
+        for file in folder.iterdir()
+    )
+
+
+def build_backbone(name: str, weights: str | None, **options) -> keras.Model:
+    """A backbone that maps preprocessed pixels to a feature map, at any input size ≥ 32.
+
+    Args:
+        name: key of ``BACKBONES``.
+        weights: ``None`` (random), ``"imagenet"`` or the path of a weights file.
+        options: further arguments of the builder (``alpha``, ``width``, …).
+
+    Raises:
+        VoclabError: weights that cannot be had or that do not fit.
+    """
+    backbone = get_backbone(name)
+    shape = (None, None, 3)
+    if weights is None:
+        return backbone.build(include_top=False, weights=None, input_shape=shape, **options)
+    if weights == "imagenet":
+        if backbone.module is None:
+            raise VoclabError(f"Backbone {name!r} has no ImageNet weights; use weights='source' or 'none'.")
+        if not imagenet_available(name):
+            raise VoclabError(
+                f"ImageNet weights for {name!r} are neither cached nor reachable; connect to the internet, "
+                "name a weights file, or use weights='source' (pretrained on the procedural source task)."
+            )
+        return backbone.build(include_top=False, weights="imagenet", input_shape=shape, **options)
+    if not Path(weights).is_file():
+        raise VoclabError(f"Weights file {weights} does not exist; check the path, or use weights='auto'.")
+    model = backbone.build(include_top=False, weights=None, input_shape=shape, **options)
+    try:
+        model.load_weights(str(weights))
+    except Exception as error:  # Keras and h5py raise many types for a file that does not fit
+        raise VoclabError(
+            f"Weights file {weights} does not fit backbone {name!r} without its top "
+            f"({str(error).splitlines()[0][:160]}); name the file made for it."
+        ) from error
+    return model

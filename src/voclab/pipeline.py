@@ -1,0 +1,221 @@
+"""From a data set to batches: augmentation policies, a bounded cache, a reproducible `tf.data` stream."""
+
+import random
+import threading
+from collections.abc import Callable
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from voclab.datasets.base import VOID, Dataset
+
+POLICIES = ("none", "standard", "advanced")
+_GREY = 124  # the mean of ImageNet's pixels: what fills cut-outs and corners says "nothing here"
+
+
+def augmentation(policy: str, size: int) -> A.Compose:
+    """The augmentation policy of that name; image and mask come out as ``size`` × ``size``.
+
+    ``none`` only resizes. ``standard`` adds a random crop at random scale and aspect, a horizontal
+    flip and colour jitter. ``advanced`` adds rotation, noise, blur and cut-out. Whatever comes in
+    from outside the photo is grey in the image and void in the mask.
+    """
+    if policy == "none":
+        return A.Compose([A.Resize(size, size, interpolation=cv2.INTER_AREA)])
+    crop = A.RandomResizedCrop((size, size), scale=(0.35, 1.0), ratio=(0.75, 4 / 3))
+    flip = A.HorizontalFlip(p=0.5)
+    colour = A.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.04, p=0.8)
+    if policy == "standard":
+        return A.Compose([crop, flip, colour])
+    if policy == "advanced":
+        return A.Compose(
+            [
+                A.Rotate(15, border_mode=cv2.BORDER_CONSTANT, fill=_GREY, fill_mask=VOID, p=0.5),
+                crop,
+                flip,
+                colour,
+                A.OneOf([A.GaussNoise(std_range=(0.02, 0.08)), A.GaussianBlur(blur_limit=(3, 5))], p=0.3),
+                A.CoarseDropout(
+                    num_holes_range=(1, 3),
+                    hole_height_range=(0.1, 0.3),
+                    hole_width_range=(0.1, 0.3),
+                    fill=_GREY,
+                    fill_mask=VOID,
+                    p=0.5,
+                ),
+            ]
+        )
+    raise ValueError(f"augmentation policy {policy!r} is not one of {', '.join(POLICIES)}")
+
+
+def apply_augmentation(compose: A.Compose, seed: tuple[int, ...], image, mask=None) -> dict:
+    """Augment one sample with the random state that ``seed`` alone fixes.
+
+    Seeding the ``Compose`` itself would make all its transforms draw the same numbers
+    (albumentations 2.0.8), so the state is set for every sample.
+
+    Args:
+        compose: what :func:`augmentation` returned.
+        seed: integers, e.g. (seed, epoch, index).
+        image: (H, W, 3) uint8.
+        mask: (H, W) uint8 or ``None``.
+
+    Returns:
+        ``{"image": …, "mask": …}`` (``mask`` only if one was given).
+    """
+    sequence = np.random.SeedSequence(seed)
+    compose.set_random_state(
+        np.random.default_rng(sequence), random.Random(int(sequence.generate_state(1)[0]))
+    )
+    return compose(image=image) if mask is None else compose(image=image, mask=mask)
+
+
+class DecodedCache:
+    """Keeps decoded images and masks in memory up to a budget; what does not fit is decoded again.
+
+    Args:
+        dataset: where images and masks come from.
+        budget_mb: the most memory the cache may hold, in MiB. VOC photos take 0.54 MiB each, their
+            masks 0.18 MiB.
+        longest_side: shrink images (area) and masks (nearest) to at most this many pixels first.
+    """
+
+    def __init__(self, dataset: Dataset, budget_mb: float = 1024, longest_side: int | None = None):
+        self.dataset = dataset
+        self.budget = int(budget_mb * 2**20)
+        self.longest_side = longest_side
+        self.used = 0
+        self._kept: dict[tuple[str, int], np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def image(self, i: int) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        return self._get("image", i, self.dataset.image, cv2.INTER_AREA)
+
+    def mask(self, i: int) -> np.ndarray:
+        """(H, W) uint8, 255 = void."""
+        return self._get("mask", i, self.dataset.mask, cv2.INTER_NEAREST)
+
+    def _get(self, kind: str, i: int, decode: Callable[[int], np.ndarray], interpolation: int) -> np.ndarray:
+        kept = self._kept.get((kind, i))
+        if kept is not None:
+            return kept
+        array = decode(i)
+        scale = 1.0 if self.longest_side is None else self.longest_side / max(array.shape[:2])
+        if scale < 1:
+            height, width = (max(1, round(side * scale)) for side in array.shape[:2])
+            array = cv2.resize(array, (width, height), interpolation=interpolation)
+        with self._lock:
+            if (kind, i) not in self._kept and self.used + array.nbytes <= self.budget:
+                self._kept[kind, i] = array
+                self.used += array.nbytes
+        return array
+
+
+def training_batches(
+    dataset: Dataset,
+    *,
+    size: int,
+    policy: str,
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    start_epoch: int = 0,
+    target: str = "labels",
+    cache: DecodedCache | None = None,
+    workers: int = 2,
+):
+    """An endless-enough stream of shuffled, augmented batches for ``fit(steps_per_epoch=…)``.
+
+    Order and augmentation of a sample depend only on (seed, epoch, index): the stream is the same
+    for any number of workers, and a run resumed at ``start_epoch`` sees what an unbroken one sees.
+    The last, incomplete batch of an epoch is left out; see :func:`steps_per_epoch`.
+
+    Args:
+        dataset: with labels, and with masks when ``target`` is ``"masks"``.
+        size: side of the square images, pixels.
+        policy: name of the augmentation policy.
+        batch_size: samples a batch; a data set smaller than that gives one batch an epoch.
+        seed: any integer ≥ 0.
+        epochs: how many epochs the stream lasts, counted from epoch 0.
+        start_epoch: first epoch to deliver.
+        target: ``"labels"`` or ``"masks"``.
+        cache: decoded images to reuse; by default a new one with the default budget.
+        workers: parallel decoding threads.
+
+    Returns:
+        ``tf.data.Dataset`` of (images (B, size, size, 3) float32 in [0, 1], targets), the targets
+        (B, classes) float32 or (B, size, size) uint8 with 255 = void.
+    """
+    import tensorflow as tf
+
+    if target not in ("labels", "masks"):
+        raise ValueError(f"target is {target!r}, expected 'labels' or 'masks'")
+    cache = cache or DecodedCache(dataset)
+    steps, batch_size = steps_per_epoch(len(dataset), batch_size), min(batch_size, len(dataset))
+    local = threading.local()
+
+    def order():
+        for epoch in range(start_epoch, epochs):
+            shuffled = np.random.default_rng([seed, epoch]).permutation(len(dataset))
+            for index in shuffled[: steps * batch_size]:
+                yield epoch, index
+
+    def sample(epoch, index):
+        if not hasattr(local, "compose"):
+            local.compose = augmentation(policy, size)
+        index = int(index)
+        mask = cache.mask(index) if target == "masks" else None
+        out = apply_augmentation(local.compose, (seed, int(epoch), index), cache.image(index), mask)
+        return out["image"], (out["mask"] if target == "masks" else dataset.labels[index])
+
+    target_shape = (size, size) if target == "masks" else (len(dataset.class_names),)
+
+    def load(epoch, index):
+        image, wanted = tf.numpy_function(sample, (epoch, index), (tf.uint8, tf.uint8), stateful=False)
+        image.set_shape((size, size, 3))
+        wanted.set_shape(target_shape)
+        return image, wanted
+
+    def to_float(images, wanted):
+        images = tf.cast(images, tf.float32) / 255.0
+        return images, wanted if target == "masks" else tf.cast(wanted, tf.float32)
+
+    stream = tf.data.Dataset.from_generator(
+        order, output_signature=(tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64))
+    )
+    stream = stream.map(load, num_parallel_calls=workers, deterministic=True).batch(
+        batch_size, drop_remainder=True
+    )
+    return stream.map(to_float, num_parallel_calls=1).prefetch(1).with_options(_no_autotune())
+
+
+def _no_autotune():
+    """Autotune's thread delays the end of an iterator by seconds on small machines."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.deterministic = True
+    return options
+
+
+def steps_per_epoch(samples: int, batch_size: int) -> int:
+    """Batches an epoch of :func:`training_batches` has."""
+    return max(1, samples // batch_size)
+
+
+def resized(image: np.ndarray, size: int) -> np.ndarray:
+    """The whole photo at ``size`` × ``size`` (aspect ignored), float32 RGB in [0, 1]."""
+    shrinks = image.shape[0] * image.shape[1] > size * size
+    small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return small.astype(np.float32) / 255.0
+
+
+def evaluation_batches(dataset: Dataset, size: int, batch_size: int, cache: DecodedCache | None = None):
+    """Yield (B, size, size, 3) float32 batches in data set order, the last one possibly shorter."""
+    source = cache or dataset
+    for start in range(0, len(dataset), batch_size):
+        stop = min(start + batch_size, len(dataset))
+        yield np.stack([resized(source.image(i), size) for i in range(start, stop)])

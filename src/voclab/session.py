@@ -1,0 +1,213 @@
+"""What a notebook opens first: profile, data, weights and the folders that its results go to."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from voclab import datasets, figures
+from voclab.config import Profile, profile_for
+from voclab.datasets.base import Dataset
+from voclab.datasets.splits import fit_validation
+from voclab.files import make_folder, write_json
+from voclab.training.source import Weights, resolve_weights
+
+_LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn", "albumentations", "matplotlib")
+
+
+class Session:
+    """Everything a notebook shares with the others: one split, one place for each kind of result.
+
+    Results of the embedded data go to ``figures/``, ``submissions/`` and ``runs/`` below the working
+    folder; those of a smoke run or of other data go below ``runs/<name>/``, so that neither replaces
+    what was there. ``out`` names another folder.
+
+    Attributes:
+        profile: sizes and lengths, see ``voclab.config.Profile``.
+        fit, validation: the parts of the training photos; every choice is made on ``validation``.
+        heldout: photos on which nothing is chosen (VOC's val list, or the competition's test set).
+        runs, figures_dir, submissions: folders.
+    """
+
+    def __init__(
+        self,
+        notebook: str,
+        *,
+        question: str,
+        profile: str = "auto",
+        data: str | None = None,
+        seed: int = 0,
+        out: str | None = None,
+    ):
+        self.notebook, self.question, self.seed = notebook, question, int(seed)
+        self._started = time.perf_counter()
+        found = datasets.find(data)
+        self.profile: Profile = profile_for(profile, found.name)
+        root = found.root if found.name != "toyvoc" else self._toy(found.root)
+        self.train: Dataset = datasets.load(found.name, root, "train")
+        self.heldout: Dataset = datasets.load(found.name, root, datasets.heldout_split(found.name))
+        self.fit, self.validation = fit_validation(self.train, self.profile.validation_fraction, self.seed)
+        base = Path(out) if out else self._default_out(found.name)
+        self.runs = base / "runs" / f"{found.name}-{self.profile.name}-seed{self.seed}"
+        self.figures_dir = base / "figures" / notebook
+        self.submissions = base / "submissions"
+        for folder in (self.runs, self.figures_dir, self.submissions):
+            make_folder(folder)
+        for stale in self.figures_dir.iterdir():
+            stale.unlink()
+        self._why = found.why
+        self._weights: Weights | None = None
+        self._shown = 0
+        if self.profile.mixed_precision:
+            self._mixed_precision()
+
+    def _toy(self, root: Path) -> Path:
+        """ToyVOC of this profile's size; ``data/toyvoc`` is the demo's, and one that is there is kept."""
+        if not (root / "toyvoc.json").is_file() or self.profile.name != "demo":
+            from voclab.datasets.toyvoc import make_toyvoc
+
+            root = root if self.profile.name == "demo" else root.with_name(f"toyvoc-{self.profile.name}")
+            train, val, test = self.profile.toy_counts
+            make_toyvoc(root, train=train, val=val, test=test, size=self.profile.toy_size)
+        return root
+
+    def _default_out(self, name: str) -> Path:
+        if self.profile.name == "smoke":
+            return Path("runs") / "smoke"
+        return Path(".") if name == "toyvoc" else Path("runs") / name
+
+    @staticmethod
+    def _mixed_precision() -> None:
+        import keras
+        import tensorflow as tf
+
+        if tf.config.list_physical_devices("GPU"):
+            keras.config.set_dtype_policy("mixed_float16")
+
+    @property
+    def scored(self) -> Dataset:
+        """What results are reported on: the held-out photos, or the validation part where no truth is known."""
+        return self.validation if self.heldout.labels is None else self.heldout
+
+    @property
+    def scored_part(self) -> str:
+        """Name of that part in a run's metrics and predictions."""
+        return "validation" if self.heldout.labels is None else "heldout"
+
+    def weights(self, requested: str = "auto", backbone: str | None = None) -> Weights:
+        """Pretrained weights for the transfer models, see ``voclab.training.source``."""
+        self._weights = resolve_weights(
+            requested, self.profile, self.runs, backbone=backbone, seed=self.seed, progress=progress
+        )
+        return self._weights
+
+    def describe(self) -> None:
+        """Show which data and which weights are used, and why."""
+        lines = [
+            f"**Profile** {self.profile.name}, seed {self.seed}.",
+            f"**Data** {self.train.source}; {self._why}. "
+            f"{len(self.fit)} images to fit, {len(self.validation)} to choose on, {len(self.heldout)} held out"
+            + (" (truth unknown: results are those of the validation part)." if self.heldout.labels is None else "."),
+        ]
+        if self._weights:
+            lines.append(f"**Weights** {self._weights.why}.")
+        markdown("  \n".join(lines))
+
+    def figure(
+        self, figure: Figure, name: str, *, title: str, caption: str, alt: str, photos: bool = False
+    ) -> None:
+        """Save a figure under ``figures/<notebook>/`` and show it."""
+        from IPython.display import Image, display
+
+        self._shown += 1
+        path = self.figures_dir / f"{self._shown:02d}_{name}"
+        png = figures.save(figure, path, title=title, caption=caption, alt=alt, photos=photos)
+        display(Image(filename=str(png), alt=alt))
+        markdown(f"*{caption}*")
+
+    def table(self, frame: pd.DataFrame, name: str, *, title: str, caption: str) -> None:
+        """Save a table of results for the gallery and show it; numbers as they are formatted here.
+
+        Args:
+            frame: index and columns have names for people; floats are shown with three decimals.
+            name: file name.
+            title: heading.
+            caption: what to see in it.
+        """
+        from IPython.display import display
+
+        self._shown += 1
+        flat = frame.reset_index()
+        rows = [[_cell(value) for value in row] for row in flat.itertuples(index=False)]
+        write_json(
+            self.figures_dir / f"{self._shown:02d}_{name}.table.json",
+            {"title": title, "caption": caption, "columns": [str(c) for c in flat.columns], "rows": rows},
+        )
+        shown = pd.DataFrame(rows, columns=flat.columns)
+        display(shown.style.hide(axis="index").set_caption(title).set_uuid(name))
+        markdown(f"*{caption}*")
+
+    def close(self, answer: str) -> None:
+        """Write what the gallery says of this run: question, answer, configuration, versions, time."""
+        seconds = time.perf_counter() - self._started
+        write_json(
+            self.figures_dir / "run.json",
+            {
+                "question": self.question,
+                "answer": answer,
+                "profile": self.profile.name,
+                "seed": self.seed,
+                "data": self.train.source,
+                "weights": self._weights.why if self._weights else "none needed",
+                "versions": {"python": platform.python_version(), **{n: version(n) for n in _LIBRARIES}},
+                "git": _git_revision(),
+                "run_time_s": round(seconds),
+            },
+        )
+        markdown(answer)
+        print(f"finished in {seconds / 60:.1f} minutes; figures in {self.figures_dir}")
+
+
+def progress(line: str) -> None:
+    """One line of progress that replaces the one before, in a notebook as in a terminal."""
+    sys.stdout.write("\r" + line.ljust(110))
+    sys.stdout.flush()
+
+
+def markdown(text: str) -> None:
+    """Show text as Markdown."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(text))
+
+
+def timed(step: str, work: Callable[[], Any]) -> Any:
+    """Run ``work`` and print how long it took."""
+    started = time.perf_counter()
+    result = work()
+    print(f"{step}: {time.perf_counter() - started:.0f} s")
+    return result
+
+
+def _cell(value) -> str:
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.3f}"
+    return str(value)
+
+
+def _git_revision() -> str:
+    try:
+        out = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True, cwd=os.getcwd()
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return out.stdout.strip()

@@ -1,0 +1,25 @@
+"""The competition's submission: encode, write, merge, check and score it."""
+
+from voclab.submission.codec import (
+    decode_segmentation,
+    encode_classification,
+    encode_segmentation,
+    rle_decode,
+    rle_encode,
+)
+from voclab.submission.score import Score, score_submission
+from voclab.submission.table import Report, check_submission, merge_submissions, write_submission
+
+__all__ = [
+    "Report",
+    "Score",
+    "check_submission",
+    "decode_segmentation",
+    "encode_classification",
+    "encode_segmentation",
+    "merge_submissions",
+    "rle_decode",
+    "rle_encode",
+    "score_submission",
+    "write_submission",
+]

@@ -1,0 +1,314 @@
+"""One recipe for every training: warm-up and cosine, early stopping, best weights, resume after a kill."""
+
+import dataclasses
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from voclab.datasets.base import Dataset
+from voclab.errors import VoclabError
+from voclab.files import atomic_path, make_folder, read_json, write_json
+from voclab.pipeline import DecodedCache, steps_per_epoch, training_batches
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. All of it is written to ``config.json`` of the run.
+
+    Attributes:
+        size: side of the square training images, pixels.
+        policy: augmentation policy, see ``voclab.pipeline.augmentation``.
+        epochs: the longest training; 0 only evaluates the start.
+        rate: peak learning rate of AdamW (Loshchilov & Hutter 2019).
+        batch_size: images a step.
+        weight_decay: of AdamW, on kernels only.
+        warmup: epochs of linear warm-up from 0 to ``rate``; cosine to 0 follows.
+        patience: epochs without a better validation score before training stops.
+        seed: fixes order, augmentation and dropout.
+    """
+
+    size: int
+    policy: str
+    epochs: int
+    rate: float
+    batch_size: int = 16
+    weight_decay: float = 1e-4
+    warmup: float = 1.0
+    patience: int = 10
+    seed: int = 0
+
+
+class Run:
+    """The folder of one training: configuration, history, metrics, model. Everything in it is whole.
+
+    ``config.json`` says what was asked for, ``history.json`` holds one entry an epoch,
+    ``model.keras`` the best model so far, ``metrics.json`` is written last, so its presence means
+    that the run is complete. ``resume/`` exists only while a training is under way.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.name
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run was finished."""
+        return (self.folder / "metrics.json").is_file()
+
+    @property
+    def config(self) -> dict:
+        """What was asked for."""
+        return read_json(self.folder / "config.json")
+
+    @property
+    def history(self) -> list[dict]:
+        """One dict an epoch: epoch, loss, rate, seconds, and the validation score."""
+        return read_json(self.folder / "history.json")
+
+    @property
+    def metrics(self) -> dict:
+        """What the finished run was measured at."""
+        return read_json(self.folder / "metrics.json")
+
+    def load_model(self) -> keras.Model:
+        """The best model. Nothing in the file can execute code (Keras' safe mode)."""
+        return load_model(self.folder / "model.keras")
+
+    def save_model(self, model: keras.Model) -> None:
+        """Replace ``model.keras``, atomically."""
+        with atomic_path(self.folder / "model.keras") as temporary:
+            model.save(temporary)
+
+    def begin(self, config: dict) -> bool:
+        """Start or resume the run that ``config`` describes; ``True`` if it is complete already.
+
+        A folder that holds a run of another configuration is emptied first: the name stands for
+        what is asked for now.
+        """
+        make_folder(self.folder)
+        path = self.folder / "config.json"
+        config = _plain(config)
+        if path.is_file() and read_json(path) == config:
+            return self.complete
+        for leftover in ("metrics.json", "history.json", "model.keras", "predictions.npz"):
+            (self.folder / leftover).unlink(missing_ok=True)
+        for leftover in ("resume", "resume.new"):
+            shutil.rmtree(self.folder / leftover, ignore_errors=True)
+        write_json(path, config)
+        return False
+
+    def finish(self, metrics: dict) -> None:
+        """Write the metrics, which completes the run, and drop what only resuming needs."""
+        write_json(self.folder / "metrics.json", _plain(metrics))
+        shutil.rmtree(self.folder / "resume", ignore_errors=True)
+
+    def save_predictions(self, **arrays: np.ndarray) -> None:
+        """Keep arrays (logits, say) from which figures are drawn, in ``predictions.npz``."""
+        with atomic_path(self.folder / "predictions.npz") as temporary:
+            np.savez_compressed(temporary, **arrays)
+
+    def predictions(self) -> dict[str, np.ndarray]:
+        """What :meth:`save_predictions` kept."""
+        path = self.folder / "predictions.npz"
+        if not path.is_file():
+            raise VoclabError(f"{path} is missing; delete {self.folder} and run again.")
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
+
+def load_model(path: str | Path) -> keras.Model:
+    """Load a ``.keras`` file in safe mode; one that is missing or damaged is a ``VoclabError``."""
+    import voclab.models  # noqa: F401  (registers our layers)
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # zip, HDF5 and Keras each have their own errors for a damaged file
+        raise VoclabError(
+            f"Model file {path} cannot be loaded ({str(error).splitlines()[0][:160]}); train it again."
+        ) from error
+
+
+def train(
+    model: keras.Model,
+    fit_set: Dataset,
+    *,
+    loss: keras.losses.Loss,
+    recipe: Recipe,
+    run: Run,
+    score: Callable[[keras.Model], dict[str, float]],
+    monitor: str,
+    target: str = "labels",
+    cache: DecodedCache | None = None,
+    progress: Callable[[str], None] = print,
+) -> keras.Model:
+    """Train ``model`` and return it with the weights of its best epoch.
+
+    After every epoch ``score(model)`` is computed on validation data; the epoch with the highest
+    ``monitor`` wins, the start (epoch 0) included: a fine-tuning that only harms changes nothing.
+    The state is kept in ``run`` after each epoch, so that a killed training called again with the
+    same arguments goes on where it was, and ends with the same numbers on a CPU.
+
+    Args:
+        model: maps (B, H, W, 3) float32 in [0, 1] to logits.
+        fit_set: what to train on.
+        loss: from logits.
+        recipe: see :class:`Recipe`.
+        run: folder of the run; :meth:`Run.begin` was called.
+        score: model -> validation figures.
+        monitor: the key of ``score``'s result to maximise.
+        target: ``"labels"`` or ``"masks"``.
+        cache: decoded images of ``fit_set``.
+        progress: receives one line an epoch.
+
+    Raises:
+        VoclabError: the loss is not finite. The best weights so far stay in the run.
+    """
+    steps = steps_per_epoch(len(fit_set), recipe.batch_size)
+    model.compile(optimizer=make_optimizer(recipe, steps), loss=loss, jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    state = run.folder / "resume"
+    _recover(run)
+    if (state / "state.json").is_file() and (state / "last.weights.h5").is_file():
+        model.load_weights(state / "last.weights.h5")
+        history = read_json(state / "state.json")["history"]
+    else:
+        history = [{"epoch": 0, **score(model)}]
+        run.save_model(model)
+        _keep(run, model, history)
+    best = max(range(len(history)), key=lambda k: history[k][monitor])
+    keeper = _Keeper(run, history, best, monitor, score, recipe, progress)
+    done = len(history) - 1
+    if done < recipe.epochs and done - best < recipe.patience:
+        batches = training_batches(
+            fit_set,
+            size=recipe.size,
+            policy=recipe.policy,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            epochs=recipe.epochs,
+            start_epoch=done,
+            target=target,
+            cache=cache,
+        )
+        model.fit(
+            batches,
+            initial_epoch=done,
+            epochs=recipe.epochs,
+            steps_per_epoch=steps,
+            callbacks=[keeper],
+            shuffle=False,
+            verbose=0,
+        )
+    write_json(run.folder / "history.json", history)
+    best_model = run.load_model()
+    model.set_weights(best_model.get_weights())
+    return model
+
+
+def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    """AdamW with linear warm-up and cosine decay to zero over ``recipe.epochs``."""
+    warmup = min(round(recipe.warmup * steps), max(1, recipe.epochs * steps // 2))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(1, recipe.epochs * steps - warmup),
+        warmup_target=recipe.rate,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, clipnorm=5.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+class _Keeper(keras.callbacks.Callback):
+    """Scores, reports and keeps the state at the end of every epoch; stops when nothing improves."""
+
+    def __init__(self, run, history, best, monitor, score, recipe, progress):
+        super().__init__()
+        self.kept, self.history, self.best, self.monitor = run, history, best, monitor
+        self.score, self.recipe, self.report = score, recipe, progress
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+        # Dropout draws from generators that checkpoints do not hold: set by epoch, a resumed
+        # training draws what an unbroken one would.
+        for k, generator in enumerate(_seed_generators(self.model)):
+            seed = np.random.SeedSequence([self.recipe.seed, epoch, k]).generate_state(2)
+            generator.state.assign(seed.astype("uint32"))
+
+    def on_train_batch_end(self, batch, logs=None):
+        if logs and not math.isfinite(logs["loss"]):
+            raise VoclabError(
+                f"The loss is {logs['loss']} at batch {batch + 1} of epoch {len(self.history)} of run "
+                f"{self.kept.folder}; lower the learning rate (now at most {self.recipe.rate:g}). "
+                "The best weights so far are kept in model.keras."
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        entry = {"epoch": epoch + 1, "loss": float(logs["loss"])}
+        entry |= self.score(self.model)
+        entry["seconds"] = round(time.perf_counter() - self.started, 2)
+        self.history.append(entry)
+        if entry[self.monitor] > self.history[self.best][self.monitor]:
+            self.best = len(self.history) - 1
+            self.kept.save_model(self.model)
+        _keep(self.kept, self.model, self.history)
+        timed = [e["seconds"] for e in self.history if "seconds" in e]
+        left = np.median(timed) * (self.recipe.epochs - epoch - 1)
+        self.report(
+            f"{self.kept.name}: epoch {epoch + 1}/{self.recipe.epochs}  loss {entry['loss']:.3f}  "
+            f"validation {self.monitor} {entry[self.monitor]:.3f} (best {self.history[self.best][self.monitor]:.3f})"
+            f"  {entry['seconds']:.0f} s, at most {left / 60:.1f} min left"
+        )
+        if len(self.history) - 1 - self.best >= self.recipe.patience:
+            self.model.stop_training = True
+
+
+def _keep(run: Run, model: keras.Model, history: list[dict]) -> None:
+    """Write the state to resume from: the folder changes by one rename, so weights and history agree."""
+    new, old = run.folder / "resume.new", run.folder / "resume"
+    shutil.rmtree(new, ignore_errors=True)
+    make_folder(new)
+    with atomic_path(new / "last.weights.h5") as temporary:
+        model.save_weights(temporary)
+    write_json(new / "state.json", {"history": history})
+    shutil.rmtree(old, ignore_errors=True)
+    new.rename(old)
+
+
+def _recover(run: Run) -> None:
+    """A kill between dropping the old state and renaming the new one leaves the new one whole."""
+    new, old = run.folder / "resume.new", run.folder / "resume"
+    if not old.exists() and (new / "state.json").is_file():  # written last
+        new.rename(old)
+
+
+def _seed_generators(model: keras.Model) -> list:
+    found = []
+    for layer in model._flatten_layers():
+        for value in vars(layer).values():
+            if isinstance(value, keras.random.SeedGenerator) and value not in found:
+                found.append(value)
+    return found
+
+
+def _plain(value):
+    """Dataclasses, tuples, paths and numpy numbers as what JSON gives back."""
+    if dataclasses.is_dataclass(value):
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value

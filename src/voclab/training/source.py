@@ -1,0 +1,136 @@
+"""Weights to transfer from: ImageNet where it can be had, otherwise a procedural source task."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from voclab.config import Profile
+from voclab.datasets.base import Dataset
+from voclab.files import atomic_path
+from voclab.metrics import mean_average_precision
+from voclab.models.backbones import imagenet_available
+from voclab.models.classifiers import build_classifier
+from voclab.training.loop import Recipe, Run, train
+
+CHOICES = ("auto", "imagenet", "source", "none")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the transfer models start from.
+
+    Attributes:
+        backbone: key of ``BACKBONES``.
+        kind: ``"imagenet"``, ``"source"``, ``"none"`` or ``"file"``.
+        value: what ``build_backbone`` takes: ``None``, ``"imagenet"`` or a path.
+        why: a sentence for people.
+    """
+
+    backbone: str
+    kind: str
+    value: str | None
+    why: str
+
+
+def resolve_weights(
+    requested: str,
+    profile: Profile,
+    folder: Path,
+    *,
+    backbone: str | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] = print,
+) -> Weights:
+    """Turn ``auto``, ``imagenet``, ``source``, ``none`` or a path into weights that are there.
+
+    ``auto`` takes ImageNet if it is cached or reachable and otherwise pretrains on the source task.
+
+    Args:
+        requested: one of :data:`CHOICES` or the path of a weights file.
+        profile: names the backbone and the length of source pretraining.
+        folder: where the source run is kept.
+        backbone: another backbone than the profile's.
+        seed: of source pretraining.
+        progress: receives lines of text.
+    """
+    wanted = backbone or profile.backbone
+    if requested in ("auto", "source"):
+        if requested == "auto" and imagenet_available(wanted):
+            return Weights(wanted, "imagenet", "imagenet", f"{wanted} with ImageNet weights, which can be had here")
+        name = backbone or "cnn"
+        path = pretrain_source(name, profile, folder, seed=seed, progress=progress)
+        reason = "no ImageNet weights are cached or reachable" if requested == "auto" else "asked for"
+        return Weights(
+            name,
+            "source",
+            str(path),
+            f"{name} pretrained on the procedural source task of other silhouettes ({reason})",
+        )
+    if requested == "none":
+        return Weights(wanted, "none", None, f"{wanted} with random weights, as asked for: nothing is transferred")
+    if requested == "imagenet":
+        return Weights(wanted, "imagenet", "imagenet", f"{wanted} with ImageNet weights, as asked for")
+    return Weights(wanted, "file", str(requested), f"{wanted} with the weights in {Path(requested).name}")
+
+
+def source_dataset(images: int, size: int, split: str, seed: int) -> Dataset:
+    """The procedural source task in memory: silhouettes of things that are no VOC class."""
+    from voclab.datasets.toyvoc import SOURCE_CLASSES, source_arrays
+
+    pictures, labels, masks = source_arrays(seed=seed, n=images, size=size, split=split)
+    return Dataset(
+        name="source",
+        split=split,
+        task="multilabel",
+        ids=tuple(f"source_{split}_{k:05d}" for k in range(images)),
+        class_names=tuple(SOURCE_CLASSES),
+        labels=labels,
+        read_image=lambda i: pictures[i],
+        read_mask=lambda i: masks[i],
+        source=f"procedural source task, {images} pictures of {size} × {size}, seed {seed}",
+    )
+
+
+def pretrain_source(
+    backbone: str, profile: Profile, folder: Path, *, seed: int = 0, progress: Callable[[str], None] = print
+) -> Path:
+    """Train ``backbone`` on the source task once; returns the file of its weights without the head."""
+    size = profile.cnn_size
+    run = Run(folder / f"source-{backbone}")
+    recipe = Recipe(
+        size=size,
+        policy="standard",
+        epochs=profile.source_epochs,
+        rate=profile.cnn_rate,
+        batch_size=2 * profile.batch_size,
+        patience=profile.source_epochs,
+        seed=seed,
+    )
+    options = {"width": profile.cnn_width} if backbone == "cnn" else {}
+    path = run.folder / "backbone.weights.h5"
+    images = profile.source_images
+    config = {"backbone": backbone, "options": options, "recipe": recipe, "images": images, "size": size}
+    if run.begin(config) and path.is_file():
+        progress(f"{run.name}: complete, read from {run.folder}")
+        return path
+    progress(f"{run.name}: drawing {images} pictures of the source task")
+    fit_set = source_dataset(images, size, "train", seed)
+    held = source_dataset(max(16, images // 10), size, "val", seed)
+    keras.utils.set_random_seed(seed)
+    model = build_classifier(backbone, len(fit_set.class_names), options=options)
+    pixels = np.stack([held.image(i) for i in range(len(held))]).astype(np.float32) / 255.0
+
+    def score(current):
+        logits = np.concatenate([current.predict_on_batch(pixels[k : k + 32]) for k in range(0, len(pixels), 32)])
+        return {"map": mean_average_precision(held.labels, logits)}
+
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    train(model, fit_set, loss=loss, recipe=recipe, run=run, score=score, monitor="map", progress=progress)
+    with atomic_path(path) as temporary:
+        model.get_layer("backbone").save_weights(temporary)
+    best = max(entry["map"] for entry in run.history)
+    run.finish({"map": best, "seconds": sum(e.get("seconds", 0.0) for e in run.history)})
+    return path

@@ -1,0 +1,145 @@
+"""Opening data by name, and the order in which data is looked for."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from voc_trees import make_tree
+
+from voclab import datasets
+from voclab.datasets import Found, kaggle, vocdevkit
+from voclab.errors import VoclabError
+
+
+def voc(root):
+    make_tree(root)
+    return root
+
+
+def toy(root):
+    make_tree(root)
+    (root / "toyvoc.json").write_text(json.dumps({}))
+    return root
+
+
+def competition(root, source):
+    make_tree(source)
+    parts = (vocdevkit.read(source, split) for split in ("train", "val"))
+    return kaggle.export(*parts, root, progress=False)
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Where to look, all of it in the test's folder, so that no real data is found."""
+    return {"base": tmp_path / "data", "kaggle_input": tmp_path / "input"}
+
+
+def test_order_in_which_data_is_found(tmp_path, places):
+    base, mounted = places["base"], places["kaggle_input"]
+
+    def found():
+        return datasets.find(**places)
+
+    assert found() == Found(
+        "toyvoc",
+        base / "toyvoc",
+        f"no data was named and none was found in {base}, so the embedded ToyVOC is generated in"
+        f" {base / 'toyvoc'}",
+    )
+    toy(base / "toyvoc")
+    assert (found().name, found().root) == ("toyvoc", base / "toyvoc")
+    assert "ToyVOC is read from" in found().why
+    voc(base / "pascal")
+    assert (found().name, found().root) == ("voc2009", base / "pascal")
+    voc(base)
+    assert (found().name, found().root) == ("voc2009", base)
+    competition(base / "slug", tmp_path / "source")
+    assert (found().name, found().root) == ("kaggle", base / "slug")
+    competition(mounted / "competitions" / "slug", tmp_path / "source")
+    assert (found().name, found().root) == ("kaggle", mounted / "competitions" / "slug")
+    competition(mounted / "slug", tmp_path / "source")
+    assert (found().name, found().root) == ("kaggle", mounted / "slug")
+    assert datasets.find("voc2009", **places).root == base
+    assert datasets.find("toyvoc", **places).root == base / "toyvoc"
+    assert datasets.find(base / "slug", **places).root == base / "slug"
+
+
+def test_what_is_named_is_recognised(tmp_path, places):
+    voc(tmp_path / "a")
+    toy(tmp_path / "b")
+    competition(tmp_path / "c", tmp_path / "source")
+    competition(tmp_path / "d" / "slug", tmp_path / "source")
+    for named, name, root in [
+        ("a", "voc2009", "a"),
+        ("a/VOCdevkit/VOC2009", "voc2009", "a/VOCdevkit/VOC2009"),
+        ("b", "toyvoc", "b"),
+        ("c", "kaggle", "c"),
+        ("d", "kaggle", "d/slug"),
+    ]:
+        found = datasets.find(str(tmp_path / named), **places)
+        assert (found.name, found.root) == (name, tmp_path / root)
+        assert found.why.startswith(f"{tmp_path / named} was named")
+        split = datasets.heldout_split(found.name)
+        assert len(datasets.load(found.name, found.root, split)) == 4
+
+
+@pytest.mark.parametrize("named", ["voc2009", "kaggle"])
+def test_named_but_not_there(named, places):
+    with pytest.raises(VoclabError, match=rf"{named} was named, but .*voclab data fetch {named}.*\.$"):
+        datasets.find(named, **places)
+
+
+def test_unknown_layout_is_refused(tmp_path, places):
+    for named in (tmp_path, tmp_path / "nowhere", "imagenet"):
+        with pytest.raises(VoclabError, match=r"is neither one of voc2009, kaggle, toyvoc nor a folder with"):
+            datasets.find(named, **places)
+
+
+def test_load_by_name(tmp_path):
+    voc(tmp_path / "voc")
+    competition(tmp_path / "kaggle", tmp_path / "source")
+    data = datasets.load("voc2009", tmp_path / "voc")
+    assert (data.name, data.split, len(data)) == ("voc2009", "train", 6)
+    again = datasets.load("kaggle", str(tmp_path / "kaggle"), "train")
+    assert again.name == "kaggle"
+    np.testing.assert_array_equal(again.image(0), data.image(0))
+    with pytest.raises(VoclabError, match="no data set 'voc2010'; choose one of"):
+        datasets.load("voc2010", tmp_path)
+
+
+def test_load_without_a_folder_looks_in_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    voc(tmp_path / "data" / "pascal")
+    assert len(datasets.load("voc2009", split="val")) == 4
+
+
+def test_toyvoc_is_generated_once(tmp_path, monkeypatch):
+    made = []
+
+    def make_toyvoc(root):
+        made.append(root)
+        return toy(root)
+
+    monkeypatch.setitem(sys.modules, "voclab.datasets.toyvoc", SimpleNamespace(make_toyvoc=make_toyvoc))
+    for split, n in (("train", 6), ("val", 4)):
+        data = datasets.load("toyvoc", tmp_path / "toy", split)
+        assert (data.name, len(data)) == ("toyvoc", n)
+    assert made == [tmp_path / "toy"]
+
+
+def test_heldout_split():
+    assert {name: datasets.heldout_split(name) for name in datasets.NAMES} == {
+        "voc2009": "val",
+        "toyvoc": "val",
+        "kaggle": "test",
+    }
+    with pytest.raises(VoclabError, match="no data set"):
+        datasets.heldout_split("imagenet")
+
+
+def test_real_photos_are_found(shared, places):
+    found = datasets.find(shared / "voc2009", **places)
+    assert found.name == "voc2009"
+    assert len(datasets.load(found.name, found.root, datasets.heldout_split(found.name))) == 574

@@ -1,0 +1,293 @@
+"""The competition's layout: export, reading back, resuming, and what damaged files say."""
+
+import csv
+import errno
+import io
+import os
+import shutil
+
+import numpy as np
+import pytest
+from voc_trees import content, fails, make_tree
+
+from voclab import files
+from voclab.datasets import kaggle, vocdevkit
+from voclab.datasets.base import VOC_CLASSES
+
+
+@pytest.fixture
+def voc(tmp_path):
+    make_tree(tmp_path / "voc")
+    return vocdevkit.read(tmp_path / "voc", "train"), vocdevkit.read(tmp_path / "voc", "val")
+
+
+@pytest.fixture
+def exported(tmp_path, voc):
+    return kaggle.export(*voc, tmp_path / "out", tmp_path / "truth", progress=False)
+
+
+def assert_same(written, read):
+    assert read.ids == tuple(str(i) for i in range(len(written)))
+    assert (read.name, read.task, read.class_names) == ("kaggle", "multilabel", VOC_CLASSES)
+    np.testing.assert_array_equal(read.labels, written.labels)
+    for i in range(len(written)):
+        np.testing.assert_array_equal(read.image(i), written.image(i))
+        mask = written.mask(i)
+        np.testing.assert_array_equal(read.mask(i), np.where(mask == 255, 0, mask))
+        assert read.mask(i).dtype == read.image(i).dtype == np.uint8
+
+
+def test_export_reads_back_equal(tmp_path, voc, exported):
+    train, test = voc
+    assert_same(train, kaggle.read(exported, "train"))
+    assert_same(test, kaggle.read(exported, "test", tmp_path / "truth"))
+
+
+def test_test_set_gives_no_truth_away(voc, exported):
+    data = kaggle.read(exported, "test")
+    assert data.labels is None
+    assert data.read_mask is None
+    np.testing.assert_array_equal(data.image(1), voc[1].image(1))
+    assert not (exported / "test" / "seg").exists()
+
+
+def test_layout_is_the_competitions(exported, voc):
+    assert {p.name for p in exported.iterdir()} == {"train", "test", "export.json"}
+    for split, n, value in (("train", len(voc[0]), None), ("test", len(voc[1]), "-1")):
+        with open(exported / split / f"{split}_set.csv", newline="") as file:
+            header, *rows = csv.reader(file)
+        assert header == ["Id", *VOC_CLASSES]
+        assert [row[0] for row in rows] == [str(i) for i in range(n)]
+        assert {v for row in rows for v in row[1:]} == ({"0", "1"} if value is None else {value})
+        assert {p.name for p in (exported / split / "img").iterdir()} == {
+            f"{split}_{i}.npy" for i in range(n)
+        }
+    image = np.load(exported / "train/img/train_0.npy", allow_pickle=False)
+    mask = np.load(exported / "train/seg/train_0.npy", allow_pickle=False)
+    assert image.shape == (*mask.shape, 3)
+    assert mask.max() <= 20
+
+
+def test_real_photos_read_back_equal(shared, tmp_path):
+    train = vocdevkit.read(shared / "voc2009", "train").subset([0, 100, 570])
+    test = vocdevkit.read(shared / "voc2009", "val").subset([3, 500])
+    kaggle.export(train, test, tmp_path / "out", tmp_path / "out/truth", progress=False)
+    assert_same(train, kaggle.read(tmp_path / "out", "train"))
+    assert_same(test, kaggle.read(tmp_path / "out", "test", tmp_path / "out/truth"))
+
+
+def test_full_disk_keeps_what_is_there_and_the_next_run_goes_on(tmp_path, voc, monkeypatch):
+    whole = kaggle.export(*voc, tmp_path / "whole", progress=False)
+    left = 5
+
+    def fsync(_):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    fails("disk is full; free some space", kaggle.export, *voc, tmp_path / "out", progress=False)
+    monkeypatch.undo()
+    before = content(tmp_path / "out")
+    assert len(before) == 5  # the manifest and four arrays, no half of anything
+    assert all(not name.endswith(".csv") for name in before)
+    kaggle.export(*voc, tmp_path / "out", progress=False)
+    assert content(tmp_path / "out") == content(whole)
+
+
+def test_rest_of_a_killed_run_is_cleaned_up(tmp_path, voc, exported):
+    before = content(exported)
+    (exported / "train/img/.part-x-train_3.npy").write_bytes(b"half")
+    (exported / "train/img/train_3.npy").unlink()
+    kaggle.export(*voc, exported, tmp_path / "truth", progress=False)
+    assert content(exported) == before
+
+
+def test_complete_export_is_not_written_again(tmp_path, voc, exported):
+    path = exported / "train/img/train_0.npy"
+    os.utime(path, (1, 1))
+    kaggle.export(*voc, exported, tmp_path / "truth", progress=False)
+    assert path.stat().st_mtime == 1
+
+
+@pytest.mark.parametrize("name", ["holiday.jpg", "train/img/notes.txt", "train/img/train_99.npy"])
+def test_foreign_files_are_refused(tmp_path, voc, exported, name):
+    (exported / name).write_text("mine")
+    before = content(exported)
+    fails(rf"holds {name}, not of this export", kaggle.export, *voc, exported, tmp_path / "truth")
+    assert content(exported) == before
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out/train/img").mkdir(parents=True)
+    (tmp_path / "out" / name).write_text("mine")
+    fails("not of this export", kaggle.export, *voc, tmp_path / "out")
+    assert content(tmp_path / "out") == {k: v for k, v in before.items() if k == name}
+
+
+def test_export_of_other_images_is_refused(tmp_path, voc, exported):
+    before = content(exported)
+    train, test = voc
+    fails("holds the export of other images", kaggle.export, train.subset([1, 0]), test, exported)
+    make_tree(tmp_path / "other", seed=1)
+    other = vocdevkit.read(tmp_path / "other", "train")
+    assert other.ids == train.ids
+    fails("holds the export of other images", kaggle.export, other, test, exported)
+    assert content(exported) == before
+
+
+def test_truth_must_lie_apart(tmp_path, voc):
+    fails("apart from the images", kaggle.export, *voc, tmp_path / "out", tmp_path / "out")
+
+
+def test_unwritable_target_is_named(tmp_path, voc):
+    (tmp_path / "file").write_text("")
+    fails(r"Cannot write .*file.*a file", kaggle.export, *voc, tmp_path / "file/out")
+    fails(r"Cannot write .*file", kaggle.export, *voc, tmp_path / "file")
+
+
+def test_export_needs_truth(tmp_path, voc, exported):
+    fails("no labels or no masks", kaggle.export, kaggle.read(exported, "test"), voc[1], tmp_path / "x")
+    hidden = kaggle.read(exported, "test")
+    fails("no labels or no masks", kaggle.export, voc[0], hidden, tmp_path / "x", tmp_path / "y")
+    assert not (tmp_path / "x").exists()
+    kaggle.export(voc[0], hidden, tmp_path / "x", progress=False)
+    np.testing.assert_array_equal(kaggle.read(tmp_path / "x", "test").image(2), hidden.image(2))
+
+
+def header_without(name):
+    return ["Id", *(c for c in VOC_CLASSES if c != name)]
+
+
+def swapped(a, b):
+    header = ["Id", *VOC_CLASSES]
+    i, j = header.index(a), header.index(b)
+    header[i], header[j] = b, a
+    return header
+
+
+@pytest.mark.parametrize(
+    ("header", "pattern"),
+    [
+        (header_without("cow"), "no column 'cow'"),
+        (list(VOC_CLASSES), "no column 'Id'"),
+        (swapped("dog", "cat"), "column 'dog' where VOC's order has 'cat'"),
+        (["Id", *VOC_CLASSES, "unicorn"], "unknown column 'unicorn'"),
+        (["Id", *VOC_CLASSES, "cow"], "second column 'cow'"),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_wrong_header_is_named(exported, header, pattern, split):
+    path = exported / split / f"{split}_set.csv"
+    path.write_text(",".join(header) + "\n" + ",".join(["0"] * len(header)) + "\n")
+    fails(rf"{split}_set\.csv has .*{pattern}.*restore the header", kaggle.read, exported, split)
+
+
+@pytest.mark.parametrize(
+    ("row", "pattern"),
+    [
+        (["0", "2", *["0"] * 19], "row 2, column aeroplane, has '2' instead of 0 or 1"),
+        (["0", *["0"] * 19, "-1"], "row 2, column tvmonitor, has '-1' instead of 0 or 1"),
+        (["0", *["0"] * 19, ""], "column tvmonitor, has ''"),
+        (["0", *["0"] * 19], "row 2 has 20 columns, not 21"),
+        (["../0", *["0"] * 20], "row 2 has the Id '../0'"),
+        (["99", *["0"] * 20], "names the Id 99, but .*train_99.npy is missing"),
+    ],
+)
+def test_wrong_row_is_named(exported, row, pattern):
+    path = exported / "train/train_set.csv"
+    path.write_text(",".join(["Id", *VOC_CLASSES]) + "\n" + ",".join(row) + "\n")
+    fails(pattern, kaggle.read, exported, "train")
+
+
+def test_doubled_id_is_named(exported):
+    path = exported / "train/train_set.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[1]]) + "\n")
+    fails(r"row 8 has the Id '0' twice", kaggle.read, exported, "train")
+
+
+def test_half_filled_test_table_is_refused(exported):
+    path = exported / "test/test_set.csv"
+    path.write_text(path.read_text().replace("-1", "1", 1))
+    fails("mixes labels with -1", kaggle.read, exported, "test")
+
+
+def test_missing_and_empty_tables(exported):
+    path = exported / "train/train_set.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    fails(r"train_set\.csv has a header but no rows", kaggle.read, exported, "train")
+    path.write_text("")
+    fails("no column 'Id'", kaggle.read, exported, "train")
+    path.unlink()
+    fails(r"train_set\.csv is missing", kaggle.read, exported, "train")
+    fails("no split 'val'; choose train or test", kaggle.read, exported, "val")
+
+
+def test_truth_of_another_test_set_is_refused(tmp_path, voc, exported):
+    kaggle.export(*voc[::-1], tmp_path / "other", tmp_path / "other_truth", progress=False)
+    fails("other Ids than", kaggle.read, exported, "test", tmp_path / "other_truth")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("unpickled",))
+
+
+def pickled():
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([Bomb()], dtype=object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "pattern"),
+    [
+        (npy(np.zeros((4, 4, 3), np.float32)), r"holds float32 of shape \(4, 4, 3\), not uint8"),
+        (npy(np.zeros((4, 4, 3), np.int64)), "holds int64"),
+        (npy(np.zeros((4, 4), np.uint8)), r"shape \(4, 4\)"),
+        (npy(np.zeros((3, 4, 4), np.uint8)), r"shape \(3, 4, 4\)"),
+        (npy(np.zeros((4, 4, 3), np.uint8))[:-1], "not a plain .npy array"),
+        (pickled(), "not a plain .npy array"),
+        (b"\x80\x04K\x01.", "not a plain .npy array"),
+        (b"", "not a plain .npy array"),
+    ],
+)
+def test_wrong_image_file_is_named(exported, data, pattern):
+    (exported / "train/img/train_2.npy").write_bytes(data)
+    images = kaggle.read(exported, "train")
+    fails(rf"train_2\.npy .*{pattern}", images.image, 2)
+    images.image(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        (lambda mask: mask.astype(float), "holds float64"),
+        (lambda mask: mask[..., None], "shape"),
+        (lambda mask: np.full_like(mask, 21), "has the value 21"),
+        (lambda mask: np.full_like(mask, 255), "has the value 255"),
+        (lambda mask: np.full(mask.shape, -1), "has the value -1"),
+        (lambda mask: mask[1:], "but its image is"),
+    ],
+)
+def test_wrong_mask_file_is_named(exported, change, pattern):
+    path = exported / "train/seg/train_2.npy"
+    path.write_bytes(npy(change(np.load(path))))
+    fails(rf"train_2\.npy .*{pattern}", kaggle.read(exported, "train").mask, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16, ">i4"])
+def test_masks_of_any_whole_number_type_are_read(exported, dtype):
+    path = exported / "train/seg/train_2.npy"
+    mask = np.load(path)
+    np.save(path, np.asfortranarray(mask.astype(dtype)))
+    read = kaggle.read(exported, "train").mask(2)
+    np.testing.assert_array_equal(read, mask)
+    assert read.dtype == np.uint8
+    assert read.flags.c_contiguous

@@ -1,0 +1,108 @@
+"""Classification metrics against scikit-learn and against plain definitions."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from voclab import metrics
+
+
+@pytest.fixture
+def case():
+    rng = np.random.default_rng(3)
+    truth = (rng.random((120, 6)) < [0.5, 0.3, 0.1, 0.05, 0.2, 0.02]).astype(np.uint8)
+    scores = np.clip(0.4 * truth + rng.random(truth.shape) * 0.6, 0, 1)
+    return truth, scores
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.integers(2, 40), st.sampled_from([0, 1, 2]))
+def test_average_precision_equals_scikit_learn_also_with_ties(seed, n, decimals):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, (n, 3))
+    truth[0] = 1
+    scores = np.round(rng.random((n, 3)), decimals)
+    expected = [sk.average_precision_score(truth[:, k], scores[:, k]) for k in range(3)]
+    np.testing.assert_allclose(metrics.average_precision(truth, scores), expected, atol=1e-12)
+
+
+def test_a_class_without_positives_does_not_enter_the_mean():
+    truth = np.array([[1, 0], [0, 0]])
+    scores = np.array([[0.9, 0.5], [0.1, 0.4]])
+    assert np.isnan(metrics.average_precision(truth, scores)[1])
+    assert metrics.mean_average_precision(truth, scores) == 1.0
+
+
+def test_precision_recall_f1_equal_scikit_learn(case):
+    truth, scores = case
+    predicted = (scores > 0.5).astype(int)
+    predicted[:, 3] = 0  # a class never predicted
+    ours = metrics.precision_recall_f1(truth, predicted)
+    for average in ("micro", "macro"):
+        expected = sk.precision_recall_fscore_support(truth, predicted, average=average, zero_division=0)
+        got = [ours[f"{name}_{average}"] for name in ("precision", "recall", "f1")]
+        np.testing.assert_allclose(got, expected[:3])
+
+
+def test_decisions_report_exact_match_and_hamming_like_scikit_learn(case):
+    truth, scores = case
+    predicted = (scores > 0.5).astype(int)
+    report = metrics.decision_report(truth, predicted)
+    assert report["exact_match"] == pytest.approx(sk.accuracy_score(truth, predicted))
+    assert report["hamming"] == pytest.approx(1 - sk.hamming_loss(truth, predicted))
+
+
+def test_label_dice_is_the_set_definition(case):
+    truth, scores = case
+    predicted = (scores > 0.6).astype(int)
+    for row, (t, p) in enumerate(zip(truth, predicted)):
+        a, b = set(np.flatnonzero(t)), set(np.flatnonzero(p))
+        expected = 1.0 if not a and not b else 2 * len(a & b) / (len(a) + len(b))
+        assert metrics.label_dice(truth, predicted)[row] == pytest.approx(expected)
+
+
+def test_calibration_error_counts_each_bin_by_its_weight():
+    truth = np.array([[1], [0], [1], [1]])
+    probabilities = np.array([[0.1], [0.1], [0.9], [0.9]])
+    # two forecasts of 0.1 come true half the time, two of 0.9 always
+    assert metrics.expected_calibration_error(truth, probabilities, bins=10) == pytest.approx(0.5 * 0.4 + 0.5 * 0.1)
+    assert metrics.expected_calibration_error(truth, truth.astype(float)) == 0.0
+
+
+def test_thresholds_beat_one_half_on_their_own_data_and_shrink_for_rare_classes(case):
+    truth, scores = case
+    own = metrics.choose_thresholds(truth, scores, shrinkage=0.0)
+    assert metrics.label_dice(truth, scores >= own).mean() >= metrics.label_dice(truth, scores >= 0.5).mean()
+    common = metrics.choose_thresholds(truth, scores, shrinkage=1e9)
+    assert np.ptp(common) < 1e-6
+    spread = [np.ptp(metrics.choose_thresholds(truth, scores, shrinkage=s)) for s in (0.0, 20.0, 1e9)]
+    assert spread[0] > spread[1] > spread[2]
+
+
+def test_sigmoid_survives_extreme_logits():
+    np.testing.assert_allclose(metrics.sigmoid([-1e4, 0.0, 1e4]), [0.0, 0.5, 1.0])
+
+
+def test_confusion_names_the_class_predicted_instead():
+    truth = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0]])
+    predicted = np.array([[0, 1, 0], [1, 0, 0], [0, 1, 0]])
+    matrix = metrics.confused_instead(truth, predicted)
+    assert matrix[0, 1] == 1.0  # the one missed image of class 0 was called class 1
+    assert matrix[0, 0] == 0.5
+    assert matrix[1, 1] == 1.0
+
+
+def test_the_random_baseline_has_the_class_frequencies_and_chance_map():
+    rng = np.random.default_rng(0)
+    train = (rng.random((2000, 4)) < [0.4, 0.2, 0.1, 0.05]).astype(int)
+    labels, scores = metrics.random_labels(train, 5000, seed=1)
+    np.testing.assert_allclose(labels.mean(0), train.mean(0), atol=0.03)
+    assert metrics.mean_average_precision(labels, scores) == pytest.approx(labels.mean(), abs=0.03)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 3)])
+def test_shapes_that_do_not_fit_are_refused(shape):
+    with pytest.raises(ValueError, match="shapes"):
+        metrics.average_precision(np.zeros((4, 2), int), np.zeros(shape))

@@ -1,0 +1,129 @@
+"""Augmentation and batching: what moves together, what is reproducible, what memory it takes."""
+
+import numpy as np
+import pytest
+
+from voclab.datasets.base import VOID
+from voclab.pipeline import (
+    POLICIES,
+    DecodedCache,
+    apply_augmentation,
+    augmentation,
+    evaluation_batches,
+    resized,
+    training_batches,
+)
+
+
+def _collect(dataset, **options):
+    defaults = {"size": 32, "policy": "advanced", "batch_size": 8, "seed": 5, "epochs": 2, "target": "masks"}
+    stream = training_batches(dataset, **{**defaults, **options})
+    images, targets = zip(*[(x.numpy(), y.numpy()) for x, y in stream])
+    return np.stack(images), np.stack(targets)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_image_and_mask_move_together(policy):
+    """The mask of a picture that shows its own mask must still match after augmentation."""
+    rng = np.random.default_rng(1)
+    mask = np.kron(rng.integers(0, 2, (6, 8)), np.ones((40, 40))).astype(np.uint8)
+    image = np.repeat((mask * 200 + 20)[..., None], 3, axis=2).astype(np.uint8)
+    compose = augmentation(policy, 96)
+    agreement = []
+    for k in range(40):
+        out = apply_augmentation(compose, (0, k), image, mask)
+        known = out["mask"] != VOID
+        assert out["image"].shape == (96, 96, 3)
+        assert out["image"].dtype == np.uint8
+        assert set(np.unique(out["mask"])) <= {0, 1, VOID}
+        bright = out["image"].mean(-1)
+        if known.any() and 0 < out["mask"][known].mean() < 1:
+            middle = (bright[known].max() + bright[known].min()) / 2
+            agreement.append(((bright > middle) == out["mask"])[known].mean())
+    assert len(agreement) > 20
+    assert np.median(agreement) > 0.9
+
+
+def test_advanced_fills_what_comes_in_from_outside_with_void():
+    compose = augmentation("advanced", 64)
+    masks = [
+        apply_augmentation(compose, (0, k), np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), np.uint8))["mask"]
+        for k in range(30)
+    ]
+    assert any((m == VOID).any() for m in masks)
+    assert all(set(np.unique(m)) <= {1, VOID} for m in masks)
+
+
+def test_transforms_of_one_policy_are_drawn_independently():
+    """Seeding a Compose makes all its transforms fire together (albumentations 2.0.8); ours must not."""
+    ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None] + 60, (64, 1, 3))
+    compose = augmentation("standard", 64)
+    flipped, brighter = [], []
+    for k in range(300):
+        out = apply_augmentation(compose, (7, k), ramp)["image"].astype(float)
+        flipped.append(out[:, -8:].mean() < out[:, :8].mean())
+        brighter.append(out.mean() > ramp.mean())
+    assert 0.35 < np.mean(flipped) < 0.65
+    assert abs(np.corrcoef(flipped, brighter)[0, 1]) < 0.2
+
+
+def test_the_stream_is_the_same_for_any_number_of_workers(squares):
+    one, two = (_collect(squares, workers=n) for n in (1, 4))
+    np.testing.assert_array_equal(one[0], two[0])
+    np.testing.assert_array_equal(one[1], two[1])
+
+
+def test_a_resumed_stream_goes_on_where_the_unbroken_one_is(squares):
+    whole = _collect(squares, epochs=3)
+    rest = _collect(squares, epochs=3, start_epoch=1)
+    np.testing.assert_array_equal(whole[0][6:], rest[0])
+    np.testing.assert_array_equal(whole[1][6:], rest[1])
+
+
+def test_epochs_and_seeds_differ(squares):
+    images, _ = _collect(squares)
+    assert not np.array_equal(images[:6], images[6:])
+    other, _ = _collect(squares, seed=6)
+    assert not np.array_equal(images, other)
+
+
+def test_batches_are_pixels_between_0_and_1_with_float_labels(squares):
+    images, labels = _collect(squares, target="labels", policy="none")
+    assert images.dtype == labels.dtype == np.float32
+    assert 0.2 < images.max() <= 1.0
+    assert images.min() >= 0.0
+    assert images.shape == (12, 8, 32, 32, 3)
+    np.testing.assert_array_equal(np.sort(labels[:6].reshape(-1, 3), 0), np.sort(squares.labels, 0))
+
+
+def test_a_data_set_smaller_than_the_batch_still_gives_a_batch(squares):
+    images, _ = _collect(squares.subset(range(5)), batch_size=16, epochs=1)
+    assert images.shape[:2] == (1, 5)
+
+
+def test_an_unknown_policy_or_target_is_refused(squares):
+    with pytest.raises(ValueError, match="none, standard, advanced"):
+        augmentation("strong", 32)
+    with pytest.raises(ValueError, match="target"):
+        training_batches(squares, size=32, policy="none", batch_size=4, seed=0, epochs=1, target="boxes")
+
+
+def test_the_cache_keeps_to_its_budget_and_never_changes_a_picture(squares):
+    one_image = 48 * 64 * 3
+    cache = DecodedCache(squares, budget_mb=5.5 * one_image / 2**20)
+    for i in range(48):
+        np.testing.assert_array_equal(cache.image(i), squares.image(i))
+    assert cache.used == 5 * one_image
+    assert cache.image(0) is cache.image(0)
+
+
+def test_the_cache_can_shrink_what_it_keeps(squares):
+    cache = DecodedCache(squares, longest_side=32)
+    assert cache.image(0).shape == (24, 32, 3)
+    assert set(np.unique(cache.mask(0))) <= set(np.unique(squares.mask(0)))
+
+
+def test_evaluation_batches_cover_every_image_in_order(squares):
+    batches = list(evaluation_batches(squares, 40, 20))
+    assert [len(b) for b in batches] == [20, 20, 8]
+    np.testing.assert_array_equal(batches[2][7], resized(squares.image(47), 40))

@@ -1,0 +1,73 @@
+"""The submission encoder against what the course's own code writes, byte for byte."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from voclab.datasets import VOID
+from voclab.submission import (
+    check_submission,
+    decode_segmentation,
+    encode_classification,
+    encode_segmentation,
+    rle_decode,
+    write_submission,
+)
+
+
+@pytest.fixture(scope="module")
+def cases(shared):
+    return json.loads((shared / "golden/submission_cases.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def real_mask(shared):
+    folder = shared / "voc2009/VOCdevkit/VOC2009/SegmentationClass"
+    return lambda image_id: np.array(Image.open(folder / f"{image_id}.png"))
+
+
+def test_every_inline_case_encodes_to_the_golden_strings(cases):
+    assert len(cases["cases"]) >= 20
+    for case in cases["cases"]:
+        label_map = np.array(case["label_map"]).reshape(case["shape"])
+        for dtype in (np.uint8, np.int64):
+            assert encode_segmentation(label_map.astype(dtype)) == case["segmentation"], case["name"]
+        assert encode_classification(case["labels"]) == case["classification"], case["name"]
+
+
+def test_every_golden_string_decodes_to_its_map_and_labels(cases):
+    for case in cases["cases"]:
+        decoded = decode_segmentation(case["segmentation"], case["shape"])
+        np.testing.assert_array_equal(decoded.ravel(), case["label_map"], case["name"])
+        np.testing.assert_array_equal(rle_decode(case["classification"], (20,)), case["labels"], case["name"])
+
+
+def test_every_real_mask_encodes_to_the_golden_strings_with_void_as_background(cases, real_mask):
+    assert len(cases["real"]) >= 10
+    for case in cases["real"]:
+        mask = real_mask(case["id"])
+        assert (mask == VOID).any(), case["id"]
+        assert encode_segmentation(mask) == case["segmentation"], case["id"]
+        assert encode_classification(case["labels"]) == case["classification"], case["id"]
+        decoded = decode_segmentation(case["segmentation"], case["shape"])
+        np.testing.assert_array_equal(decoded, np.where(mask == VOID, 0, mask), case["id"])
+
+
+def test_the_whole_file_is_the_golden_file(shared, cases, real_mask, tmp_path):
+    golden = shared / "golden/submission_6_real.csv"
+    names = (shared / "golden/submission_6_real.csv.ids").read_text().split()
+    labels = {case["id"]: case["labels"] for case in cases["real"]}
+    path = tmp_path / "submission.csv"
+    write_submission(path, range(6), [labels[name] for name in names], map(real_mask, names))
+    assert path.read_bytes() == golden.read_bytes()
+
+
+def test_the_golden_file_passes_the_check(shared, real_mask):
+    names = (shared / "golden/submission_6_real.csv.ids").read_text().split()
+    shapes = {i: real_mask(name).shape for i, name in enumerate(names)}
+    report = check_submission(shared / "golden/submission_6_real.csv", ids=range(6), shapes=shapes)
+    assert report.rows == 12
+    assert report.ids == tuple("012345")
+    assert report.kinds == ("classification", "segmentation")

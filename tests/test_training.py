@@ -1,0 +1,162 @@
+"""The training loop: learns, resumes exactly, keeps the best, stops clearly."""
+
+import json
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from voclab.datasets.splits import fit_validation
+from voclab.errors import VoclabError
+from voclab.metrics import mean_average_precision
+from voclab.models.classifiers import build_classifier
+from voclab.pipeline import resized
+from voclab.training import Recipe, Run, load_model, train
+
+RECIPE = Recipe(size=32, policy="standard", epochs=4, rate=3e-3, batch_size=8, patience=10, seed=3)
+LOSS = keras.losses.BinaryCrossentropy(from_logits=True)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+@pytest.fixture(scope="module")
+def parts(squares):
+    return fit_validation(squares, 0.25, seed=0)
+
+
+def _scorer(validation):
+    pixels = np.stack([resized(validation.image(i), 32) for i in range(len(validation))])
+    return lambda model: {"map": mean_average_precision(validation.labels, model.predict_on_batch(pixels))}
+
+
+def _train(folder, parts, recipe=RECIPE, score=None, model=None, progress=lambda line: None):
+    fit_set, validation = parts
+    run = Run(folder)
+    run.begin({"recipe": recipe})
+    if model is None:
+        keras.utils.set_random_seed(recipe.seed)
+        model = build_classifier("cnn", 3, dropout=0.3, options={"width": 4})
+    score = score or _scorer(validation)
+    train(
+        model, fit_set, loss=LOSS, recipe=recipe, run=run, score=score, monitor="map", progress=progress
+    )
+    return run, model
+
+
+@pytest.fixture(scope="module")
+def unbroken(parts, tmp_path_factory):
+    return _train(tmp_path_factory.mktemp("unbroken") / "run", parts)
+
+
+def test_training_learns_and_leaves_the_best_model(unbroken, parts):
+    run, model = unbroken
+    history = run.history
+    assert [e["epoch"] for e in history] == [0, 1, 2, 3, 4]
+    assert history[-1]["loss"] < 0.9 * history[1]["loss"]
+    best = max(e["map"] for e in history)
+    assert best > history[0]["map"]
+    score = _scorer(parts[1])
+    assert score(model)["map"] == pytest.approx(best)
+    assert score(run.load_model())["map"] == pytest.approx(best)
+
+
+@pytest.mark.parametrize("killed_after", [1, 3])
+def test_a_killed_training_resumes_to_the_same_numbers(killed_after, unbroken, parts, tmp_path):
+    plain, calls = _scorer(parts[1]), []
+
+    def score(model):
+        calls.append(1)
+        if len(calls) == killed_after + 2:  # the first call scores the start
+            raise Killed
+        return plain(model)
+
+    with pytest.raises(Killed):
+        _train(tmp_path / "run", parts, score=score)
+    keras.utils.set_random_seed(99)  # a resumed run must not depend on the new process' random state
+    model = build_classifier("cnn", 3, dropout=0.3, options={"width": 4})
+    run, resumed = _train(tmp_path / "run", parts, model=model)
+    for ours, theirs in zip(run.history, unbroken[0].history, strict=True):
+        for key in ("map", "loss"):
+            assert ours.get(key) == theirs.get(key)
+    for ours, theirs in zip(resumed.get_weights(), unbroken[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_kill_between_dropping_and_renaming_the_state_loses_nothing(parts, tmp_path):
+    short = replace(RECIPE, epochs=1)
+    _train(tmp_path / "run", parts, short)
+    folder = tmp_path / "run"
+    (folder / "resume").rename(folder / "resume.new")
+    lines = []
+    _train(folder, parts, short, progress=lines.append)
+    assert lines == []  # nothing was left to train
+
+
+def test_the_same_training_twice_gives_the_same_numbers(unbroken, parts, tmp_path):
+    again, _ = _train(tmp_path / "run", parts)
+    drop = lambda history: [{k: v for k, v in e.items() if k != "seconds"} for e in history]
+    assert drop(again.history) == drop(unbroken[0].history)
+
+
+def test_fine_tuning_that_only_harms_changes_nothing(parts, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = build_classifier("cnn", 3, options={"width": 4})
+    before = [w.copy() for w in model.get_weights()]
+    values = iter([0.9, 0.1, 0.2])
+    run, model = _train(
+        tmp_path / "run", parts, replace(RECIPE, epochs=2), score=lambda m: {"map": next(values)}, model=model
+    )
+    for ours, theirs in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [e["map"] for e in run.history] == [0.9, 0.1, 0.2]
+
+
+def test_training_stops_when_patience_is_used_up(parts, tmp_path):
+    values = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1])
+    run, _ = _train(
+        tmp_path / "run", parts, replace(RECIPE, epochs=5, patience=2), score=lambda m: {"map": next(values)}
+    )
+    assert [e["epoch"] for e in run.history] == [0, 1, 2, 3]
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch_named(parts, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = build_classifier("cnn", 3, options={"width": 4})
+    dense = model.get_layer("logits")
+    dense.set_weights([dense.get_weights()[0] * np.nan, dense.get_weights()[1]])
+    with pytest.raises(VoclabError, match=r"loss is nan at batch 1 of epoch 1 .* lower the learning rate"):
+        _train(tmp_path / "run", parts, model=model, score=lambda m: {"map": 0.0})
+    assert (tmp_path / "run" / "model.keras").is_file()
+
+
+def test_another_configuration_in_the_same_folder_starts_anew(tmp_path):
+    run = Run(tmp_path / "run")
+    assert not run.begin({"rate": 1})
+    run.finish({"map": 0.5})
+    assert run.begin({"rate": 1})
+    assert not run.begin({"rate": 2})
+    assert not run.complete
+
+
+def test_damaged_files_of_a_run_are_named(tmp_path):
+    run = Run(tmp_path / "run")
+    run.begin({"rate": 1})
+    (run.folder / "model.keras").write_bytes(b"no zip")
+    with pytest.raises(VoclabError, match=r"model\.keras cannot be loaded .* train it again"):
+        load_model(run.folder / "model.keras")
+    (run.folder / "config.json").write_text('{"rate": ')
+    with pytest.raises(VoclabError, match=r"config\.json is not readable JSON"):
+        run.begin({"rate": 1})
+    with pytest.raises(VoclabError, match=r"predictions\.npz is missing"):
+        run.predictions()
+
+
+def test_predictions_are_read_without_executing_anything(tmp_path):
+    run = Run(tmp_path / "run")
+    run.begin({})
+    run.save_predictions(validation=np.arange(6, dtype=np.float32).reshape(2, 3))
+    np.testing.assert_array_equal(run.predictions()["validation"], [[0, 1, 2], [3, 4, 5]])
+    assert json.loads((run.folder / "config.json").read_text()) == {}

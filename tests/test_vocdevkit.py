@@ -1,0 +1,271 @@
+"""The VOCdevkit reader on small trees, on damaged ones, and on the real photos."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from voc_trees import fails, make_tree, save_mask, write_annotation
+
+from voclab.datasets import vocdevkit
+from voclab.datasets.base import VOC_CLASSES
+
+
+@pytest.mark.parametrize("annotations", [True, False])
+def test_reads_what_was_written(tmp_path, annotations):
+    tree = make_tree(tmp_path, annotations=annotations)
+    data = vocdevkit.read(tmp_path, "val")
+    assert list(data.ids) == tree.splits["val"]
+    assert (data.name, data.split, data.task, data.class_names) == (
+        "voc2009",
+        "val",
+        "multilabel",
+        VOC_CLASSES,
+    )
+    assert data.labels.dtype == np.uint8
+    for i, photo in enumerate(data.ids):
+        np.testing.assert_array_equal(data.labels[i], tree.labels[photo])
+        np.testing.assert_array_equal(data.mask(i), tree.masks[photo])
+        with Image.open(tree.folder / "JPEGImages" / f"{photo}.jpg") as picture:
+            np.testing.assert_array_equal(data.image(i), np.array(picture))
+    assert ("labels from Annotations" if annotations else "labels from the masks") in data.source
+
+
+def test_difficult_objects_and_body_parts_do_not_count(tmp_path):
+    tree = make_tree(tmp_path, {"train": 1})
+    photo = tree.splits["train"][0]
+    objects = [("dog", 0), ("dog", 0), ("person", 1), ("cat", 1), ("cat", 0)]
+    write_annotation(tree.folder / "Annotations" / f"{photo}.xml", objects)
+    labels = vocdevkit.read(tmp_path, "train").labels[0]
+    assert {VOC_CLASSES[k] for k in np.flatnonzero(labels)} == {"dog", "cat"}
+    assert vocdevkit.count_objects(tmp_path, "train") == (5,)
+
+
+def test_objects_are_not_counted_without_annotations(tmp_path):
+    make_tree(tmp_path, annotations=False)
+    assert vocdevkit.count_objects(tmp_path, "train") is None
+
+
+@pytest.mark.parametrize("inside", [".", "VOCdevkit", "VOCdevkit/VOC2009"])
+def test_finds_the_tree_from_each_level(tmp_path, inside, monkeypatch):
+    tree = make_tree(tmp_path)
+    assert vocdevkit.find_tree(tmp_path / inside).resolve() == tree.folder.resolve()
+    monkeypatch.chdir(tmp_path / inside)
+    assert vocdevkit.find_tree(".").resolve() == tree.folder.resolve()
+
+
+def test_year_is_chosen(tmp_path):
+    for year in (2007, 2012):
+        make_tree(tmp_path, year=year)
+    assert vocdevkit.find_tree(tmp_path).name == "VOC2012"
+    make_tree(tmp_path, year=2009)
+    assert vocdevkit.find_tree(tmp_path).name == "VOC2009"
+    assert vocdevkit.find_tree(tmp_path, 2007).name == "VOC2007"
+    assert vocdevkit.read(tmp_path, "train", year="2012").ids[0].startswith("2012_")
+    fails("VOC2010.*only VOC2007, VOC2009, VOC2012", vocdevkit.find_tree, tmp_path, 2010)
+    fails("year 2006 is not supported", vocdevkit.find_tree, tmp_path, 2006)
+
+
+def test_no_tree_is_one_sentence(tmp_path):
+    fails("holds no VOCdevkit/VOC2009.*voclab data fetch", vocdevkit.find_tree, tmp_path)
+    fails("is no folder", vocdevkit.find_tree, tmp_path / "nowhere")
+
+
+def test_main_lists_are_read_where_there_are_no_segmentation_lists(tmp_path):
+    tree = make_tree(tmp_path, {"train": 3}, lists="Main")
+    (tree.folder / "ImageSets/Main/aeroplane_train.txt").write_text("2009_000000 -1\n")
+    unsegmented = tree.splits["train"][1]
+    (tree.folder / "SegmentationClass" / f"{unsegmented}.png").unlink()
+    data = vocdevkit.read(tmp_path, "train")
+    assert data.mask(1) is None
+    np.testing.assert_array_equal(data.mask(2), tree.masks[data.ids[2]])
+    shutil.rmtree(tree.folder / "SegmentationClass")
+    assert vocdevkit.read(tmp_path, "train").read_mask is None
+    message = fails("no list val.txt", vocdevkit.read, tmp_path, "val")
+    assert "aeroplane" not in message
+
+
+def test_test_list_without_truth(tmp_path):
+    tree = make_tree(tmp_path, {"train": 2, "test": 3})
+    for photo in tree.splits["test"]:
+        (tree.folder / "SegmentationClass" / f"{photo}.png").unlink()
+        (tree.folder / "Annotations" / f"{photo}.xml").unlink()
+    data = vocdevkit.read(tmp_path, "test")
+    assert data.labels is None
+    assert data.read_mask is None
+    assert data.mask(0) is None
+    assert data.image(0).shape == (*tree.masks[data.ids[0]].shape, 3)
+
+
+def test_toyvoc_keeps_the_truth_of_its_test_list_apart(tmp_path):
+    tree = make_tree(tmp_path, {"train": 2, "test": 3})
+    (tmp_path / "toyvoc.json").write_text(json.dumps({}))
+    truth = tmp_path / "truth" / "VOC2009"
+    for kind, suffix in (("SegmentationClass", ".png"), ("Annotations", ".xml")):
+        (truth / kind).mkdir(parents=True)
+        for photo in tree.splits["test"]:
+            (tree.folder / kind / (photo + suffix)).rename(truth / kind / (photo + suffix))
+    data = vocdevkit.read(tmp_path, "test", name="toyvoc")
+    assert data.name == "toyvoc"
+    for i, photo in enumerate(data.ids):
+        np.testing.assert_array_equal(data.labels[i], tree.labels[photo])
+        np.testing.assert_array_equal(data.mask(i), tree.masks[photo])
+    assert sum(vocdevkit.count_objects(tmp_path, "test")) == data.labels.sum()
+    shutil.rmtree(tmp_path / "truth")
+    assert vocdevkit.read(tmp_path, "test").labels is None
+
+
+def test_greyscale_photo_has_three_channels(tmp_path):
+    grey = np.tile(np.arange(40, dtype=np.uint8), (30, 1))
+    Image.fromarray(grey).save(tmp_path / "grey.jpg", quality=95)
+    image = vocdevkit.decode_jpeg(tmp_path / "grey.jpg")
+    assert image.shape == (30, 40, 3)
+    assert (image == image[..., :1]).all()
+
+
+def test_channels_are_red_green_blue(tmp_path):
+    Image.new("RGB", (16, 16), (250, 120, 10)).save(tmp_path / "orange.jpg", quality=95)
+    assert np.abs(vocdevkit.decode_jpeg(tmp_path / "orange.jpg").mean((0, 1)) - (250, 120, 10)).max() < 3
+
+
+def photo_with_thumbnail(path):
+    """A JPEG with a whole JPEG inside its header, as cameras write them, and a progressive scan."""
+    Image.new("RGB", (8, 8)).save(path)
+    inner = path.read_bytes()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(path, progressive=True, exif=b"Exif\x00\x00" + inner)
+    assert inner in path.read_bytes()
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.7, 0.999])
+@pytest.mark.parametrize("filler", [b"", b"\0"])
+def test_truncated_jpeg_is_named(tmp_path, kept, filler):
+    path = tmp_path / "2009_000001.jpg"
+    photo_with_thumbnail(path)
+    whole = path.read_bytes()
+    vocdevkit.decode_jpeg(path)
+    keep = int(len(whole) * kept)
+    path.write_bytes(whole[:keep] + filler * (len(whole) - keep))  # a sparse download is filled with zeros
+    fails(r"2009_000001\.jpg is a truncated.*extract it again", vocdevkit.decode_jpeg, path)
+
+
+def test_bytes_after_the_end_are_no_damage(tmp_path):
+    path = tmp_path / "photo.jpg"
+    photo_with_thumbnail(path)
+    image = vocdevkit.decode_jpeg(path)
+    path.write_bytes(path.read_bytes() + b"\0\0made by somebody")
+    np.testing.assert_array_equal(vocdevkit.decode_jpeg(path), image)
+
+
+@pytest.mark.parametrize("value", [21, 100, 254])
+def test_mask_value_that_voc_lacks_is_named(tmp_path, value):
+    tree = make_tree(tmp_path)
+    photo = tree.splits["train"][0]
+    mask = tree.masks[photo].copy()
+    mask[0, 0] = value
+    save_mask(tree.folder / "SegmentationClass" / f"{photo}.png", mask)
+    data = vocdevkit.read(tmp_path, "train")
+    fails(rf"{photo}\.png has the value {value}.*restore", data.mask, 0)
+
+
+def test_every_legal_mask_value_is_read(tmp_path):
+    mask = np.array([[*range(21), 255]], np.uint8)
+    save_mask(tmp_path / "mask.png", mask)
+    np.testing.assert_array_equal(vocdevkit.decode_mask(tmp_path / "mask.png"), mask)
+    Image.fromarray(mask).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(vocdevkit.decode_mask(tmp_path / "grey.png"), mask)
+
+
+def test_mask_in_colours_is_refused(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "mask.png")
+    fails(r"mask\.png is a RGB picture, not a palette PNG", vocdevkit.decode_mask, tmp_path / "mask.png")
+
+
+def test_truncated_mask_is_named(tmp_path):
+    path = tmp_path / "mask.png"
+    save_mask(path, np.random.default_rng(0).integers(0, 21, (64, 64), np.uint8))
+    path.write_bytes(path.read_bytes()[:-200])
+    fails(r"mask\.png is a truncated", vocdevkit.decode_mask, path)
+
+
+def test_mask_of_another_size_is_named(tmp_path):
+    tree = make_tree(tmp_path)
+    photo = tree.splits["train"][1]
+    height, width = tree.masks[photo].shape
+    save_mask(tree.folder / "SegmentationClass" / f"{photo}.png", tree.masks[photo].T)
+    if height == width:
+        pytest.fail("the fixture's picture must not be square")
+    data = vocdevkit.read(tmp_path, "train")
+    fails(rf"{photo}\.png is {height} × {width} pixels.*is {width} × {height}", data.mask, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("JPEGImages", ".jpg"), ("SegmentationClass", ".png"), ("Annotations", ".xml")]
+)
+def test_list_that_names_a_missing_file(tmp_path, kind, suffix):
+    tree = make_tree(tmp_path)
+    photo = tree.splits["train"][2]
+    (tree.folder / kind / (photo + suffix)).unlink()
+    message = fails(rf"names {photo}, but .*{photo}{suffix} is missing", vocdevkit.read, tmp_path, "train")
+    assert "train.txt" in message
+    vocdevkit.read(tmp_path, "val")
+
+
+@pytest.mark.parametrize(
+    ("content", "pattern"),
+    [
+        ("", r"train\.txt is empty"),
+        ("\n \n", r"train\.txt is empty"),
+        ("2009_000000\n2009_000001\n2009_000000\n", "lists 2009_000000 twice"),
+        ("../../etc/passwd\n", "no photo name"),
+    ],
+)
+def test_bad_list(tmp_path, content, pattern):
+    tree = make_tree(tmp_path)
+    (tree.folder / "ImageSets/Segmentation/train.txt").write_text(content)
+    fails(pattern, vocdevkit.read, tmp_path, "train")
+
+
+@pytest.mark.parametrize("split", ["nothing", "../../secret", ""])
+def test_unknown_split_lists_the_known(tmp_path, split):
+    make_tree(tmp_path)
+    fails(r"choose from: train, val", vocdevkit.read, tmp_path, split)
+
+
+@pytest.mark.parametrize(
+    ("content", "pattern"),
+    [
+        ("<annotation><object>", "no readable annotation"),
+        ('<!DOCTYPE a [<!ENTITY e "x">]><annotation>&e;</annotation>', "no readable annotation"),
+        ("<annotation><object><name>unicorn</name></object></annotation>", "unknown class 'unicorn'"),
+    ],
+)
+def test_bad_annotation_is_named(tmp_path, content, pattern):
+    tree = make_tree(tmp_path)
+    photo = tree.splits["train"][0]
+    (tree.folder / "Annotations" / f"{photo}.xml").write_text(content)
+    message = fails(pattern, vocdevkit.read, tmp_path, "train")
+    assert f"{photo}.xml" in message
+
+
+def test_segmentation_list_without_any_masks_is_refused(tmp_path):
+    tree = make_tree(tmp_path)
+    shutil.rmtree(tree.folder / "SegmentationClass")
+    fails("is missing", vocdevkit.read, tmp_path, "train")
+
+
+def test_real_photos(shared):
+    sizes = {"train": 571, "val": 574}
+    for split, n in sizes.items():
+        data = vocdevkit.read(shared / "voc2009", split)
+        assert len(data) == n
+        assert "labels from the masks" in data.source
+        assert data.labels.sum(1).min() >= 1
+        person = data.labels[:, VOC_CLASSES.index("person")].mean()
+        assert 0.25 < person < 0.35
+        for i in (0, n // 2, n - 1):
+            image, mask = data.image(i), data.mask(i)
+            assert image.shape == (*mask.shape, 3)
+            classes = set(np.unique(mask)) - {0, 255}
+            assert classes == {k + 1 for k in np.flatnonzero(data.labels[i])}

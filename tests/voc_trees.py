@@ -1,0 +1,118 @@
+"""Small VOCdevkit trees of random pictures, archives, and what the tests of the data readers share."""
+
+import io
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from voclab.datasets.base import VOC_CLASSES, VOID, voc_palette
+from voclab.errors import VoclabError
+
+
+@dataclass(frozen=True)
+class Tree:
+    root: Path
+    folder: Path  # VOCdevkit/VOC20xx
+    masks: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    splits: dict[str, list[str]]
+
+
+def make_tree(root, splits=None, year=2009, annotations=True, lists="Segmentation", seed=0) -> Tree:
+    """A tree with two or three objects a picture; ``splits`` maps a list's name to its length."""
+    rng = np.random.default_rng(seed)
+    folder = Path(root) / "VOCdevkit" / f"VOC{year}"
+    for name in ("JPEGImages", "SegmentationClass", f"ImageSets/{lists}"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    masks, labels, written, number = {}, {}, {}, 0
+    for split, count in (splits or {"train": 6, "val": 4}).items():
+        written[split] = []
+        for _ in range(count):
+            photo = f"{year}_{number:06d}"
+            number += 1
+            written[split].append(photo)
+            classes = rng.choice(len(VOC_CLASSES), int(rng.integers(2, 4)), replace=False)
+            masks[photo] = _mask(rng, classes)
+            labels[photo] = np.isin(np.arange(len(VOC_CLASSES)), classes).astype(np.uint8)
+            picture = rng.integers(0, 256, (*masks[photo].shape, 3), np.uint8)
+            Image.fromarray(picture).save(folder / "JPEGImages" / f"{photo}.jpg", quality=90)
+            save_mask(folder / "SegmentationClass" / f"{photo}.png", masks[photo])
+            if annotations:
+                write_annotation(
+                    folder / "Annotations" / f"{photo}.xml", [(VOC_CLASSES[k], 0) for k in classes]
+                )
+        listed = "".join(f"{photo}\n" for photo in written[split])
+        (folder / "ImageSets" / lists / f"{split}.txt").write_text(listed)
+    return Tree(Path(root), folder, masks, labels, written)
+
+
+def _mask(rng, classes) -> np.ndarray:
+    height, width = (int(n) for n in rng.integers(24, 48, 2))
+    mask = np.zeros((height, width), np.uint8)
+    for slot, k in enumerate(classes):
+        left = slot * 8
+        mask[2:20, left : left + 7] = VOID
+        mask[3:19, left + 1 : left + 6] = k + 1
+    return mask
+
+
+def save_mask(path: Path, mask: np.ndarray) -> None:
+    picture = Image.fromarray(mask).convert("L")
+    picture.putpalette(voc_palette().ravel().tolist())
+    picture.save(path)
+
+
+def write_annotation(path: Path, objects) -> None:
+    """``objects``: (class name, difficult) pairs; every object also has a body part, as VOC's people do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = "".join(
+        f"<object><name>{name}</name><difficult>{difficult}</difficult><part><name>head</name></part></object>"
+        for name, difficult in objects
+    )
+    path.write_text(f"<annotation><filename>{path.stem}.jpg</filename>{written}</annotation>")
+
+
+def fails(pattern, call, *args, **kwargs) -> str:
+    """The call raises one sentence that matches ``pattern`` and ends with a full stop; returns it."""
+    with pytest.raises(VoclabError, match=pattern) as caught:
+        call(*args, **kwargs)
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    return message
+
+
+def content(folder):
+    """Every file below ``folder`` by its relative path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def tar_of(*members, base=None) -> bytes:
+    """A tar of ``base``'s files and of (name, what) members: bytes, or (type, link target)."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        if base is not None:
+            archive.add(base, "VOCdevkit")
+        for name, what in members:
+            member = tarfile.TarInfo(name)
+            if isinstance(what, bytes):
+                member.size = len(what)
+                archive.addfile(member, io.BytesIO(what))
+            else:
+                member.type, member.linkname = what
+                archive.addfile(member)
+    return buffer.getvalue()
+
+
+def zip_of(*members) -> bytes:
+    """A zip of (name, bytes) members."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return buffer.getvalue()
