@@ -61,7 +61,7 @@ def test_full_disk_while_extracting_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(archives, "_copy", full)
+    monkeypatch.setattr(archives.shutil, "copyfileobj", full)
     fails("disk is full", archives.extract_tar, path, out)
     assert list(out.iterdir()) == []
 

@@ -109,6 +109,14 @@ def test_load_by_name(tmp_path):
         datasets.load("voc2010", tmp_path)
 
 
+def test_objects_are_counted_where_annotations_are(tmp_path):
+    voc(tmp_path / "voc")
+    competition(tmp_path / "kaggle", tmp_path / "source")
+    labels = datasets.load("voc2009", tmp_path / "voc").labels
+    assert datasets.count_objects("voc2009", tmp_path / "voc") == tuple(labels.sum(1))  # one of each class
+    assert datasets.count_objects("kaggle", tmp_path / "kaggle") is None
+
+
 def test_load_without_a_folder_looks_in_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     voc(tmp_path / "data" / "pascal")

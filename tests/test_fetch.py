@@ -21,7 +21,8 @@ class Server:
     """Serves ``files`` (path -> bytes); ``script`` says what to do to the requests to come, in turn.
 
     An entry of ``script`` is a status to answer with, ``("break", n)``: close after n bytes of the
-    body, or ``"no range"``: send the whole file whatever was asked for.
+    body, ``"no range"``: send the whole file whatever was asked for, or ``"wrong range"``: send another
+    part than was asked for.
     """
 
     def __init__(self):
@@ -74,7 +75,7 @@ class Server:
         asked = handler.headers.get("Range")
         same = handler.headers.get("If-Range", self.etag) == self.etag
         if asked and same and step != "no range":
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            start = int(asked.removeprefix("bytes=").removesuffix("-")) if step != "wrong range" else 7
             if start >= len(body):
                 handler.send_response(416)
                 handler.send_header("Content-Range", f"bytes */{len(body)}")
@@ -192,6 +193,13 @@ def test_server_that_ignores_ranges(server, tmp_path):
     server.script = [("break", 70_000), "no range"]
     assert get(server, tmp_path / "file").read_bytes() == BODY
     assert "Range" in server.requests[1]
+
+
+def test_server_that_sends_another_range(server, tmp_path):
+    server.files["/file"] = BODY
+    server.script = [("break", 70_000), "wrong range"]
+    assert get(server, tmp_path / "file").read_bytes() == BODY
+    assert "Range" not in server.requests[2]
 
 
 def test_gives_up_on_a_server_that_always_breaks(server, tmp_path):

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,6 +132,8 @@ def test_export_of_other_images_is_refused(tmp_path, voc, exported):
     make_tree(tmp_path / "other", seed=1)
     other = vocdevkit.read(tmp_path / "other", "train")
     assert other.ids == train.ids
+    relit = replace(train, read_image=lambda i: 255 - train.image(i))
+    fails("holds the export of other images", kaggle.export, relit, test, exported)
     fails("holds the export of other images", kaggle.export, other, test, exported)
     assert content(exported) == before
 

@@ -589,7 +589,7 @@ def test_real_masks_score_as_their_decoded_arrays_do(shared, tmp_path):
 
 
 def test_many_rows_of_many_sizes_score_as_their_decoded_arrays_do(tmp_path):
-    shapes = [(5 + i % 7, 6 + i) for i in range(50)]
+    shapes = [(12 + i % 7, 14 + i) for i in range(50)]
     truth = [some_maps(1, shape, seed=i)[0] for i, shape in enumerate(shapes)]
     predicted = [np.roll(label_map, 1) * (i % 5 > 0) for i, label_map in enumerate(truth)]
     vectors, guesses = some_labels(50), some_labels(50, seed=1)
@@ -602,7 +602,7 @@ def test_many_rows_of_many_sizes_score_as_their_decoded_arrays_do(tmp_path):
             plain_dice(plain_stack(predicted[i]), plain_stack(truth[i])),
         )
     ]
-    assert len(set(expected)) > 40
+    assert len(set(expected)) > 25
     np.testing.assert_allclose(score.dice, expected, rtol=0, atol=1e-15)
 
 

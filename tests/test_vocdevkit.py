@@ -35,11 +35,11 @@ def test_reads_what_was_written(tmp_path, annotations):
 def test_difficult_objects_and_body_parts_do_not_count(tmp_path):
     tree = make_tree(tmp_path, {"train": 1})
     photo = tree.splits["train"][0]
-    objects = [("dog", 0), ("dog", 0), ("person", 1), ("cat", 1), ("cat", 0)]
+    objects = [("dog", 0), ("dog", 0), ("person", 1), ("cat", 1), ("cat", 0), ("dog", 1)]
     write_annotation(tree.folder / "Annotations" / f"{photo}.xml", objects)
     labels = vocdevkit.read(tmp_path, "train").labels[0]
     assert {VOC_CLASSES[k] for k in np.flatnonzero(labels)} == {"dog", "cat"}
-    assert vocdevkit.count_objects(tmp_path, "train") == (5,)
+    assert vocdevkit.count_objects(tmp_path, "train") == (6,)
 
 
 def test_objects_are_not_counted_without_annotations(tmp_path):
@@ -129,20 +129,21 @@ def test_channels_are_red_green_blue(tmp_path):
     assert np.abs(vocdevkit.decode_jpeg(tmp_path / "orange.jpg").mean((0, 1)) - (250, 120, 10)).max() < 3
 
 
-def photo_with_thumbnail(path):
-    """A JPEG with a whole JPEG inside its header, as cameras write them, and a progressive scan."""
+def photo_with_thumbnail(path, progressive=True):
+    """A JPEG with a whole JPEG inside its header, as cameras write them."""
     Image.new("RGB", (8, 8)).save(path)
     inner = path.read_bytes()
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    Image.fromarray(pixels).save(path, progressive=True, exif=b"Exif\x00\x00" + inner)
+    Image.fromarray(pixels).save(path, progressive=progressive, exif=b"Exif\x00\x00" + inner)
     assert inner in path.read_bytes()
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.7, 0.999])
 @pytest.mark.parametrize("filler", [b"", b"\0"])
-def test_truncated_jpeg_is_named(tmp_path, kept, filler):
+@pytest.mark.parametrize("progressive", [False, True])
+def test_truncated_jpeg_is_named(tmp_path, kept, filler, progressive):
     path = tmp_path / "2009_000001.jpg"
-    photo_with_thumbnail(path)
+    photo_with_thumbnail(path, progressive)
     whole = path.read_bytes()
     vocdevkit.decode_jpeg(path)
     keep = int(len(whole) * kept)

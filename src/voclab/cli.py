@@ -139,7 +139,8 @@ def _data_info(arguments) -> None:
     from voclab.datasets import info
 
     found = datasets.find(arguments.data)
-    description = info.describe(datasets.load(found.name, found.root, arguments.split))
+    dataset = datasets.load(found.name, found.root, arguments.split)
+    description = info.describe(dataset, objects=datasets.count_objects(found.name, found.root, arguments.split))
     print(json.dumps(description, indent=1) if arguments.json else info.table(description))
 
 
@@ -164,6 +165,8 @@ def _run(arguments) -> None:
     if "weights" in parameters and Path(parameters["weights"]).is_file():
         parameters["weights"] = str(Path(parameters["weights"]).resolve())
     every = notebooks.available(arguments.notebooks)
+    if arguments.notebook == "all" and arguments.output:
+        raise VoclabError(f"All notebooks cannot be saved in the one file {arguments.output}; name one notebook.")
     for which in every if arguments.notebook == "all" else [arguments.notebook]:
         written = notebooks.run(
             which,
@@ -214,3 +217,7 @@ def _gallery(arguments) -> None:
 
     for path in gallery.write(arguments.figures):
         print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,8 +5,10 @@ import json
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,19 @@ _STARTUP_LINE = re.compile(
             r"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR",
             r"To enable the following instructions: .*rebuild TensorFlow with the appropriate compiler flags",
             r"Skipping registering GPU devices\.\.\.",
+            r"\[IPKernelApp\] WARNING \| Kernel is running over TCP without encryption",
         )
     )
 )
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error with the cell in which it happened and what the kernel wrote to its own streams."""
+
+    error: Exception
+    cell: NotebookNode
+    log: str
 
 
 def available(notebooks_dir: str | os.PathLike = "notebooks") -> list[str]:
@@ -108,8 +120,8 @@ def run(
             notebook.cells.remove(injected)
     _tidy(notebook)
     if failure is not None:
-        error, cell = failure
-        raise VoclabError(_explain(error, cell, source.stem, _save_failed(notebook, failed))) from error
+        saved = _save_failed(notebook, failed)
+        raise VoclabError(_explain(failure, source.stem, saved)) from failure.error
     write_text(target, nbformat.writes(notebook) + "\n")
     failed.unlink(missing_ok=True)
     return target
@@ -191,9 +203,8 @@ def _embedded_data_only(values: dict[str, Any], declared: list[str], target: Pat
 
 def _execute(
     notebook: NotebookNode, root: Path, timeout: int | None, report: "_Progress | None"
-) -> tuple[Exception, NotebookNode] | None:
-    """Run all cells in a new kernel, filling in outputs; return the error that ended it, with its cell."""
-    import zmq
+) -> _Failure | None:
+    """Run all cells in a new kernel, filling in their outputs; return what ended it too early."""
     from ipykernel.kernelspec import KERNEL_NAME
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -206,9 +217,6 @@ def _execute(
             # that the user registered for another environment would not have our packages.
             specs = KernelSpecManager(kernel_dirs=[])
             self.km = AsyncKernelManager(kernel_name=KERNEL_NAME, kernel_spec_manager=specs)
-            # Newer kernels complain on the terminal when their connection is not encrypted.
-            if self.km.has_trait("transport_encryption") and zmq.has("curve"):
-                self.km.transport_encryption = "auto"
             return self.km
 
     client = Client(
@@ -220,8 +228,12 @@ def _execute(
         store_widget_state=False,
         resources={"metadata": {"path": str(root)}},
     )
+    # The kernel repeats on its own streams what the cells print; it belongs into the notebook only.
     # Cell by cell and not client.execute(): that one turns Ctrl-C into a "dead kernel".
-    with client.setup_kernel(env=_environment()):
+    with (
+        tempfile.TemporaryFile() as log,
+        client.setup_kernel(env=_environment(), stdout=log, stderr=log),
+    ):
         client.reset_execution_trackers()
         for index, cell in enumerate(notebook.cells):
             if report:
@@ -231,7 +243,8 @@ def _execute(
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                 if report:
                     report.stop("failed")
-                return error, cell
+                log.seek(0)
+                return _Failure(error, cell, log.read().decode("utf-8", "replace"))
             if report:
                 report.stop()
     return None
@@ -280,17 +293,21 @@ def _save_failed(notebook: NotebookNode, path: Path) -> str:
     return f"The notebook as far as it ran is in {path}."
 
 
-def _explain(error: Exception, cell: NotebookNode, name: str, saved: str) -> str:
+def _explain(failure: _Failure, name: str, saved: str) -> str:
+    error = failure.error
     ename = getattr(error, "ename", type(error).__name__)
     if ename == VoclabError.__name__:
         return error.evalue
-    where = f"{name} failed at the cell that begins with `{_first_line(cell)}`"
+    where = f"{name} failed at the cell that begins with `{_first_line(failure.cell)}`"
     if ename == "CellTimeoutError":
         return f"{where}: it took longer than allowed; give it more time or a smaller profile. {saved}"
     if ename == "DeadKernelError":
-        return f"{where}: its process died, most likely for lack of memory; try a smaller profile. {saved}"
-    lines = [line for line in _ANSI.sub("", error.traceback).splitlines() if line.strip()]
-    return "\n".join([f"{where}:", *(f"  {line}" for line in lines[-8:]), saved])
+        where += ": its process died, most likely for lack of memory; try a smaller profile"
+        text = "".join(line for line in failure.log.splitlines(True) if not _STARTUP_LINE.match(line))
+    else:
+        text = _ANSI.sub("", error.traceback)
+    lines = [f"  {line}" for line in text.splitlines() if line.strip()]
+    return "\n".join([f"{where}:" if lines else f"{where}.", *lines[-8:], saved])
 
 
 def _first_line(cell: NotebookNode) -> str:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from voclab.datasets.splits import fit_validation
 from voclab.files import make_folder, write_json
 from voclab.training.source import Weights, resolve_weights
 
-_LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn", "albumentations", "matplotlib")
+_LIBRARIES = ("tensorflow", "keras", "numpy", "sklearn", "albumentations", "matplotlib")
 
 
 class Session:
@@ -48,6 +48,7 @@ class Session:
         out: str | None = None,
     ):
         self.notebook, self.question, self.seed = notebook, question, int(seed)
+        self._parameters = {"profile": profile, "data": data, "seed": seed}
         self._started = time.perf_counter()
         found = datasets.find(data)
         self.profile: Profile = profile_for(profile, found.name)
@@ -167,7 +168,8 @@ class Session:
                 "seed": self.seed,
                 "data": self.train.source,
                 "weights": self._weights.why if self._weights else "none needed",
-                "versions": {"python": platform.python_version(), **{n: version(n) for n in _LIBRARIES}},
+                "parameters": self._parameters,
+                "versions": {"python": platform.python_version(), **{n: import_module(n).__version__ for n in _LIBRARIES}},
                 "git": _git_revision(),
                 "run_time_s": round(seconds),
             },

@@ -13,6 +13,7 @@ __all__ = [
     "VOID",
     "Dataset",
     "Found",
+    "count_objects",
     "find",
     "heldout_split",
     "load",
@@ -56,6 +57,11 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
 
         make_toyvoc(root)
     return vocdevkit.read(root, split, name="toyvoc")
+
+
+def count_objects(name: str, root: str | Path, split: str = "train") -> tuple[int, ...] | None:
+    """Objects in each image of a split, for ``info.describe``; ``None`` where no annotations count them."""
+    return None if _known(name) == "kaggle" else vocdevkit.count_objects(root, split)
 
 
 def heldout_split(name: str) -> str:

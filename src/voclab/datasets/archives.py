@@ -101,7 +101,7 @@ def _extract(archive: Path, members: Iterable[_Member], root: Path, max_members:
         for name, member in files.items():
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             with member.open() as source, open(staging / name, "xb") as target:
-                _copy(archive, member, source, target)
+                shutil.copyfileobj(source, target, _CHUNK)  # both readers stop at the declared size
         _move_into_place(staging, root)
     except OSError as error:
         raise writing_error(root, error) from error
@@ -133,18 +133,6 @@ def _checked(
     if not files:
         raise VoclabError(f"{archive} holds no files; delete it and download it again.")
     return files
-
-
-def _copy(archive: Path, member: _Member, source: IO[bytes], target: IO[bytes]) -> None:
-    """Copy a member; what it holds may not differ from what it declared (a zip can lie about it)."""
-    left = member.size
-    while chunk := source.read(_CHUNK):
-        left -= len(chunk)
-        if left < 0:
-            break
-        target.write(chunk)
-    if left:
-        raise VoclabError(f"{archive} has a damaged member {member.name!r}; delete it and download it again.")
 
 
 def _move_into_place(staging: Path, root: Path) -> None:

@@ -124,8 +124,9 @@ def kaggle_api():
         raise VoclabError(f"Kaggle cannot be reached ({_reason(error)}); check the network.") from error
     except (SystemExit, OSError, ValueError) as error:
         raise VoclabError(
-            "The kaggle client found no credentials; create a token on https://www.kaggle.com/settings,"
-            " put it into ~/.kaggle/kaggle.json, KAGGLE_USERNAME and KAGGLE_KEY, or KAGGLE_API_TOKEN."
+            "The kaggle client found no credentials; create a token on"
+            " https://www.kaggle.com/settings and put it into ~/.kaggle/kaggle.json, KAGGLE_USERNAME and"
+            " KAGGLE_KEY, or KAGGLE_API_TOKEN."
         ) from error
     return api
 
@@ -195,7 +196,7 @@ def download(
             raise writing_error(part, error) from error
     if md5 is not None and _md5(part) != md5:
         part.unlink()
-        raise VoclabError(f"{url} came with a wrong checksum and was removed; fetch again or elsewhere.")
+        raise VoclabError(f"{url} came with a wrong checksum and was removed; fetch again, or elsewhere.")
     _rename(part, path)
     return path
 
@@ -253,10 +254,9 @@ def _receive(requests, url: str, part: Path, tag: str | None, progress: bool) ->
             total = None if total is None else start + total
         else:
             start = 0
+        # A weak tag (W/"...") must not guard a range (RFC 9110, 13.1.5).
         etag = response.headers.get("ETag", "")
-        tag = (
-            etag if etag.startswith('"') else response.headers.get("Last-Modified")
-        )  # RFC 9110: no weak tags
+        tag = etag if etag.startswith('"') else response.headers.get("Last-Modified")
         bar = tqdm(
             desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=not progress
         )

@@ -261,8 +261,7 @@ def export(
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)
     for path, text in tables.items():
-        if not path.exists():
-            write_text(path, text)
+        write_text(path, text)
     return root
 
 

@@ -11,13 +11,13 @@ def fit_validation(dataset: Dataset, fraction: float = 0.2, seed: int = 0) -> tu
 
     It depends on the labels, the fraction and the seed only, so classification and segmentation get the
     same parts. Multi-label data is split by iterative stratification (Sechidis et al., *On the
-    stratification of multi-label data*, 2011), after which a class that has two images or more but is
-    absent from one part gets an image there where that costs no other class its last one.
-    Single-label data is split class by class.
+    stratification of multi-label data*, 2011). Its sizes are then made exact, and a class that has two
+    images or more but is absent from one part gets one there by a swap, where that costs no other class
+    its last one. Single-label data is split class by class.
 
     Args:
         dataset: images with labels.
-        fraction: share of the images that goes to validation, between 0 and 1.
+        fraction: share of the images that goes to validation, between 0 and 1; rounded to whole images.
         seed: fixes the split.
 
     Raises:
@@ -35,6 +35,7 @@ def fit_validation(dataset: Dataset, fraction: float = 0.2, seed: int = 0) -> tu
         in_validation = _shuffle_split(labels, held, seed)
     else:
         in_validation = _multilabel_split(labels, held, seed)
+        _to_size(labels, in_validation, held, seed)
         _represent_classes(labels, in_validation)
     return (
         dataset.subset(np.flatnonzero(~in_validation), "fit"),
@@ -102,27 +103,39 @@ def _as_mask(indices: np.ndarray, n: int) -> np.ndarray:
     return mask
 
 
+def _to_size(labels: np.ndarray, in_validation: np.ndarray, held: int, seed: int) -> None:
+    """Bring validation to ``held`` images; iterative stratification misses it, with few images by far.
+
+    Moves the image whose classes its part has most too many of.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))  # settles ties
+    while (excess := in_validation.sum() - held) != 0:
+        crowded = in_validation if excess > 0 else ~in_validation
+        share = held / len(labels) if excess > 0 else 1 - held / len(labels)
+        surplus = labels[crowded].sum(0, dtype=int) - share * labels.sum(0, dtype=int)
+        candidates = order[crowded[order]]
+        moved = candidates[(labels[candidates] @ surplus).argmax()]
+        in_validation[moved] = excess < 0
+
+
 def _represent_classes(labels: np.ndarray, in_validation: np.ndarray) -> None:
-    """Move images, rarest class first, until both parts have every class where that is possible."""
+    """Swap images, rarest class first, until both parts have every class where that is possible."""
     totals = labels.sum(0, dtype=int)
     for k in np.argsort(totals, kind="stable"):
         for part in (True, False):
             here = in_validation == part
-            if totals[k] < 2 or labels[here, k].any():
+            candidates = np.flatnonzero(_spare(labels, ~here) & (labels[:, k] > 0))
+            if totals[k] < 2 or labels[here, k].any() or not candidates.size:
                 continue
-            movable = _spare(labels, ~here) & labels[:, k].astype(bool)
-            if not movable.any():
-                continue
-            candidates = np.flatnonzero(movable)
             moved = candidates[labels[candidates].sum(1, dtype=int).argmin()]
             in_validation[moved] = part
-            # Keep the sizes: give one image of common classes in return.
             back = _spare(labels, in_validation == part)
             back[moved] = False
-            if back.any():
-                candidates = np.flatnonzero(back)
+            candidates = np.flatnonzero(back)
+            if candidates.size:  # the image of the commonest classes
                 rarest = np.where(labels[candidates] > 0, totals, totals.max() + 1).min(1)
-                in_validation[candidates[rarest.argmax()]] = not part
+                moved = candidates[rarest.argmax()]
+            in_validation[moved] = not part
 
 
 def _spare(labels: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -21,13 +22,25 @@ from voclab.files import make_folder, read_json, write_json, write_text, writing
 GENERATOR_VERSION = 1
 """Part of the manifest: a tree of another version is made anew."""
 
+MIN_SIZE = 48
+"""The smallest longest side, in pixels, at which objects can be drawn."""
+
 MANIFEST, MARKER = "toyvoc.json", ".toyvoc-in-progress.json"
 SOURCE_CLASSES: tuple[str, ...] = tuple(SOURCE_DRAWINGS)
 """The classes of the source task, in label order; none of them is a VOC class."""
 
 _SPLITS = ("train", "val", "test")
 _SOURCE_STREAM = 1000  # split indices of the source task start here, so that no scene is shared
-_ASPECTS = ((0.75, False), (0.75, True), (0.665, False), (0.665, True), (0.563, False), (1.0, False), (0.85, False))
+_PALETTE = voc_palette().tobytes()
+_ASPECTS = (
+    (0.75, False),
+    (0.75, True),
+    (0.665, False),
+    (0.665, True),
+    (0.563, False),
+    (1.0, False),
+    (0.85, False),
+)
 _ASPECT_SHARES = (0.56, 0.16, 0.12, 0.04, 0.04, 0.04, 0.04)
 
 
@@ -65,19 +78,25 @@ def make_toyvoc(
     Image k depends on (seed, split, k) alone. ``size`` is the longest side in pixels.
 
     Raises:
-        VoclabError: ``root`` cannot be written, or has a VOCdevkit that this function did not write.
+        VoclabError: ``root`` cannot be written, or has a VOCdevkit that this function did not write, or
+            ``size`` is below ``MIN_SIZE``.
     """
     root = Path(root)
-    wanted = {"generator_version": GENERATOR_VERSION, "seed": seed, "train": train, "val": val, "test": test, "size": size}
+    if size < MIN_SIZE:
+        raise VoclabError(f"ToyVOC's size is {size}; objects need images of at least {MIN_SIZE} pixels.")
+    wanted = {"generator_version": GENERATOR_VERSION, "seed": seed, "train": train, "val": val, "test": test}
+    wanted["size"] = size
     if _is_complete(root, wanted):
         return root
     _make_room(root, wanted)
-    jobs = [_Job(split, k, number) for number, (split, k) in enumerate(_plan(wanted), start=1)]
+    plan = [(split, k) for split in _SPLITS for k in range(wanted[split])]
+    jobs = [_Job(split, k, f"2009_{number:06d}") for number, (split, k) in enumerate(plan, start=1)]
     tree = root / "VOCdevkit" / "VOC2009"
     truth = root / "truth" / "VOC2009"
-    for folder in ("JPEGImages", "SegmentationClass", "Annotations"):
-        make_folder(tree / folder)
-        make_folder(truth / folder)
+    for base in (tree, truth):
+        make_folder(base / "SegmentationClass")
+        make_folder(base / "Annotations")
+    make_folder(tree / "JPEGImages")
     for job in tqdm(jobs, "ToyVOC", unit="image", mininterval=1.0, disable=not progress):
         _write_job(tree, tree if job.split != "test" else truth, job, seed, size)
     _write_lists(tree, truth, jobs)
@@ -90,15 +109,7 @@ def make_toyvoc(
 class _Job:
     split: str
     index: int
-    number: int
-
-    @property
-    def name(self) -> str:
-        return f"2009_{self.number:06d}"
-
-
-def _plan(wanted: dict) -> list[tuple[str, int]]:
-    return [(split, k) for split in _SPLITS for k in range(wanted[split])]
+    name: str
 
 
 def _is_complete(root: Path, wanted: dict) -> bool:
@@ -109,20 +120,30 @@ def _is_complete(root: Path, wanted: dict) -> bool:
 
 
 def _make_room(root: Path, wanted: dict) -> None:
-    """Leave ``root`` empty, or with the beginning of the tree that is wanted; never touch other people's data."""
+    """Leave ``root`` empty, or with the beginning of the tree that is wanted; never touch other data."""
     tree, marker = root / "VOCdevkit" / "VOC2009", root / MARKER
     ours = (root / MANIFEST).is_file() or marker.is_file()
+    for folder in (root / "VOCdevkit", root / "truth"):
+        if folder.exists() and not ours:
+            raise VoclabError(
+                f"{folder} was not made by ToyVOC and is left alone; move it or name another folder."
+            )
     photos = os.listdir(tree / "JPEGImages") if (tree / "JPEGImages").is_dir() else []
-    if ((root / "VOCdevkit").exists() or (root / "truth").exists()) and not ours:
-        raise VoclabError(f"{root / 'VOCdevkit'} was not made by ToyVOC and is left alone; name another folder for ToyVOC.")
     if any(not name.startswith(("2009_", ".part-")) for name in photos):
-        raise VoclabError(f"{tree} holds photos that are not ToyVOC's and is left alone; name another folder for ToyVOC.")
-    if not (marker.is_file() and read_json(marker) == wanted):
+        raise VoclabError(
+            f"{tree} holds photos that are not ToyVOC's and is left alone; name another folder for ToyVOC."
+        )
+    if marker.is_file() and read_json(marker) == wanted:
+        return
+    write_json(marker, {})  # from here to the next marker the folders are ours to clear, also after a kill
+    try:
         (root / MANIFEST).unlink(missing_ok=True)
         for folder in (tree, root / "truth" / "VOC2009"):
             if folder.exists():
                 shutil.rmtree(folder)
-        write_json(marker, wanted)
+    except OSError as error:
+        raise writing_error(tree, error) from error
+    write_json(marker, wanted)
 
 
 def _write_job(tree: Path, truth: Path, job: _Job, seed: int, size: int) -> None:
@@ -152,10 +173,8 @@ def _jpeg(image: np.ndarray) -> bytes:
 
 
 def _palette_png(mask: np.ndarray) -> bytes:
-    from io import BytesIO
-
     picture = Image.fromarray(mask, mode="P")
-    picture.putpalette(voc_palette().tobytes())
+    picture.putpalette(_PALETTE)
     buffer = BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
@@ -164,7 +183,7 @@ def _palette_png(mask: np.ndarray) -> bytes:
 def _annotation(name: str, scene: Scene) -> str:
     height, width = scene.mask.shape
     objects = "".join(
-        f"<object>\n\t\t<name>{escape(VOC_CLASSES[o.label])}</name>\n\t\t<pose>{o.pose}</pose>\n"
+        f"<object>\n\t\t<name>{escape(VOC_CLASSES[o.label])}</name>\n\t\t<pose>Unspecified</pose>\n"
         f"\t\t<truncated>{int(o.truncated)}</truncated>\n\t\t<occluded>{int(o.occluded)}</occluded>\n"
         f"\t\t<bndbox>\n\t\t\t<xmin>{o.box[0] + 1}</xmin>\n\t\t\t<ymin>{o.box[1] + 1}</ymin>\n"
         f"\t\t\t<xmax>{o.box[2]}</xmax>\n\t\t\t<ymax>{o.box[3]}</ymax>\n\t\t</bndbox>\n"

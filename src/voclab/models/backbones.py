@@ -1,5 +1,6 @@
 """Backbones by name: what a network expects of its pixels, and where its weights come from."""
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,16 +128,11 @@ def imagenet_available(name: str, timeout: float = 4.0) -> bool:
 
 
 def _cached(name: str) -> bool:
-    stem = _APPLICATIONS[name][0].lower()
-    folder = Path(keras.config.keras_home()) / "models"
-    if not folder.is_dir():
-        return False
-    flat = stem.replace("_", "")
-    return any(
-        flat in file.name.lower().replace("_", "").replace("-", "")
-        and "notop" in file.name.lower().replace("_", "")
-        for file in folder.iterdir()
-    )
+    """Whether Keras' cache has the ImageNet weights without top, e.g. ``efficientnetv2-b0_notop.h5``."""
+    folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
+    wanted = _APPLICATIONS[name][0].lower()
+    files = [file.name.lower().replace("_", "").replace("-", "") for file in folder.glob("*.h5")]
+    return any(file.startswith(wanted) and "notop" in file for file in files)
 
 
 def build_backbone(name: str, weights: str | None, **options) -> keras.Model:

@@ -230,7 +230,7 @@ def fit_linear_head(features: np.ndarray, labels: np.ndarray, penalty: float, ma
         return float(loss), gradient.astype(np.float64)
 
     start = np.zeros((d + 1) * classes)
-    flat = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": max_iter}).x
+    flat = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": max_iter, "ftol": 1e-10, "gtol": 1e-6}).x
     kernel = flat[: d * classes].reshape(d, classes) / deviation[:, None]
     bias = flat[d * classes :] - mean @ kernel
     return kernel.astype(np.float32), bias.astype(np.float32)

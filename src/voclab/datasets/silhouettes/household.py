@@ -1,5 +1,9 @@
 """Drawings of VOC's household objects: bottle, chair, dining table, potted plant, sofa, TV or monitor."""
 
+# An outline reads better as rows of points than with a line for each.
+# fmt: off
+from itertools import pairwise
+
 import numpy as np
 
 from voclab.datasets.silhouettes.pen import Colour, Paint, Pen, hsv, smooth, tint, turn
@@ -26,14 +30,15 @@ def fabric(rng: np.random.Generator) -> Paint:
 
 
 def bottle(pen: Pen) -> None:
-    """A wine, beer, water or soda bottle, a flask or a baby bottle: neck, cap, label, liquid."""
+    """A bottle of glass, slender or bulky, straight or waisted: neck, cap, label, liquid."""
     rng = pen.rng
     body = hsv(rng.choice([0.3, 0.08, 0.55, rng.random()]), rng.uniform(0.15, 0.85), rng.uniform(0.2, 0.85))
     wide, neck = rng.uniform(0.24, 0.34), rng.uniform(0.075, 0.12)
     shoulder, top = rng.uniform(-0.5, -0.15), rng.uniform(-1.15, -0.85)
     waist = rng.uniform(0.78, 1.0) if rng.random() < 0.4 else 1.0
-    profile = [(wide * 0.94, 0.9), (wide, 0.8), (wide * waist, 0.25), (wide, shoulder + 0.12), (wide * 0.82, shoulder - 0.04),
-               (neck * 1.1, shoulder - 0.28), (neck, shoulder - 0.42), (neck, top)]  # fmt: skip
+    profile = [(wide * 0.94, 0.9), (wide, 0.8), (wide * waist, 0.25), (wide, shoulder + 0.12),
+               (wide * 0.82, shoulder - 0.04), (neck * 1.1, shoulder - 0.28), (neck, shoulder - 0.42),
+               (neck, top)]
     right = smooth(profile, closed=False)
     outline = np.vstack([right, (right * (-1, 1))[::-1]])
     pen.poly(outline, Paint(tint(body, 0.55), tint(body, 1.35), "sheen"))
@@ -42,7 +47,7 @@ def bottle(pen: Pen) -> None:
         low = right[right[:, 1] > level]
         if len(low) > 2:
             pen.poly(np.vstack([low * (0.9, 0.985), (low * (-0.9, 0.985))[::-1]]),
-                     hsv(rng.uniform(0, 0.16), rng.uniform(0.4, 0.9), rng.uniform(0.25, 0.85)))  # fmt: skip
+                     hsv(rng.uniform(0, 0.16), rng.uniform(0.4, 0.9), rng.uniform(0.25, 0.85)))
     if rng.random() < 0.8:
         a, b = shoulder + rng.uniform(0.2, 0.3), rng.uniform(0.45, 0.68)
         label = hsv(rng.random(), rng.uniform(0, 0.9), rng.uniform(0.6, 0.97))
@@ -72,24 +77,28 @@ def chair(pen: Pen) -> None:
     thick, back = rng.uniform(0.07, 0.1), rng.uniform(0.75, 1.1)
     slant, depth = rng.uniform(0.05, 0.2), rng.uniform(0.2, 0.36)
     # Seat corners: front left and right, back right and left. The back rest stands on the rear edge.
-    fl, fr, br, bl = (-0.5, 0.12), (0.4, 0.12), (0.4 + depth * 0.7, -depth * 0.5), (-0.5 + depth * 0.7, -depth * 0.5)
+    fl, fr, br, bl = ((-0.5, 0.12), (0.4, 0.12), (0.4 + depth * 0.7, -depth * 0.5),
+                      (-0.5 + depth * 0.7, -depth * 0.5))
     for x, y in (br, bl):
         pen.limb([(x, y), (x + 0.04, 0.72)], (thick, thick * 0.8), dark)
     top_l, top_r = (bl[0] - slant * 0.2, bl[1] - back), (br[0] + slant * 0.5, br[1] - back)
     style = rng.integers(3)
     if style == 2:
-        cushion = [bl, br, (top_r[0], top_r[1] + 0.05), (top_r[0] - 0.1, top_r[1]), (top_l[0] + 0.1, top_l[1]), (top_l[0], top_l[1] + 0.05)]
+        cushion = [bl, br, (top_r[0], top_r[1] + 0.05), (top_r[0] - 0.1, top_r[1]),
+                   (top_l[0] + 0.1, top_l[1]), (top_l[0], top_l[1] + 0.05)]
         pen.poly(cushion, seat)
     else:
         for p, q in ((bl, top_l), (br, top_r)):
             pen.limb([p, q], (thick * 1.05, thick), frame)
         if style == 0:
             for t in np.linspace(0.16, 0.84, rng.integers(3, 6)):
-                p, q = np.array(bl) * (1 - t) + np.array(br) * t, np.array(top_l) * (1 - t) + np.array(top_r) * t
+                p, q = (np.array(bl) * (1 - t) + np.array(br) * t,
+                        np.array(top_l) * (1 - t) + np.array(top_r) * t)
                 pen.line([p, q], thick * 0.55, tint(frame, 0.85))
         else:
             for t in np.linspace(0.3, 0.75, rng.integers(2, 4)):
-                p, q = np.array(bl) * (1 - t) + np.array(top_l) * t, np.array(br) * (1 - t) + np.array(top_r) * t
+                p, q = (np.array(bl) * (1 - t) + np.array(top_l) * t,
+                        np.array(br) * (1 - t) + np.array(top_r) * t)
                 pen.line([p, q], thick * 0.9, tint(frame, 0.85))
         pen.limb([top_l, top_r], (thick * 1.5, thick * 1.5), frame)
     pen.line([(-0.44, 0.48), (0.36, 0.48)], thick * 0.5, dark)
@@ -99,7 +108,8 @@ def chair(pen: Pen) -> None:
     pen.poly([fl, fr, (fr[0], fr[1] + 0.09), (fl[0], fl[1] + 0.09)], dark)
     if rng.random() < 0.25:
         for low, high in ((fl, bl), (fr, br)):
-            pen.line([(low[0], low[1]), (low[0] + 0.03, low[1] - 0.32), (high[0], high[1] - 0.38)], thick * 0.8, frame)
+            pen.line([(low[0], low[1]), (low[0] + 0.03, low[1] - 0.32), (high[0], high[1] - 0.38)],
+                     thick * 0.8, frame)
     pen.anchor("seat", 0.05, 0.0)
 
 
@@ -112,7 +122,8 @@ def _office_chair(pen: Pen) -> None:
     pen.limb([(0, 0.1), (0, 0.62)], (0.1, 0.1), metal)
     pen.limb([(-0.2, 0.05), (-0.34, -0.4)], (0.09, 0.09), metal)
     tall = rng.uniform(-1.1, -0.75)
-    pen.blob([(-0.42, -0.16), (-0.5, tall + 0.1), (-0.4, tall), (-0.27, tall + 0.08), (-0.2, -0.5), (-0.22, -0.14)], cover)
+    pen.blob([(-0.42, -0.16), (-0.5, tall + 0.1), (-0.4, tall), (-0.27, tall + 0.08), (-0.2, -0.5),
+              (-0.22, -0.14)], cover)
     pen.blob([(-0.4, -0.02), (-0.3, -0.1), (0.35, -0.1), (0.5, 0.0), (0.42, 0.1), (-0.34, 0.1)], cover)
     if rng.random() < 0.7:
         pen.line([(-0.1, 0.0), (-0.08, -0.28)], 0.05, metal)
@@ -133,7 +144,8 @@ def diningtable(pen: Pen) -> None:
             pen.limb([(0, 0.52), (x, 0.74)], (0.11, 0.08), dark)
         pen.ellipse(0, 0.06, 1.0, depth * 0.9, tint(top.colour, 0.6))
         pen.ellipse(0, 0.0, 1.0, depth * 0.9, top)
-        places = [(0.62 * np.cos(a), depth * 0.55 * np.sin(a)) for a in np.arange(4) * np.pi / 2 + rng.uniform(0, 1.5)]
+        angles = np.arange(4) * np.pi / 2 + rng.uniform(0, 1.5)
+        places = [(0.62 * np.cos(a), depth * 0.55 * np.sin(a)) for a in angles]
         centre = (0.0, 0.0)
     else:
         lean = rng.uniform(0.05, 0.3)
@@ -145,7 +157,7 @@ def diningtable(pen: Pen) -> None:
             x = np.linspace(-1.02, 1.02, 9)
             hem = 0.42 + 0.05 * np.cos(np.arange(9) * np.pi)
             pen.poly([(-1.0, depth), *zip(x, hem + depth * 0.6), (1.0, depth)],
-                     Paint(tint(cloth.colour, 0.85), tint(cloth.second, 0.7), cloth.tile))  # fmt: skip
+                     Paint(tint(cloth.colour, 0.85), tint(cloth.second, 0.7), cloth.tile))
         else:
             pen.poly([(-1, depth), (1, depth), (0.97, depth + 0.12), (-0.97, depth + 0.12)], dark)
         pen.poly([(-1, depth), (-0.85 + lean, -depth), (0.87 - lean * 0.4, -depth), (1, depth)], top)
@@ -161,11 +173,13 @@ def diningtable(pen: Pen) -> None:
                 pen.line([(x + r * 1.3, y - 0.05), (x + r * 1.35, y + 0.05)], 0.018, (150, 150, 156))
         if rng.random() < 0.5:
             x, y = x * 0.55 + 0.08, y - 0.04
-            pen.poly([(x - 0.045, y - 0.16), (x + 0.045, y - 0.16), (x + 0.03, y), (x - 0.03, y)], hsv(0.55, 0.25, 0.85))
+            pen.poly([(x - 0.045, y - 0.16), (x + 0.045, y - 0.16), (x + 0.03, y), (x - 0.03, y)],
+                     hsv(0.55, 0.25, 0.85))
     if rng.random() < 0.5:
         x, y = centre
         pen.ellipse(x, y, 0.17, 0.08, tint(food, 0.6))
-        pen.puffs([(x - 0.08, y - 0.06), (x + 0.07, y - 0.06), (x, y - 0.12)], 0.075, hsv(rng.uniform(0, 0.3), 0.8, 0.85))
+        pen.puffs([(x - 0.08, y - 0.06), (x + 0.07, y - 0.06), (x, y - 0.12)], 0.075,
+                  hsv(rng.uniform(0, 0.3), 0.8, 0.85))
     pen.anchor("top", rng.uniform(-0.4, 0.4), -0.05)
 
 
@@ -175,27 +189,29 @@ def _leafy(pen: Pen, kind: int, green: Colour) -> None:
         for angle in rng.permutation(np.linspace(-78, 78, int(rng.integers(7, 12))) + rng.normal(0, 6)):
             size, reach = rng.uniform(0.4, 0.62), rng.uniform(0.3, 0.6)
             shade = tint(green, rng.uniform(0.6, 1.25))
-            leaf = np.array([(0, 0), (-0.17, -0.35), (-0.14, -0.7), (0, -1.0), (0.14, -0.7), (0.17, -0.35)]) * (1.1, 1) * size
-            leaf = turn(leaf + (0, -reach), angle)
+            leaf = (np.array([(0, 0), (-0.17, -0.35), (-0.14, -0.7), (0, -1.0), (0.14, -0.7),
+                              (0.17, -0.35)]) * (1.1, 1) * size)
+            leaf = turn(np.add(leaf, (0, -reach)), angle)
             pen.curve([(0, 0.02), turn([(0, -reach)], angle)[0]], 0.035, tint(green, 0.55))
             pen.blob(leaf, Paint(shade, tint(shade, 0.7), "leaf"))
             pen.line(leaf[[0, 3]], 0.015, tint(shade, 0.55))
     elif kind == 1:  # grassy or dracaena leaves
         for angle in rng.permutation(np.linspace(-75, 75, int(rng.integers(12, 18)))):
             reach, sag = rng.uniform(0.75, 1.15), angle / 90
-            tip = (reach * np.sin(np.deg2rad(angle)) * 1.05, -reach * np.cos(np.deg2rad(angle)) + abs(sag) * 0.35)
+            tip = (reach * np.sin(np.deg2rad(angle)) * 1.05,
+                   -reach * np.cos(np.deg2rad(angle)) + abs(sag) * 0.35)
             path = smooth([(0, 0.03), (tip[0] * 0.45, tip[1] * 0.75 - 0.12), tip], closed=False)
             pen.limb(path, np.linspace(0.085, 0.02, len(path)), tint(green, rng.uniform(0.6, 1.3)))
     elif kind == 2:  # a flowering plant
-        for angle in rng.permutation(np.linspace(-55, 55, int(rng.integers(4, 8)))):
-            reach = rng.uniform(0.55, 1.0)
-            tip = turn([(0, -reach)], angle)[0]
+        stems = np.linspace(-55, 55, int(rng.integers(4, 8)))
+        tips = [turn([(0, -rng.uniform(0.6, 1.0))], angle)[0] for angle in stems]
+        for angle, tip in zip(stems, tips):
             pen.curve([(0, 0.02), tip * (0.4, 0.6), tip], 0.04, tint(green, 0.75))
             for side in (-25, 25):
-                pen.blob(turn([(0, -0.2), (-0.09, -0.38), (0, -0.62), (0.09, -0.38)], angle + side), tint(green, rng.uniform(0.75, 1.15)))
+                pen.blob(turn([(0, -0.2), (-0.09, -0.38), (0, -0.62), (0.09, -0.38)], angle + side),
+                         tint(green, rng.uniform(0.75, 1.15)))
         petals = hsv(rng.random(), rng.uniform(0.5, 0.95), 0.95)
-        for angle in np.linspace(-55, 55, int(rng.integers(4, 7))):
-            x, y = turn([(0, -rng.uniform(0.6, 1.0))], angle)[0]
+        for x, y in tips:
             ring = np.arange(6) * np.pi / 3
             pen.puffs(np.stack([x + 0.09 * np.cos(ring), y + 0.09 * np.sin(ring)], axis=1), 0.075, petals)
             pen.ellipse(x, y, 0.055, 0.055, hsv(0.13, 0.9, 0.95))
@@ -212,7 +228,9 @@ def pottedplant(pen: Pen) -> None:
     """A plant in a pot: broad leaves, grassy leaves, flowers or a bushy crown; pots of several shapes."""
     rng = pen.rng
     green = hsv(rng.uniform(0.2, 0.42), rng.uniform(0.35, 0.85), rng.uniform(0.3, 0.75))
-    clay = hsv(0.045, 0.65, rng.uniform(0.5, 0.8)) if rng.random() < 0.4 else hsv(rng.random(), rng.uniform(0, 0.7), rng.uniform(0.3, 0.95))
+    clay = hsv(0.045, 0.65, rng.uniform(0.5, 0.8))
+    if rng.random() < 0.6:
+        clay = hsv(rng.random(), rng.uniform(0, 0.7), rng.uniform(0.3, 0.95))
     tile = str(rng.choice(["sheen", "shade", "band", "check"], p=[0.45, 0.35, 0.1, 0.1]))
     pot = Paint(tint(clay, 0.65), tint(clay, 1.15), tile)
     wide, foot, tall = rng.uniform(0.3, 0.46), rng.uniform(0.2, 0.34), rng.uniform(0.42, 0.7)
@@ -223,8 +241,8 @@ def pottedplant(pen: Pen) -> None:
         pen.rect(-wide * 1.12, -0.02, wide * 1.12, 0.14, Paint(tint(clay, 0.75), tint(clay, 1.25), "sheen"))
     else:
         _leafy(pen, kind, green)
-        pen.blob([(-wide * 0.85, 0.0), (-wide * 1.15, tall * 0.45), (-foot, tall), (0, tall * 1.03), (foot, tall),
-                  (wide * 1.15, tall * 0.45), (wide * 0.85, 0.0), (0, 0.02)], pot)  # fmt: skip
+        pen.blob([(-wide * 0.85, 0.0), (-wide * 1.15, tall * 0.45), (-foot, tall), (0, tall * 1.03),
+                  (foot, tall), (wide * 1.15, tall * 0.45), (wide * 0.85, 0.0), (0, 0.02)], pot)
         pen.ellipse(0, 0.01, wide * 0.85, 0.07, tint(clay, 0.4))
         if kind in (0, 2):
             pen.blob([(-0.05, 0.02), (-0.3, -0.12), (-0.42, -0.05), (-0.2, 0.05)], tint(green, 0.9))
@@ -246,10 +264,10 @@ def sofa(pen: Pen) -> None:
         pen.rect(x - 0.05, 0.4, x + 0.05, 0.56, (60, 42, 30))
     pen.rect(-half + 0.06, -back, half - 0.06, 0.3, darker, rounding=rounding)
     edges = np.linspace(-half + arm, half - arm, seats + 1)
-    for a, b in zip(edges[:-1], edges[1:]):
+    for a, b in pairwise(edges):
         pen.rect(a, -back + 0.08, b, 0.08, cover, rounding=rounding * 0.8)
     pen.poly([(edges[0], 0.02), (edges[-1], 0.02), (edges[-1], 0.46), (edges[0], 0.46)], darker)
-    for a, b in zip(edges[:-1], edges[1:]):
+    for a, b in pairwise(edges):
         pen.rect(a, 0.02, b, 0.26, lighter, rounding=min(rounding, 0.09))
     if rng.random() < 0.35:  # chaise longue
         pen.rect(edges[-2], 0.12, half, 0.52, lighter, rounding=0.06)
@@ -263,8 +281,8 @@ def sofa(pen: Pen) -> None:
     for side in (-1, 1):
         if rng.random() < 0.5:
             with pen.frame(side * (half - arm - 0.2), -0.12, angle=side * rng.uniform(-10, 30)):
-                pen.blob([(-0.19, -0.19), (0, -0.15), (0.19, -0.19), (0.16, 0), (0.19, 0.19), (0, 0.16), (-0.19, 0.19),
-                          (-0.16, 0)], fabric(rng))  # fmt: skip
+                pen.blob([(-0.19, -0.19), (0, -0.15), (0.19, -0.19), (0.16, 0), (0.19, 0.19), (0, 0.16),
+                          (-0.19, 0.19), (-0.16, 0)], fabric(rng),)
     pen.anchor("seat", rng.uniform(-0.35, 0.35), 0.08)
 
 
@@ -280,14 +298,16 @@ def _picture(pen: Pen, x0: float, y0: float, x1: float, y1: float) -> None:
         pen.rect(x0, y0, x1, y1, Paint(sky, tint(sky, 1.6), "shade"))
         pen.ellipse(x0 + w * rng.uniform(0.2, 0.8), y0 + h * 0.3, w * 0.09, w * 0.09, (255, 236, 150))
         horizon = y0 + h * rng.uniform(0.55, 0.75)
-        pen.poly([(x0, horizon), (x0 + w * 0.3, horizon - h * 0.25), (x0 + w * 0.55, horizon), (x0 + w * 0.8, horizon - h * 0.15),
-                  (x1, horizon), (x1, y1), (x0, y1)], hsv(rng.uniform(0.1, 0.45), 0.6, 0.5))  # fmt: skip
+        pen.poly([(x0, horizon), (x0 + w * 0.3, horizon - h * 0.25), (x0 + w * 0.55, horizon),
+                  (x0 + w * 0.8, horizon - h * 0.15), (x1, horizon), (x1, y1), (x0, y1)],
+                 hsv(rng.uniform(0.1, 0.45), 0.6, 0.5))
     elif kind == 2:
         pen.rect(x0, y0, x1, y1, hsv(rng.random(), 0.4, rng.uniform(0.3, 0.7)))
         pen.rect(x0 + w * 0.08, y0 + h * 0.12, x0 + w * 0.68, y0 + h * 0.85, WHITE)
         pen.rect(x0 + w * 0.08, y0 + h * 0.12, x0 + w * 0.68, y0 + h * 0.2, hsv(0.6, 0.6, 0.6))
         for t in np.arange(0.3, 0.8, 0.12):
-            pen.line([(x0 + w * 0.13, y0 + h * t), (x0 + w * rng.uniform(0.4, 0.62), y0 + h * t)], 0.03, (110, 110, 116))
+            pen.line([(x0 + w * 0.13, y0 + h * t), (x0 + w * rng.uniform(0.4, 0.62), y0 + h * t)], 0.03,
+                     (110, 110, 116))
         pen.rect(x0 + w * 0.75, y0 + h * 0.15, x0 + w * 0.93, y0 + h * 0.4, hsv(rng.random(), 0.7, 0.9))
     else:
         count = int(rng.integers(4, 8))
@@ -298,7 +318,9 @@ def _picture(pen: Pen, x0: float, y0: float, x1: float, y1: float) -> None:
 def tvmonitor(pen: Pen) -> None:
     """A flat screen on its foot, a boxy television with aerial and knobs, or a monitor with a keyboard."""
     rng = pen.rng
-    case = hsv(0.6, 0.05, rng.uniform(0.08, 0.35)) if rng.random() < 0.6 else hsv(0.12, rng.uniform(0, 0.2), rng.uniform(0.6, 0.92))
+    case = hsv(0.6, 0.05, rng.uniform(0.08, 0.35))
+    if rng.random() < 0.4:
+        case = hsv(0.12, rng.uniform(0, 0.2), rng.uniform(0.6, 0.92))
     kind = rng.choice(3, p=[0.4, 0.3, 0.3])
     if kind == 1:
         shell = wood(rng) if rng.random() < 0.5 else Paint(tint(case, 1.1), tint(case, 0.75), "shade")
@@ -334,14 +356,9 @@ def tvmonitor(pen: Pen) -> None:
         y = ratio + 0.36
         pen.poly([(-0.72, y), (0.66, y), (0.76, y + 0.24), (-0.82, y + 0.24)], tint(case, 0.9))
         for t in (0.06, 0.12, 0.18):
-            pen.line([(-0.68 - t * 0.3, y + t), (0.62 + t * 0.3, y + t)], 0.03, tint(case, 0.45 if case.mean() > 110 else 1.6))
+            pen.line([(-0.68 - t * 0.3, y + t), (0.62 + t * 0.3, y + t)], 0.03,
+                     tint(case, 0.45 if case.mean() > 110 else 1.6))
 
 
-HOUSEHOLD = {
-    "bottle": bottle,
-    "chair": chair,
-    "diningtable": diningtable,
-    "pottedplant": pottedplant,
-    "sofa": sofa,
-    "tvmonitor": tvmonitor,
-}
+HOUSEHOLD = {"bottle": bottle, "chair": chair, "diningtable": diningtable, "pottedplant": pottedplant,
+             "sofa": sofa, "tvmonitor": tvmonitor}

@@ -13,6 +13,7 @@ from voclab.datasets.silhouettes.tiles import WINDOW, tile_bank
 
 SUPERSAMPLING = 2
 _SHIFT = 4  # fixed-point bits of cv2's sub-pixel coordinates
+_RAMP = np.linspace(0.0, 1.0, 256)[:, None]
 
 Colour = Sequence[float]  # RGB, 0..255
 Points = Sequence[Sequence[float]] | np.ndarray  # (n, 2), x to the right, y down
@@ -101,17 +102,34 @@ def smooth(points: Points, closed: bool = True) -> np.ndarray:
     return _spline(len(points), closed) @ points
 
 
-def _faint(canvas: np.ndarray, strokes: list[np.ndarray], colour: np.ndarray, opacity: float = 0.45) -> None:
-    """Blend one-pixel strokes into ``canvas``; where nothing lies below, alpha stays under the mask's half."""
-    low = np.maximum((np.min([s.min(axis=0) for s in strokes], axis=0) >> _SHIFT) - 1, 0)
-    high = np.minimum((np.max([s.max(axis=0) for s in strokes], axis=0) >> _SHIFT) + 3, canvas.shape[1::-1])
-    if np.any(high <= low):
-        return
-    cover = np.zeros((high - low)[::-1], np.uint8)
-    cv2.polylines(cover, [s - (low << _SHIFT) for s in strokes], False, 255, 1, cv2.LINE_AA, _SHIFT)
-    view = canvas[low[1] : high[1], low[0] : high[0]]
+@dataclass(frozen=True)
+class _Part:
+    """Polygons that are filled, or drawn as strokes, together: ``sizes`` points each."""
+
+    kind: str  # fill, stroke or hair
+    points: np.ndarray
+    sizes: list[int]
+    paint: Paint | np.ndarray
+    width: float
+
+
+def _split(points: np.ndarray, sizes: list[int]) -> list[np.ndarray]:
+    ends = np.cumsum(sizes)
+    return [points[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+def _faint(view: np.ndarray, strokes: list[np.ndarray], colour: np.ndarray, opacity: float = 0.45) -> None:
+    """Blend one-pixel strokes into ``view``; where nothing lies below, alpha stays under the mask's half."""
+    cover = np.zeros(view.shape[:2], np.uint8)
+    cv2.polylines(cover, strokes, False, 255, 1, cv2.LINE_AA, _SHIFT)
     alpha = cover[..., None] * np.float32(opacity / 255.0)
     view[:] = view + alpha * (np.array([*colour, 255.0], np.float32) - view)
+
+
+def mirrored(points: Points) -> np.ndarray:
+    """A left-right symmetric outline from its right half, top to bottom."""
+    half = np.asarray(points, float)
+    return np.vstack([half, (half * (-1, 1))[::-1]])
 
 
 class Pen:
@@ -120,10 +138,11 @@ class Pen:
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
         self.edge = rng.uniform(0.45, 0.95)  # brightness of the contour of a part against its filling
-        self._parts: list[tuple[str, list[np.ndarray], Paint | np.ndarray, float]] = []
+        self._parts: list[_Part] = []
         self._anchors: dict[str, np.ndarray] = {}
         self._matrix = np.eye(2)
         self._offset = np.zeros(2)
+        self._scale = 1.0  # what a stroke's width is multiplied with
 
     @contextmanager
     def frame(
@@ -134,19 +153,25 @@ class Pen:
         scale: float | tuple[float, float] = 1.0,
     ) -> Iterator[None]:
         """Draw the block's parts in a frame of their own: scaled, turned, then moved to (x, y)."""
-        matrix, offset = self._matrix, self._offset
+        before = self._matrix, self._offset, self._scale
         sx, sy = scale if isinstance(scale, tuple) else (scale, scale)
         a = np.deg2rad(angle)
         local = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) @ np.diag([sx, sy])
-        self._offset = offset + matrix @ np.array([x, y])
-        self._matrix = matrix @ local
+        self._offset = self._offset + self._matrix @ np.array([x, y])
+        self._matrix = self._matrix @ local
+        self._scale *= float(np.sqrt(abs(sx * sy)))
         yield
-        self._matrix, self._offset = matrix, offset
+        self._matrix, self._offset, self._scale = before
 
     def _add(self, kind: str, polygons: list[Points], paint: Paint | Colour, width: float = 0.0) -> None:
-        placed = [np.asarray(p, float) @ self._matrix.T + self._offset for p in polygons]
-        width *= float(np.sqrt(abs(np.linalg.det(self._matrix))))
-        self._parts.append((kind, placed, paint if isinstance(paint, Paint) else np.asarray(paint, float), width))
+        points = np.concatenate([np.asarray(p, float) for p in polygons]) @ self._matrix.T + self._offset
+        filling = paint if isinstance(paint, Paint) else np.asarray(paint, float)
+        self._parts.append(_Part(kind, points, [len(p) for p in polygons], filling, width * self._scale))
+
+    @property
+    def anchors(self) -> set[str]:
+        """The names of the points that ``anchor`` has set."""
+        return set(self._anchors)
 
     def anchor(self, name: str, x: float, y: float) -> None:
         """Name a point of the body."""
@@ -160,12 +185,16 @@ class Pen:
         """A filled smooth outline through ``points``."""
         self._add("fill", [smooth(points)], paint)
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, paint: Paint | Colour, angle: float = 0.0) -> None:
+    def ellipse(
+        self, x: float, y: float, rx: float, ry: float, paint: Paint | Colour, angle: float = 0.0
+    ) -> None:
         """A filled ellipse, its first axis turned by ``angle`` degrees."""
         circle = _circle(12 if max(rx, ry) < 0.08 else 28) * (rx, ry)
-        self._add("fill", [turn(circle, angle) + (x, y) if angle else circle + (x, y)], paint)
+        self._add("fill", [np.add(turn(circle, angle) if angle else circle, (x, y))], paint)
 
-    def rect(self, x0: float, y0: float, x1: float, y1: float, paint: Paint | Colour, rounding: float = 0.0) -> None:
+    def rect(
+        self, x0: float, y0: float, x1: float, y1: float, paint: Paint | Colour, rounding: float = 0.0
+    ) -> None:
         """A filled rectangle, its corners cut by ``rounding`` and smoothed."""
         if not rounding:
             self._add("fill", [[(x0, y0), (x1, y0), (x1, y1), (x0, y1)]], paint)
@@ -187,7 +216,9 @@ class Pen:
         """A smooth stroke through ``points``; never thinner than a pixel of the final image."""
         self._add("stroke", [smooth(points, closed=False)], paint, width)
 
-    def ring(self, x: float, y: float, radius: float, width: float, paint: Colour, squeeze: float = 1.0) -> None:
+    def ring(
+        self, x: float, y: float, radius: float, width: float, paint: Colour, squeeze: float = 1.0
+    ) -> None:
         """A circle drawn as a stroke, squeezed along x."""
         circle = np.vstack([_circle(28), _circle(28)[:1]]) * (radius * squeeze, radius) + (x, y)
         self._add("stroke", [circle], paint, width)
@@ -229,7 +260,7 @@ class Pen:
         span = np.maximum(high - low, 1e-6)
         wanted = scale if extent is None else extent / float(np.sqrt(span[0] * span[1]))
         scale = min(wanted, limit[0] / span[0], limit[1] / span[1])
-        margin = 2.0 + 0.5 * scale * max([p[3] for p in self._parts if p[0] == "stroke"], default=0.0)
+        margin = 2.0 + 0.5 * scale * max(part.width for part in self._parts)
         width, height = (int(np.ceil(v)) for v in span * scale + 2 * margin)
         canvas = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING, 4), np.uint8)
         self._rasterise(canvas, ((points - low) * scale + margin) * SUPERSAMPLING, scale * SUPERSAMPLING)
@@ -239,28 +270,35 @@ class Pen:
 
     def draw_on(self, canvas: np.ndarray) -> None:
         """Draw the parts straight on an opaque (h, w, 4) uint8 picture; coordinates are its pixels."""
-        self._rasterise(canvas, np.concatenate([p for _, polygons, _, _ in self._parts for p in polygons]), 1.0)
+        self._rasterise(canvas, np.concatenate([part.points for part in self._parts]), 1.0)
 
     def _rasterise(self, canvas: np.ndarray, pixels: np.ndarray, scale: float) -> None:
         # cv2 puts the centre of the first pixel at 0, we put its corner there.
         fixed = np.round((pixels - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        bounds = np.array(canvas.shape[1::-1])
         start = 0
-        for kind, polygons, paint, stroke in self._parts:
-            shapes = []
-            for polygon in polygons:
-                shapes.append(fixed[start : start + len(polygon)])
-                start += len(polygon)
-            if kind == "fill":
-                self._fill(canvas, shapes, paint)
-            elif kind == "hair":
-                _faint(canvas, shapes, paint)
+        for part in self._parts:
+            points = fixed[start : start + len(part.points)]
+            start += len(part.points)
+            low = np.maximum((points.min(axis=0) >> _SHIFT) - 1, 0)
+            high = np.minimum((points.max(axis=0) >> _SHIFT) + 3, bounds)
+            if high[0] <= low[0] or high[1] <= low[1]:
+                continue  # a background part outside of the picture
+            if part.kind == "stroke":
+                thick = round(max(part.width * scale, 1.2 * SUPERSAMPLING))
+                colour = (*part.paint.tolist(), 255.0)
+                cv2.polylines(canvas, _split(points, part.sizes), False, colour, thick, cv2.LINE_AA, _SHIFT)
+                continue
+            view = canvas[low[1] : high[1], low[0] : high[0]]
+            shapes = _split(points - (low << _SHIFT).astype(np.int32), part.sizes)
+            if part.kind == "hair":
+                _faint(view, shapes, part.paint)
             else:
-                thick = round(max(stroke * scale, 1.2 * SUPERSAMPLING))
-                cv2.polylines(canvas, shapes, False, (*map(float, paint), 255.0), thick, cv2.LINE_AA, _SHIFT)
+                self._fill(view, shapes, part.paint)
 
     def _posed(self, pose: Pose) -> np.ndarray:
         """All points in the final orientation, in the order of parts and polygons."""
-        points = np.concatenate([p for _, polygons, _, _ in self._parts for p in polygons])
+        points = np.concatenate([part.points for part in self._parts])
         names = list(self._anchors)
         anchored = np.array([self._anchors[n] for n in names]).reshape(-1, 2)
         low, high = points.min(axis=0), points.max(axis=0)
@@ -276,33 +314,27 @@ class Pen:
         self._posed_anchors = dict(zip(names, every[len(points) :], strict=True))
         return every[: len(points)]
 
-    def _fill(self, canvas: np.ndarray, shapes: list[np.ndarray], paint: Paint | np.ndarray) -> None:
-        low = np.min([s.min(axis=0) for s in shapes], axis=0) >> _SHIFT
-        high = (np.max([s.max(axis=0) for s in shapes], axis=0) >> _SHIFT) + 2
-        low, high = np.maximum(low, 0), np.minimum(high, canvas.shape[1::-1])
-        width, height = (int(v) for v in high - low)
-        if width <= 0 or height <= 0:
-            return
+    def _fill(self, view: np.ndarray, shapes: list[np.ndarray], paint: Paint | np.ndarray) -> None:
+        """Fill the union of ``shapes``; ``view`` is the part of the canvas around them."""
+        height, width = view.shape[:2]
         base = paint.colour if isinstance(paint, Paint) else paint
-        if isinstance(paint, Paint) or width * height > 500:
+        if isinstance(paint, Paint) or width * height > 700:
             if not isinstance(paint, Paint):
                 paint = Paint(tint(paint, 1.12), tint(paint, 0.86), "shade")
-            part = np.zeros((height, width), np.uint8)
-            offset = tuple(int(-v) for v in low)
-            for shape in shapes:
-                cv2.fillPoly(part, [shape + np.array(offset, np.int32) * (1 << _SHIFT)], 255, cv2.LINE_8, _SHIFT)
-            ramp = np.linspace(0.0, 1.0, 256)[:, None]
+            inside = np.zeros((height, width), np.uint8)
+            for shape in shapes:  # one by one: cv2 leaves out what an even number of polygons covers
+                cv2.fillPoly(inside, [shape], 255, cv2.LINE_8, _SHIFT)
             lut = np.full((256, 4), 255, np.uint8)
-            lut[:, :3] = (1 - ramp) * np.asarray(paint.colour) + ramp * np.asarray(paint.second)
+            lut[:, :3] = np.asarray(paint.colour) + _RAMP * np.subtract(paint.second, paint.colour)
             pattern = self._pattern(paint.tile, width, height)
             patch = lut.view(np.uint32).ravel().take(pattern).view(np.uint8).reshape(height, width, 4)
-            cv2.copyTo(patch, part, canvas[low[1] : high[1], low[0] : high[0]])
+            cv2.copyTo(patch, inside, view)
         else:
             for shape in shapes:
-                cv2.fillPoly(canvas, [shape], (*map(float, base), 255.0), cv2.LINE_AA, _SHIFT)
-        if len(shapes) == 1 and width * height > 160:
+                cv2.fillPoly(view, [shape], (*(float(v) for v in base), 255.0), cv2.LINE_AA, _SHIFT)
+        if len(shapes) == 1 and width * height > 250:
             contour = (*(float(v) * self.edge for v in base), 255.0)
-            cv2.polylines(canvas, shapes, True, contour, 1, cv2.LINE_AA, _SHIFT)
+            cv2.polylines(view, shapes, True, contour, 1, cv2.LINE_AA, _SHIFT)
 
     def _pattern(self, name: str, width: int, height: int) -> np.ndarray:
         """A (height, width) piece of a tile: fitted to the part, or cut at a random place."""

@@ -1,5 +1,7 @@
 """Drawings of people: standing, walking, running, waving, sitting, riding, or head and shoulders."""
 
+# An outline reads better as rows of points than with a line for each.
+# fmt: off
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,17 +33,12 @@ def _cloth(rng: np.random.Generator, patterned: bool) -> Paint:
 
 
 def _look(rng: np.random.Generator) -> _Look:
-    return _Look(
-        skin=hsv(rng.uniform(0.04, 0.075), rng.uniform(0.3, 0.6), rng.uniform(0.35, 0.97)),
-        hair=hsv(rng.uniform(0.03, 0.13), rng.uniform(0.0, 0.7), rng.uniform(0.06, 0.75)),
-        shirt=_cloth(rng, True),
-        legs=_cloth(rng, False),
-        shoes=hsv(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.1, 0.9)),
-        long_sleeves=rng.random() < 0.5,
-        long_legs=rng.random() < 0.7,
-        skirt=rng.random() < 0.22,
-        style=int(rng.choice(6, p=[0.34, 0.24, 0.08, 0.14, 0.1, 0.1])),
-    )
+    return _Look(skin=hsv(rng.uniform(0.04, 0.075), rng.uniform(0.3, 0.6), rng.uniform(0.35, 0.97)),
+                 hair=hsv(rng.uniform(0.03, 0.13), rng.uniform(0.0, 0.7), rng.uniform(0.06, 0.75)),
+                 shirt=_cloth(rng, True), legs=_cloth(rng, False),
+                 shoes=hsv(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.1, 0.9)),
+                 long_sleeves=rng.random() < 0.5, long_legs=rng.random() < 0.7, skirt=rng.random() < 0.22,
+                 style=int(rng.choice(6, p=[0.34, 0.24, 0.08, 0.14, 0.1, 0.1])))
 
 
 def _head(pen: Pen, look: _Look, x: float, y: float, r: float, side: bool, angle: float) -> None:
@@ -55,8 +52,8 @@ def _head(pen: Pen, look: _Look, x: float, y: float, r: float, side: bool, angle
         if look.style == 5:
             pen.ellipse(-0.9 if side else 0.0, -1.1, 0.45, 0.45, hair)
         if side:
-            pen.blob([(-0.85, -0.4), (-0.2, -1.1), (0.6, -0.9), (0.84, -0.3), (1.12, 0.15), (0.86, 0.28), (0.84, 0.7),
-                      (0.45, 1.08), (-0.3, 0.9), (-0.8, 0.4)], skin)  # fmt: skip
+            pen.blob([(-0.85, -0.4), (-0.2, -1.1), (0.6, -0.9), (0.84, -0.3), (1.12, 0.15), (0.86, 0.28),
+                      (0.84, 0.7), (0.45, 1.08), (-0.3, 0.9), (-0.8, 0.4)], skin)
             pen.ellipse(0.55, -0.1, 0.12, 0.14, dark)
             pen.line([(0.6, 0.58), (0.84, 0.55)], 0.12, (170, 70, 70))
             pen.ellipse(-0.12, 0.12, 0.2, 0.26, tint(skin, 0.85))
@@ -73,14 +70,15 @@ def _head(pen: Pen, look: _Look, x: float, y: float, r: float, side: bool, angle
         if look.style in (0, 1, 5):
             fringe = rng.uniform(-0.55, -0.3)
             if side:
-                pen.blob([(0.75, -0.55), (0.3, -1.2), (-0.4, -1.2), (-1.0, -0.6), (-0.95, 0.35), (-0.5, 0.5),
-                          (-0.35, -0.2), (0.2, fringe)], hair)  # fmt: skip
+                pen.blob([(0.75, -0.55), (0.3, -1.2), (-0.4, -1.2), (-1.0, -0.6), (-0.95, 0.35),
+                          (-0.5, 0.5), (-0.35, -0.2), (0.2, fringe)], hair)
             else:
-                pen.blob([(-0.95, 0.0), (-0.98, -0.7), (-0.4, -1.25), (0.4, -1.25), (0.98, -0.7), (0.95, 0.0),
-                          (0.72, -0.35), (0.2, fringe - 0.1), (-0.6, fringe)], hair)  # fmt: skip
+                pen.blob([(-0.95, 0.0), (-0.98, -0.7), (-0.4, -1.25), (0.4, -1.25), (0.98, -0.7),
+                          (0.95, 0.0), (0.72, -0.35), (0.2, fringe - 0.1), (-0.6, fringe)], hair)
         elif look.style >= 3:
             hat = look.shirt.second if look.style == 3 else look.shoes
-            pen.blob([(-0.98, -0.32), (-0.92, -0.9), (-0.3, -1.32), (0.4, -1.3), (0.95, -0.8), (0.98, -0.32)], hat)
+            pen.blob([(-0.98, -0.32), (-0.92, -0.9), (-0.3, -1.32), (0.4, -1.3), (0.95, -0.8),
+                      (0.98, -0.32)], hat)
             if look.style == 3:
                 pen.limb([(0.1, -0.36), (1.45 if side else 0.75, -0.3)], (0.26, 0.2), tint(hat, 0.75))
                 if not side:
@@ -101,8 +99,9 @@ def _leg(pen: Pen, look: _Look, joints: np.ndarray, toe: float, dim: float, bulk
     bare = look.skirt or not look.long_legs
     pen.limb(joints, (0.19 * bulk, 0.14 * bulk, 0.1 * bulk), skin if bare else cloth)
     if not look.skirt and bare:
-        pen.limb(joints[:2] * np.array([[1.0], [0.85]]) + np.array([[0.0], [0.15]]) * joints[0], (0.2, 0.18), cloth)
-    pen.limb([foot, foot + (toe, 0.03)], (0.1, 0.085), tint(look.shoes, dim))
+        pen.limb(joints[:2] * np.array([[1.0], [0.85]]) + np.array([[0.0], [0.15]]) * joints[0],
+                 (0.2, 0.18), cloth)
+    pen.limb([foot, np.add(foot, (toe, 0.03))], (0.1, 0.085), tint(look.shoes, dim))
 
 
 def _arm(pen: Pen, look: _Look, joints: np.ndarray, dim: float, bulk: float) -> None:
@@ -114,13 +113,22 @@ def _arm(pen: Pen, look: _Look, joints: np.ndarray, dim: float, bulk: float) -> 
     pen.ellipse(*joints[2], 0.06, 0.06, skin)
 
 
+# Mean and spread of nine angles in degrees, positive to the right: lean of the trunk; thighs from straight
+# down, left or far one first; shins from their thighs; upper arms from straight down; forearms from these.
+_POSES = {"stand": ((0, -6, 6, 3, -3, -16, 16, 8, -8), (3, 3, 3, 2, 2, 8, 8, 22, 22)),
+          "walk": ((4, -20, 24, -14, -16, 26, -24, 20, 20), (3, 6, 6, 5, 5, 8, 8, 10, 8)),
+          "run": ((14, -32, 58, -56, -54, 52, -46, 76, 76), (4, 8, 8, 12, 10, 10, 10, 12, 12)),
+          "cheer": ((0, -16, 16, 8, -8, -130, 130, -35, 35), (4, 6, 6, 4, 4, 18, 18, 16, 16)),
+          "sit": ((-6, 80, 86, -74, -90, 26, 14, 44, 52), (5, 5, 5, 8, 8, 12, 12, 14, 14)),
+          "squat_front": ((0, -42, 42, 38, -38, -24, 24, 20, -20), (3, 4, 4, 4, 4, 6, 6, 10, 10)),
+          "ride": ((22, 52, 68, -58, -60, 52, 56, 14, 14), (6, 5, 5, 6, 6, 5, 5, 6, 6))}
 _THIGH, _SHIN, _UPPER, _FORE, _TORSO = 0.43, 0.42, 0.29, 0.27, 0.55
 
 
 def person(pen: Pen) -> None:
     """A person in a random pose; about a quarter are head-and-shoulders portraits."""
     pose = str(pen.rng.choice(["stand", "walk", "run", "cheer", "sit", "squat_front", "bust"],
-                              p=[0.24, 0.19, 0.11, 0.1, 0.08, 0.07, 0.21]))  # fmt: skip
+                              p=[0.24, 0.19, 0.11, 0.1, 0.08, 0.07, 0.21]))
     draw_person(pen, pose)
 
 
@@ -138,23 +146,10 @@ def draw_person(pen: Pen, pose: str) -> None:
     side = pose in ("walk", "run", "sit", "ride")
     bulk = rng.uniform(0.9, 1.25)
     half = 0.07 if side else rng.uniform(0.15, 0.19) * bulk
-    j = rng.normal(0, 1, 8)
-    lean, thighs, shins, uppers, fores = {
-        "stand": (j[0] * 3, (-6 + j[1] * 3, 6 + j[2] * 3), (-3 + j[1] * 3, 3 + j[2] * 3), (-16 + j[3] * 8, 16 + j[4] * 8),
-                  (-8 + j[5] * 22, 8 + j[6] * 22)),
-        "walk": (4 + j[0] * 3, (-20 + j[1] * 6, 24 + j[2] * 6), (-34 + j[1] * 6, 8 + j[2] * 6),
-                 (26 + j[3] * 8, -24 + j[4] * 8), (46 + j[5] * 10, -4 + j[6] * 8)),
-        "run": (14 + j[0] * 4, (-32 + j[1] * 8, 58 + j[2] * 8), (-88 + j[1] * 14, 4 + j[2] * 10),
-                (52 + j[3] * 10, -46 + j[4] * 10), (128 + j[5] * 12, 30 + j[6] * 12)),
-        "cheer": (j[0] * 4, (-16 + j[1] * 6, 16 + j[2] * 6), (-8 + j[1] * 4, 8 + j[2] * 4),
-                  (-130 + j[3] * 18, 130 + j[4] * 18), (-165 + j[5] * 16, 165 + j[6] * 16)),
-        "sit": (-6 + j[0] * 5, (80 + j[1] * 5, 86 + j[2] * 5), (6 + j[1] * 10, -4 + j[2] * 10),
-                (26 + j[3] * 12, 14 + j[4] * 12), (70 + j[5] * 14, 66 + j[6] * 14)),
-        "squat_front": (j[0] * 3, (-42 + j[1] * 4, 42 + j[2] * 4), (-4 + j[1] * 4, 4 + j[2] * 4),
-                        (-24 + j[3] * 6, 24 + j[4] * 6), (-4 + j[5] * 10, 4 + j[6] * 10)),
-        "ride": (22 + j[0] * 6, (52 + j[1] * 5, 68 + j[2] * 5), (-6 + j[1] * 6, 8 + j[2] * 6),
-                 (52 + j[3] * 5, 56 + j[4] * 5), (66 + j[5] * 6, 70 + j[6] * 6)),
-    }[pose]  # fmt: skip
+    mean, spread = _POSES[pose]
+    angles = np.asarray(mean) + np.asarray(spread) * rng.normal(size=9)
+    lean, thighs, uppers = angles[0], angles[1:3], angles[5:7]
+    shins, fores = thighs + angles[3:5], uppers + angles[7:9]
     tilt = np.deg2rad(lean)
     spine = np.array([np.sin(tilt), -np.cos(tilt)])
     across = np.array([np.cos(tilt), np.sin(tilt)])
@@ -179,20 +174,22 @@ def draw_person(pen: Pen, pose: str) -> None:
     leg(1, 1.0)
     if look.skirt and not (side and pose != "walk"):
         hem = 0.3 if pose != "squat_front" else 0.2
-        pen.poly([(-half * 1.0, -0.06), (half * 1.0, -0.06), (half * 1.0 + 0.15, hem), (-half * 1.0 - 0.15, hem)],
-                 look.legs)  # fmt: skip
+        pen.poly([(-half * 1.0, -0.06), (half * 1.0, -0.06), (half * 1.0 + 0.15, hem),
+                  (-half * 1.0 - 0.15, hem)], look.legs)
     if look.style == 1 and not side:
         _head(pen, look, *(neck + spine * 0.18), 0.13, side, lean * 0.4)
     pen.limb([neck - spine * 0.02, neck + spine * 0.1], (0.1, 0.09), tint(look.skin, 0.85))
     broad = half * 1.15 + (0.05 if side else 0.03)
     waist = half * 0.95 + (0.05 if side else 0.0)
-    outline = [-across * waist + spine * -0.04, across * waist + spine * -0.04, across * waist * 0.95 + spine * 0.2,
-               across * broad + spine * (_TORSO - 0.1), across * broad * 0.6 + spine * (_TORSO + 0.02),
+    outline = [-across * waist + spine * -0.04, across * waist + spine * -0.04,
+               across * waist * 0.95 + spine * 0.2, across * broad + spine * (_TORSO - 0.1),
+               across * broad * 0.6 + spine * (_TORSO + 0.02),
                -across * broad * 0.6 + spine * (_TORSO + 0.02), -across * broad + spine * (_TORSO - 0.1),
-               -across * waist * 0.95 + spine * 0.2]  # fmt: skip
+               -across * waist * 0.95 + spine * 0.2]
     pen.blob(outline, look.shirt)
     if not (look.style == 1 and not side):
-        _head(pen, look, *(neck + spine * 0.18 + across * 0.02 * side), 0.13, side, lean * 0.4 + rng.normal(0, 5))
+        _head(pen, look, *(neck + spine * 0.18 + across * 0.02 * side), 0.13, side,
+              lean * 0.4 + rng.normal(0, 5))
     if not side:
         arm(0, 1.0)
     arm(1, 1.0)
@@ -203,8 +200,8 @@ def _bust(pen: Pen, look: _Look) -> None:
     side = rng.random() < 0.3
     wide = rng.uniform(0.36, 0.46)
     low = rng.uniform(0.25, 0.6)
-    pen.blob([(-0.1, -0.28), (-wide * 0.8, -0.2), (-wide - 0.02, 0.05), (-wide - 0.06, low), (wide + 0.06, low),
-              (wide + 0.02, 0.05), (wide * 0.8, -0.2), (0.1, -0.28)], look.shirt)  # fmt: skip
+    pen.blob([(-0.1, -0.28), (-wide * 0.8, -0.2), (-wide - 0.02, 0.05), (-wide - 0.06, low),
+              (wide + 0.06, low), (wide + 0.02, 0.05), (wide * 0.8, -0.2), (0.1, -0.28)], look.shirt)
     if rng.random() < 0.5:
         pen.poly([(-0.12, -0.27), (0.12, -0.27), (0.0, -0.02)], tint(look.skin, 0.9))
     for s in (-1, 1):

@@ -1,4 +1,4 @@
-"""Texture tiles: single-channel patterns (fur, wool, stripes, wood ...) that paints run two colours through."""
+"""Texture tiles: single-channel patterns (fur, wool, wood ...) that paints run two colours through."""
 
 from functools import lru_cache
 
@@ -49,7 +49,7 @@ def tile_bank() -> dict[str, np.ndarray]:
         "weave": _stretch(np.sin(x / 1.3) * np.sin(y / 1.3) + _noise(rng, 2, 2)),
         "leaf": _stretch(np.sin((x + 0.6 * y) / 3.0) + _noise(rng, 3, 3) / 0.1, 1.6),
         "water": _stretch(np.sin(y / 2.6 + 0.9 * wave) + _noise(rng, 10, 1.0) / 0.05, 1.8),
-        "cloud": _stretch(_noise(rng, 30, 18) / 0.012 + _noise(rng, 9, 6) / 0.09 + _noise(rng, 3, 2) / 0.6, 1.8),
+        "cloud": _stretch(_noise(rng, 30, 18) / 0.012 + _noise(rng, 9, 6) / 0.09 + _noise(rng, 3, 2), 1.8),
     }  # fmt: skip
     ramp = np.linspace(0, 255, 32)
     v, u = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 32), indexing="ij")

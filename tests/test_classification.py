@@ -1,0 +1,134 @@
+"""The linear head, features, test-time augmentation and whole experiments."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from voclab import submission
+from voclab.datasets.splits import fit_validation
+from voclab.errors import VoclabError
+from voclab.metrics import mean_average_precision, sigmoid
+from voclab.models.backbones import build_backbone
+from voclab.models.classifiers import build_classifier
+from voclab.training import Recipe
+from voclab.training.classification import (
+    Experiment,
+    fit_linear_head,
+    pooled_features,
+    predict_logits,
+    run_experiment,
+)
+
+RECIPE = Recipe(size=32, policy="standard", epochs=2, rate=2e-3, batch_size=8)
+OPTIONS = {"width": 4}
+
+
+@pytest.fixture(scope="module")
+def parts(squares):
+    train = squares.subset(range(36))
+    return (*fit_validation(train, 0.3, seed=0), squares.subset(range(36, 48), "heldout"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "cnn.weights.h5"
+    build_backbone("cnn", None, **OPTIONS).save_weights(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def head(parts, weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    experiment = Experiment("head", "head", "cnn", RECIPE, weights=weights, views=2, options=OPTIONS)
+    return run_experiment(experiment, *parts, folder, progress=lambda line: None)
+
+
+def test_the_linear_head_is_the_optimum_that_scikit_learn_finds():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(2, 60, 8)).astype(np.float32) * rng.uniform(0.1, 5, 8).astype(np.float32) + 3
+    labels = (((features[0] - 3) @ rng.normal(size=(8, 3))) > 0).astype(np.uint8)
+    kernel, bias = fit_linear_head(features, labels, penalty=0.02)
+    x = features.reshape(120, 8)
+    x = (x - x.mean(0)) / (x.std(0) + 1e-6)
+    y = np.tile(labels, (2, 1))
+    for k in range(3):
+        theirs = LogisticRegression(C=1 / (0.02 * 120), tol=1e-8, max_iter=1000).fit(x, y[:, k])
+        ours = (features.reshape(120, 8) @ kernel + bias)[:, k]
+        np.testing.assert_allclose(ours, theirs.decision_function(x), atol=5e-3)
+
+
+def test_features_are_those_of_each_view(parts, weights):
+    model = build_classifier("cnn", 3, weights=weights, options=OPTIONS)
+    views = pooled_features(model, parts[0], (32, 48), policy="standard", views=1, batch_size=7)
+    assert views.shape == (5, len(parts[0]), 64)
+    np.testing.assert_allclose(
+        views, pooled_features(model, parts[0], (32, 48), policy="standard", views=1, batch_size=20), atol=1e-5
+    )
+    assert not np.allclose(views[0], views[1])  # a mirror image
+    assert not np.allclose(views[0], views[2])  # another size
+
+
+def test_logits_of_a_mirrored_photo_are_the_same(squares):
+    model = build_classifier("cnn", 3, options=OPTIONS)
+    mirrored = replace(squares, read_image=lambda i: squares.image(i)[:, ::-1].copy())
+    ours, theirs = (predict_logits(model, d.subset(range(5)), (32, 40), 2) for d in (squares, mirrored))
+    assert ours.shape == (5, 3)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_head_experiment_measures_what_its_model_predicts(head, parts):
+    logits = head.predictions()
+    assert set(logits) == {"validation", "heldout", "thresholds"}
+    again = predict_logits(head.load_model(), parts[2], (32,), 5)
+    np.testing.assert_allclose(logits["heldout"], again, atol=1e-4)
+    expected = mean_average_precision(parts[2].labels, sigmoid(again))
+    assert head.metrics["heldout"]["map"] == pytest.approx(expected)
+    assert head.metrics["heldout"]["map"] > parts[2].labels.mean() + 0.1  # better than chance
+    assert head.metrics["parameters"]["total"] > 0
+    assert head.metrics["seconds"] > 0
+
+
+def test_the_penalty_is_the_best_one_on_validation_data(head):
+    tried = {t["penalty"]: t["map"] for t in head.metrics["penalties"]}
+    assert tried[head.metrics["penalty"]] == max(tried.values())
+    assert len(tried) >= 2
+
+
+def test_fine_tuning_starts_from_the_head_and_is_never_worse_on_validation_data(head, parts, weights):
+    experiment = Experiment("tuned", "finetune", "cnn", RECIPE, weights=weights, start="head", options=OPTIONS)
+    lines = []
+    run = run_experiment(experiment, *parts, head.folder.parent, progress=lines.append)
+    history = run.history
+    assert history[0]["map"] == pytest.approx(head.metrics["validation"]["map"], abs=0.05)
+    assert max(e["map"] for e in history) >= history[0]["map"]
+    assert run.metrics["seconds"] > head.metrics["seconds"]  # both phases count
+    assert any("min left" in line for line in lines)
+    again = run_experiment(experiment, *parts, head.folder.parent, progress=lines.append)
+    assert "complete" in lines[-1]
+    assert again.metrics == run.metrics
+
+
+def test_fine_tuning_without_its_start_says_what_to_run(parts, weights, tmp_path):
+    experiment = Experiment("tuned", "finetune", "cnn", RECIPE, weights=weights, start="head", options=OPTIONS)
+    with pytest.raises(VoclabError, match="run the experiment 'head' first"):
+        run_experiment(experiment, *parts, tmp_path, progress=lambda line: None)
+
+
+def test_a_held_out_set_without_truth_is_predicted_not_measured(parts, weights, tmp_path):
+    unknown = replace(parts[2], labels=None)
+    experiment = Experiment("head", "head", "cnn", RECIPE, weights=weights, options=OPTIONS)
+    run = run_experiment(experiment, parts[0], parts[1], unknown, tmp_path, progress=lambda line: None)
+    assert run.metrics["heldout"] is None
+    assert run.predictions()["heldout"].shape == (12, 3)
+
+
+def test_the_written_rows_score_what_the_metrics_say(head, parts, tmp_path):
+    logits = head.predictions()
+    predicted = (sigmoid(logits["heldout"]) >= logits["thresholds"]).astype(np.uint8)
+    pad = ((0, 0), (0, 17))  # the competition has twenty classes
+    submission.write_submission(tmp_path / "p.csv", parts[2].ids, labels=np.pad(predicted, pad))
+    submission.write_submission(tmp_path / "t.csv", parts[2].ids, labels=np.pad(parts[2].labels, pad))
+    score = submission.score_submission(tmp_path / "p.csv", tmp_path / "t.csv")
+    assert score.classification == pytest.approx(head.metrics["heldout"]["dice"], abs=1e-12)

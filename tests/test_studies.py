@@ -1,0 +1,59 @@
+"""What notebook 01 draws from finished runs."""
+
+import numpy as np
+import pytest
+
+from voclab.config import profile_for
+from voclab.errors import VoclabError
+from voclab.studies import classification as study
+from voclab.training.source import Weights
+
+WEIGHTS = Weights("cnn", "source", "w.weights.h5", "for the test")
+
+
+def test_the_six_experiments_differ_in_nothing_but_what_is_compared():
+    listed = {e.name: e for e in study.experiments(profile_for("demo", "toyvoc"), WEIGHTS, seed=4)}
+    assert list(listed) == list(study.LABELS)
+    for name in ("scratch", "head", "finetuned"):
+        plain, augmented = vars(listed[name].recipe), vars(listed[name + "-augmented"].recipe)
+        assert {k for k in plain if plain[k] != augmented[k]} == {"policy"}
+        assert plain["seed"] == 4
+    assert listed["finetuned-augmented"].start == "head-augmented"
+    assert listed["scratch"].weights is None
+    assert listed["scratch"].options == listed["head"].options  # the same network, pretrained or not
+
+
+def test_a_clear_difference_is_called_clear_and_noise_is_not():
+    rng = np.random.default_rng(0)
+    truth = (rng.random((150, 5)) < 0.3).astype(int)
+    good = truth + rng.normal(0, 0.3, truth.shape)
+    noise = rng.normal(size=truth.shape)
+    clear = study.difference(truth, good, noise)
+    assert clear.clear
+    assert clear.low < clear.value < clear.high
+    nothing = study.difference(truth, noise, rng.normal(size=truth.shape))
+    assert not nothing.clear
+    assert "within the noise" in str(nothing)
+    assert "within the noise" not in str(clear)
+
+
+def test_confident_mistakes_are_the_surest_wrong_decisions_one_an_image():
+    truth = np.array([[1, 0], [0, 1], [1, 1]])
+    probability = np.array([[0.9, 0.8], [0.95, 0.02], [0.99, 0.6]])
+    found = study.confident_mistakes(truth, probability, 3)
+    assert [(m.image, m.k, m.present) for m in found] == [(1, 1, True), (0, 1, False), (2, 1, True)]
+
+
+def test_right_and_wrong_examples_are_what_they_say():
+    rng = np.random.default_rng(1)
+    truth = (rng.random((40, 4)) < 0.4).astype(int)
+    chosen = study.right_and_wrong(truth, rng.random((40, 4)), 3, seed=0)
+    assert [truth[i, k] for i, k in chosen] == [1, 1, 1, 0, 0, 0]
+
+
+def test_profiles_by_name():
+    assert profile_for("smoke", "voc2009") == profile_for("smoke", "toyvoc")
+    assert profile_for("demo", "kaggle") == profile_for("demo", "voc2009")
+    assert profile_for("demo", "toyvoc").transfer_size < profile_for("demo", "voc2009").transfer_size
+    with pytest.raises(VoclabError, match="auto, smoke, demo, full"):
+        profile_for("fast", "toyvoc")
