@@ -64,7 +64,9 @@ def test_features_are_those_of_each_view(parts, weights):
     views = pooled_features(model, parts[0], (32, 48), policy="standard", views=1, batch_size=7)
     assert views.shape == (5, len(parts[0]), 64)
     np.testing.assert_allclose(
-        views, pooled_features(model, parts[0], (32, 48), policy="standard", views=1, batch_size=20), atol=1e-5
+        views,
+        pooled_features(model, parts[0], (32, 48), policy="standard", views=1, batch_size=20),
+        atol=1e-5,
     )
     assert not np.allclose(views[0], views[1])  # a mirror image
     assert not np.allclose(views[0], views[2])  # another size
@@ -97,7 +99,9 @@ def test_the_penalty_is_the_best_one_on_validation_data(head):
 
 
 def test_fine_tuning_starts_from_the_head_and_is_never_worse_on_validation_data(head, parts, weights):
-    experiment = Experiment("tuned", "finetune", "cnn", RECIPE, weights=weights, start="head", options=OPTIONS)
+    experiment = Experiment(
+        "tuned", "finetune", "cnn", RECIPE, weights=weights, start="head", options=OPTIONS
+    )
     lines = []
     run = run_experiment(experiment, *parts, head.folder.parent, progress=lines.append)
     history = run.history
@@ -111,7 +115,9 @@ def test_fine_tuning_starts_from_the_head_and_is_never_worse_on_validation_data(
 
 
 def test_fine_tuning_without_its_start_says_what_to_run(parts, weights, tmp_path):
-    experiment = Experiment("tuned", "finetune", "cnn", RECIPE, weights=weights, start="head", options=OPTIONS)
+    experiment = Experiment(
+        "tuned", "finetune", "cnn", RECIPE, weights=weights, start="head", options=OPTIONS
+    )
     with pytest.raises(VoclabError, match="run the experiment 'head' first"):
         run_experiment(experiment, *parts, tmp_path, progress=lambda line: None)
 

@@ -27,7 +27,9 @@ MAKERS = {
     "reliability_diagram": lambda: figures.reliability_diagram(
         {"a": {"confidence": np.array([0.1, 0.8]), "frequency": np.array([0.2, 0.7])}}, {"a": 0.1}
     ),
-    "heat_maps": lambda: figures.heat_maps([(p, [("says x", RNG.random((30, 40)), "green")]) for p in PHOTOS]),
+    "heat_maps": lambda: figures.heat_maps(
+        [(p, [("says x", RNG.random((30, 40)), "green")]) for p in PHOTOS]
+    ),
     "block_diagram": lambda: figures.block_diagram({"net": [("pixels", False), ("stem", True)]}),
 }
 

@@ -67,7 +67,9 @@ def test_calibration_error_counts_each_bin_by_its_weight():
     truth = np.array([[1], [0], [1], [1]])
     probabilities = np.array([[0.1], [0.1], [0.9], [0.9]])
     # two forecasts of 0.1 come true half the time, two of 0.9 always
-    assert metrics.expected_calibration_error(truth, probabilities, bins=10) == pytest.approx(0.5 * 0.4 + 0.5 * 0.1)
+    assert metrics.expected_calibration_error(truth, probabilities, bins=10) == pytest.approx(
+        0.5 * 0.4 + 0.5 * 0.1
+    )
     assert metrics.expected_calibration_error(truth, truth.astype(float)) == 0.0
 
 

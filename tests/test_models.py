@@ -81,7 +81,9 @@ def test_weights_that_cannot_be_had_give_one_sentence(monkeypatch, tmp_path):
 )
 def test_weights_in_the_cache_of_keras_count_as_available(name, file, monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(backbones.socket, "create_connection", lambda *a, **k: (_ for _ in ()).throw(OSError()))
+    monkeypatch.setattr(
+        backbones.socket, "create_connection", lambda *a, **k: (_ for _ in ()).throw(OSError())
+    )
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / file.replace("no_top", "").replace("notop", "")).touch()
     assert not backbones.imagenet_available(name)
@@ -122,7 +124,9 @@ def test_pretrained_batch_norm_stays_as_it_was(tmp_path):
 def test_layers_below_a_name_are_frozen(tmp_path):
     path = tmp_path / "w.weights.h5"
     build_backbone("cnn", None, width=4).save_weights(path)
-    model = build_classifier("cnn", 3, weights=str(path), frozen_below="stage3_block1_1_conv", options={"width": 4})
+    model = build_classifier(
+        "cnn", 3, weights=str(path), frozen_below="stage3_block1_1_conv", options={"width": 4}
+    )
     trained = {w.path.split("/")[-2] for w in model.trainable_weights}
     assert "stage3_block1_1_conv" in trained
     assert "stage4_block1_2_conv" in trained

@@ -47,7 +47,9 @@ def test_image_and_mask_move_together(policy):
 def test_advanced_fills_what_comes_in_from_outside_with_void():
     compose = augmentation("advanced", 64)
     masks = [
-        apply_augmentation(compose, (0, k), np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), np.uint8))["mask"]
+        apply_augmentation(compose, (0, k), np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), np.uint8))[
+            "mask"
+        ]
         for k in range(30)
     ]
     assert any((m == VOID).any() for m in masks)

@@ -40,9 +40,7 @@ def _train(folder, parts, recipe=RECIPE, score=None, model=None, progress=lambda
         keras.utils.set_random_seed(recipe.seed)
         model = build_classifier("cnn", 3, dropout=0.3, options={"width": 4})
     score = score or _scorer(validation)
-    train(
-        model, fit_set, loss=LOSS, recipe=recipe, run=run, score=score, monitor="map", progress=progress
-    )
+    train(model, fit_set, loss=LOSS, recipe=recipe, run=run, score=score, monitor="map", progress=progress)
     return run, model
 
 
@@ -97,8 +95,11 @@ def test_a_kill_between_dropping_and_renaming_the_state_loses_nothing(parts, tmp
 
 def test_the_same_training_twice_gives_the_same_numbers(unbroken, parts, tmp_path):
     again, _ = _train(tmp_path / "run", parts)
-    drop = lambda history: [{k: v for k, v in e.items() if k != "seconds"} for e in history]
-    assert drop(again.history) == drop(unbroken[0].history)
+    ours, theirs = (
+        [{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history]
+        for run in (again, unbroken[0])
+    )
+    assert ours == theirs
 
 
 def test_fine_tuning_that_only_harms_changes_nothing(parts, tmp_path):

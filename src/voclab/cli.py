@@ -112,7 +112,9 @@ def _add_submit(commands) -> None:
 
 
 def _data_option(parser) -> None:
-    parser.add_argument("--data", help="voc2009, kaggle, toyvoc, or a folder (default: what is found in data/)")
+    parser.add_argument(
+        "--data", help="voc2009, kaggle, toyvoc, or a folder (default: what is found in data/)"
+    )
 
 
 def _data_make(arguments) -> None:
@@ -140,7 +142,9 @@ def _data_info(arguments) -> None:
 
     found = datasets.find(arguments.data)
     dataset = datasets.load(found.name, found.root, arguments.split)
-    description = info.describe(dataset, objects=datasets.count_objects(found.name, found.root, arguments.split))
+    description = info.describe(
+        dataset, objects=datasets.count_objects(found.name, found.root, arguments.split)
+    )
     print(json.dumps(description, indent=1) if arguments.json else info.table(description))
 
 
@@ -151,7 +155,9 @@ def _data_export(arguments) -> None:
     found = datasets.find(arguments.data)
     train = datasets.load(found.name, found.root, "train")
     split = arguments.test_split or datasets.heldout_split(found.name)
-    kaggle.export(train, datasets.load(found.name, found.root, split), arguments.to, truth_root=arguments.truth)
+    kaggle.export(
+        train, datasets.load(found.name, found.root, split), arguments.to, truth_root=arguments.truth
+    )
     print(f"{found.name} is in {arguments.to}, in the competition's layout")
 
 
@@ -166,7 +172,9 @@ def _run(arguments) -> None:
         parameters["weights"] = str(Path(parameters["weights"]).resolve())
     every = notebooks.available(arguments.notebooks)
     if arguments.notebook == "all" and arguments.output:
-        raise VoclabError(f"All notebooks cannot be saved in the one file {arguments.output}; name one notebook.")
+        raise VoclabError(
+            f"All notebooks cannot be saved in the one file {arguments.output}; name one notebook."
+        )
     for which in every if arguments.notebook == "all" else [arguments.notebook]:
         written = notebooks.run(
             which,

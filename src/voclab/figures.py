@@ -38,7 +38,9 @@ STYLE = {
 }
 
 
-def save(figure: Figure, path: str | Path, *, title: str, caption: str, alt: str, photos: bool = False) -> Path:
+def save(
+    figure: Figure, path: str | Path, *, title: str, caption: str, alt: str, photos: bool = False
+) -> Path:
     """Write a figure as PNG with a sidecar that says what it shows, and close it.
 
     Pictures of photos are reduced to 256 colours, which keeps notebooks small; all others get a
@@ -131,7 +133,9 @@ def learning_curves(histories: Mapping[str, list[dict]], levels: Mapping[str, fl
         right.plot(best["epoch"], best["map"], "o", color=COLOURS[k], ms=5)
     for k, (name, level) in enumerate(levels.items(), start=len(histories)):
         right.axhline(level, color=COLOURS[k], ls=":", lw=1.8, label=name)
-    left.set(xlabel="epoch", ylabel="binary cross-entropy", title="Loss: training (solid), validation (dashed)")
+    left.set(
+        xlabel="epoch", ylabel="binary cross-entropy", title="Loss: training (solid), validation (dashed)"
+    )
     right.set(xlabel="epoch", ylabel="mAP", title="Validation mAP, best epoch marked", ylim=(0, 1))
     handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
@@ -244,4 +248,3 @@ def _axes(rows: int, columns: int, *, width: float, height: float):
         return plt.subplots(
             rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
         )
-

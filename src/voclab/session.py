@@ -95,7 +95,7 @@ class Session:
 
     @property
     def scored(self) -> Dataset:
-        """What results are reported on: the held-out photos, or the validation part where no truth is known."""
+        """What results are reported on: held-out photos, or the validation part where no truth is known."""
         return self.validation if self.heldout.labels is None else self.heldout
 
     @property
@@ -116,7 +116,11 @@ class Session:
             f"**Profile** {self.profile.name}, seed {self.seed}.",
             f"**Data** {self.train.source}; {self._why}. "
             f"{len(self.fit)} images to fit, {len(self.validation)} to choose on, {len(self.heldout)} held out"
-            + (" (truth unknown: results are those of the validation part)." if self.heldout.labels is None else "."),
+            + (
+                " (truth unknown: results are those of the validation part)."
+                if self.heldout.labels is None
+                else "."
+            ),
         ]
         if self._weights:
             lines.append(f"**Weights** {self._weights.why}.")
@@ -169,7 +173,10 @@ class Session:
                 "data": self.train.source,
                 "weights": self._weights.why if self._weights else "none needed",
                 "parameters": self._parameters,
-                "versions": {"python": platform.python_version(), **{n: import_module(n).__version__ for n in _LIBRARIES}},
+                "versions": {
+                    "python": platform.python_version(),
+                    **{n: import_module(n).__version__ for n in _LIBRARIES},
+                },
                 "git": _git_revision(),
                 "run_time_s": round(seconds),
             },
@@ -208,7 +215,11 @@ def _cell(value) -> str:
 def _git_revision() -> str:
     try:
         out = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True, cwd=os.getcwd()
+            ["git", "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=os.getcwd(),
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -57,7 +57,9 @@ class Dataset:
         if self.task not in ("multilabel", "multiclass"):
             raise ValueError(f"task is {self.task!r}, expected 'multilabel' or 'multiclass'")
         if self.labels is not None and self.labels.shape != (len(self.ids), len(self.class_names)):
-            raise ValueError(f"labels have shape {self.labels.shape}, expected {(len(self.ids), len(self.class_names))}")
+            raise ValueError(
+                f"labels have shape {self.labels.shape}, expected {(len(self.ids), len(self.class_names))}"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -75,7 +75,9 @@ def _with(recipe: Recipe, policy: str) -> Recipe:
     return Recipe(**{**vars(recipe), "policy": policy})
 
 
-def results_table(runs: Mapping[str, Run], part: str, train: Dataset, scored: Dataset, seed: int) -> pd.DataFrame:
+def results_table(
+    runs: Mapping[str, Run], part: str, train: Dataset, scored: Dataset, seed: int
+) -> pd.DataFrame:
     """One row a classifier, the random baseline first; all figures are those of ``part``.
 
     Args:
@@ -148,11 +150,12 @@ class Difference:
 def difference(
     truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray, samples: int = 300, seed: int = 0
 ) -> Difference:
-    """mAP of ``ours`` minus that of ``theirs`` with a paired bootstrap over photos (Efron 1979).
+    """Difference in mAP, ``ours`` minus ``theirs``, with a paired bootstrap over photos (Efron 1979).
 
     Args:
         truth: (n, classes), 0 or 1.
-        ours, theirs: (n, classes) scores of the same photos.
+        ours: (n, classes) scores.
+        theirs: (n, classes) scores of the same photos.
         samples: resamplings.
         seed: of the resampling.
     """
@@ -195,7 +198,7 @@ def confident_mistakes(truth: np.ndarray, probabilities: np.ndarray, n: int) -> 
 
 
 def right_and_wrong(truth: np.ndarray, probabilities: np.ndarray, n: int, seed: int) -> list[tuple[int, int]]:
-    """Images whose top class is right, then images whose top class is wrong: (image, top class), ``n`` each."""
+    """(image, top class) of ``n`` images whose top class is right, then of ``n`` whose top class is wrong."""
     top = probabilities.argmax(1)
     right = truth[np.arange(len(truth)), top] == 1
     rng = np.random.default_rng(seed)

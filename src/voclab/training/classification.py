@@ -1,15 +1,18 @@
 """Classifiers: from scratch, as a linear head on frozen features, and fine-tuned; then measured."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
-from voclab.files import write_json
+from voclab.files import atomic_path, write_json
 from voclab.metrics import choose_thresholds, classification_report, mean_average_precision, sigmoid
 from voclab.models.classifiers import build_classifier, count_parameters, feature_extractor
 from voclab.pipeline import DecodedCache, apply_augmentation, augmentation, evaluation_batches, resized
@@ -86,15 +89,15 @@ def run_experiment(
         return run
     cache = DecodedCache(fit_set, cache_mb)
     if experiment.phase == "head":
-        model, found = _fit_head(experiment, fit_set, validation, cache, run, progress)
+        model, logits, found = _fit_head(experiment, fit_set, validation, heldout, cache, run, progress)
     else:
         model, found = _fit_network(experiment, fit_set, validation, cache, run, progress)
+        sizes = experiment.test_sizes or (experiment.recipe.size,)
+        logits = {
+            part: predict_logits(model, dataset, sizes, experiment.recipe.batch_size)
+            for part, dataset in (("validation", validation), ("heldout", heldout))
+        }
     seconds = sum(entry.get("seconds", 0.0) for entry in run.history) + found.pop("seconds_before", 0.0)
-    sizes = experiment.test_sizes or (experiment.recipe.size,)
-    logits = {
-        "validation": predict_logits(model, validation, sizes, experiment.recipe.batch_size),
-        "heldout": predict_logits(model, heldout, sizes, experiment.recipe.batch_size),
-    }
     thresholds = choose_thresholds(validation.labels, sigmoid(logits["validation"]))
     run.save_predictions(**logits, thresholds=thresholds)
     metrics = {
@@ -144,6 +147,7 @@ def pooled_features(
     *,
     policy: str = "none",
     views: int = 0,
+    plain: bool = True,
     seed: int = 0,
     batch_size: int = 16,
     cache: DecodedCache | None = None,
@@ -151,8 +155,8 @@ def pooled_features(
 ) -> np.ndarray:
     """Pooled features of every view of every photo, computed once so that a head can train on them.
 
-    The views are the whole photo and its mirror image at each size, then ``views`` augmented ones
-    at the first size.
+    The views are the whole photo and its mirror image at each size (unless ``plain`` is false), then
+    ``views`` augmented ones at the first size.
 
     Args:
         model: a classifier of ours.
@@ -160,13 +164,14 @@ def pooled_features(
         sizes: input sides in pixels.
         policy: augmentation of the further views.
         views: how many of those.
+        plain: whether to deliver the views that are not augmented.
         seed: fixes them.
         batch_size: photos a step.
         cache: decoded photos of ``dataset``.
         progress: receives a line now and then.
 
     Returns:
-        (2 × len(sizes) + views, n, features) float32.
+        (2 × len(sizes) × plain + views, n, features) float32.
     """
     extractor = feature_extractor(model)
     source = cache or dataset
@@ -176,7 +181,7 @@ def pooled_features(
         index = range(start, min(start + batch_size, len(dataset)))
         photos = [source.image(i) for i in index]
         batches = []
-        for size in sizes:
+        for size in sizes if plain else ():
             pixels = np.stack([resized(photo, size) for photo in photos])
             batches += [pixels, pixels[:, :, ::-1]]
         for view in range(views):
@@ -195,6 +200,35 @@ def pooled_features(
             left = seconds / index.stop * (len(dataset) - index.stop)
             progress(f"features of {index.stop}/{len(dataset)} photos, {left / 60:.1f} min left")
     return result
+
+
+def _features_once(folder: Path, experiment: Experiment, model, dataset, sizes, views: int, **options):
+    """:func:`pooled_features`, kept in ``folder`` so that runs on the same frozen backbone share them."""
+    recipe = experiment.recipe
+    policy = recipe.policy if views else "none"
+    asked = {
+        "backbone": experiment.backbone,
+        "weights": experiment.weights,
+        "options": experiment.options,
+        "sizes": list(sizes),
+        "views": [policy, views, recipe.seed] if views else [],
+        "data": [dataset.name, dataset.split, list(dataset.ids)],
+    }
+    text = json.dumps(asked, sort_keys=True, default=str)
+    path = folder / f"{dataset.split}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
+    if path.is_file():
+        return np.load(path, allow_pickle=False)
+    if views:  # the plain views are shared with the runs without augmentation
+        plain = _features_once(folder, experiment, model, dataset, sizes, 0, **options)
+        augmented = pooled_features(
+            model, dataset, sizes[:1], policy=policy, views=views, plain=False, seed=recipe.seed, **options
+        )
+        features = np.concatenate([plain, augmented])
+    else:
+        features = pooled_features(model, dataset, sizes, **options)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, features, allow_pickle=False)
+    return features
 
 
 def fit_linear_head(features: np.ndarray, labels: np.ndarray, penalty: float, max_iter: int = 200):
@@ -230,30 +264,32 @@ def fit_linear_head(features: np.ndarray, labels: np.ndarray, penalty: float, ma
         return float(loss), gradient.astype(np.float64)
 
     start = np.zeros((d + 1) * classes)
-    flat = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": max_iter, "ftol": 1e-10, "gtol": 1e-6}).x
+    flat = minimize(
+        objective,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": max_iter, "ftol": 1e-10, "gtol": 1e-6},
+    ).x
     kernel = flat[: d * classes].reshape(d, classes) / deviation[:, None]
     bias = flat[d * classes :] - mean @ kernel
     return kernel.astype(np.float32), bias.astype(np.float32)
 
 
-def _fit_head(experiment, fit_set, validation, cache, run, progress):
+def _fit_head(experiment, fit_set, validation, heldout, cache, run, progress):
     """Phase one: features once, then the linear head whose penalty is best on validation data."""
     recipe = experiment.recipe
     started = time.perf_counter()
     model = _build(experiment, len(fit_set.class_names))
     sizes = experiment.test_sizes or (recipe.size,)
     common = {"batch_size": recipe.batch_size, "progress": progress}
-    views = pooled_features(
-        model,
-        fit_set,
-        sizes,
-        policy=recipe.policy,
-        views=experiment.views,
-        seed=recipe.seed,
-        cache=cache,
-        **common,
-    )
-    held = pooled_features(model, validation, sizes, **common)
+    shared = run.folder.parent / "features"
+
+    def features(dataset, views=0, **options):
+        return _features_once(shared, experiment, model, dataset, sizes, views, **options, **common)
+
+    views = features(fit_set, experiment.views, cache=cache)
+    held = features(validation)
     tried, best = [], None
     for penalty in PENALTIES:
         kernel, bias = fit_linear_head(views, fit_set.labels, penalty)
@@ -267,7 +303,11 @@ def _fit_head(experiment, fit_set, validation, cache, run, progress):
     run.save_model(model)
     seconds = round(time.perf_counter() - started, 2)
     write_json(run.folder / "history.json", [{"epoch": 0, "map": best[0], "seconds": seconds}])
-    return model, {"penalty": best[3], "penalties": tried}
+    logits = {
+        "validation": (held @ best[1] + best[2]).mean(0),
+        "heldout": (features(heldout) @ best[1] + best[2]).mean(0),
+    }
+    return model, logits, {"penalty": best[3], "penalties": tried}
 
 
 def _fit_network(experiment, fit_set, validation, cache, run, progress):

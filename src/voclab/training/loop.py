@@ -266,8 +266,8 @@ class _Keeper(keras.callbacks.Callback):
         left = np.median(timed) * (self.recipe.epochs - epoch - 1)
         self.report(
             f"{self.kept.name}: epoch {epoch + 1}/{self.recipe.epochs}  loss {entry['loss']:.3f}  "
-            f"validation {self.monitor} {entry[self.monitor]:.3f} (best {self.history[self.best][self.monitor]:.3f})"
-            f"  {entry['seconds']:.0f} s, at most {left / 60:.1f} min left"
+            f"validation {self.monitor} {entry[self.monitor]:.3f} "
+            f"(best {self.history[self.best][self.monitor]:.3f})  {entry['seconds']:.0f} s, at most {left / 60:.1f} min left"
         )
         if len(self.history) - 1 - self.best >= self.recipe.patience:
             self.model.stop_training = True

@@ -59,7 +59,9 @@ def resolve_weights(
     wanted = backbone or profile.backbone
     if requested in ("auto", "source"):
         if requested == "auto" and imagenet_available(wanted):
-            return Weights(wanted, "imagenet", "imagenet", f"{wanted} with ImageNet weights, which can be had here")
+            return Weights(
+                wanted, "imagenet", "imagenet", f"{wanted} with ImageNet weights, which can be had here"
+            )
         name = backbone or "cnn"
         path = pretrain_source(name, profile, folder, seed=seed, progress=progress)
         reason = "no ImageNet weights are cached or reachable" if requested == "auto" else "asked for"
@@ -70,7 +72,9 @@ def resolve_weights(
             f"{name} pretrained on the procedural source task of other silhouettes ({reason})",
         )
     if requested == "none":
-        return Weights(wanted, "none", None, f"{wanted} with random weights, as asked for: nothing is transferred")
+        return Weights(
+            wanted, "none", None, f"{wanted} with random weights, as asked for: nothing is transferred"
+        )
     if requested == "imagenet":
         return Weights(wanted, "imagenet", "imagenet", f"{wanted} with ImageNet weights, as asked for")
     return Weights(wanted, "file", str(requested), f"{wanted} with the weights in {Path(requested).name}")
@@ -124,7 +128,9 @@ def pretrain_source(
     pixels = np.stack([held.image(i) for i in range(len(held))]).astype(np.float32) / 255.0
 
     def score(current):
-        logits = np.concatenate([current.predict_on_batch(pixels[k : k + 32]) for k in range(0, len(pixels), 32)])
+        logits = np.concatenate(
+            [current.predict_on_batch(pixels[k : k + 32]) for k in range(0, len(pixels), 32)]
+        )
         return {"map": mean_average_precision(held.labels, logits)}
 
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
