@@ -39,6 +39,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(commands)
     _add_run(commands)
     _add_submit(commands)
+    pretrain = _command(commands, "pretrain", _pretrain, "train a backbone on the procedural source task")
+    pretrain.add_argument("--backbone", default="cnn")
+    pretrain.add_argument("--images", type=int, default=6000)
+    pretrain.add_argument("--epochs", type=int, default=16)
+    pretrain.add_argument("--size", type=int, default=96, help="side of the pictures in pixels (default: 96)")
+    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument("--runs", default="runs", help="folder that keeps the run (default: runs)")
     gallery = _command(commands, "gallery", _gallery, "write figures/README.md and figures/index.html")
     gallery.add_argument("--figures", default="figures", help="folder of the figures (default: figures)")
     return parser
@@ -186,6 +193,20 @@ def _run(arguments) -> None:
         print(f"{which}: executed, saved in {written}")
 
 
+def _pretrain(arguments) -> None:
+    from voclab.training.source import pretrain_source
+
+    path = pretrain_source(
+        arguments.backbone,
+        Path(arguments.runs),
+        images=arguments.images,
+        epochs=arguments.epochs,
+        size=arguments.size,
+        seed=arguments.seed,
+    )
+    print(f"weights without head: {path}")
+
+
 def _submit_check(arguments) -> None:
     from voclab import submission
 
@@ -199,6 +220,10 @@ def _submit_check(arguments) -> None:
         shapes = {name: data.image(i).shape[:2] for i, name in enumerate(data.ids)}
     report = submission.check_submission(arguments.file, ids=ids, shapes=shapes)
     print(f"{arguments.file} is valid: {report}")
+    for kind in {"classification", "segmentation"} - set(report.kinds):
+        print(
+            f"It has no {kind} rows yet, and Kaggle wants both kinds: join two files with `voclab submit merge`."
+        )
 
 
 def _submit_merge(arguments) -> None:

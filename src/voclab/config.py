@@ -92,7 +92,6 @@ _TABLE = {
         source_images=12000,
         source_epochs=30,
         backbone="efficientnet_v2_b0",
-        cnn_width=48,
         cnn_size=128,
         cnn_epochs=60,
         transfer_size=128,

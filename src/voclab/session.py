@@ -52,7 +52,8 @@ class Session:
         self._started = time.perf_counter()
         found = datasets.find(data)
         self.profile: Profile = profile_for(profile, found.name)
-        root = found.root if found.name != "toyvoc" else self._toy(found.root)
+        named = data not in (None, *datasets.NAMES)
+        root = self._toy(found, named) if found.name == "toyvoc" else found.root
         self.train: Dataset = datasets.load(found.name, root, "train")
         self.heldout: Dataset = datasets.load(found.name, root, datasets.heldout_split(found.name))
         self.fit, self.validation = fit_validation(self.train, self.profile.validation_fraction, self.seed)
@@ -70,15 +71,17 @@ class Session:
         if self.profile.mixed_precision:
             self._mixed_precision()
 
-    def _toy(self, root: Path) -> Path:
-        """ToyVOC of this profile's size; ``data/toyvoc`` is the demo's, and one that is there is kept."""
-        if not (root / "toyvoc.json").is_file() or self.profile.name != "demo":
-            from voclab.datasets.toyvoc import make_toyvoc
+    def _toy(self, found: datasets.Found, named: bool) -> Path:
+        """ToyVOC of this profile's size, unless a folder of it was named; ``data/toyvoc`` is the demo's."""
+        if named:
+            return found.root
+        from voclab.datasets.toyvoc import make_toyvoc
 
-            root = root if self.profile.name == "demo" else root.with_name(f"toyvoc-{self.profile.name}")
-            train, val, test = self.profile.toy_counts
-            make_toyvoc(root, train=train, val=val, test=test, size=self.profile.toy_size)
-        return root
+        name, (train, val, test) = self.profile.name, self.profile.toy_counts
+        root = found.root if name == "demo" else found.root.with_name(f"{found.root.name}-{name}")
+        if name == "demo" and (root / "toyvoc.json").is_file():
+            return root  # `voclab data make` may have made another number of images: they are the user's
+        return make_toyvoc(root, train=train, val=val, test=test, size=self.profile.toy_size)
 
     def _default_out(self, name: str) -> Path:
         if self.profile.name == "smoke":
@@ -95,7 +98,7 @@ class Session:
 
     @property
     def scored(self) -> Dataset:
-        """What results are reported on: held-out photos, or the validation part where no truth is known."""
+        """Where results are reported: the held-out photos, or the validation part if no truth is known."""
         return self.validation if self.heldout.labels is None else self.heldout
 
     @property
@@ -112,15 +115,12 @@ class Session:
 
     def describe(self) -> None:
         """Show which data and which weights are used, and why."""
+        unknown = " (truth unknown: results are of the validation part)"
         lines = [
             f"**Profile** {self.profile.name}, seed {self.seed}.",
             f"**Data** {self.train.source}; {self._why}. "
             f"{len(self.fit)} images to fit, {len(self.validation)} to choose on, {len(self.heldout)} held out"
-            + (
-                " (truth unknown: results are those of the validation part)."
-                if self.heldout.labels is None
-                else "."
-            ),
+            f"{unknown if self.heldout.labels is None else ''}.",
         ]
         if self._weights:
             lines.append(f"**Weights** {self._weights.why}.")

@@ -16,10 +16,9 @@ from voclab.metrics import (
     random_labels,
     sigmoid,
 )
-from voclab.models.cnn import build_cnn
 from voclab.training import Recipe, Run
 from voclab.training.classification import Experiment
-from voclab.training.source import Weights
+from voclab.training.source import CNN_OPTIONS, Weights
 
 LABELS = {
     "scratch": "CNN from scratch",
@@ -34,7 +33,7 @@ LABELS = {
 def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experiment]:
     """The six classifiers of notebook 01: three ways to train, each with and without augmentation."""
     cnn = {"width": profile.cnn_width}
-    transferred = cnn if weights.backbone == "cnn" else {}
+    transferred = CNN_OPTIONS if weights.backbone == "cnn" else {}
     scratch = Recipe(
         size=profile.cnn_size,
         policy="none",
@@ -229,8 +228,3 @@ def _heat(explain, photo, k, names, right, verb):
 def probabilities(run: Run, part: str) -> np.ndarray:
     """Probabilities of ``part``, (n, classes) float64."""
     return sigmoid(run.predictions()[part])
-
-
-def cnn_parameters(width: int) -> int:
-    """Parameters of the from-scratch network without its head."""
-    return int(build_cnn(width=width).count_params())

@@ -38,6 +38,9 @@ class Report:
     ids: tuple[str, ...]
     kinds: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return f"{self.rows} rows, {len(self.ids)} images, {' and '.join(self.kinds)}"
+
 
 def write_submission(
     path: str | os.PathLike,

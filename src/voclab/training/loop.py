@@ -264,10 +264,11 @@ class _Keeper(keras.callbacks.Callback):
         _keep(self.kept, self.model, self.history)
         timed = [e["seconds"] for e in self.history if "seconds" in e]
         left = np.median(timed) * (self.recipe.epochs - epoch - 1)
+        best = self.history[self.best][self.monitor]
         self.report(
             f"{self.kept.name}: epoch {epoch + 1}/{self.recipe.epochs}  loss {entry['loss']:.3f}  "
-            f"validation {self.monitor} {entry[self.monitor]:.3f} "
-            f"(best {self.history[self.best][self.monitor]:.3f})  {entry['seconds']:.0f} s, at most {left / 60:.1f} min left"
+            f"validation {self.monitor} {entry[self.monitor]:.3f} (best {best:.3f})  "
+            f"{entry['seconds']:.0f} s, at most {left / 60:.1f} min left"
         )
         if len(self.history) - 1 - self.best >= self.recipe.patience:
             self.model.stop_training = True
