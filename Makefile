@@ -16,7 +16,7 @@ help: ## list the targets
 
 demo: install ## answer the assignment on the embedded data: notebooks, figures, submission
 	@$(BIN)/voclab data make
-	@$(BIN)/voclab run all --in-place
+	@$(BIN)/voclab run all --profile demo --in-place
 	@$(BIN)/voclab gallery
 	@echo
 	@echo "Read the results in     figures/index.html (one page) or figures/README.md"

@@ -38,6 +38,8 @@ COLAB = {
     "nbformat": "5.10.4",
     "nbclient": "0.10.4",
     "ipykernel": "6.17.1",
+    "ipython": "7.34.0",
+    "scipy": "1.16.1",
 }
 
 

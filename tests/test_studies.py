@@ -1,5 +1,7 @@
 """What notebook 01 draws from finished runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,8 +42,25 @@ def test_a_clear_difference_is_called_clear_and_noise_is_not():
 def test_confident_mistakes_are_the_surest_wrong_decisions_one_an_image():
     truth = np.array([[1, 0], [0, 1], [1, 1]])
     probability = np.array([[0.9, 0.8], [0.95, 0.02], [0.99, 0.6]])
-    found = study.confident_mistakes(truth, probability, 3)
+    predicted = (probability > 0.7).astype(int)
+    found = study.confident_mistakes(truth, probability, predicted, 4)
     assert [(m.image, m.k, m.present) for m in found] == [(1, 1, True), (0, 1, False), (2, 1, True)]
+    assert study.confident_mistakes(truth, probability, truth, 4) == []  # no wrong decision, no mistake
+
+
+def test_the_commonest_swap_counts_photos():
+    truth = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0]])
+    predicted = np.array([[0, 0, 1], [0, 0, 1], [1, 0, 0], [1, 0, 0]])
+    assert study.commonest_swap(truth, predicted) == study.Swap(missed=0, instead=2, times=2, misses=2)
+    assert study.commonest_swap(truth, truth) is None
+
+
+def test_recall_by_size_follows_the_masks(squares):
+    table = study.recall_by_size(squares, np.ones_like(squares.labels))
+    assert {n: r for n, (r, _) in table.items()} == dict.fromkeys(table, 1.0)
+    assert sum(count for _, count in table.values()) == squares.labels.sum()
+    assert set(table) == {"under 5 %", "5 to 20 %"}  # a square covers 8 % of the picture, less where hidden
+    assert study.recall_by_size(replace(squares, read_mask=None), squares.labels) is None
 
 
 def test_right_and_wrong_examples_are_what_they_say():

@@ -83,14 +83,35 @@ def test_a_killed_training_resumes_to_the_same_numbers(killed_after, unbroken, p
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_kill_between_dropping_and_renaming_the_state_loses_nothing(parts, tmp_path):
+@pytest.mark.parametrize("half_deleted", [False, True])
+def test_a_kill_while_the_state_is_exchanged_loses_nothing(half_deleted, parts, tmp_path):
     short = replace(RECIPE, epochs=1)
     _train(tmp_path / "run", parts, short)
     folder = tmp_path / "run"
     (folder / "resume").rename(folder / "resume.new")
+    if half_deleted:
+        (folder / "resume").mkdir()
+        (folder / "resume" / "last.weights.h5").write_bytes(b"old")
     lines = []
     _train(folder, parts, short, progress=lines.append)
     assert lines == []  # nothing was left to train
+
+
+def test_a_damaged_photo_stops_training_with_its_own_sentence(parts, tmp_path):
+    fit_set, validation = parts
+
+    def read(i):
+        if i == 3:
+            raise VoclabError("JPEGImages/square_03.jpg is cut off; copy it again.")
+        return fit_set.image(i)
+
+    with pytest.raises(VoclabError, match=r"square_03\.jpg is cut off"):
+        _train(tmp_path / "run", (replace(fit_set, read_image=read), validation))
+
+
+def test_a_validation_score_that_is_no_number_stops_training(parts, tmp_path):
+    with pytest.raises(VoclabError, match="no validation image shows any class"):
+        _train(tmp_path / "run", parts, score=lambda model: {"map": float("nan")})
 
 
 def test_the_same_training_twice_gives_the_same_numbers(unbroken, parts, tmp_path):

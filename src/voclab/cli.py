@@ -8,7 +8,6 @@ from pathlib import Path
 
 from voclab import __version__
 from voclab.errors import VoclabError
-from voclab.files import writing_error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,10 +24,13 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"voclab: {writing_error(error.filename, error)}", file=sys.stderr)
+        print(
+            f"voclab: {error.filename}: {error.strerror}; check the path and its permissions.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
-        print("voclab: interrupted; the same command goes on where it was", file=sys.stderr)
+        print("voclab: interrupted; nothing is half-written", file=sys.stderr)
         return 130
 
 
@@ -173,10 +175,9 @@ def _run(arguments) -> None:
 
     names = ("profile", "data", "weights", "backbone", "seed", "out")
     parameters = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    if "data" in parameters and Path(parameters["data"]).exists():
-        parameters["data"] = str(Path(parameters["data"]).resolve())
-    if "weights" in parameters and Path(parameters["weights"]).is_file():
-        parameters["weights"] = str(Path(parameters["weights"]).resolve())
+    for name in ("data", "weights", "out"):  # the kernel works in another folder than this command
+        if name in parameters and (name == "out" or Path(parameters[name]).exists()):
+            parameters[name] = str(Path(parameters[name]).resolve())
     every = notebooks.available(arguments.notebooks)
     if arguments.notebook == "all" and arguments.output:
         raise VoclabError(
@@ -221,9 +222,7 @@ def _submit_check(arguments) -> None:
     report = submission.check_submission(arguments.file, ids=ids, shapes=shapes)
     print(f"{arguments.file} is valid: {report}")
     for kind in {"classification", "segmentation"} - set(report.kinds):
-        print(
-            f"It has no {kind} rows yet, and Kaggle wants both kinds: join two files with `voclab submit merge`."
-        )
+        print(f"It has no {kind} rows, and Kaggle wants both: join two files with `voclab submit merge`.")
 
 
 def _submit_merge(arguments) -> None:

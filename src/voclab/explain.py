@@ -37,7 +37,7 @@ class GradCam:
         Returns:
             (H, W) float32 in [0, 1]; all zero where nothing speaks for the class.
         """
-        maps = np.asarray(self._body(resized(image, self.size)[None], training=False), dtype=np.float32)
+        maps = self._body.predict_on_batch(resized(image, self.size)[None])
         _, gradient = value_and_gradient(lambda x: self._head(x, training=False)[0, k], maps)
         weights = gradient.mean(axis=(1, 2), keepdims=True)
         heat = np.maximum((weights * maps).sum(-1)[0], 0.0)

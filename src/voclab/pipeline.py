@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from voclab.datasets.base import VOID, Dataset
+from voclab.errors import VoclabError
 
 POLICIES = ("none", "standard", "advanced")
 _GREY = 124  # the mean of ImageNet's pixels: what fills cut-outs and corners says "nothing here"
@@ -22,8 +23,11 @@ def augmentation(policy: str, size: int) -> A.Compose:
     from outside the photo is grey in the image and void in the mask.
     """
     if policy == "none":
-        return A.Compose([A.Resize(size, size, interpolation=cv2.INTER_AREA)])
-    crop = A.RandomResizedCrop((size, size), scale=(0.35, 1.0), ratio=(0.75, 4 / 3))
+        return A.Compose([A.Resize(size, size, area_for_downscale="image")])
+    # Shrinking without averaging would show aliased pixels to the augmented models alone.
+    crop = A.RandomResizedCrop(
+        (size, size), scale=(0.35, 1.0), ratio=(0.75, 4 / 3), area_for_downscale="image"
+    )
     flip = A.HorizontalFlip(p=0.5)
     colour = A.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.04, p=0.8)
     if policy == "standard":
@@ -125,6 +129,7 @@ def training_batches(
     target: str = "labels",
     cache: DecodedCache | None = None,
     workers: int = 2,
+    failures: list[VoclabError] | None = None,
 ):
     """An endless-enough stream of shuffled, augmented batches for ``fit(steps_per_epoch=…)``.
 
@@ -143,6 +148,8 @@ def training_batches(
         target: ``"labels"`` or ``"masks"``.
         cache: decoded images to reuse; by default a new one with the default budget.
         workers: parallel decoding threads.
+        failures: receives the ``VoclabError`` of a damaged file, which TensorFlow would replace by an
+            error of its own.
 
     Returns:
         ``tf.data.Dataset`` of (images (B, size, size, 3) float32 in [0, 1], targets), the targets
@@ -166,8 +173,13 @@ def training_batches(
         if not hasattr(local, "compose"):
             local.compose = augmentation(policy, size)
         index = int(index)
-        mask = cache.mask(index) if target == "masks" else None
-        out = apply_augmentation(local.compose, (seed, int(epoch), index), cache.image(index), mask)
+        try:
+            image, mask = cache.image(index), cache.mask(index) if target == "masks" else None
+        except VoclabError as error:
+            if failures is not None:
+                failures.append(error)
+            raise
+        out = apply_augmentation(local.compose, (seed, int(epoch), index), image, mask)
         return out["image"], (out["mask"] if target == "masks" else dataset.labels[index])
 
     target_shape = (size, size) if target == "masks" else (len(dataset.class_names),)

@@ -2,13 +2,12 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -26,9 +25,9 @@ _LIBRARIES = ("tensorflow", "keras", "numpy", "sklearn", "albumentations", "matp
 class Session:
     """Everything a notebook shares with the others: one split, one place for each kind of result.
 
-    Results of the embedded data go to ``figures/``, ``submissions/`` and ``runs/`` below the working
-    folder; those of a smoke run or of other data go below ``runs/<name>/``, so that neither replaces
-    what was there. ``out`` names another folder.
+    Results on the embedded data go to ``figures/``, ``submissions/`` and ``runs/`` below the working
+    folder; those of a smoke run or of other data go below ``runs/<name>/`` and leave these alone.
+    ``out`` names another folder.
 
     Attributes:
         profile: sizes and lengths, see ``voclab.config.Profile``.
@@ -63,10 +62,9 @@ class Session:
         self.submissions = base / "submissions"
         for folder in (self.runs, self.figures_dir, self.submissions):
             make_folder(folder)
-        for stale in self.figures_dir.iterdir():
-            stale.unlink()
         self._why = found.why
         self._weights: Weights | None = None
+        self._written: set[str] = {"run.json"}
         self._shown = 0
         if self.profile.mixed_precision:
             self._mixed_precision()
@@ -119,8 +117,8 @@ class Session:
         lines = [
             f"**Profile** {self.profile.name}, seed {self.seed}.",
             f"**Data** {self.train.source}; {self._why}. "
-            f"{len(self.fit)} images to fit, {len(self.validation)} to choose on, {len(self.heldout)} held out"
-            f"{unknown if self.heldout.labels is None else ''}.",
+            f"{len(self.fit)} images to fit, {len(self.validation)} to choose on, "
+            f"{len(self.heldout)} held out{unknown if self.heldout.labels is None else ''}.",
         ]
         if self._weights:
             lines.append(f"**Weights** {self._weights.why}.")
@@ -135,6 +133,7 @@ class Session:
         self._shown += 1
         path = self.figures_dir / f"{self._shown:02d}_{name}"
         png = figures.save(figure, path, title=title, caption=caption, alt=alt, photos=photos)
+        self._written |= {path.name + suffix for suffix in (".png", ".json", *(() if photos else (".svg",)))}
         display(Image(filename=str(png), alt=alt))
         markdown(f"*{caption}*")
 
@@ -152,8 +151,10 @@ class Session:
         self._shown += 1
         flat = frame.reset_index()
         rows = [[_cell(value) for value in row] for row in flat.itertuples(index=False)]
+        file = f"{self._shown:02d}_{name}.table.json"
+        self._written.add(file)
         write_json(
-            self.figures_dir / f"{self._shown:02d}_{name}.table.json",
+            self.figures_dir / file,
             {"title": title, "caption": caption, "columns": [str(c) for c in flat.columns], "rows": rows},
         )
         shown = pd.DataFrame(rows, columns=flat.columns)
@@ -181,8 +182,15 @@ class Session:
                 "run_time_s": round(seconds),
             },
         )
+        self._drop_stale_figures()
         markdown(answer)
         print(f"finished in {seconds / 60:.1f} minutes; figures in {self.figures_dir}")
+
+    def _drop_stale_figures(self) -> None:
+        """Only now that this run is complete: figures of an earlier one that it did not draw again."""
+        for file in self.figures_dir.iterdir():
+            if re.match(r"\d\d_.*\.(png|svg|json)$", file.name) and file.name not in self._written:
+                file.unlink()
 
 
 def progress(line: str) -> None:
@@ -196,14 +204,6 @@ def markdown(text: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(text))
-
-
-def timed(step: str, work: Callable[[], Any]) -> Any:
-    """Run ``work`` and print how long it took."""
-    started = time.perf_counter()
-    result = work()
-    print(f"{step}: {time.perf_counter() - started:.0f} s")
-    return result
 
 
 def _cell(value) -> str:

@@ -61,6 +61,11 @@ class Dataset:
                 f"labels have shape {self.labels.shape}, expected {(len(self.ids), len(self.class_names))}"
             )
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether :meth:`mask` gives masks."""
+        return self.read_mask is not None
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -1,17 +1,16 @@
 """Backbones by name: what a network expects of its pixels, and where its weights come from."""
 
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import keras
 
 from voclab.errors import VoclabError
 from voclab.models.cnn import build_cnn
 
+WEIGHTS_HOST = "https://storage.googleapis.com"  # where keras.applications downloads from
 _IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -62,8 +61,8 @@ class Backbone:
         build: called as ``build(include_top=False, weights=None or file, input_shape=…)``.
         mode: preprocessing mode, see :class:`PixelPreprocessing`.
         min_size: the smallest input side in pixels.
-        module: module of ``keras.applications`` that knows the address of the ImageNet weights;
-            ``None`` for our own network, which has none.
+        module: its module in ``keras.applications``; ``None`` for our own network, for which there
+            are no ImageNet weights.
     """
 
     build: Callable
@@ -99,30 +98,22 @@ def get_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def weights_address(name: str) -> str | None:
-    """Host that serves the ImageNet weights of this backbone, as Keras knows it; ``None`` if it has none."""
-    module = get_backbone(name).module
-    if module is None:
-        return None
-    source = __import__(f"keras.src.applications.{module}", fromlist=["x"])
-    address = getattr(source, "BASE_WEIGHTS_PATH", None) or getattr(source, "BASE_WEIGHT_PATH", None)
-    return address or source.WEIGHTS_PATH_NO_TOP
-
-
 def imagenet_available(name: str, timeout: float = 4.0) -> bool:
-    """Whether ImageNet weights of this backbone are in Keras' cache or their host answers.
+    """Whether ImageNet weights of this backbone are in Keras' cache or can probably be downloaded.
 
-    Only a connection is opened: nothing is downloaded here.
+    Their host is only asked whether it answers; nothing is downloaded here.
     """
-    address = weights_address(name)
-    if address is None:
+    if get_backbone(name).module is None:
         return False
-    host = urlsplit(address).hostname
-    if _cached(name):
-        return True
+    return _cached(name) or _answers(WEIGHTS_HOST, timeout)
+
+
+def _answers(address: str, timeout: float) -> bool:
+    import requests
+
     try:
-        socket.create_connection((host, 443), timeout=timeout).close()
-    except OSError:
+        requests.head(address, timeout=timeout)
+    except requests.RequestException:
         return False
     return True
 
@@ -130,9 +121,9 @@ def imagenet_available(name: str, timeout: float = 4.0) -> bool:
 def _cached(name: str) -> bool:
     """Whether Keras' cache has the ImageNet weights without top, e.g. ``efficientnetv2-b0_notop.h5``."""
     folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
-    wanted = _APPLICATIONS[name][0].lower()
+    stem = _APPLICATIONS[name][0].lower()
     files = [file.name.lower().replace("_", "").replace("-", "") for file in folder.glob("*.h5")]
-    return any(file.startswith(wanted) and "notop" in file for file in files)
+    return any(file.startswith((stem + "weights", stem + "notop")) and "notop" in file for file in files)
 
 
 def build_backbone(name: str, weights: str | None, **options) -> keras.Model:
@@ -158,9 +149,22 @@ def build_backbone(name: str, weights: str | None, **options) -> keras.Model:
                 f"ImageNet weights for {name!r} are neither cached nor reachable; connect to the internet, "
                 "name a weights file, or use weights='source' (pretrained on the procedural source task)."
             )
-        return backbone.build(include_top=False, weights="imagenet", input_shape=shape, **options)
+        try:
+            return backbone.build(include_top=False, weights="imagenet", input_shape=shape, **options)
+        except Exception as error:  # the download raises plain Exception
+            reason = str(error).splitlines()[0][:160]
+            raise VoclabError(
+                f"ImageNet weights for {name!r} could not be downloaded ({reason}); try again, name a "
+                "weights file, or use weights='source'."
+            ) from error
+    if name == "efficientnet_b0":
+        # Keras adds a layer that scales the input only for weights="imagenet" itself.
+        raise VoclabError(
+            f"Weights file {weights} cannot be used with 'efficientnet_b0', whose input scaling Keras "
+            "sets only for its own download; use 'efficientnet_v2_b0' or weights='imagenet'."
+        )
     if not Path(weights).is_file():
-        raise VoclabError(f"Weights file {weights} does not exist; check the path, or use weights='auto'.")
+        raise VoclabError(f"Weights file {weights} does not exist; check the path.")
     model = backbone.build(include_top=False, weights=None, input_shape=shape, **options)
     try:
         model.load_weights(str(weights))

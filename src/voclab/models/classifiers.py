@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import layers
 
 from voclab.models.backbones import PixelPreprocessing, build_backbone, get_backbone
@@ -17,7 +18,6 @@ def build_classifier(
     *,
     weights: str | None = None,
     dropout: float = 0.2,
-    frozen_below: str | None = None,
     options: dict | None = None,
 ) -> keras.Model:
     """A classifier of RGB pixels in [0, 1], of any size ≥ 32, that returns logits.
@@ -32,7 +32,6 @@ def build_classifier(
         classes: number of logits.
         weights: ``None`` (random), ``"imagenet"`` or a file; see :func:`build_backbone`.
         dropout: share of the pooled features dropped while training.
-        frozen_below: layers of the backbone before this one are never trained; ``None`` trains all.
         options: further arguments of the backbone's builder.
 
     Returns:
@@ -42,7 +41,7 @@ def build_classifier(
     network = build_backbone(backbone, weights, **(options or {}))
     network.name = "backbone"
     if weights is not None:
-        freeze(network, frozen_below)
+        freeze_batch_norm(network)
     inputs = keras.Input((None, None, 3), name="pixels")
     x = PixelPreprocessing(mode, name="preprocessing")(inputs)
     x = network(x, training=False) if weights is not None else network(x)
@@ -55,19 +54,54 @@ def build_classifier(
     return keras.Model(inputs, outputs, name=f"{backbone}_classifier")
 
 
-def freeze(network: keras.Model, below: str | None) -> None:
-    """Freeze batch norm everywhere and every layer before the one called ``below``."""
-    names = [layer.name for layer in network.layers]
-    if below is not None and below not in names:
-        raise ValueError(f"{network.name} has no layer {below!r}")
-    start = 0 if below is None else names.index(below)
-    for k, layer in enumerate(network.layers):
-        layer.trainable = k >= start and not isinstance(layer, layers.BatchNormalization)
+def start_from_prior(model: keras.Model, labels: np.ndarray) -> None:
+    """Let an untrained classifier answer with the class frequencies, whatever it sees.
+
+    Otherwise the first epochs are spent on learning that most classes are absent from most photos
+    (Lin et al. 2017, section 4.1, for the same reason).
+
+    Args:
+        model: from :func:`build_classifier`; its head is replaced.
+        labels: (n, classes), 0 or 1, of the training photos.
+    """
+    head = model.get_layer("logits")
+    kernel, _ = head.get_weights()
+    frequency = np.clip(np.asarray(labels).mean(0), 1e-3, 1 - 1e-3)
+    head.set_weights([np.zeros_like(kernel), np.log(frequency / (1 - frequency))])
+
+
+def freeze_batch_norm(network: keras.Model) -> None:
+    """Keep the scale and shift of every batch norm as they were pretrained."""
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
 
 
 def feature_extractor(model: keras.Model) -> keras.Model:
     """The part of a classifier up to the pooled features: pixels -> (batch, features) float32."""
     return keras.Model(model.inputs, model.get_layer(POOLED).output, name="feature_extractor")
+
+
+def predict(model: keras.Model, pixels: np.ndarray, batch_size: int) -> np.ndarray:
+    """One step of inference on at most ``batch_size`` photos.
+
+    Fewer are padded and cut again: a graph is traced for each shape, which takes longer than the
+    photos themselves.
+
+    Args:
+        model: any model of pixels.
+        pixels: (n ≤ batch_size, H, W, 3) float32 in [0, 1].
+        batch_size: photos a step.
+
+    Returns:
+        (n, …) float32.
+    """
+    n = len(pixels)
+    if n > batch_size:
+        raise ValueError(f"{n} photos do not fit a batch of {batch_size}")
+    if n < batch_size:
+        pixels = np.concatenate([pixels, np.zeros((batch_size - n, *pixels.shape[1:]), pixels.dtype)])
+    return np.asarray(model.predict_on_batch(pixels), np.float32)[:n]
 
 
 def count_parameters(model: keras.Model) -> dict[str, int]:

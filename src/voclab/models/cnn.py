@@ -4,10 +4,8 @@ import keras
 from keras import layers
 
 
-def build_cnn(
-    include_top: bool = False, weights=None, input_shape=(None, None, 3), width: int = 32, blocks: int = 1
-):
-    """A small pre-activation-free residual network (He et al. 2016, basic blocks).
+def build_cnn(include_top: bool = False, weights=None, input_shape=(None, None, 3), width: int = 32):
+    """A small residual network of basic blocks (He et al. 2016), one a stage.
 
     A strided stem, then four stages of ``width`` × (1, 2, 4, 8) channels; the first stage keeps the
     stem's resolution, each later one halves it: the feature map is 1/16 of the input.
@@ -17,7 +15,6 @@ def build_cnn(
         weights: only ``None``; a file is loaded by the caller.
         input_shape: (H, W, 3), sides may be ``None``.
         width: channels of the first stage.
-        blocks: residual blocks a stage.
 
     Returns:
         ``keras.Model`` (batch, H, W, 3) in [-1, 1] -> (batch, H/16, W/16, 8 × width).
@@ -28,9 +25,7 @@ def build_cnn(
     x = _conv_bn(inputs, width, strides=2, name="stem")
     x = layers.Activation("relu", name="stem_relu")(x)
     for stage in range(4):
-        for block in range(blocks):
-            strides = 2 if stage > 0 and block == 0 else 1
-            x = _residual(x, width * 2**stage, strides, f"stage{stage + 1}_block{block + 1}")
+        x = _residual(x, width * 2**stage, 2 if stage > 0 else 1, f"stage{stage + 1}")
     return keras.Model(inputs, x, name="cnn")
 
 

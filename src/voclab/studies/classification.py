@@ -91,14 +91,19 @@ def results_table(
         "map": mean_average_precision(scored.labels, scores),
         "ece": float("nan"),
     }
-    rows = {"random baseline": _row(baseline, 0.0, 0)}
+    rows = {"random baseline": {**_figures(baseline), "training (s)": 0, "trained": "0", "parameters": "0"}}
     for name, run in runs.items():
         metrics = run.metrics
-        rows[LABELS[name]] = _row(metrics[part], metrics["seconds"], metrics["parameters"]["total"])
+        rows[LABELS[name]] = {
+            **_figures(metrics[part]),
+            "training (s)": round(metrics["seconds"]),
+            "trained": f"{metrics['trained_parameters']:,}",
+            "parameters": f"{metrics['parameters']:,}",
+        }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 
-def _row(m: Mapping[str, float], seconds: float, parameters: int) -> dict:
+def _figures(m: Mapping[str, float]) -> dict:
     return {
         "mAP": m["map"],
         "Dice": m["dice"],
@@ -111,8 +116,6 @@ def _row(m: Mapping[str, float], seconds: float, parameters: int) -> dict:
         "exact match": m["exact_match"],
         "Hamming": m["hamming"],
         "ECE": m["ece"],
-        "training (s)": round(seconds),
-        "parameters": f"{parameters:,}",
     }
 
 
@@ -142,8 +145,10 @@ class Difference:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
-        verdict = "" if self.clear else ", which is within the noise of so few photos"
-        return f"{self.value:+.3f} mAP (95 % interval {self.low:+.3f} to {self.high:+.3f}{verdict})"
+        interval = f"95 % interval {self.low:+.3f} to {self.high:+.3f}"
+        if not self.clear:
+            interval += ": within the noise of so few photos"
+        return f"{self.value:+.3f} mAP ({interval})"
 
 
 def difference(
@@ -181,19 +186,78 @@ class Mistake:
     present: bool
 
 
-def confident_mistakes(truth: np.ndarray, probabilities: np.ndarray, n: int) -> list[Mistake]:
-    """The ``n`` surest wrong decisions, at most one an image: absent classes with the highest
-    probability, and present ones with the lowest."""
-    wrong = np.where(truth == 1, 1.0 - probabilities, probabilities)
+def confident_mistakes(
+    truth: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, n: int
+) -> list[Mistake]:
+    """The ``n`` surest wrong decisions, at most one an image.
+
+    Surest are absent classes predicted with the highest probability and present ones missed with
+    the lowest.
+
+    Args:
+        truth: (n, classes), 0 or 1.
+        probabilities: (n, classes) in [0, 1].
+        predicted: (n, classes), 0 or 1: the decisions at the chosen thresholds.
+        n: how many at most.
+    """
+    sureness = np.where(truth == 1, 1.0 - probabilities, probabilities)
+    wrong = np.where(truth == predicted, -1.0, sureness)
     found, seen = [], set()
     for flat in np.argsort(-wrong, axis=None):
         i, k = divmod(int(flat), truth.shape[1])
+        if len(found) == n or wrong[i, k] < 0:
+            break
         if i not in seen:
             seen.add(i)
             found.append(Mistake(i, k, float(probabilities[i, k]), bool(truth[i, k])))
-        if len(found) == n:
-            break
     return found
+
+
+@dataclass(frozen=True)
+class Swap:
+    """How often ``instead`` was predicted, without being there, where ``missed`` was missed."""
+
+    missed: int
+    instead: int
+    times: int
+    misses: int
+
+
+def commonest_swap(truth: np.ndarray, predicted: np.ndarray) -> Swap | None:
+    """The pair of classes most often confused, by count; ``None`` if there is none."""
+    missed = ((truth == 1) & (predicted == 0)).astype(int)
+    invented = ((truth == 0) & (predicted == 1)).astype(int)
+    times = missed.T @ invented
+    i, j = np.unravel_index(times.argmax(), times.shape)
+    return None if times[i, j] == 0 else Swap(int(i), int(j), int(times[i, j]), int(missed[:, i].sum()))
+
+
+def recall_by_size(dataset: Dataset, predicted: np.ndarray) -> dict[str, tuple[float, int]] | None:
+    """Recall of class labels by how much of the photo the class covers; ``None`` without masks.
+
+    Args:
+        dataset: photos with labels and masks.
+        predicted: (n, classes), 0 or 1.
+
+    Returns:
+        size -> (recall, number of labels); sizes are below 5 %, 5 to 20 % and over 20 % of the pixels.
+    """
+    if not dataset.has_masks:
+        return None
+    shares, hits = [], []
+    for i in range(len(dataset)):
+        counts = np.bincount(dataset.mask(i).ravel(), minlength=256)
+        for k in np.flatnonzero(dataset.labels[i]):
+            shares.append(counts[k + 1] / counts.sum())
+            hits.append(predicted[i, k])
+    bins = np.digitize(shares, [0.05, 0.2])
+    hits = np.asarray(hits, dtype=float)
+    names = ("under 5 %", "5 to 20 %", "over 20 %")
+    return {
+        n: (float(hits[bins == b].mean()), int((bins == b).sum()))
+        for b, n in enumerate(names)
+        if (bins == b).any()
+    }
 
 
 def right_and_wrong(truth: np.ndarray, probabilities: np.ndarray, n: int, seed: int) -> list[tuple[int, int]]:
@@ -207,14 +271,14 @@ def right_and_wrong(truth: np.ndarray, probabilities: np.ndarray, n: int, seed: 
     return chosen
 
 
-def attention_rows(model, dataset: Dataset, chosen: list[tuple[int, int]], size: int) -> list:
+def attention_rows(run: Run, dataset: Dataset, chosen: list[tuple[int, int]]) -> list:
     """Rows for ``figures.heat_maps``: Grad-CAM of the predicted class, and of a true one where it differs."""
-    explain = GradCam(model, size)
+    explain = GradCam(run.load_model(), run.config["experiment"]["recipe"]["size"])
     rows = []
     for i, k in chosen:
         photo, truth = dataset.image(i), dataset.labels[i]
         maps = [_heat(explain, photo, k, dataset.class_names, bool(truth[k]), "says")]
-        if not truth[k]:
+        if not truth[k] and truth.any():
             true = int(np.flatnonzero(truth)[0])
             maps.append(_heat(explain, photo, true, dataset.class_names, True, "is"))
         rows.append((photo, maps))

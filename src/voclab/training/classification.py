@@ -9,12 +9,21 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
 
+from voclab import __version__
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import atomic_path, write_json
 from voclab.metrics import choose_thresholds, classification_report, mean_average_precision, sigmoid
-from voclab.models.classifiers import build_classifier, count_parameters, feature_extractor
+from voclab.models.classifiers import (
+    build_classifier,
+    count_parameters,
+    feature_extractor,
+    predict,
+    start_from_prior,
+)
 from voclab.pipeline import DecodedCache, apply_augmentation, augmentation, evaluation_batches, resized
 from voclab.training.loop import Recipe, Run, train
 
@@ -34,7 +43,6 @@ class Experiment:
         start: name of the head run that fine-tuning starts from.
         views: augmented views of each photo whose features train the head.
         test_sizes: input sides averaged at test time, each with its mirror image.
-        frozen_below: first layer of the backbone that fine-tuning may change.
         dropout: before the head, while training.
         options: further arguments of the backbone's builder.
     """
@@ -47,7 +55,6 @@ class Experiment:
     start: str | None = None
     views: int = 0
     test_sizes: tuple[int, ...] = ()
-    frozen_below: str | None = None
     dropout: float = 0.2
     options: dict = field(default_factory=dict)
 
@@ -57,7 +64,7 @@ def run_experiment(
     fit_set: Dataset,
     validation: Dataset,
     heldout: Dataset,
-    folder,
+    folder: Path,
     *,
     cache_mb: float = 1024,
     progress: Callable[[str], None] = print,
@@ -80,11 +87,18 @@ def run_experiment(
         (n, classes) float32 each, and ``thresholds``.
     """
     run = Run(folder / experiment.name)
-    data = {
-        d.split: {"name": d.name, "images": len(d), "first": d.ids[0], "last": d.ids[-1]}
-        for d in (fit_set, validation, heldout)
+    config = {
+        "experiment": experiment,
+        "version": __version__,
+        "weights": weights_digest(experiment.weights),
+        "data": {d.split: {"images": len(d), "digest": digest(d)} for d in (fit_set, validation, heldout)},
     }
-    if run.begin({"experiment": experiment, "data": data}):
+    if experiment.start:
+        start = Run(folder / experiment.start)
+        if not start.complete:
+            raise VoclabError(f"{start.folder} is not complete; run the experiment {start.name!r} first.")
+        config["start"] = start.config
+    if run.begin(config):
         progress(f"{experiment.name}: complete, read from {run.folder}")
         return run
     cache = DecodedCache(fit_set, cache_mb)
@@ -106,7 +120,8 @@ def run_experiment(
         if heldout.labels is None
         else classification_report(heldout.labels, sigmoid(logits["heldout"]), thresholds),
         "seconds": round(seconds, 1),
-        "parameters": count_parameters(model),
+        "parameters": count_parameters(model)["total"],
+        "trained_parameters": count_parameters(model)["trainable"],
         **found,
     }
     run.finish(metrics)
@@ -135,13 +150,13 @@ def predict_logits(model: keras.Model, dataset: Dataset, sizes, batch_size: int 
         for size in sizes:
             pixels = np.stack([resized(photo, size) for photo in photos])
             for view in (pixels, pixels[:, :, ::-1]):
-                chunk = chunk + model.predict_on_batch(view)
+                chunk = chunk + predict(model, view, batch_size)
         total.append(chunk / (2 * len(sizes)))
     return np.concatenate(total).astype(np.float32)
 
 
 def pooled_features(
-    model: keras.Model,
+    extractor: keras.Model,
     dataset: Dataset,
     sizes,
     *,
@@ -159,7 +174,7 @@ def pooled_features(
     ``views`` augmented ones at the first size.
 
     Args:
-        model: a classifier of ours.
+        extractor: what :func:`voclab.models.classifiers.feature_extractor` gives.
         dataset: photos.
         sizes: input sides in pixels.
         policy: augmentation of the further views.
@@ -173,7 +188,6 @@ def pooled_features(
     Returns:
         (2 × len(sizes) × plain + views, n, features) float32.
     """
-    extractor = feature_extractor(model)
     source = cache or dataset
     compose = augmentation(policy, sizes[0])
     result, started = None, time.perf_counter()
@@ -191,7 +205,7 @@ def pooled_features(
             ]
             batches.append(np.stack(augmented).astype(np.float32) / 255.0)
         for view, pixels in enumerate(batches):
-            features = extractor.predict_on_batch(pixels)
+            features = predict(extractor, pixels, batch_size)
             if result is None:
                 result = np.empty((len(batches), len(dataset), features.shape[1]), np.float32)
             result[view, index.start : index.stop] = features
@@ -202,52 +216,73 @@ def pooled_features(
     return result
 
 
-def _features_once(folder: Path, experiment: Experiment, model, dataset, sizes, views: int, **options):
-    """:func:`pooled_features`, kept in ``folder`` so that runs on the same frozen backbone share them."""
+def _features_once(folder: Path, experiment: Experiment, extractor, dataset, sizes, views: int, **options):
+    """:func:`pooled_features`, kept in ``folder`` so that runs on the same frozen backbone share them.
+
+    Returns:
+        (features, the seconds that computing them took, whenever that was).
+    """
     recipe = experiment.recipe
-    policy = recipe.policy if views else "none"
-    asked = {
-        "backbone": experiment.backbone,
-        "weights": experiment.weights,
-        "options": experiment.options,
-        "sizes": list(sizes),
-        "views": [policy, views, recipe.seed] if views else [],
-        "data": [dataset.name, dataset.split, list(dataset.ids)],
-    }
-    text = json.dumps(asked, sort_keys=True, default=str)
-    path = folder / f"{dataset.split}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.npy"
-    if path.is_file():
-        return np.load(path, allow_pickle=False)
+    plain, seconds = None, 0.0
     if views:  # the plain views are shared with the runs without augmentation
-        plain = _features_once(folder, experiment, model, dataset, sizes, 0, **options)
-        augmented = pooled_features(
-            model, dataset, sizes[:1], policy=policy, views=views, plain=False, seed=recipe.seed, **options
-        )
-        features = np.concatenate([plain, augmented])
-    else:
-        features = pooled_features(model, dataset, sizes, **options)
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, features, allow_pickle=False)
-    return features
+        plain, seconds = _features_once(folder, experiment, extractor, dataset, sizes, 0, **options)
+        sizes = (recipe.size,)
+        options |= {"plain": False, "policy": recipe.policy, "views": views, "seed": recipe.seed}
+    key = [
+        __version__,
+        experiment.backbone,
+        experiment.options,
+        weights_digest(experiment.weights) or recipe.seed,
+        sizes,
+        [recipe.policy, views, recipe.seed] if views else [],
+        digest(dataset),
+    ]
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    path = folder / f"{dataset.split}-{name}.npz"
+    if not path.is_file():
+        started = time.perf_counter()
+        features = pooled_features(extractor, dataset, sizes, **options)
+        with atomic_path(path) as temporary:
+            np.savez(temporary, features=features, seconds=time.perf_counter() - started)
+    with np.load(path, allow_pickle=False) as stored:
+        features, seconds = stored["features"], seconds + float(stored["seconds"])
+    return (features if plain is None else np.concatenate([plain, features])), seconds
+
+
+def weights_digest(weights: str | None) -> str | None:
+    """What identifies the weights a run starts from: a file's content rather than its name."""
+    if weights in (None, "imagenet"):
+        return weights
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def digest(dataset: Dataset) -> str:
+    """What identifies a data set for our purposes: ids, labels, and its first and last picture."""
+    state = hashlib.sha256(json.dumps(dataset.ids).encode())
+    if dataset.labels is not None:
+        state.update(np.ascontiguousarray(dataset.labels).tobytes())
+    for i in {0, len(dataset) - 1}:
+        state.update(np.ascontiguousarray(dataset.image(i)).tobytes())
+    return state.hexdigest()[:16]
 
 
 def fit_linear_head(features: np.ndarray, labels: np.ndarray, penalty: float, max_iter: int = 200):
-    """Logistic regression with an L2 penalty, one independent problem a class, solved by L-BFGS.
+    """Logistic regression with an L2 penalty for every class, by L-BFGS to a tight tolerance.
 
     Features are standardised for the fit and the scaling is folded into the result, so it acts on
-    raw features. The problem is convex: no learning rate, no epochs, no seed.
+    raw features. The problem is convex, so the result depends on no learning rate and no seed. The
+    classes are independent but are solved together, because they share every matrix product.
 
     Args:
         features: (views, n, d); each view is a sample of its photo.
         labels: (n, classes), 0 or 1.
         penalty: strength relative to the mean loss; scikit-learn's C is 1 / (penalty × views × n).
-        max_iter: iterations of L-BFGS a class.
+        max_iter: the most iterations of L-BFGS.
 
     Returns:
         (kernel (d, classes) float32, bias (classes,) float32).
     """
-    from scipy.optimize import minimize
-
     views, n, d = features.shape
     x = features.reshape(views * n, d)
     mean, deviation = x.mean(0), x.std(0) + 1e-6
@@ -259,7 +294,7 @@ def fit_linear_head(features: np.ndarray, labels: np.ndarray, penalty: float, ma
         kernel, bias = flat[: d * classes].reshape(d, classes), flat[d * classes :]
         z = x @ kernel.astype(np.float32) + bias.astype(np.float32)
         loss = (np.logaddexp(0, z) - y * z).sum() / len(x) + 0.5 * penalty * np.sum(kernel**2)
-        residual = (1.0 / (1.0 + np.exp(-z)) - y) / len(x)
+        residual = (expit(z) - y) / len(x)
         gradient = np.concatenate([(x.T @ residual + penalty * kernel).ravel(), residual.sum(0)])
         return float(loss), gradient.astype(np.float64)
 
@@ -279,17 +314,18 @@ def fit_linear_head(features: np.ndarray, labels: np.ndarray, penalty: float, ma
 def _fit_head(experiment, fit_set, validation, heldout, cache, run, progress):
     """Phase one: features once, then the linear head whose penalty is best on validation data."""
     recipe = experiment.recipe
-    started = time.perf_counter()
     model = _build(experiment, len(fit_set.class_names))
     sizes = experiment.test_sizes or (recipe.size,)
     common = {"batch_size": recipe.batch_size, "progress": progress}
     shared = run.folder.parent / "features"
+    extractor = feature_extractor(model)
 
     def features(dataset, views=0, **options):
-        return _features_once(shared, experiment, model, dataset, sizes, views, **options, **common)
+        return _features_once(shared, experiment, extractor, dataset, sizes, views, **options, **common)
 
-    views = features(fit_set, experiment.views, cache=cache)
-    held = features(validation)
+    views, seconds = features(fit_set, experiment.views, cache=cache)
+    held, _ = features(validation)
+    started = time.perf_counter()
     tried, best = [], None
     for penalty in PENALTIES:
         kernel, bias = fit_linear_head(views, fit_set.labels, penalty)
@@ -301,13 +337,17 @@ def _fit_head(experiment, fit_set, validation, heldout, cache, run, progress):
             break  # ever weaker penalties only overfit more
     model.get_layer("logits").set_weights([best[1], best[2]])
     run.save_model(model)
-    seconds = round(time.perf_counter() - started, 2)
-    write_json(run.folder / "history.json", [{"epoch": 0, "map": best[0], "seconds": seconds}])
+    seconds += time.perf_counter() - started
+    # One view at the training size is what fine-tuning is scored on after each of its epochs.
+    single = held[2 * sizes.index(recipe.size)] if recipe.size in sizes else held[0]
+    start = mean_average_precision(validation.labels, single @ best[1] + best[2])
+    write_json(run.folder / "history.json", [{"epoch": 0, "map": start, "seconds": round(seconds, 2)}])
     logits = {
         "validation": (held @ best[1] + best[2]).mean(0),
-        "heldout": (features(heldout) @ best[1] + best[2]).mean(0),
+        "heldout": (features(heldout)[0] @ best[1] + best[2]).mean(0),
     }
-    return model, logits, {"penalty": best[3], "penalties": tried}
+    trainable = int(best[1].size + best[2].size)
+    return model, logits, {"penalty": best[3], "penalties": tried, "trained_parameters": trainable}
 
 
 def _fit_network(experiment, fit_set, validation, cache, run, progress):
@@ -315,23 +355,20 @@ def _fit_network(experiment, fit_set, validation, cache, run, progress):
     recipe = experiment.recipe
     before = 0.0
     if experiment.phase == "finetune":
-        if experiment.start is None:
-            raise ValueError(f"experiment {experiment.name} fine-tunes but names no run to start from")
         start = Run(run.folder.parent / experiment.start)
-        if not start.complete:
-            raise VoclabError(f"{start.folder} is not complete; run the experiment {start.name!r} first.")
         model = _build(experiment, len(fit_set.class_names))
         model.set_weights(start.load_model().get_weights())
         before = start.metrics["seconds"]
     else:
         model = _build(experiment, len(fit_set.class_names))
+        start_from_prior(model, fit_set.labels)
     kept = DecodedCache(validation, longest_side=2 * recipe.size)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
 
     def score(current):
         logits = np.concatenate(
             [
-                current.predict_on_batch(pixels)
+                predict(current, pixels, recipe.batch_size)
                 for pixels in evaluation_batches(validation, recipe.size, recipe.batch_size, kept)
             ]
         )
@@ -363,6 +400,5 @@ def _build(experiment: Experiment, classes: int) -> keras.Model:
         classes,
         weights=experiment.weights,
         dropout=experiment.dropout,
-        frozen_below=experiment.frozen_below,
         options=experiment.options,
     )

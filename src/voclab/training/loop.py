@@ -72,7 +72,7 @@ class Run:
 
     @property
     def history(self) -> list[dict]:
-        """One dict an epoch: epoch, loss, rate, seconds, and the validation score."""
+        """One dict an epoch: epoch, loss, seconds, and the validation score."""
         return read_json(self.folder / "history.json")
 
     @property
@@ -100,7 +100,7 @@ class Run:
         config = _plain(config)
         if path.is_file() and read_json(path) == config:
             return self.complete
-        for leftover in ("metrics.json", "history.json", "model.keras", "predictions.npz"):
+        for leftover in ("config.json", "metrics.json", "history.json", "model.keras", "predictions.npz"):
             (self.folder / leftover).unlink(missing_ok=True)
         for leftover in ("resume", "resume.new"):
             shutil.rmtree(self.folder / leftover, ignore_errors=True)
@@ -182,13 +182,14 @@ def train(
         model.load_weights(state / "last.weights.h5")
         history = read_json(state / "state.json")["history"]
     else:
-        history = [{"epoch": 0, **score(model)}]
+        history = [{"epoch": 0, **_finite(score(model), monitor, run)}]
         run.save_model(model)
         _keep(run, model, history)
     best = max(range(len(history)), key=lambda k: history[k][monitor])
     keeper = _Keeper(run, history, best, monitor, score, recipe, progress)
     done = len(history) - 1
     if done < recipe.epochs and done - best < recipe.patience:
+        failures: list[VoclabError] = []
         batches = training_batches(
             fit_set,
             size=recipe.size,
@@ -199,16 +200,22 @@ def train(
             start_epoch=done,
             target=target,
             cache=cache,
+            failures=failures,
         )
-        model.fit(
-            batches,
-            initial_epoch=done,
-            epochs=recipe.epochs,
-            steps_per_epoch=steps,
-            callbacks=[keeper],
-            shuffle=False,
-            verbose=0,
-        )
+        try:
+            model.fit(
+                batches,
+                initial_epoch=done,
+                epochs=recipe.epochs,
+                steps_per_epoch=steps,
+                callbacks=[keeper],
+                shuffle=False,
+                verbose=0,
+            )
+        except Exception:
+            if failures:  # tf.data hides what a reader raised behind an error of its own
+                raise failures[0] from None
+            raise
     write_json(run.folder / "history.json", history)
     best_model = run.load_model()
     model.set_weights(best_model.get_weights())
@@ -255,7 +262,7 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         entry = {"epoch": epoch + 1, "loss": float(logs["loss"])}
-        entry |= self.score(self.model)
+        entry |= _finite(self.score(self.model), self.monitor, self.kept)
         entry["seconds"] = round(time.perf_counter() - self.started, 2)
         self.history.append(entry)
         if entry[self.monitor] > self.history[self.best][self.monitor]:
@@ -275,7 +282,7 @@ class _Keeper(keras.callbacks.Callback):
 
 
 def _keep(run: Run, model: keras.Model, history: list[dict]) -> None:
-    """Write the state to resume from: the folder changes by one rename, so weights and history agree."""
+    """Write the state to resume from; weights and history are exchanged together, see ``_recover``."""
     new, old = run.folder / "resume.new", run.folder / "resume"
     shutil.rmtree(new, ignore_errors=True)
     make_folder(new)
@@ -287,10 +294,20 @@ def _keep(run: Run, model: keras.Model, history: list[dict]) -> None:
 
 
 def _recover(run: Run) -> None:
-    """A kill between dropping the old state and renaming the new one leaves the new one whole."""
+    """Finish the exchange that a kill interrupted: a new state with its last file is whole, and newer."""
     new, old = run.folder / "resume.new", run.folder / "resume"
-    if not old.exists() and (new / "state.json").is_file():  # written last
+    if (new / "state.json").is_file():
+        shutil.rmtree(old, ignore_errors=True)
         new.rename(old)
+
+
+def _finite(figures: dict[str, float], monitor: str, run: Run) -> dict[str, float]:
+    if not math.isfinite(figures[monitor]):
+        raise VoclabError(
+            f"The validation {monitor} of run {run.folder} is {figures[monitor]}: either no validation image "
+            "shows any class, then take more images, or the network diverged, then lower the learning rate."
+        )
+    return figures
 
 
 def _seed_generators(model: keras.Model) -> list:

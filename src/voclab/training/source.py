@@ -9,10 +9,11 @@ import numpy as np
 
 from voclab.config import Profile
 from voclab.datasets.base import Dataset
+from voclab.errors import VoclabError
 from voclab.files import atomic_path
 from voclab.metrics import mean_average_precision
-from voclab.models.backbones import imagenet_available
-from voclab.models.classifiers import build_classifier
+from voclab.models.backbones import build_backbone, imagenet_available
+from voclab.models.classifiers import build_classifier, predict, start_from_prior
 from voclab.training.loop import Recipe, Run, train
 
 # `voclab pretrain` made this file; docs/decisions.md says how and what it scores.
@@ -60,38 +61,44 @@ def resolve_weights(
         progress: receives lines of text.
     """
     wanted = backbone or profile.backbone
-    if requested in ("auto", "source"):
-        if requested == "auto" and imagenet_available(wanted):
-            return Weights(
-                wanted, "imagenet", "imagenet", f"{wanted} with ImageNet weights, which can be had here"
-            )
-        name = backbone or "cnn"
-        if name == "cnn":
-            path = SHIPPED
-        else:
-            path = pretrain_source(
-                name,
-                folder,
-                images=profile.source_images,
-                epochs=profile.source_epochs,
-                size=profile.cnn_size,
-                seed=seed,
-                progress=progress,
-            )
-        reason = "no ImageNet weights are cached or reachable" if requested == "auto" else "asked for"
-        return Weights(
-            name,
-            "source",
-            str(path),
-            f"{name} pretrained on the procedural source task of other silhouettes ({reason})",
-        )
+    if requested == "auto":
+        reason = "no ImageNet weights are cached or reachable"
+        if imagenet_available(wanted):
+            try:
+                build_backbone(wanted, "imagenet")
+                return Weights(
+                    wanted, "imagenet", "imagenet", f"{wanted} with ImageNet weights, at hand here"
+                )
+            except VoclabError as error:
+                reason = str(error)
+        return _source_weights(backbone or "cnn", profile, folder, reason, seed, progress)
+    if requested == "source":
+        return _source_weights(backbone or "cnn", profile, folder, "as asked for", seed, progress)
+    value = None if requested == "none" else str(requested)
+    build_backbone(wanted, value)  # what does not fit is refused now, not after the first training
     if requested == "none":
         return Weights(
             wanted, "none", None, f"{wanted} with random weights, as asked for: nothing is transferred"
         )
     if requested == "imagenet":
         return Weights(wanted, "imagenet", "imagenet", f"{wanted} with ImageNet weights, as asked for")
-    return Weights(wanted, "file", str(requested), f"{wanted} with the weights in {Path(requested).name}")
+    return Weights(wanted, "file", value, f"{wanted} with the weights in {Path(value).name}")
+
+
+def _source_weights(name, profile, folder, reason, seed, progress) -> Weights:
+    path = SHIPPED
+    if name != "cnn":
+        path = pretrain_source(
+            name,
+            folder,
+            images=profile.source_images,
+            epochs=profile.source_epochs,
+            size=profile.cnn_size,
+            seed=seed,
+            progress=progress,
+        )
+    why = f"{name} pretrained on the procedural source task of other silhouettes ({reason})"
+    return Weights(name, "source", str(path), why)
 
 
 def source_dataset(images: int, size: int, split: str, seed: int) -> Dataset:
@@ -162,10 +169,11 @@ def pretrain_source(
     held = source_dataset(max(16, images // 10), size, "val", seed)
     keras.utils.set_random_seed(seed)
     model = build_classifier(backbone, len(fit_set.class_names), options=options)
+    start_from_prior(model, fit_set.labels)
     pixels = np.stack([held.image(i) for i in range(len(held))]).astype(np.float32) / 255.0
 
     def score(current):
-        chunks = [current.predict_on_batch(pixels[k : k + 32]) for k in range(0, len(pixels), 32)]
+        chunks = [predict(current, pixels[k : k + 32], 32) for k in range(0, len(pixels), 32)]
         return {"map": mean_average_precision(held.labels, np.concatenate(chunks))}
 
     loss = keras.losses.BinaryCrossentropy(from_logits=True)

@@ -1,0 +1,161 @@
+"""What a notebook opens: which data and weights, where results go, what is never lost."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from voclab import datasets, figures
+from voclab.config import profile_for
+from voclab.datasets import kaggle
+from voclab.datasets.toyvoc import make_toyvoc
+from voclab.errors import VoclabError
+from voclab.models import backbones
+from voclab.models.classifiers import build_classifier
+from voclab.session import Session
+from voclab.training import source
+from voclab.training.source import CNN_OPTIONS, SHIPPED, pretrain_source, resolve_weights, source_dataset
+
+SMOKE = profile_for("smoke", "toyvoc")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return make_toyvoc(
+        tmp_path_factory.mktemp("toy") / "toyvoc", train=40, val=12, test=4, size=64, progress=False
+    )
+
+
+@pytest.fixture
+def open_session(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def opened(**options):
+        return Session("01_test", question="Why?", **{"profile": "smoke", "data": str(tree), **options})
+
+    return opened
+
+
+def _draw(session, name):
+    figure = figures.class_frequency({"train": np.array([0.5, 0.2])}, ("a", "b"))
+    session.figure(figure, name, title="t", caption="c", alt="a")
+
+
+def test_one_split_for_all_notebooks_and_nothing_shared_with_the_held_out_photos(open_session):
+    first, second = open_session(), open_session()
+    assert first.fit.ids == second.fit.ids
+    parts = [set(d.ids) for d in (first.fit, first.validation, first.heldout)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 52
+    assert first.scored is first.heldout
+
+
+def test_a_smoke_run_leaves_the_figures_of_the_default_run_alone(open_session, tmp_path):
+    session = open_session()
+    _draw(session, "one")
+    session.close("Because.")
+    assert not (tmp_path / "figures").exists()
+    written = {f.name for f in session.figures_dir.iterdir()}
+    assert written == {"01_one.png", "01_one.svg", "01_one.json", "run.json"}
+
+
+def test_figures_of_an_earlier_run_go_only_when_the_new_one_is_complete(open_session, tmp_path):
+    def files(session):
+        return {f.name for f in session.figures_dir.glob("*.png")}
+
+    session = open_session(out=str(tmp_path / "o"))
+    (session.figures_dir / "notes.png").touch()  # not ours
+    for name in ("one", "two"):
+        _draw(session, name)
+    session.close("Because.")
+    again = open_session(out=str(tmp_path / "o"))
+    _draw(again, "one")
+    assert files(again) == {"01_one.png", "02_two.png", "notes.png"}
+    again.close("Because.")
+    assert files(again) == {"01_one.png", "notes.png"}
+
+
+def test_the_record_of_a_run_says_what_it_was_made_with(open_session):
+    session = open_session(seed=3)
+    session.weights("none", "cnn")
+    frame = pd.DataFrame({"mAP": [0.12345, float("nan")]}, index=pd.Index(["a", "b"], name="model"))
+    session.table(frame, "results", title="t", caption="c")
+    session.close("Because.")
+    record = json.loads((session.figures_dir / "run.json").read_text())
+    assert record["answer"] == "Because."
+    assert record["seed"] == 3
+    assert "random weights" in record["weights"]
+    assert {"python", "tensorflow", "keras"} <= set(record["versions"])
+    table = json.loads((session.figures_dir / "01_results.table.json").read_text())
+    assert table["rows"] == [["a", "0.123"], ["b", "–"]]
+
+
+def test_without_truth_results_are_those_of_the_validation_part(open_session, tree, tmp_path, capsys):
+    train, heldout = (datasets.load("toyvoc", tree, split) for split in ("train", "val"))
+    kaggle.export(train, heldout, tmp_path / "competition", progress=False)
+    session = open_session(data=str(tmp_path / "competition"))
+    assert session.heldout.labels is None
+    assert session.scored is session.validation
+    assert session.scored_part == "validation"
+    session.describe()
+    assert len(session.heldout) == 12
+
+
+def test_automatic_weights_fall_back_to_the_source_task_and_say_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(source, "imagenet_available", lambda name: False)
+    found = resolve_weights("auto", SMOKE, tmp_path, progress=lambda line: None)
+    assert (found.backbone, found.kind, found.value) == ("cnn", "source", str(SHIPPED))
+    assert "no ImageNet weights are cached or reachable" in found.why
+
+
+def test_automatic_weights_fall_back_when_the_download_fails_too(monkeypatch, tmp_path):
+    def broken(**options):
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setattr(source, "imagenet_available", lambda name: True)
+    monkeypatch.setattr(backbones, "imagenet_available", lambda name: True)
+    monkeypatch.setitem(
+        backbones.BACKBONES, "mobilenet_v2", replace(backbones.BACKBONES["mobilenet_v2"], build=broken)
+    )
+    found = resolve_weights("auto", SMOKE, tmp_path, progress=lambda line: None)
+    assert found.kind == "source"
+    assert "URL fetch failure" in found.why
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "w.weights.h5").write_bytes(b"no")
+    with pytest.raises(VoclabError, match="does not fit backbone 'cnn'"):
+        resolve_weights(str(tmp_path / "w.weights.h5"), SMOKE, tmp_path, backbone="cnn")
+    with pytest.raises(VoclabError, match="does not exist"):
+        resolve_weights(str(tmp_path / "gone.h5"), SMOKE, tmp_path)
+
+
+def test_the_shipped_source_weights_know_the_source_task():
+    """A linear head on their features tells source classes apart far better than on random weights."""
+    from voclab.metrics import mean_average_precision
+    from voclab.models.classifiers import feature_extractor, predict
+    from voclab.training.classification import fit_linear_head
+
+    fit_set, held = source_dataset(300, 64, "train", seed=11), source_dataset(120, 64, "val", seed=11)
+    score = {}
+    for weights in (str(SHIPPED), None):
+        extractor = feature_extractor(build_classifier("cnn", 43, weights=weights, options=CNN_OPTIONS))
+        x, z = (
+            predict(extractor, np.stack([d.image(i) for i in range(len(d))]).astype(np.float32) / 255, len(d))
+            for d in (fit_set, held)
+        )
+        kernel, bias = fit_linear_head(x[None], fit_set.labels, penalty=0.3)
+        score[weights] = mean_average_precision(held.labels, z @ kernel + bias)
+    assert score[str(SHIPPED)] > 2 * score[None]
+
+
+def test_source_pretraining_is_kept_and_gives_weights_that_load(tmp_path):
+    lines = []
+    options = {"images": 24, "epochs": 1, "size": 48, "batch_size": 8, "progress": lines.append}
+    path = pretrain_source("cnn", tmp_path, **options)
+    build_classifier("cnn", 20, weights=str(path), options=CNN_OPTIONS)
+    before = path.stat().st_mtime_ns
+    assert pretrain_source("cnn", tmp_path, **options) == path
+    assert path.stat().st_mtime_ns == before
+    assert "complete" in lines[-1]
