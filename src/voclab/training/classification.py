@@ -287,6 +287,10 @@ def fit_linear_head(features: np.ndarray, labels: np.ndarray, penalty: float, ma
     x = features.reshape(views * n, d)
     mean, deviation = x.mean(0), x.std(0) + 1e-6
     x = (x - mean) / deviation
+    basis = None
+    if len(x) < d:  # the optimum lies in the span of the samples: search there, it is smaller
+        basis, x = np.linalg.qr(x.T)
+        x, d = x.T, x.shape[0]
     y = np.tile(labels, (views, 1)).astype(np.float32)
     classes = labels.shape[1]
 
@@ -304,9 +308,10 @@ def fit_linear_head(features: np.ndarray, labels: np.ndarray, penalty: float, ma
         start,
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": max_iter, "ftol": 1e-10, "gtol": 1e-6},
+        options={"maxiter": max_iter, "ftol": 1e-8},
     ).x
-    kernel = flat[: d * classes].reshape(d, classes) / deviation[:, None]
+    kernel = flat[: d * classes].reshape(d, classes)
+    kernel = (kernel if basis is None else basis @ kernel) / deviation[:, None]
     bias = flat[d * classes :] - mean @ kernel
     return kernel.astype(np.float32), bias.astype(np.float32)
 
