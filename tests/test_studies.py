@@ -76,3 +76,11 @@ def test_profiles_by_name():
     assert profile_for("demo", "toyvoc").transfer_size < profile_for("demo", "voc2009").transfer_size
     with pytest.raises(VoclabError, match="auto, smoke, demo, full"):
         profile_for("fast", "toyvoc")
+
+
+def test_sample_photos_show_each_class_once():
+    labels = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 1, 1]])
+    chosen = study.one_photo_per_class(labels, seed=0)
+    assert chosen[0] == 1  # the photo that shows nothing else
+    assert all(labels[i, k] for k, i in enumerate(chosen))
+    assert len(set(chosen)) == 3

@@ -78,7 +78,7 @@ _TABLE = {
         _DEMO,
         cnn_width=32,
         cnn_size=128,
-        cnn_epochs=40,
+        cnn_epochs=30,
         transfer_size=320,
         test_sizes=(224, 320, 448),
         head_views=4,

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from voclab.files import atomic_path, make_folder, write_json
@@ -36,10 +37,18 @@ STYLE = {
     "svg.hashsalt": "voclab",
     "svg.fonttype": "path",
 }
+_styled = mpl.rc_context(STYLE)  # as a decorator: the style holds inside the function alone
 
 
 def save(
-    figure: Figure, path: str | Path, *, title: str, caption: str, alt: str, photos: bool = False
+    figure: Figure,
+    path: str | Path,
+    *,
+    title: str,
+    caption: str,
+    alt: str,
+    photos: bool = False,
+    dither: bool = False,
 ) -> Path:
     """Write a figure as PNG with a sidecar that says what it shows, and close it.
 
@@ -53,6 +62,7 @@ def save(
         caption: what to see in it.
         alt: text for people who cannot see it.
         photos: whether it consists of photos.
+        dither: of photos, whether smooth areas must show no bands; the file is larger.
 
     Returns:
         Path of the PNG.
@@ -67,7 +77,10 @@ def save(
         figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
         with atomic_path(png) as temporary:
             if photos:
-                picture = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG)
+                full = Image.open(buffer).convert("RGB")
+                picture = full.quantize(256)
+                if dither:
+                    picture = full.quantize(palette=picture, dither=Image.Dither.FLOYDSTEINBERG)
                 picture.save(temporary, format="png", optimize=True)
             else:
                 temporary.write_bytes(buffer.getvalue())
@@ -79,6 +92,7 @@ def save(
     return png
 
 
+@_styled
 def image_grid(
     images: Sequence[np.ndarray], titles: Sequence[str], columns: int, colours: Sequence[str] | None = None
 ) -> Figure:
@@ -93,6 +107,7 @@ def image_grid(
     return figure
 
 
+@_styled
 def class_frequency(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
     """Share of images that show each class, one bar a split.
 
@@ -114,6 +129,7 @@ def class_frequency(counts: Mapping[str, np.ndarray], class_names: Sequence[str]
     return figure
 
 
+@_styled
 def learning_curves(histories: Mapping[str, list[dict]], levels: Mapping[str, float]) -> Figure:
     """Loss and validation mAP of all runs over epochs; runs without epochs as horizontal lines.
 
@@ -133,6 +149,8 @@ def learning_curves(histories: Mapping[str, list[dict]], levels: Mapping[str, fl
         right.plot(best["epoch"], best["map"], "o", color=COLOURS[k], ms=5)
     for k, (name, level) in enumerate(levels.items(), start=len(histories)):
         right.axhline(level, color=COLOURS[k], ls=":", lw=1.8, label=name)
+    for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set(
         xlabel="epoch", ylabel="binary cross-entropy", title="Loss: training (solid), validation (dashed)"
     )
@@ -142,6 +160,7 @@ def learning_curves(histories: Mapping[str, list[dict]], levels: Mapping[str, fl
     return figure
 
 
+@_styled
 def per_class_scores(scores: Mapping[str, np.ndarray], class_names: Sequence[str], label: str) -> Figure:
     """One score a class and model, as dots on a line a class; classes sorted by the best model.
 
@@ -167,7 +186,14 @@ def per_class_scores(scores: Mapping[str, np.ndarray], class_names: Sequence[str
     return figure
 
 
-def confusion(matrix: np.ndarray, class_names: Sequence[str], xlabel: str, ylabel: str) -> Figure:
+@_styled
+def confusion(
+    matrix: np.ndarray,
+    class_names: Sequence[str],
+    xlabel: str,
+    ylabel: str,
+    row_names: Sequence[str] | None = None,
+) -> Figure:
     """A (classes, classes) matrix of shares as a heat map, entries over 5 % written out."""
     figure, axes = _axes(1, 1, width=8.4, height=7.2)
     axis = axes[0, 0]
@@ -177,13 +203,14 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], xlabel: str, ylabe
         colour = "black" if filled[i, j] > 0.55 else "white"
         axis.text(j, i, f"{100 * filled[i, j]:.0f}", ha="center", va="center", fontsize=7, color=colour)
     axis.set_xticks(range(len(class_names)), class_names, rotation=90)
-    axis.set_yticks(range(len(class_names)), class_names)
+    axis.set_yticks(range(len(class_names)), row_names or class_names)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.grid(visible=False)
     figure.colorbar(picture, ax=axis, label="%", shrink=0.8)
     return figure
 
 
+@_styled
 def reliability_diagram(tables: Mapping[str, dict], eces: Mapping[str, float]) -> Figure:
     """Frequency over predicted probability for each model; the diagonal is perfect calibration."""
     figure, axes = _axes(1, 1, width=5.2, height=4.6)
@@ -194,10 +221,11 @@ def reliability_diagram(tables: Mapping[str, dict], eces: Mapping[str, float]) -
         axis.plot(table["confidence"], table["frequency"], "o-", color=COLOURS[k], ms=4, label=label)
     axis.set(xlabel="predicted probability of a label", ylabel="share of those labels that are true")
     axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    figure.legend(loc="outside lower center", ncols=2)
+    figure.legend(loc="outside lower center", ncols=1)
     return figure
 
 
+@_styled
 def heat_maps(rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray, str]]]]) -> Figure:
     """Photos with heat maps over them.
 
@@ -220,6 +248,7 @@ def heat_maps(rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray, s
     return figure
 
 
+@_styled
 def block_diagram(rows: Mapping[str, Sequence[tuple[str, bool]]]) -> Figure:
     """Networks as rows of boxes joined by arrows; boxes that are trained are filled.
 
@@ -244,7 +273,6 @@ def block_diagram(rows: Mapping[str, Sequence[tuple[str, bool]]]) -> Figure:
 
 
 def _axes(rows: int, columns: int, *, width: float, height: float):
-    with mpl.rc_context(STYLE):
-        return plt.subplots(
-            rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
-        )
+    return plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
+    )

@@ -124,18 +124,23 @@ class Session:
             lines.append(f"**Weights** {self._weights.why}.")
         markdown("  \n".join(lines))
 
-    def figure(
-        self, figure: Figure, name: str, *, title: str, caption: str, alt: str, photos: bool = False
-    ) -> None:
-        """Save a figure under ``figures/<notebook>/`` and show it."""
+    def figure(self, figure: Figure, name: str, *, photos: bool = False, **options) -> None:
+        """Save a figure under ``figures/<notebook>/`` and show it.
+
+        Args:
+            figure: what to save.
+            name: file name, to which its number is added.
+            photos: whether it consists of photos.
+            options: title, caption, alt and so on, see ``voclab.figures.save``.
+        """
         from IPython.display import Image, display
 
         self._shown += 1
         path = self.figures_dir / f"{self._shown:02d}_{name}"
-        png = figures.save(figure, path, title=title, caption=caption, alt=alt, photos=photos)
+        png = figures.save(figure, path, photos=photos, **options)
         self._written |= {path.name + suffix for suffix in (".png", ".json", *(() if photos else (".svg",)))}
-        display(Image(filename=str(png), alt=alt))
-        markdown(f"*{caption}*")
+        display(Image(filename=str(png), alt=options["alt"]))
+        markdown(f"*{options['caption']}*")
 
     def table(self, frame: pd.DataFrame, name: str, *, title: str, caption: str) -> None:
         """Save a table of results for the gallery and show it; numbers as they are formatted here.

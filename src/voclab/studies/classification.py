@@ -74,6 +74,25 @@ def _with(recipe: Recipe, policy: str) -> Recipe:
     return Recipe(**{**vars(recipe), "policy": policy})
 
 
+def one_photo_per_class(labels: np.ndarray, seed: int) -> list[int]:
+    """For each class a photo that shows it, with as few other classes as possible, none twice if possible.
+
+    Args:
+        labels: (n, classes), 0 or 1.
+        seed: breaks ties.
+
+    Returns:
+        Indices, one for each class that occurs.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_labels = shuffled[np.argsort(labels[shuffled].sum(1), kind="stable")]
+    chosen: list[int] = []
+    for k in np.flatnonzero(labels.any(0)):
+        having = [int(i) for i in by_labels if labels[i, k]]
+        chosen.append(next((i for i in having if i not in chosen), having[0]))
+    return chosen
+
+
 def results_table(
     runs: Mapping[str, Run], part: str, train: Dataset, scored: Dataset, seed: int
 ) -> pd.DataFrame:
@@ -271,17 +290,28 @@ def right_and_wrong(truth: np.ndarray, probabilities: np.ndarray, n: int, seed: 
     return chosen
 
 
-def attention_rows(run: Run, dataset: Dataset, chosen: list[tuple[int, int]]) -> list:
-    """Rows for ``figures.heat_maps``: Grad-CAM of the predicted class, and of a true one where it differs."""
+def attention_rows(
+    run: Run, dataset: Dataset, chosen: list[tuple[int, int]], probabilities: np.ndarray
+) -> list:
+    """Rows for ``figures.heat_maps``: Grad-CAM of the top class and of one to compare it with.
+
+    That is a class that is there where the top class is not, and otherwise the second most probable.
+    """
     explain = GradCam(run.load_model(), run.config["experiment"]["recipe"]["size"])
     rows = []
     for i, k in chosen:
         photo, truth = dataset.image(i), dataset.labels[i]
-        maps = [_heat(explain, photo, k, dataset.class_names, bool(truth[k]), "says")]
-        if not truth[k] and truth.any():
-            true = int(np.flatnonzero(truth)[0])
-            maps.append(_heat(explain, photo, true, dataset.class_names, True, "is"))
-        rows.append((photo, maps))
+        if truth[k] or not truth.any():
+            other, verb = int(np.argsort(-probabilities[i])[1]), "then"
+        else:
+            other, verb = int(np.flatnonzero(truth)[0]), "is"
+        names = dataset.class_names
+        rows.append(
+            (
+                photo,
+                [_heat(explain, photo, c, names, bool(truth[c]), v) for c, v in ((k, "says"), (other, verb))],
+            )
+        )
     return rows
 
 
