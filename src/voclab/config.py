@@ -82,7 +82,7 @@ _TABLE = {
         transfer_size=320,
         test_sizes=(224, 320, 448),
         head_views=4,
-        finetune_epochs=6,
+        finetune_epochs=5,
         finetune_rate=5e-5,
     ),
     ("full", "toy"): replace(
