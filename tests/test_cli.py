@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from voc_trees import content, make_tree, save_mask
 
 from voclab import cli, submission
 
@@ -51,3 +52,57 @@ def test_check_merge_and_score_work_together(tmp_path, capsys):
     assert cli.main(["submit", "check", parts["all"]]) == 0
     assert cli.main(["submit", "score", parts["all"], parts["truth"], "--json"]) == 0
     assert '"mean": 1.0' in capsys.readouterr().out
+
+
+def _cut_photo(tree):
+    photo = tree.folder / "JPEGImages" / "2009_000001.jpg"
+    photo.write_bytes(photo.read_bytes()[:200])
+
+
+def _wrong_mask_value(tree):
+    save_mask(
+        tree.folder / "SegmentationClass" / "2009_000002.png", np.full(tree.masks["2009_000002"].shape, 30)
+    )
+
+
+def _mask_of_another_size(tree):
+    save_mask(tree.folder / "SegmentationClass" / "2009_000003.png", np.zeros((5, 5), np.uint8))
+
+
+def _list_names_a_missing_file(tree):
+    (tree.folder / "JPEGImages" / "2009_000004.jpg").unlink()
+
+
+def _empty_list(tree):
+    (tree.folder / "ImageSets" / "Segmentation" / "train.txt").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (_cut_photo, "2009_000001.jpg"),
+        (_wrong_mask_value, "2009_000002.png"),
+        (_mask_of_another_size, "2009_000003.png"),
+        (_list_names_a_missing_file, "2009_000004"),
+        (_empty_list, "train.txt"),
+    ],
+)
+def test_damaged_data_is_named_and_an_earlier_export_stays_as_it_was(damage, named, tmp_path, capsys):
+    tree = make_tree(tmp_path / "tree", annotations=False)
+    command = ["data", "export", "--data", str(tree.root), "--to"]
+    assert cli.main([*command, str(tmp_path / "earlier")]) == 0
+    before = content(tmp_path / "earlier")
+    damage(tree)
+    capsys.readouterr()
+    assert cli.main([*command, str(tmp_path / "new")]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("voclab: ")]
+    assert len(lines) == 1
+    assert named in lines[0]
+    assert content(tmp_path / "earlier") == before
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert cli.main(["data", "make", "--root", str(tmp_path / "file" / "toy"), "--train", "2"]) == 2
+    assert "file" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "in the way"
