@@ -60,9 +60,8 @@ def _cut_photo(tree):
 
 
 def _wrong_mask_value(tree):
-    save_mask(
-        tree.folder / "SegmentationClass" / "2009_000002.png", np.full(tree.masks["2009_000002"].shape, 30)
-    )
+    wrong = np.full(tree.masks["2009_000002"].shape, 30, np.uint8)
+    save_mask(tree.folder / "SegmentationClass" / "2009_000002.png", wrong)
 
 
 def _mask_of_another_size(tree):
