@@ -20,6 +20,7 @@ from voclab.training.classification import (
     fit_linear_head,
     pooled_features,
     predict_logits,
+    refit,
     run_experiment,
 )
 
@@ -119,6 +120,30 @@ def test_fine_tuning_starts_from_the_head_and_is_never_worse_on_validation_data(
     again = run_experiment(experiment, *parts, head.folder.parent, progress=lines.append)
     assert "complete" in lines[-1]
     assert again.metrics == run.metrics
+
+
+def test_the_chosen_model_is_refitted_on_all_photos_with_nothing_chosen_anew(head, parts, weights):
+    fit_set, validation, heldout = parts
+    tuned = Experiment("tuned2", "finetune", "cnn", RECIPE, weights=weights, start="head", options=OPTIONS)
+    started = Experiment("head", "head", "cnn", RECIPE, weights=weights, views=2, options=OPTIONS)
+    folder, quiet = head.folder.parent, {"progress": lambda line: None}
+    chosen = run_experiment(tuned, *parts, folder, **quiet)
+    final = refit(tuned, {"head": started}, *parts, folder, **quiet)
+    epochs = max(chosen.history, key=lambda e: e["map"])["epoch"]
+    assert final.history[-1]["epoch"] == epochs
+    np.testing.assert_array_equal(final.predictions()["thresholds"], chosen.predictions()["thresholds"])
+    expected = predict_logits(final.load_model(), heldout, (32,), 5)
+    np.testing.assert_allclose(final.predictions()["heldout"], expected, atol=1e-4)
+
+    # its head is the optimum on both parts together at the penalty chosen before
+    model = refit(started, {}, *parts, folder, **quiet).load_model()
+    extractor = feature_extractor(model)
+    views = [
+        pooled_features(extractor, part, (32,), policy="standard", views=2) for part in (fit_set, validation)
+    ]
+    labels = np.concatenate([fit_set.labels, validation.labels])
+    kernel, _ = fit_linear_head(np.concatenate(views, axis=1), labels, head.metrics["penalty"])
+    np.testing.assert_allclose(model.get_layer("logits").get_weights()[0], kernel, atol=1e-3)
 
 
 def test_fine_tuning_without_its_start_says_what_to_run(parts, weights, tmp_path):

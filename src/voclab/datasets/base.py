@@ -77,6 +77,22 @@ class Dataset:
         """Decode mask ``i``: (H, W) uint8, 255 = void; ``None`` where this data set has no masks."""
         return None if self.read_mask is None else self.read_mask(i)
 
+    def joined(self, other: "Dataset") -> "Dataset":
+        """The images of this part and then those of ``other``, a part of the same data set."""
+        n = len(self)
+
+        def read(ours, theirs):
+            return None if ours is None else (lambda i: ours(i) if i < n else theirs(i - n))
+
+        return replace(
+            self,
+            split=f"{self.split}+{other.split}",
+            ids=self.ids + other.ids,
+            labels=None if self.labels is None else np.concatenate([self.labels, other.labels]),
+            read_image=read(self.read_image, other.read_image),
+            read_mask=read(self.read_mask, other.read_mask),
+        )
+
     def subset(self, indices: Sequence[int], split: str | None = None) -> "Dataset":
         """The images at ``indices``, in that order, as a data set of their own."""
         index = np.asarray(indices, dtype=np.int64)

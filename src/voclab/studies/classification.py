@@ -74,6 +74,12 @@ def _with(recipe: Recipe, policy: str) -> Recipe:
     return Recipe(**{**vars(recipe), "policy": policy})
 
 
+def label(name: str) -> str:
+    """What people call the run of that name."""
+    chosen = name.removesuffix("-all")
+    return LABELS[chosen] + (", all training photos" if name != chosen else "")
+
+
 def one_photo_per_class(labels: np.ndarray, seed: int) -> list[int]:
     """For each class a photo that shows it, with as few other classes as possible, none twice if possible.
 
@@ -99,7 +105,7 @@ def results_table(
     """One row a classifier, the random baseline first; all figures are those of ``part``.
 
     Args:
-        runs: name -> complete run.
+        runs: name -> complete run; one that was not measured on ``part`` is left out.
         part: ``"heldout"`` or ``"validation"``.
         train: the photos whose class frequencies the random baseline draws from.
         scored: the photos of ``part``.
@@ -113,7 +119,9 @@ def results_table(
     rows = {"random baseline": {**_figures(baseline), "training (s)": 0, "trained": "0", "parameters": "0"}}
     for name, run in runs.items():
         metrics = run.metrics
-        rows[LABELS[name]] = {
+        if metrics.get(part) is None:
+            continue
+        rows[label(name)] = {
             **_figures(metrics[part]),
             "training (s)": round(metrics["seconds"]),
             "trained": f"{metrics['trained_parameters']:,}",

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,6 +129,109 @@ def run_experiment(
         f"{experiment.name}: validation mAP {metrics['validation']['map']:.3f}, trained in {seconds:.0f} s"
     )
     return run
+
+
+def refit(
+    experiment: Experiment,
+    experiments: Mapping[str, Experiment],
+    fit_set: Dataset,
+    validation: Dataset,
+    heldout: Dataset,
+    folder: Path,
+    *,
+    cache_mb: float = 1024,
+    progress: Callable[[str], None] = print,
+) -> Run:
+    """Train the chosen classifier once more, on fit and validation photos together.
+
+    Penalty, number of epochs and thresholds are those that the complete run of ``experiment`` chose;
+    nothing is chosen here, and nothing is left to score on but the held-out photos.
+
+    Args:
+        experiment: the chosen one; its run, and that of its ``start``, are complete.
+        experiments: all of them by name, to find ``start``.
+        fit_set: photos that the chosen run was trained on.
+        validation: photos that it was chosen on.
+        heldout: photos to predict.
+        folder: parent folder of the runs.
+        cache_mb: memory for decoded images.
+        progress: receives lines of text.
+
+    Returns:
+        The run ``<name>-all``. Its predictions hold ``heldout`` logits and ``thresholds``.
+    """
+    chosen = Run(folder / experiment.name)
+    run = Run(folder / f"{experiment.name}-all")
+    if run.begin({"refit": chosen.config}):
+        progress(f"{run.name}: complete, read from {run.folder}")
+        return run
+    sizes = experiment.test_sizes or (experiment.recipe.size,)
+    if experiment.phase == "head":
+        model, seconds = _refit_head(experiment, chosen, (fit_set, validation), cache_mb, progress)
+        run.save_model(model)
+    else:
+        best = max(chosen.history, key=lambda entry: entry["map"])["epoch"]
+        model, seconds = _build(experiment, len(fit_set.class_names)), 0.0
+        if experiment.start:
+            others = {"cache_mb": cache_mb, "progress": progress}
+            start = experiments[experiment.start]
+            begun = refit(start, experiments, fit_set, validation, heldout, folder, **others)
+            model.set_weights(begun.load_model().get_weights())
+            seconds = begun.metrics["seconds"]
+        else:
+            start_from_prior(model, np.concatenate([fit_set.labels, validation.labels]))
+        together = fit_set.joined(validation)
+        train(
+            model,
+            together,
+            loss=keras.losses.BinaryCrossentropy(from_logits=True),
+            recipe=experiment.recipe,
+            run=run,
+            score=None,
+            stop_after=best,
+            cache=DecodedCache(together, cache_mb),
+            progress=progress,
+        )
+        seconds += sum(entry.get("seconds", 0.0) for entry in run.history)
+    logits = predict_logits(model, heldout, sizes, experiment.recipe.batch_size)
+    thresholds = chosen.predictions()["thresholds"]
+    run.save_predictions(heldout=logits, thresholds=thresholds)
+    known = heldout.labels is not None
+    parameters = ("parameters", "trained_parameters")
+    run.finish(
+        {
+            "heldout": classification_report(heldout.labels, sigmoid(logits), thresholds) if known else None,
+            "seconds": round(seconds, 1),
+            **{name: chosen.metrics[name] for name in parameters},
+        }
+    )
+    return run
+
+
+def _refit_head(experiment, chosen, parts, cache_mb, progress):
+    recipe = experiment.recipe
+    model = _build(experiment, len(parts[0].class_names))
+    extractor = feature_extractor(model)
+    views, seconds = [], 0.0
+    for part in parts:
+        found, took = _features_once(
+            chosen.folder.parent / "features",
+            experiment,
+            extractor,
+            part,
+            experiment.test_sizes or (recipe.size,),
+            experiment.views,
+            batch_size=recipe.batch_size,
+            cache=DecodedCache(part, cache_mb),
+            progress=progress,
+        )
+        views.append(found)
+        seconds += took
+    started = time.perf_counter()
+    labels = np.concatenate([part.labels for part in parts])
+    head = fit_linear_head(np.concatenate(views, axis=1), labels, chosen.metrics["penalty"])
+    model.get_layer("logits").set_weights(head)
+    return model, seconds + time.perf_counter() - started
 
 
 def predict_logits(model: keras.Model, dataset: Dataset, sizes, batch_size: int = 16) -> np.ndarray:

@@ -145,8 +145,9 @@ def train(
     loss: keras.losses.Loss,
     recipe: Recipe,
     run: Run,
-    score: Callable[[keras.Model], dict[str, float]],
-    monitor: str,
+    score: Callable[[keras.Model], dict[str, float]] | None,
+    monitor: str = "map",
+    stop_after: int | None = None,
     target: str = "labels",
     cache: DecodedCache | None = None,
     progress: Callable[[str], None] = print,
@@ -164,8 +165,10 @@ def train(
         loss: from logits.
         recipe: see :class:`Recipe`.
         run: folder of the run; :meth:`Run.begin` was called.
-        score: model -> validation figures.
+        score: model -> validation figures; ``None`` where no data is left to choose on: the last epoch
+            is kept then.
         monitor: the key of ``score``'s result to maximise.
+        stop_after: stop after that many epochs of the schedule, which stays that of ``recipe.epochs``.
         target: ``"labels"`` or ``"masks"``.
         cache: decoded images of ``fit_set``.
         progress: receives one line an epoch.
@@ -173,6 +176,9 @@ def train(
     Raises:
         VoclabError: the loss is not finite. The best weights so far stay in the run.
     """
+    if score is None:
+        score, monitor = (lambda model: {}), "epoch"
+    epochs = recipe.epochs if stop_after is None else min(stop_after, recipe.epochs)
     steps = steps_per_epoch(len(fit_set), recipe.batch_size)
     model.compile(optimizer=make_optimizer(recipe, steps), loss=loss, jit_compile=False)
     model.optimizer.build(model.trainable_variables)
@@ -188,7 +194,7 @@ def train(
     best = max(range(len(history)), key=lambda k: history[k][monitor])
     keeper = _Keeper(run, history, best, monitor, score, recipe, progress)
     done = len(history) - 1
-    if done < recipe.epochs and done - best < recipe.patience:
+    if done < epochs and done - best < recipe.patience:
         failures: list[VoclabError] = []
         batches = training_batches(
             fit_set,
@@ -196,7 +202,7 @@ def train(
             policy=recipe.policy,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
-            epochs=recipe.epochs,
+            epochs=epochs,
             start_epoch=done,
             target=target,
             cache=cache,
@@ -206,7 +212,7 @@ def train(
             model.fit(
                 batches,
                 initial_epoch=done,
-                epochs=recipe.epochs,
+                epochs=epochs,
                 steps_per_epoch=steps,
                 callbacks=[keeper],
                 shuffle=False,
@@ -302,7 +308,7 @@ def _recover(run: Run) -> None:
 
 
 def _finite(figures: dict[str, float], monitor: str, run: Run) -> dict[str, float]:
-    if not math.isfinite(figures[monitor]):
+    if not math.isfinite(figures.get(monitor, 0.0)):
         raise VoclabError(
             f"The validation {monitor} of run {run.folder} is {figures[monitor]}: either no validation image "
             "shows any class, then take more images, or the network diverged, then lower the learning rate."
