@@ -278,7 +278,9 @@ def test_ctrl_c_ends_the_kernel_and_changes_nothing(tmp_path):
     source = "import os, signal, threading\nopen('pid', 'w').write(str(os.getpid()))\n"
     source += "os.kill(os.getppid(), signal.SIGINT)\nthreading.Event().wait()"
     before = write(tmp_path, "01_first", cell(source))
-    code = "from voclab import notebooks; notebooks.run('01', parameters={}, in_place=True)"
+    # Started in the background, as CI may do, a process inherits that SIGINT is ignored.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from voclab import notebooks; notebooks.run('01', parameters={}, in_place=True)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )

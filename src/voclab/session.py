@@ -151,7 +151,7 @@ class Session:
             title: heading.
             caption: what to see in it.
         """
-        from IPython.display import display
+        from IPython.display import HTML, display
 
         self._shown += 1
         flat = frame.reset_index()
@@ -162,8 +162,8 @@ class Session:
             self.figures_dir / file,
             {"title": title, "caption": caption, "columns": [str(c) for c in flat.columns], "rows": rows},
         )
-        shown = pd.DataFrame(rows, columns=flat.columns)
-        display(shown.style.hide(axis="index").set_caption(title).set_uuid(name))
+        markdown(f"**{title}**")
+        display(HTML(pd.DataFrame(rows, columns=flat.columns).to_html(index=False, border=0)))
         markdown(f"*{caption}*")
 
     def close(self, answer: str) -> None:
