@@ -15,8 +15,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: install ## answer the assignment on the embedded data: notebooks, figures, submission
-	@$(BIN)/voclab data make
-	@$(BIN)/voclab run all --profile demo --in-place
+	@$(BIN)/voclab run all --profile demo --weights source --in-place
 	@$(BIN)/voclab gallery
 	@echo
 	@echo "Read the results in     figures/index.html (one page) or figures/README.md"
@@ -56,5 +55,5 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@$(PIP) -e ".[test]"
 	@touch $@
 
-clean: ## remove .venv, runs and caches; data, figures and submissions stay
-	rm -rf $(VENV) runs build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove .venv and caches; data, runs, figures and submissions stay
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -165,7 +165,8 @@ def test_texts_and_the_record_of_the_run_are_shown(page):
 
 def test_items_are_in_the_order_of_their_numbers(page):
     headings = [text for text in page.texts if text in ("Curves", "Results", HOSTILE, "Masks with space")]
-    assert headings.index("Curves") < headings.index("Results") < headings.index(HOSTILE)
+    rest = headings[headings.index("Curves") :]  # the answer above the items is hostile too
+    assert rest.index("Results") < rest.index(HOSTILE)
 
 
 def test_readme_links_to_files_that_exist(figures):
@@ -215,3 +216,13 @@ def test_damaged_file_is_named_and_earlier_pages_stay(figures, name, content):
     with pytest.raises(VoclabError, match=re.escape(name)):
         gallery.write(figures)
     assert [(figures / page).read_bytes() for page in ("README.md", "index.html")] == before
+
+
+def test_an_answer_keeps_its_paragraphs_and_emphasis(tmp_path):
+    folder = tmp_path / "figures" / "01_first"
+    folder.mkdir(parents=True)
+    answer = "**Why?** Because of *it*, 2 * 3 < 7.\n\nAnd more."
+    (folder / "run.json").write_text(json.dumps({"question": "Why?", "answer": answer}))
+    readme, index = (path.read_text() for path in gallery.write(tmp_path / "figures"))
+    assert "<p><strong>Why?</strong> Because of <em>it</em>, 2 * 3 &lt; 7.</p><p>And more.</p>" in index
+    assert "**Why?** Because of *it*, 2 " in readme

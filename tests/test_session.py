@@ -60,6 +60,19 @@ def test_a_smoke_run_leaves_the_figures_of_the_default_run_alone(open_session, t
     assert written == {"01_one.png", "01_one.svg", "01_one.json", "run.json"}
 
 
+def test_a_notebook_opened_in_its_own_folder_finds_the_project(tree, tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    session = Session("01_test", question="Why?", profile="smoke", data=str(tree))
+    assert session.runs.resolve().is_relative_to(tmp_path / "runs")
+
+
+def test_other_settings_do_not_share_a_folder(open_session):
+    folders = {open_session(**o).runs for o in ({}, {"seed": 1}, {"weights": "none"}, {"backbone": "vgg16"})}
+    assert len(folders) == 4
+
+
 def test_figures_of_an_earlier_run_go_only_when_the_new_one_is_complete(open_session, tmp_path):
     def files(session):
         return {f.name for f in session.figures_dir.glob("*.png")}
@@ -77,8 +90,8 @@ def test_figures_of_an_earlier_run_go_only_when_the_new_one_is_complete(open_ses
 
 
 def test_the_record_of_a_run_says_what_it_was_made_with(open_session):
-    session = open_session(seed=3)
-    session.weights("none", "cnn")
+    session = open_session(seed=3, weights="none", backbone="cnn")
+    session.weights()
     frame = pd.DataFrame({"mAP": [0.12345, float("nan")]}, index=pd.Index(["a", "b"], name="model"))
     session.table(frame, "results", title="t", caption="c")
     session.close("Because.")

@@ -161,6 +161,7 @@ def test_another_configuration_in_the_same_folder_starts_anew(tmp_path):
     assert run.begin({"rate": 1})
     assert not run.begin({"rate": 2})
     assert not run.complete
+    assert Run(tmp_path / "run.old").metrics == {"map": 0.5}  # a finished result is not lost
 
 
 def test_damaged_files_of_a_run_are_named(tmp_path):

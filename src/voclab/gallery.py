@@ -212,9 +212,10 @@ def _markdown(chapters: list[Chapter], folder: Path) -> str:
         if notebook.exists():
             link = quote(os.path.relpath(notebook, folder).replace(os.sep, "/"))
             parts.append(f"Notebook: [{_md(notebook.name)}]({link})")
-        for key in ("question", "answer"):
-            if chapter.record.get(key):
-                parts.append(f"**{key.capitalize()}.** {_md(_plain(chapter.record[key]))}")
+        if chapter.record.get("question"):
+            parts.append(f"**Question.** {_md(_plain(chapter.record['question']))}")
+        for spans in _paragraphs(chapter.record.get("answer")):
+            parts.append("".join(f"{mark}{_md_span(text)}{mark}" for mark, text in spans))
         for item in chapter.items:
             parts.append(f"### {_md(item.title)}")
             if isinstance(item, Table):
@@ -281,10 +282,12 @@ def _html_entry(chapter: Chapter) -> str:
 
 def _html_chapter(chapter: Chapter) -> str:
     parts = [f'<section id="{_anchor(chapter)}">', f"<h2>{_esc(chapter.title)}</h2>"]
-    for key in ("question", "answer"):
-        if chapter.record.get(key):
-            text = _esc(_plain(chapter.record[key]))
-            parts.append(f'<p class="{key}"><strong>{key.capitalize()}.</strong> {text}</p>')
+    if chapter.record.get("question"):
+        text = _esc(_plain(chapter.record["question"]))
+        parts.append(f'<p class="question"><strong>Question.</strong> {text}</p>')
+    answer = [_html_spans(spans) for spans in _paragraphs(chapter.record.get("answer"))]
+    if answer:
+        parts.append('<div class="answer">' + "".join(f"<p>{text}</p>" for text in answer) + "</div>")
     if len(chapter.items) > 1:
         links = (
             f'<li><a href="#{_anchor(chapter, item)}">{_esc(item.title)}</a></li>' for item in chapter.items
@@ -346,6 +349,30 @@ def _cell(tag: str, scope: str, kind: str, text: str) -> str:
 def _anchor(chapter: Chapter, item: Figure | Table | None = None) -> str:
     name = chapter.name if item is None else f"{chapter.name}-{item.path.name.removesuffix('.png')}"
     return re.sub(r"[^\w-]", "-", name)
+
+
+def _paragraphs(text: str | None) -> list[list[tuple[str, str]]]:
+    """Paragraphs of an answer as (mark, text) spans; its Markdown is ``**strong**`` and ``*emphasis*``."""
+    paragraphs = []
+    for block in re.split(r"\n\s*\n", text or ""):
+        spans = []
+        for piece in re.split(r"(\*\*[^*]+\*\*|\*[^*]+\*)", _plain(block)):
+            mark = re.match(r"\*{0,2}", piece).group() if piece.endswith("*") and len(piece) > 2 else ""
+            spans.append((mark, piece[len(mark) : len(piece) - len(mark)]))
+        if any(span for _, span in spans):
+            paragraphs.append(spans)
+    return paragraphs
+
+
+def _md_span(text: str) -> str:
+    """Escaped like other text, with the spaces that separate it from its neighbours."""
+    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    return f"{before}{_md(text)}{after}" if text.strip() else text
+
+
+def _html_spans(spans: list[tuple[str, str]]) -> str:
+    tags = {"": ("", ""), "*": ("<em>", "</em>"), "**": ("<strong>", "</strong>")}
+    return "".join(f"{tags[mark][0]}{_esc(text)}{tags[mark][1]}" for mark, text in spans)
 
 
 def _esc(text: str) -> str:

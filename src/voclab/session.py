@@ -1,6 +1,5 @@
 """What a notebook opens first: profile, data, weights and the folders that its results go to."""
 
-import os
 import platform
 import re
 import subprocess
@@ -25,9 +24,9 @@ _LIBRARIES = ("tensorflow", "keras", "numpy", "sklearn", "albumentations", "matp
 class Session:
     """Everything a notebook shares with the others: one split, one place for each kind of result.
 
-    Results on the embedded data go to ``figures/``, ``submissions/`` and ``runs/`` below the working
-    folder; those of a smoke run or of other data go below ``runs/<name>/`` and leave these alone.
-    ``out`` names another folder.
+    Results of the default (ToyVOC, demo, seed 0) go to ``figures/``, ``submissions/`` and ``runs/`` of
+    the project; those of any other setting go below ``runs/<setting>/`` and leave these alone. ``out``
+    names another folder.
 
     Attributes:
         profile: sizes and lengths, see ``voclab.config.Profile``.
@@ -43,21 +42,29 @@ class Session:
         question: str,
         profile: str = "auto",
         data: str | None = None,
+        weights: str = "auto",
+        backbone: str | None = None,
         seed: int = 0,
         out: str | None = None,
     ):
         self.notebook, self.question, self.seed = notebook, question, int(seed)
-        self._parameters = {"profile": profile, "data": data, "seed": seed}
+        self._parameters = {"weights": weights, "backbone": backbone}
         self._started = time.perf_counter()
-        found = datasets.find(data)
+        home = project_root()
+        found = datasets.find(data, base=home / "data")
         self.profile: Profile = profile_for(profile, found.name)
         named = data not in (None, *datasets.NAMES)
         root = self._toy(found, named) if found.name == "toyvoc" else found.root
         self.train: Dataset = datasets.load(found.name, root, "train")
         self.heldout: Dataset = datasets.load(found.name, root, datasets.heldout_split(found.name))
         self.fit, self.validation = fit_validation(self.train, self.profile.validation_fraction, self.seed)
-        base = Path(out) if out else self._default_out(found.name)
-        self.runs = base / "runs" / f"{found.name}-{self.profile.name}-seed{self.seed}"
+        default = (found.name, self.profile.name, self.seed, backbone) == ("toyvoc", "demo", 0, None)
+        default = default and weights in ("auto", "source") and not named
+        setting = f"{found.name}-{self.profile.name}-seed{self.seed}"
+        for choice in (backbone, Path(weights).stem if weights != "auto" else None):
+            setting += f"-{choice}" if choice and not default else ""
+        base = Path(out) if out else home if default else home / "runs" / setting
+        self.runs = base / "runs" / setting if default or out else base
         self.figures_dir = base / "figures" / notebook
         self.submissions = base / "submissions"
         for folder in (self.runs, self.figures_dir, self.submissions):
@@ -66,6 +73,7 @@ class Session:
         self._weights: Weights | None = None
         self._written: set[str] = {"run.json"}
         self._shown = 0
+        self.trained_s = 0.0  # of runs that were read back, the time that they once took
         if self.profile.mixed_precision:
             self._mixed_precision()
 
@@ -80,11 +88,6 @@ class Session:
         if name == "demo" and (root / "toyvoc.json").is_file():
             return root  # `voclab data make` may have made another number of images: they are the user's
         return make_toyvoc(root, train=train, val=val, test=test, size=self.profile.toy_size)
-
-    def _default_out(self, name: str) -> Path:
-        if self.profile.name == "smoke":
-            return Path("runs") / "smoke"
-        return Path(".") if name == "toyvoc" else Path("runs") / name
 
     @staticmethod
     def _mixed_precision() -> None:
@@ -104,10 +107,15 @@ class Session:
         """Name of that part in a run's metrics and predictions."""
         return "validation" if self.heldout.labels is None else "heldout"
 
-    def weights(self, requested: str = "auto", backbone: str | None = None) -> Weights:
+    def weights(self) -> Weights:
         """Pretrained weights for the transfer models, see ``voclab.training.source``."""
         self._weights = resolve_weights(
-            requested, self.profile, self.runs, backbone=backbone, seed=self.seed, progress=progress
+            self._parameters["weights"],
+            self.profile,
+            self.runs,
+            backbone=self._parameters["backbone"],
+            seed=self.seed,
+            progress=progress,
         )
         return self._weights
 
@@ -178,24 +186,30 @@ class Session:
                 "seed": self.seed,
                 "data": self.train.source,
                 "weights": self._weights.why if self._weights else "none needed",
-                "parameters": self._parameters,
                 "versions": {
                     "python": platform.python_version(),
                     **{n: import_module(n).__version__ for n in _LIBRARIES},
                 },
                 "git": _git_revision(),
-                "run_time_s": round(seconds),
+                "run_time_s": round(max(seconds, self.trained_s)),
             },
         )
         self._drop_stale_figures()
         markdown(answer)
-        print(f"finished in {seconds / 60:.1f} minutes; figures in {self.figures_dir}")
 
     def _drop_stale_figures(self) -> None:
         """Only now that this run is complete: figures of an earlier one that it did not draw again."""
         for file in self.figures_dir.iterdir():
             if re.match(r"\d\d_.*\.(png|svg|json)$", file.name) and file.name not in self._written:
                 file.unlink()
+
+
+def project_root() -> Path:
+    """The working folder, or the one above it for a notebook opened in the project's ``notebooks/``."""
+    here = Path()
+    if here.resolve().name == "notebooks" and (here.resolve().parent / "pyproject.toml").is_file():
+        return Path("..")
+    return here
 
 
 def progress(line: str) -> None:
@@ -218,14 +232,10 @@ def _cell(value) -> str:
 
 
 def _git_revision() -> str:
+    """The last commit that changed the package: what a repeated run on the same code gives again."""
+    command = ["git", "log", "-1", "--format=%h", "--", str(Path(__file__).parent)]
     try:
-        out = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=os.getcwd(),
-        )
+        out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return out.stdout.strip()
+    return out.stdout.strip() or "unknown"

@@ -101,7 +101,7 @@ def find(
     root = _competition(kaggle_input, depth=2)
     if root:
         return Found("kaggle", root, f"the competition's data is mounted at {root}")
-    root = _competition(base, depth=1)
+    root = _competition(base, depth=2)
     if root:
         return Found("kaggle", root, f"no data was named, and {root} holds {_LAYOUTS['kaggle']}")
     root = _voc_root(base)
@@ -127,7 +127,7 @@ def _find_named(name: str, base: Path, kaggle_input: Path) -> Found:
     if name == "toyvoc":
         return _toy(base, "toyvoc was named, so it is")
     if name == "kaggle":
-        root = _competition(kaggle_input, depth=2) or _competition(base, depth=1)
+        root = _competition(kaggle_input, depth=2) or _competition(base, depth=2)
         where, remedy = f"{kaggle_input} and {base}", "voclab data fetch kaggle --competition SLUG"
     else:
         root = _voc_root(base)
@@ -150,7 +150,7 @@ def _recognise(folder: Path) -> tuple[str, Path] | None:
         return None
     if (folder / TOY_MANIFEST).is_file():
         return "toyvoc", folder
-    root = _competition(folder, depth=1)
+    root = _competition(folder, depth=2)
     if root:
         return "kaggle", root
     root = _voc_root(folder)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -88,7 +88,7 @@ def run_experiment(
     """
     run = Run(folder / experiment.name)
     config = {
-        "experiment": experiment,
+        "experiment": replace(experiment, weights=experiment.weights and Path(experiment.weights).name),
         "version": __version__,
         "weights": weights_digest(experiment.weights),
         "data": {d.split: {"images": len(d), "digest": digest(d)} for d in (fit_set, validation, heldout)},

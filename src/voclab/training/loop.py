@@ -92,14 +92,19 @@ class Run:
     def begin(self, config: dict) -> bool:
         """Start or resume the run that ``config`` describes; ``True`` if it is complete already.
 
-        A folder that holds a run of another configuration is emptied first: the name stands for
-        what is asked for now.
+        The name stands for what is asked for now: a complete run of another configuration is moved
+        aside to ``<name>.old``, an incomplete one is dropped.
         """
         make_folder(self.folder)
         path = self.folder / "config.json"
         config = _plain(config)
         if path.is_file() and read_json(path) == config:
             return self.complete
+        if self.complete:
+            old = self.folder.with_name(self.folder.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            self.folder.rename(old)
+            make_folder(self.folder)
         for leftover in ("config.json", "metrics.json", "history.json", "model.keras", "predictions.npz"):
             (self.folder / leftover).unlink(missing_ok=True)
         for leftover in ("resume", "resume.new"):
