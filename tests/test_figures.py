@@ -16,6 +16,7 @@ HISTORY = [
     {"epoch": 1, "map": 0.3, "loss": 0.6, "validation_loss": 0.5},
     {"epoch": 2, "map": 0.2, "loss": 0.4, "validation_loss": 0.6},
 ]
+RELIABILITY = {"confidence": [0.1, 0.5, 0.8], "frequency": [0.2, 1.0, 0.7], "count": [90, 2, 40]}
 MAKERS = {
     "image_grid": lambda: figures.image_grid(PHOTOS, [f"photo {k}" for k in range(6)], 4),
     "class_frequency": lambda: figures.class_frequency({"train": RNG.random(4), "val": RNG.random(4)}, NAMES),
@@ -25,7 +26,7 @@ MAKERS = {
     ),
     "confusion": lambda: figures.confusion(RNG.random((4, 4)), NAMES, "said", "missed"),
     "reliability_diagram": lambda: figures.reliability_diagram(
-        {"a": {"confidence": np.array([0.1, 0.8]), "frequency": np.array([0.2, 0.7])}}, {"a": 0.1}
+        {"a": {k: np.array(v) for k, v in RELIABILITY.items()}}, {"a": 0.1}
     ),
     "heat_maps": lambda: figures.heat_maps(
         [(p, [("says x", RNG.random((30, 40)), "green")]) for p in PHOTOS]

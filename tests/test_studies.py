@@ -44,7 +44,8 @@ def test_confident_mistakes_are_the_surest_wrong_decisions_one_an_image():
     probability = np.array([[0.9, 0.8], [0.95, 0.02], [0.99, 0.6]])
     predicted = (probability > 0.7).astype(int)
     found = study.confident_mistakes(truth, probability, predicted, 4)
-    assert [(m.image, m.k, m.present) for m in found] == [(1, 1, True), (0, 1, False), (2, 1, True)]
+    assert [(m.image, m.k, m.present) for m in found] == [(1, 0, False), (0, 1, False), (2, 1, True)]
+    assert len(study.confident_mistakes(truth, probability, predicted, 1)) == 2
     assert study.confident_mistakes(truth, probability, truth, 4) == []  # no wrong decision, no mistake
 
 

@@ -63,12 +63,12 @@ _DEMO = Profile(
     backbone="mobilenet_v2",
     cnn_width=24,
     cnn_size=96,
-    cnn_epochs=25,
+    cnn_epochs=18,
     cnn_rate=2e-3,
     transfer_size=96,
     test_sizes=(96,),
     head_views=4,
-    finetune_epochs=8,
+    finetune_epochs=6,
     finetune_rate=5e-4,
 )
 

@@ -212,13 +212,19 @@ def confusion(
 
 @_styled
 def reliability_diagram(tables: Mapping[str, dict], eces: Mapping[str, float]) -> Figure:
-    """Frequency over predicted probability for each model; the diagonal is perfect calibration."""
+    """Frequency over predicted probability for each model; the diagonal is perfect calibration.
+
+    Bins with fewer than ten forecasts are left out: their frequency says nothing.
+    """
     figure, axes = _axes(1, 1, width=5.2, height=4.6)
     axis = axes[0, 0]
     axis.plot([0, 1], [0, 1], color="#888888", lw=1, label="perfect calibration")
     for k, (name, table) in enumerate(tables.items()):
         label = f"{name} (ECE {eces[name]:.3f})"
-        axis.plot(table["confidence"], table["frequency"], "o-", color=COLOURS[k], ms=4, label=label)
+        filled = np.asarray(table["count"]) >= 10
+        axis.plot(
+            table["confidence"][filled], table["frequency"][filled], "o-", color=COLOURS[k], ms=4, label=label
+        )
     axis.set(xlabel="predicted probability of a label", ylabel="share of those labels that are true")
     axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     figure.legend(loc="outside lower center", ncols=1)

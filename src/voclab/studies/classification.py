@@ -216,27 +216,28 @@ class Mistake:
 def confident_mistakes(
     truth: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, n: int
 ) -> list[Mistake]:
-    """The ``n`` surest wrong decisions, at most one an image.
+    """The surest wrong decisions, at most one an image.
 
-    Surest are absent classes predicted with the highest probability and present ones missed with
-    the lowest.
+    First absent classes that were predicted, highest probability first; then present classes that
+    were missed, lowest probability first.
 
     Args:
-        truth: (n, classes), 0 or 1.
-        probabilities: (n, classes) in [0, 1].
-        predicted: (n, classes), 0 or 1: the decisions at the chosen thresholds.
-        n: how many at most.
+        truth: (images, classes), 0 or 1.
+        probabilities: (images, classes) in [0, 1].
+        predicted: (images, classes), 0 or 1: the decisions at the chosen thresholds.
+        n: how many of each kind at most.
     """
-    sureness = np.where(truth == 1, 1.0 - probabilities, probabilities)
-    wrong = np.where(truth == predicted, -1.0, sureness)
     found, seen = [], set()
-    for flat in np.argsort(-wrong, axis=None):
-        i, k = divmod(int(flat), truth.shape[1])
-        if len(found) == n or wrong[i, k] < 0:
-            break
-        if i not in seen:
-            seen.add(i)
-            found.append(Mistake(i, k, float(probabilities[i, k]), bool(truth[i, k])))
+    for present in (0, 1):
+        wrong = np.flatnonzero((truth == present) & (predicted != present))
+        sureness = np.abs(probabilities.ravel()[wrong] - present)
+        kind: list[Mistake] = []
+        for flat in wrong[np.argsort(-sureness, kind="stable")]:
+            i, k = divmod(int(flat), truth.shape[1])
+            if i not in seen and len(kind) < n:
+                seen.add(i)
+                kind.append(Mistake(i, k, float(probabilities[i, k]), bool(present)))
+        found += kind
     return found
 
 
