@@ -119,12 +119,17 @@ class Session:
         )
         return self._weights
 
+    @property
+    def _data(self) -> str:
+        title = {"toyvoc": "ToyVOC (drawn pictures)", "kaggle": "the competition's files"}
+        return f"{title.get(self.train.name, self.train.name)}: {self.train.source}"
+
     def describe(self) -> None:
         """Show which data and which weights are used, and why."""
         unknown = " (truth unknown: results are of the validation part)"
         lines = [
             f"**Profile** {self.profile.name}, seed {self.seed}.",
-            f"**Data** {self.train.source}; {self._why}. "
+            f"**Data** {self._data}; {self._why}. "
             f"{len(self.fit)} images to fit, {len(self.validation)} to choose on, "
             f"{len(self.heldout)} held out{unknown if self.heldout.labels is None else ''}.",
         ]
@@ -184,7 +189,7 @@ class Session:
                 "answer": answer,
                 "profile": self.profile.name,
                 "seed": self.seed,
-                "data": self.train.source,
+                "data": self._data,
                 "weights": self._weights.why if self._weights else "none needed",
                 "versions": {
                     "python": platform.python_version(),
