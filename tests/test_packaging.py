@@ -1,4 +1,5 @@
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -261,4 +262,19 @@ def test_make_clean_leaves_what_is_yours(checkout):
         (folder / name / "file").touch()
     assert make(checkout, "clean").returncode == 0
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("file")}
-    assert left == {"data/VOCdevkit/file", "submissions/file", "figures/file"}
+    assert left == {"data/VOCdevkit/file", "submissions/file", "figures/file", "runs/a/file"}
+
+
+def test_readme_has_no_placeholder_left():
+    assert not re.search(r"\b[A-Z]+_(TIME|TABLE|NOTE)\b", (ROOT / "README.md").read_text())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_committed_notebooks_were_executed_on_the_embedded_data_and_show_their_pictures(path):
+    notebook = json.loads(path.read_text())
+    code = [c for c in notebook["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1))
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 5
+    assert not any(output["output_type"] == "error" for output in outputs)
+    assert notebook["metadata"]["voclab"]["parameters"]["data"] == "toyvoc"
