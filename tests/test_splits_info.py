@@ -1,4 +1,4 @@
-"""The validation split, the folds, and the statistics, on label tables and on the real photos."""
+"""The validation split and the statistics, on label tables and on the real photos."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from voc_trees import make_tree
 
 from voclab.datasets import info, vocdevkit
 from voclab.datasets.base import VOC_CLASSES, Dataset
-from voclab.datasets.splits import fit_validation, folds
+from voclab.datasets.splits import fit_validation
 from voclab.errors import VoclabError
 
 
@@ -109,38 +109,18 @@ def test_single_label_parts_are_stratified():
     assert list(validation.ids) == sorted(validation.ids, key=int)
 
 
-@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
-def test_folds_cover_everything_once(task):
-    labels = long_tail() if task == "multilabel" else np.repeat(np.eye(5), 20, axis=0)
-    data = table_of(labels, task)
-    parts = folds(data, 4, seed=2)
-    assert len(parts) == 4
-    assert sorted(np.concatenate([validation for _, validation in parts])) == list(range(len(data)))
-    totals = data.labels.sum(0)
-    for fit, validation in parts:
-        assert (np.sort(np.concatenate([fit, validation])) == np.arange(len(data))).all()
-        assert (np.diff(validation) > 0).all()
-        assert np.abs(data.labels[validation].sum(0) - totals / 4).max() <= 2
-    again = folds(data, 4, seed=2)
-    assert all((a[1] == b[1]).all() for a, b in zip(parts, again, strict=True))
-
-
 def test_impossible_splits_are_one_sentence():
     data = table_of(long_tail(10))
     for fraction in (0, 1, 0.01, -0.2):
         with pytest.raises(VoclabError, match="leaves one part of 10 images empty"):
             fit_validation(data, fraction)
-    for k in (1, 11):
-        with pytest.raises(VoclabError, match="folds of 10 images"):
-            folds(data, k)
     with pytest.raises(VoclabError, match="take more images"):
         fit_validation(table_of(np.eye(10), "multiclass"), 0.2)
     hidden = Dataset(
         "kaggle", "test", "multilabel", ("0", "1"), VOC_CLASSES, None, lambda i: None, None, "the test set"
     )
-    for call in (lambda: fit_validation(hidden), lambda: folds(hidden, 2)):
-        with pytest.raises(VoclabError, match="kaggle test has no labels"):
-            call()
+    with pytest.raises(VoclabError, match="kaggle test has no labels"):
+        fit_validation(hidden)
 
 
 def test_real_photos_are_stratified(shared):

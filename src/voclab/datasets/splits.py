@@ -43,31 +43,6 @@ def fit_validation(dataset: Dataset, fraction: float = 0.2, seed: int = 0) -> tu
     )
 
 
-def folds(dataset: Dataset, k: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """``k`` stratified folds: (fit, validation) index arrays, int64, sorted; validations are disjoint.
-
-    Raises:
-        VoclabError: no labels, or ``k`` is not between 2 and the number of images.
-    """
-    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
-    from sklearn.model_selection import StratifiedKFold
-
-    labels = _labels(dataset)
-    if not 2 <= k <= len(dataset):
-        raise VoclabError(f"{k} folds of {len(dataset)} images cannot be made; choose 2 to {len(dataset)}.")
-    if dataset.task == "multiclass":
-        splitter, target = StratifiedKFold(k, shuffle=True, random_state=seed), labels.argmax(1)
-    else:
-        splitter, target = MultilabelStratifiedKFold(k, shuffle=True, random_state=seed), labels
-    try:
-        parts = list(splitter.split(np.zeros(len(labels)), target))
-    except ValueError as error:
-        raise VoclabError(
-            f"{k} folds of {dataset.name} cannot be made ({error}); use fewer folds."
-        ) from error
-    return [(np.sort(fit), np.sort(validation)) for fit, validation in parts]
-
-
 def _labels(dataset: Dataset) -> np.ndarray:
     if dataset.labels is None:
         raise VoclabError(
