@@ -30,7 +30,7 @@ class Profile:
         batch_size: images a batch.
         validation_fraction: share of the training photos kept for every choice.
         mixed_precision: compute in float16 where the GPU is fast at it.
-        cache_mb: memory for decoded images, MiB.
+        cache_mb: memory for decoded training images, MiB; validation images may take up to 1024 more.
     """
 
     name: str

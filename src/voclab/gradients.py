@@ -1,4 +1,4 @@
-"""The one module that knows the backend: gradients with respect to inputs."""
+"""Gradients with respect to inputs, which Keras leaves to its backend; here TensorFlow."""
 
 from collections.abc import Callable
 

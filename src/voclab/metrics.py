@@ -12,8 +12,8 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 def average_precision(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Average precision of every class: precision summed over the steps of recall, no interpolation.
 
-    Equal scores form one step. VOC 2009's own number interpolates precision at 11 recalls and comes
-    out slightly different; from 2010 on VOC uses the area as well.
+    Equal scores form one step. VOC's own numbers come out slightly different: 2009 interpolates
+    precision at 11 recalls, later years take the area under its monotone envelope.
 
     Args:
         truth: (n, classes), 0 or 1.
