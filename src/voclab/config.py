@@ -8,6 +8,53 @@ PROFILES = ("smoke", "demo", "full")
 
 
 @dataclass(frozen=True)
+class SegmentationProfile:
+    """Sizes and lengths of notebook 02.
+
+    Attributes:
+        width: channels of the from-scratch U-Net at full resolution.
+        depth: how often it halves the resolution.
+        separable: whether its convolutions are depthwise-separable.
+        size: its training size, pixels.
+        test_size: longest side at which it is tested, pixels.
+        policy: its augmentation.
+        epochs: its longest training.
+        rate: its peak learning rate.
+        batch_size: its images a step.
+        seeds: seeds of each setting.
+        reference_seeds: seeds of the one that the others of its family are compared with: the yardstick.
+        decoder_width: channels of the decoder on a pretrained encoder.
+        transfer_size: its training size, pixels.
+        transfer_batch_size: its images a step.
+        frozen_epochs: epochs of the decoder on the frozen encoder.
+        frozen_rate: its peak learning rate.
+        finetune_epochs: epochs of the whole network after that.
+        finetune_rate: their peak learning rate.
+        test_sizes: longest sides averaged at test time, with mirror images.
+    """
+
+    width: int
+    depth: int
+    separable: bool
+    size: int
+    test_size: int
+    policy: str
+    epochs: int
+    rate: float
+    batch_size: int
+    seeds: int
+    reference_seeds: int
+    decoder_width: int
+    transfer_size: int
+    transfer_batch_size: int
+    frozen_epochs: int
+    frozen_rate: float
+    finetune_epochs: int
+    finetune_rate: float
+    test_sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Profile:
     """Sizes and lengths of everything a notebook runs; each field is a plain number or name.
 
@@ -27,6 +74,7 @@ class Profile:
         head_views: augmented views of each photo whose features train the linear head.
         finetune_epochs: epochs of the second phase.
         finetune_rate: its peak learning rate.
+        segmentation: the same for notebook 02.
         batch_size: images a batch.
         validation_fraction: share of the training photos kept for every choice.
         mixed_precision: compute in float16 where the GPU is fast at it.
@@ -48,11 +96,51 @@ class Profile:
     head_views: int
     finetune_epochs: int
     finetune_rate: float
+    segmentation: SegmentationProfile
     batch_size: int = 16
     validation_fraction: float = 0.2
     mixed_precision: bool = False
     cache_mb: int = 1024
 
+
+_UNETS = SegmentationProfile(
+    width=16,
+    depth=4,
+    separable=False,
+    size=64,
+    test_size=64,
+    policy="none",
+    epochs=6,
+    rate=3e-3,
+    batch_size=8,
+    seeds=1,
+    reference_seeds=3,
+    decoder_width=128,
+    transfer_size=96,
+    transfer_batch_size=8,
+    frozen_epochs=2,
+    frozen_rate=3e-3,
+    finetune_epochs=3,
+    finetune_rate=1e-3,
+    test_sizes=(128,),
+)
+
+_UNETS_ON_PHOTOS = replace(
+    _UNETS,
+    width=24,
+    size=128,
+    test_size=160,
+    policy="standard",
+    epochs=12,
+    reference_seeds=2,
+    transfer_size=256,
+    transfer_batch_size=16,
+    frozen_epochs=8,
+    frozen_rate=2e-3,
+    finetune_epochs=16,
+    finetune_rate=3e-4,
+    test_sizes=(320, 416),
+)
 
 _DEMO = Profile(
     name="demo",
@@ -70,6 +158,7 @@ _DEMO = Profile(
     head_views=4,
     finetune_epochs=6,
     finetune_rate=5e-4,
+    segmentation=_UNETS,
 )
 
 _TABLE = {
@@ -84,6 +173,7 @@ _TABLE = {
         head_views=4,
         finetune_epochs=5,
         finetune_rate=5e-5,
+        segmentation=_UNETS_ON_PHOTOS,
     ),
     ("full", "toy"): replace(
         _DEMO,
@@ -97,6 +187,21 @@ _TABLE = {
         transfer_size=128,
         test_sizes=(128,),
         finetune_epochs=20,
+        segmentation=replace(
+            _UNETS,
+            width=32,
+            size=128,
+            test_size=160,
+            policy="standard",
+            epochs=40,
+            batch_size=16,
+            seeds=3,
+            transfer_size=128,
+            transfer_batch_size=16,
+            frozen_epochs=10,
+            finetune_epochs=30,
+            test_sizes=(128, 160),
+        ),
         batch_size=32,
         mixed_precision=True,
     ),
@@ -112,6 +217,21 @@ _TABLE = {
         head_views=8,
         finetune_epochs=20,
         finetune_rate=5e-5,
+        segmentation=replace(
+            _UNETS_ON_PHOTOS,
+            width=32,
+            size=224,
+            test_size=320,
+            epochs=60,
+            batch_size=16,
+            seeds=3,
+            reference_seeds=3,
+            decoder_width=192,
+            transfer_size=384,
+            finetune_epochs=40,
+            finetune_rate=2e-4,
+            test_sizes=(384, 512, 640),
+        ),
         mixed_precision=True,
         cache_mb=2048,
     ),
@@ -130,6 +250,20 @@ _SMOKE = replace(
     test_sizes=(48,),
     head_views=1,
     finetune_epochs=1,
+    segmentation=replace(
+        _UNETS,
+        width=4,
+        depth=2,
+        size=32,
+        test_size=64,
+        epochs=1,
+        reference_seeds=2,
+        decoder_width=16,
+        transfer_size=32,
+        frozen_epochs=1,
+        finetune_epochs=1,
+        test_sizes=(64,),
+    ),
 )
 
 

@@ -4,7 +4,7 @@ import cv2
 import keras
 import numpy as np
 
-from voclab.gradients import value_and_gradient
+from voclab.backend import value_and_gradient
 from voclab.models.classifiers import FEATURES
 from voclab.pipeline import resized
 

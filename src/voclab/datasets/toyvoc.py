@@ -3,19 +3,18 @@
 import os
 import shutil
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from voclab.datasets.base import VOC_CLASSES, voc_palette
+from voclab.datasets.base import VOC_CLASSES
 from voclab.datasets.silhouettes import VOC_DRAWINGS
 from voclab.datasets.silhouettes.source import SOURCE_DRAWINGS
 from voclab.datasets.toyscene import Scene, compose, voc_classes_of
+from voclab.datasets.vocdevkit import encode_mask
 from voclab.errors import VoclabError
 from voclab.files import make_folder, read_json, write_json, write_text, writing_error
 
@@ -31,7 +30,6 @@ SOURCE_CLASSES: tuple[str, ...] = tuple(SOURCE_DRAWINGS)
 
 _SPLITS = ("train", "val", "test")
 _SOURCE_STREAM = 1000  # split indices of the source task start here, so that no scene is shared
-_PALETTE = voc_palette().tobytes()
 _ASPECTS = (
     (0.75, False),
     (0.75, True),
@@ -153,7 +151,7 @@ def _write_job(tree: Path, truth: Path, job: _Job, seed: int, size: int) -> None
         return
     scene = toyvoc_scene(seed, job.split, job.index, size)
     _replace(tree / "JPEGImages" / f"{job.name}.jpg", _jpeg(scene.image))
-    _replace(truth / "SegmentationClass" / f"{job.name}.png", _palette_png(scene.mask))
+    _replace(truth / "SegmentationClass" / f"{job.name}.png", encode_mask(scene.mask))
     _replace(annotation, _annotation(job.name, scene).encode())
 
 
@@ -170,14 +168,6 @@ def _replace(path: Path, content: bytes) -> None:
 
 def _jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-
-
-def _palette_png(mask: np.ndarray) -> bytes:
-    picture = Image.fromarray(mask, mode="P")
-    picture.putpalette(_PALETTE)
-    buffer = BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _annotation(name: str, scene: Scene) -> str:

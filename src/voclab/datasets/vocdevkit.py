@@ -8,6 +8,7 @@ is read by its ``Main`` lists.
 import re
 import xml.etree.ElementTree as ElementTree  # only its exception; parsing goes through defusedxml
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -16,12 +17,13 @@ import defusedxml.ElementTree
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from voclab.datasets.base import VOC_CLASSES, VOID, Dataset
+from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, voc_palette
 from voclab.errors import VoclabError
 
 YEARS = tuple(range(2007, 2013))
 PREFERRED_YEAR = 2009
 _CLASS_INDEX = {name: k for k, name in enumerate(VOC_CLASSES)}
+_PALETTE = voc_palette().tobytes()
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
@@ -252,6 +254,15 @@ def decode_mask(path: str | Path) -> np.ndarray:
             " restore the original mask."
         )
     return mask
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """A label map (H, W) uint8 as a PNG with VOC's palette, as the devkit stores masks."""
+    picture = Image.fromarray(mask, mode="P")
+    picture.putpalette(_PALETTE)
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _check_size(mask_path: Path, mask: np.ndarray, photo_path: Path) -> None:

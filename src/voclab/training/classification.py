@@ -25,6 +25,7 @@ from voclab.models.classifiers import (
     start_from_prior,
 )
 from voclab.pipeline import DecodedCache, apply_augmentation, augmentation, evaluation_batches, resized
+from voclab.training.identity import digest, weights_digest
 from voclab.training.loop import Recipe, Run, train
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # strengths tried for the linear head
@@ -350,24 +351,6 @@ def _features_once(folder: Path, experiment: Experiment, extractor, dataset, siz
     with np.load(path, allow_pickle=False) as stored:
         features, seconds = stored["features"], seconds + float(stored["seconds"])
     return (features if plain is None else np.concatenate([plain, features])), seconds
-
-
-def weights_digest(weights: str | None) -> str | None:
-    """What identifies the weights a run starts from: a file's content rather than its name."""
-    if weights in (None, "imagenet"):
-        return weights
-    with open(weights, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def digest(dataset: Dataset) -> str:
-    """What identifies a data set for our purposes: ids, labels, and its first and last picture."""
-    state = hashlib.sha256(json.dumps(dataset.ids).encode())
-    if dataset.labels is not None:
-        state.update(np.ascontiguousarray(dataset.labels).tobytes())
-    for i in {0, len(dataset) - 1}:
-        state.update(np.ascontiguousarray(dataset.image(i)).tobytes())
-    return state.hexdigest()[:16]
 
 
 def fit_linear_head(features: np.ndarray, labels: np.ndarray, penalty: float, max_iter: int = 200):

@@ -1,0 +1,59 @@
+"""Every picture: one style, colours that colour-blind readers can tell apart, one function a figure.
+
+Each function returns a matplotlib figure; :func:`save` writes it with its title, caption and
+alternative text for the gallery.
+"""
+
+from voclab.figures.base import (
+    COLOURS,
+    STYLE,
+    block_diagram,
+    confusion,
+    image_grid,
+    learning_curves,
+    per_class_scores,
+    save,
+)
+from voclab.figures.classification import class_frequency, heat_maps, reliability_diagram
+from voclab.figures.segmentation import (
+    ERROR_COLOURS,
+    ERROR_KINDS,
+    architecture,
+    class_dice_bars,
+    colour_key,
+    edge_closeups,
+    error_kinds,
+    error_maps,
+    mask_legend,
+    overlay,
+    pixel_confusion,
+    prediction_rows,
+    segmentation_samples,
+)
+
+__all__ = [
+    "COLOURS",
+    "ERROR_COLOURS",
+    "ERROR_KINDS",
+    "STYLE",
+    "architecture",
+    "block_diagram",
+    "class_dice_bars",
+    "class_frequency",
+    "colour_key",
+    "confusion",
+    "edge_closeups",
+    "error_kinds",
+    "error_maps",
+    "heat_maps",
+    "image_grid",
+    "learning_curves",
+    "mask_legend",
+    "overlay",
+    "per_class_scores",
+    "pixel_confusion",
+    "prediction_rows",
+    "reliability_diagram",
+    "save",
+    "segmentation_samples",
+]

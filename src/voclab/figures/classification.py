@@ -1,0 +1,74 @@
+"""Pictures of labels and classifiers: frequencies, calibration, heat maps."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from voclab.figures.base import COLOURS, grid_axes, styled
+
+
+@styled
+def class_frequency(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
+    """Share of images that show each class, one bar a split.
+
+    Args:
+        counts: split -> (classes,) shares in [0, 1].
+        class_names: the classes.
+    """
+    figure, axes = grid_axes(1, 1, width=9, height=3.6)
+    axis = axes[0, 0]
+    order = np.argsort(-next(iter(counts.values())))
+    width = 0.8 / len(counts)
+    for k, (split, share) in enumerate(counts.items()):
+        x = np.arange(len(order)) + (k - (len(counts) - 1) / 2) * width
+        axis.bar(x, 100 * share[order], width, label=split, color=COLOURS[k])
+    axis.set_xticks(range(len(order)), [class_names[k] for k in order], rotation=45, ha="right")
+    axis.set(ylabel="images with the class (%)", xlabel="class")
+    axis.grid(axis="x", visible=False)
+    axis.legend()
+    return figure
+
+
+@styled
+def reliability_diagram(tables: Mapping[str, dict], eces: Mapping[str, float]) -> Figure:
+    """Frequency over predicted probability for each model; the diagonal is perfect calibration.
+
+    Bins with fewer than ten forecasts are left out: their frequency says nothing.
+    """
+    figure, axes = grid_axes(1, 1, width=5.2, height=4.6)
+    axis = axes[0, 0]
+    axis.plot([0, 1], [0, 1], color="#888888", lw=1, label="perfect calibration")
+    for k, (name, table) in enumerate(tables.items()):
+        label = f"{name} (ECE {eces[name]:.3f})"
+        filled = np.asarray(table["count"]) >= 10
+        axis.plot(
+            table["confidence"][filled], table["frequency"][filled], "o-", color=COLOURS[k], ms=4, label=label
+        )
+    axis.set(xlabel="predicted probability of a label", ylabel="share of those labels that are true")
+    axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    figure.legend(loc="outside lower center", ncols=1)
+    return figure
+
+
+@styled
+def heat_maps(rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray, str]]]]) -> Figure:
+    """Photos with heat maps over them.
+
+    Args:
+        rows: a photo (H, W, 3) uint8 and a list of (title, heat (H, W) in [0, 1], title colour).
+    """
+    pairs = 2 if len(rows) > 3 else 1
+    panels = 1 + max(len(maps) for _, maps in rows)
+    figure, axes = grid_axes(-(-len(rows) // pairs), panels * pairs, width=1.9, height=1.8)
+    for axis in axes.flat:
+        axis.axis("off")
+    for k, (photo, maps) in enumerate(rows):
+        row = axes[k // pairs, (k % pairs) * panels : (k % pairs + 1) * panels]
+        row[0].imshow(photo)
+        row[0].set_title("photo", fontsize=9)
+        for axis, (title, heat, colour) in zip(row[1:], maps):
+            axis.imshow(photo)
+            axis.imshow(heat, cmap="inferno", alpha=0.55, vmin=0, vmax=1)
+            axis.set_title(title, fontsize=9, color=colour)
+    return figure

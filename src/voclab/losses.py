@@ -1,0 +1,188 @@
+"""What a segmenter minimises: cross-entropy, soft Dice, focal and Lovász, all blind to void."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import keras
+from keras import ops
+
+from voclab.datasets.base import VOID
+from voclab.errors import VoclabError
+
+
+class Pixels:
+    """Every pixel of a batch in one row, and what several losses need of it, computed once.
+
+    Args:
+        y_true: (B, H, W) label map of any dtype, 255 = void.
+        y_pred: (B, H, W, C) logits of any float dtype; all that follows is float32.
+    """
+
+    def __init__(self, y_true, y_pred):
+        self.classes = y_pred.shape[-1]
+        labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
+        # one_hot leaves the row of label -1 empty, which is all the masking that most terms need
+        self.labels = ops.where(labels == VOID, -1, labels)
+        self.logits = ops.cast(ops.reshape(y_pred, (-1, self.classes)), "float32")
+
+    @cached_property
+    def valid(self):
+        """(N,) 1 where the truth is known, 0 at void."""
+        return ops.cast(self.labels >= 0, "float32")
+
+    @cached_property
+    def truth(self):
+        """(N, C) one-hot, all zero at void."""
+        return ops.one_hot(self.labels, self.classes, dtype="float32")
+
+    @cached_property
+    def log_probabilities(self):
+        """(N, C) log-softmax."""
+        return ops.log_softmax(self.logits)
+
+    @cached_property
+    def probabilities(self):
+        """(N, C) softmax."""
+        return ops.exp(self.log_probabilities)
+
+    @cached_property
+    def surprise(self):
+        """(N,) -log p of the true class, 0 at void."""
+        return -ops.sum(self.truth * self.log_probabilities, axis=1)
+
+
+class SegmentationLoss(keras.losses.Loss):
+    """A loss of label maps (B, H, W), 255 = void, and logits (B, H, W, C): a float32 scalar.
+
+    Void pixels add nothing to value or gradient; a batch of void alone gives 0 and a zero gradient.
+    """
+
+    def call(self, y_true, y_pred):
+        return self.of(Pixels(y_true, y_pred))
+
+    def of(self, pixels: Pixels):
+        """The loss of pixels already prepared: a float32 scalar."""
+        raise NotImplementedError
+
+
+class CrossEntropy(SegmentationLoss):
+    """Cross-entropy, averaged over the valid pixels of the batch.
+
+    Args:
+        class_weights: (C,) weights w of the true class, or None for 1. The mean is then
+            sum(w * ce) / sum(w), as in ``torch.nn.CrossEntropyLoss``.
+    """
+
+    def __init__(self, class_weights: Sequence[float] | None = None):
+        super().__init__()
+        self.class_weights = class_weights
+
+    def of(self, pixels):
+        weights = pixels.valid
+        if self.class_weights is not None:
+            weights = ops.matmul(pixels.truth, ops.convert_to_tensor(self.class_weights, "float32"))
+        return _mean(pixels.surprise, weights)
+
+
+class SoftDice(SegmentationLoss):
+    """Soft Dice: 1 - 2 sum(p g) / (sum(p) + sum(g)), averaged over the classes in the batch's truth.
+
+    Sums run over all valid pixels of the batch. The fraction is that of Drozdzal et al. 2016, without
+    the squares that V-Net (Milletari et al. 2016) puts in the denominator, and without the class
+    weights of the generalised Dice (Sudre et al. 2017). They treat one foreground class; the plain
+    mean over the present classes, background among them, is the usual extension. An absent class
+    does not count: its Dice would be 0 however small its probability.
+    """
+
+    def of(self, pixels):
+        common = ops.sum(pixels.probabilities * pixels.truth, axis=0)
+        predicted = ops.matmul(pixels.valid, pixels.probabilities)
+        there = ops.sum(pixels.truth, axis=0)
+        present = there > 0
+        dice = 2 * common / ops.where(present, predicted + there, 1.0)
+        return _mean(1 - dice, ops.cast(present, "float32"))
+
+
+class Focal(SegmentationLoss):
+    """Focal loss (Lin et al. 2017) without alpha: (1 - p)^gamma * ce, averaged over the valid pixels.
+
+    Args:
+        gamma: not negative; 0 is the cross-entropy.
+    """
+
+    def __init__(self, gamma: float = 2.0):
+        super().__init__()
+        if gamma < 0:
+            raise ValueError(f"gamma is {gamma}, expected at least 0")
+        self.gamma = gamma
+
+    def of(self, pixels):
+        # the floor keeps the power's derivative finite at p = 1, where gamma < 1 has a pole
+        doubt = ops.maximum(-ops.expm1(-pixels.surprise), 1e-7)
+        return _mean(ops.power(doubt, self.gamma) * pixels.surprise, pixels.valid)
+
+
+class LovaszSoftmax(SegmentationLoss):
+    """Lovász-Softmax (Berman et al. 2018), a surrogate of 1 - mIoU, over the batch's present classes.
+
+    For each class the errors |g - p| are sorted, largest first, and weighted by what each pixel adds
+    to the Jaccard loss of the set of pixels before it. With I true pixels still right and union U after
+    a pixel, that is 1 / U for a true pixel and I / (U (U - 1)) for a false one. The reference takes
+    differences of the Jaccard losses instead, which float32 cancels on a batch of a million pixels.
+    """
+
+    def of(self, pixels):
+        classes = ops.arange(pixels.classes, dtype="int32")[:, None]
+        # void pixels have error 0, so they sort last: nothing that weighs comes after them
+        errors = ops.abs(pixels.truth - pixels.probabilities) * pixels.valid[:, None]
+        errors = ops.transpose(errors)
+        count = ops.shape(errors)[1]
+        errors, order = ops.top_k(errors, k=count)
+        hit = ops.take(pixels.labels, order) == classes
+        total = ops.sum(pixels.truth, axis=0)[:, None]
+        hits = ops.cumsum(ops.cast(hit, "float32"), axis=1)
+        union = total + ops.arange(1, count + 1, dtype="float32") - hits
+        weight = ops.where(hit, 1 / union, (total - hits) / (union * ops.maximum(union - 1, 1.0)))
+        present = ops.cast(total[:, 0] > 0, "float32")
+        return _mean(ops.sum(errors * weight, axis=1), present)
+
+
+class Sum(SegmentationLoss):
+    """Weighted sum of losses, which share what they have in common.
+
+    Args:
+        losses: the terms.
+        weights: one factor a term, or None for 1 each.
+    """
+
+    def __init__(self, losses: Sequence[SegmentationLoss], weights: Sequence[float] | None = None):
+        super().__init__()
+        self.losses = tuple(losses)
+        self.weights = (1.0,) * len(self.losses) if weights is None else tuple(weights)
+        if len(self.weights) != len(self.losses):
+            raise ValueError(f"{len(self.losses)} losses but {len(self.weights)} weights")
+
+    def of(self, pixels):
+        return sum(weight * loss.of(pixels) for weight, loss in zip(self.weights, self.losses))
+
+
+LOSSES = {
+    "cross_entropy": CrossEntropy,
+    "dice": SoftDice,
+    "cross_entropy_dice": lambda: Sum([CrossEntropy(), SoftDice()]),
+    "focal": Focal,
+    "lovasz": LovaszSoftmax,
+}
+
+
+def get_loss(name: str) -> SegmentationLoss:
+    """The loss of that name with its default settings; :class:`VoclabError` for an unknown name."""
+    if name not in LOSSES:
+        raise VoclabError(f"There is no segmentation loss {name!r}; choose one of {', '.join(LOSSES)}.")
+    return LOSSES[name]()
+
+
+def _mean(values, weights):
+    """Weighted mean; 0, with a zero gradient, where all weights are 0."""
+    total = ops.sum(weights)
+    return ops.sum(values * weights) / ops.where(total > 0, total, 1.0)

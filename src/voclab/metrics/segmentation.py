@@ -1,0 +1,306 @@
+"""What a segmenter is worth: IoU, Dice, pixel accuracy, boundary F1; void is ignored by all of them."""
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+
+from voclab.datasets.base import VOC_CLASSES, VOID
+
+
+class SegmentationMetrics:
+    """The figures of a data set, gathered photo by photo in one confusion matrix and a few sums.
+
+    Memory does not grow with the number of photos. Every figure is NaN as long as nothing defines it.
+
+    Args:
+        classes: number of labels, background (0) included; 21 for VOC.
+        boundaries: whether to compute the boundary F1, the costliest figure; without it, it is NaN.
+
+    Attributes:
+        matrix: (classes, classes) int64, pixels by true label (rows) and predicted label (columns).
+        images: number of photos so far.
+    """
+
+    def __init__(self, classes: int = len(VOC_CLASSES) + 1, boundaries: bool = True):
+        self.classes = classes
+        self.boundaries = boundaries
+        self.matrix = np.zeros((classes, classes), np.int64)
+        self.images = 0
+        self._dice_sum = 0.0
+        self._boundary_sum = 0.0
+        self._boundary_images = 0
+
+    def update(self, truth: np.ndarray, predicted: np.ndarray) -> None:
+        """Add one photo, at its original resolution.
+
+        Args:
+            truth: (H, W), any integer type, 0 to ``classes`` - 1, 255 void.
+            predicted: (H, W), any integer type, 0 to ``classes`` - 1.
+
+        Raises:
+            ValueError: other shapes, types or labels; nothing is added then.
+        """
+        matrix = _confusion(truth, predicted, self.classes)
+        if self.boundaries:
+            boundary = boundary_f1(truth, predicted)
+            if not np.isnan(boundary):
+                self._boundary_sum += boundary
+                self._boundary_images += 1
+        self.matrix += matrix
+        self._dice_sum += _foreground_dice(matrix)
+        self.images += 1
+
+    def iou(self) -> np.ndarray:
+        """Intersection over union of every label, tp / (tp + fp + fn) (VOC devkit, ``VOCevalseg.m``).
+
+        Returns:
+            (classes,) float64; NaN for a label in neither truth nor prediction.
+        """
+        hits, either = self._hits_and_sizes()
+        return _share(hits, either - hits)
+
+    def mean_iou(self) -> float:
+        """Mean of :meth:`iou` over the labels that occur, background included, as VOC reports it."""
+        return _mean(self.iou())
+
+    def dice(self) -> np.ndarray:
+        """Dice of every label over all photos, 2 tp / (2 tp + fp + fn): (classes,), NaN as in :meth:`iou`."""
+        hits, either = self._hits_and_sizes()
+        return _share(2 * hits, either)
+
+    def mean_dice(self) -> float:
+        """Mean of :meth:`dice` over the foreground classes that occur."""
+        return _mean(self.dice()[1:])
+
+    def pixel_accuracy(self) -> float:
+        """Share of the valid pixels, background included, whose label is right."""
+        return float(_share(np.trace(self.matrix), self.matrix.sum()))
+
+    def image_dice(self) -> float:
+        """Mean over the photos of :func:`image_scores`, the competition's figure for the masks."""
+        return float(_share(self._dice_sum, self.images))
+
+    def boundary_f1(self) -> float:
+        """Mean of :func:`boundary_f1` over the photos that have a boundary in truth or prediction."""
+        return float(_share(self._boundary_sum, self._boundary_images))
+
+    def report(self) -> dict[str, float | int | list[float]]:
+        """All figures as plain Python values; ``dice`` and ``iou`` are lists with one value a label."""
+        return {
+            "mean_iou": self.mean_iou(),
+            "mean_dice": self.mean_dice(),
+            "image_dice": self.image_dice(),
+            "boundary_f1": self.boundary_f1(),
+            "pixel_accuracy": self.pixel_accuracy(),
+            "dice": self.dice().tolist(),
+            "iou": self.iou().tolist(),
+            "images": self.images,
+        }
+
+    def _hits_and_sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.diag(self.matrix), self.matrix.sum(0) + self.matrix.sum(1)
+
+
+def image_scores(truth: np.ndarray, predicted: np.ndarray, classes: int = len(VOC_CLASSES) + 1) -> float:
+    """The competition's Dice of one photo: 2·|A∩B| / (|A|+|B|) over the stack of foreground masks.
+
+    1 where both are empty. Void is left out of both; a submission file knows no void, so in one that
+    holds the truth it is background, and what is predicted there counts as wrong.
+
+    Args:
+        truth: (H, W) integer label map, 255 void.
+        predicted: (H, W) integer label map.
+        classes: number of labels, background included.
+    """
+    return _foreground_dice(_confusion(truth, predicted, classes))
+
+
+def boundary_f1(truth: np.ndarray, predicted: np.ndarray, tolerance: float = 0.0075) -> float:
+    """How well the outlines of one photo agree, mean over its foreground classes.
+
+    Follows Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?" A
+    boundary pixel of a class has a 4-neighbour inside the photo with another label. Precision is
+    the share of the predicted boundary pixels that have a true one of the same class within the
+    tolerance, recall the share of the true ones that have a predicted one; F1 is their harmonic
+    mean, 0 where only one side has the class or a boundary of it. The result is the mean over the
+    foreground classes that either side shows in a valid pixel; a class that fills the photo on both
+    sides has no boundary and is left out.
+
+    VOC draws void some 5 pixels wide around objects; the true boundary is put in the middle of it,
+    see :func:`fill_void`. Boundary pixels that lie deeper in void than the tolerance count neither
+    as true nor as predicted.
+
+    Args:
+        truth: (H, W) integer label map, 255 void.
+        predicted: (H, W) integer label map.
+        tolerance: a distance (Euclidean) as a share of the photo's diagonal; at least one pixel.
+
+    Returns:
+        F1 in [0, 1]; NaN if there is no foreground class to compare.
+    """
+    truth, predicted = _label_maps(truth, predicted, VOID)
+    reach = max(1.0, tolerance * float(np.hypot(*truth.shape)))
+    valid = truth != VOID
+    shown, claimed = (set(np.flatnonzero(_count(labels[valid]))) - {0} for labels in (truth, predicted))
+    if not shown | claimed:
+        return float("nan")
+    filled, depth = fill_void(truth)
+    counts = depth <= reach
+    true_edges, predicted_edges = _edges(filled) & counts, _edges(predicted) & counts
+    scores = []
+    for k in sorted(shown | claimed):
+        if k not in shown or k not in claimed:
+            scores.append(0.0)
+            continue
+        score = _f1_of_edges(true_edges & (filled == k), predicted_edges & (predicted == k), reach)
+        if score is not None:
+            scores.append(score)
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def fill_void(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give each void pixel the label of the nearest valid one.
+
+    Args:
+        mask: (H, W) integer label map, 255 void.
+
+    Returns:
+        (label map (H, W) uint8 without void, distance (H, W) float32 in pixels to the nearest valid
+        pixel, 0 where valid). A mask that is all void stays so, at infinite distance.
+    """
+    mask = np.asarray(mask).astype(np.uint8)
+    void = mask == VOID
+    if void.all():
+        return mask, np.full(mask.shape, np.inf, np.float32)
+    if not void.any():
+        return mask, np.zeros(mask.shape, np.float32)
+    depth, nearest = cv2.distanceTransformWithLabels(
+        void.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    label_of = np.zeros(nearest.max() + 1, np.uint8)
+    label_of[nearest[~void]] = mask[~void]
+    return label_of[nearest], depth
+
+
+def pixel_frequency(masks: Iterable[np.ndarray], classes: int = len(VOC_CLASSES) + 1) -> np.ndarray:
+    """Share of each label in the valid pixels of all masks together.
+
+    Args:
+        masks: (H, W) integer label maps, 255 void; read one at a time.
+        classes: number of labels, background included.
+
+    Returns:
+        (classes,) float64, sums to 1.
+
+    Raises:
+        ValueError: a label out of range, or no valid pixel at all.
+    """
+    total = np.zeros(classes, np.int64)
+    for mask in masks:
+        mask = np.asarray(mask)
+        _check_labels("truth", mask, classes, void=True)
+        total += _count(mask[mask != VOID], classes)
+    if not total.sum():
+        raise ValueError("the masks have no valid pixel, so there are no frequencies")
+    return total / total.sum()
+
+
+def random_segmentation(
+    frequency: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """The random baseline: the label of every pixel drawn independently.
+
+    Args:
+        frequency: (classes,) share of each label, see :func:`pixel_frequency`.
+        shape: (H, W) of the label map.
+        rng: NumPy's generator.
+
+    Returns:
+        (H, W) uint8.
+    """
+    below = np.cumsum(frequency, dtype=np.float64)
+    return np.searchsorted(below / below[-1], rng.random(shape), side="right").astype(np.uint8)
+
+
+def _label_maps(truth, predicted, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    truth, predicted = np.asarray(truth), np.asarray(predicted)
+    if truth.ndim != 2 or truth.shape != predicted.shape:
+        raise ValueError(
+            f"truth {truth.shape} and prediction {predicted.shape} differ in shape or are not (H, W)"
+        )
+    _check_labels("truth", truth, classes, void=True)
+    _check_labels("prediction", predicted, classes, void=False)
+    return truth, predicted
+
+
+def _check_labels(name: str, labels: np.ndarray, classes: int, void: bool) -> None:
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{name} has type {labels.dtype}, expected integer labels")
+    if labels.size == 0 or (labels.min() >= 0 and labels.max() < classes):
+        return
+    wrong = (labels < 0) | (labels >= classes)
+    if void:
+        wrong &= labels != VOID
+    if wrong.any():
+        allowed = f"0 to {classes - 1}" + (f" and {VOID} for void" if void else "")
+        raise ValueError(f"{name} holds label {labels[wrong][0]}, allowed are {allowed}")
+
+
+def _confusion(truth, predicted, classes: int) -> np.ndarray:
+    """Confusion matrix of one photo, (classes, classes) int64, rows truth; void left out."""
+    truth, predicted = _label_maps(truth, predicted, classes)
+    valid = truth != VOID
+    pairs = truth[valid].astype(np.int64) * classes + predicted[valid].astype(np.int64)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def _foreground_dice(matrix: np.ndarray) -> float:
+    hits, sizes = np.trace(matrix[1:, 1:]), matrix[1:].sum() + matrix[:, 1:].sum()
+    return float(2 * hits / sizes) if sizes else 1.0
+
+
+def _edges(labels: np.ndarray) -> np.ndarray:
+    """(H, W) bool, where a 4-neighbour inside the photo has another label."""
+    edges = np.zeros(labels.shape, bool)
+    rows, columns = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    edges[1:] |= rows
+    edges[:-1] |= rows
+    edges[:, 1:] |= columns
+    edges[:, :-1] |= columns
+    return edges
+
+
+def _f1_of_edges(true: np.ndarray, predicted: np.ndarray, reach: float) -> float | None:
+    """F1 of two sets of pixels, (H, W) bool; ``None`` if both are empty."""
+    x, y, width, height = cv2.boundingRect((true | predicted).view(np.uint8))
+    if not width:
+        return None
+    box = slice(y, y + height), slice(x, x + width)  # distances matter between pixels in it only
+    true, predicted = true[box], predicted[box]
+    if not true.any() or not predicted.any():
+        return 0.0
+    precision = (_distance(true)[predicted] <= reach).mean()
+    recall = (_distance(predicted)[true] <= reach).mean()
+    return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
+
+
+def _distance(pixels: np.ndarray) -> np.ndarray:
+    """Distance in pixels, (H, W) float32, to the nearest true one."""
+    return cv2.distanceTransform((~pixels).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def _count(labels: np.ndarray, classes: int = 0) -> np.ndarray:
+    return np.bincount(labels.ravel(), minlength=classes)
+
+
+def _share(part, whole) -> np.ndarray:
+    """Quotient, float64; NaN where ``whole`` is 0."""
+    part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of the values that are not NaN; NaN if there are none."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if values.size else float("nan")

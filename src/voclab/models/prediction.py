@@ -1,0 +1,128 @@
+"""From a photo of any size to its label map: scales, mirror images, windows, back to the original size."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import cv2
+import keras
+import numpy as np
+
+from voclab.backend import compiled
+from voclab.errors import VoclabError
+
+_MULTIPLE = 32  # sides that every encoder divides evenly; also keeps the number of shapes small
+
+
+@dataclass(frozen=True)
+class TestTime:
+    """How a segmenter is shown a photo.
+
+    Attributes:
+        sizes: longest sides in pixels that the photo is resized to; logits are averaged over them.
+        flip: also average over the mirror image.
+        window: photos larger than this after resizing are seen through overlapping windows of this
+            side; ``None`` for no limit.
+    """
+
+    sizes: tuple[int, ...]
+    flip: bool = True
+    window: int | None = None
+
+    __test__ = False  # not a test, whatever pytest makes of the name
+
+    def __post_init__(self):
+        if not self.sizes or min(self.sizes) < _MULTIPLE:
+            raise VoclabError(f"Test sizes {self.sizes} must be one or more sides of {_MULTIPLE} px or more.")
+        if self.window is not None and (self.window < 2 * _MULTIPLE or self.window % _MULTIPLE):
+            raise VoclabError(
+                f"A window of {self.window} px is not a multiple of {_MULTIPLE} of at least {2 * _MULTIPLE}."
+            )
+
+
+class Segmenter:
+    """A model together with how it is used: photos in, logits or label maps at their own size out.
+
+    Args:
+        model: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, classes) logits, for any H and W.
+        test_time: scales, mirror images and windows.
+        batch_size: photos a step. Photos of equal size after resizing are computed together.
+    """
+
+    def __init__(self, model: keras.Model, test_time: TestTime, batch_size: int = 8):
+        self.test_time, self.batch_size = test_time, batch_size
+        self._forward = compiled(model)
+
+    def logits(self, photos: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(H, W, classes) float32 logits at the size of each (H, W, 3) uint8 photo, in order, lazily."""
+        photos = iter(photos)
+        while chunk := list(islice(photos, self.batch_size)):
+            yield from self._chunk(chunk)
+
+    def masks(self, photos: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(H, W) uint8 label map at the size of each photo, in order, lazily."""
+        for logits in self.logits(photos):
+            yield logits.argmax(-1).astype(np.uint8)
+
+    def _chunk(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
+        total: list = [0.0] * len(photos)
+        for size in self.test_time.sizes:
+            groups: dict[tuple[int, int], list[int]] = {}
+            for i, photo in enumerate(photos):
+                groups.setdefault(_shape_at(photo.shape[:2], size), []).append(i)
+            for shape, members in groups.items():
+                pixels = np.stack([_resized(photos[i], shape) for i in members])
+                for i, logits in zip(members, self._views(pixels)):
+                    total[i] = total[i] + _resized_logits(logits, photos[i].shape[:2])
+        return [logits / len(self.test_time.sizes) for logits in total]
+
+    def _views(self, pixels: np.ndarray) -> np.ndarray:
+        logits = self._windows(pixels)
+        if self.test_time.flip:
+            logits = (logits + self._windows(pixels[:, :, ::-1])[:, :, ::-1]) / 2
+        return logits
+
+    def _windows(self, pixels: np.ndarray) -> np.ndarray:
+        window = self.test_time.window
+        if window is None or max(pixels.shape[1:3]) <= window:
+            return self._forward(pixels)
+        total, weight = 0.0, np.zeros((1, *pixels.shape[1:3], 1), np.float32)
+        for top in _starts(pixels.shape[1], window):
+            for left in _starts(pixels.shape[2], window):
+                place = np.s_[:, top : top + window, left : left + window]
+                logits = self._forward(pixels[place])
+                if not isinstance(total, np.ndarray):
+                    total = np.zeros((*pixels.shape[:3], logits.shape[-1]), np.float32)
+                share = _tent(logits.shape[1])[:, None, None] * _tent(logits.shape[2])[:, None]
+                total[place] += share * logits
+                weight[place] += share
+        return total / weight
+
+
+def _shape_at(shape: tuple[int, int], longest: int) -> tuple[int, int]:
+    scale = longest / max(shape)
+    return tuple(max(1, round(side * scale / _MULTIPLE)) * _MULTIPLE for side in shape)
+
+
+def _resized(photo: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    shrinks = photo.shape[0] * photo.shape[1] > shape[0] * shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(photo, shape[::-1], interpolation=interpolation).astype(np.float32) / 255.0
+
+
+def _resized_logits(logits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    large = cv2.resize(np.ascontiguousarray(logits), shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return large.reshape(*shape, -1)  # OpenCV drops the channel axis of a single class
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Where windows begin so that they cover ``length`` and overlap by a third or more."""
+    if length <= window:
+        return [0]
+    count = -(-(length - window) // (window * 2 // 3)) + 1
+    return [round(k * (length - window) / (count - 1)) for k in range(count)]
+
+
+def _tent(n: int) -> np.ndarray:
+    """Weights that fall towards the rim, where a window sees least around a pixel; never zero."""
+    return np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)).astype(np.float32)

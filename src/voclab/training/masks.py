@@ -1,0 +1,53 @@
+"""Predicted label maps of a data set in one file: a ZIP of palette PNGs that any viewer shows."""
+
+import zipfile
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from voclab.datasets.vocdevkit import encode_mask
+from voclab.errors import VoclabError
+from voclab.files import atomic_path
+
+# What zipfile and Pillow raise for a damaged file; each byte of an archive was flipped to find them.
+_DAMAGE = (OSError, EOFError, RuntimeError, SyntaxError, ValueError, zipfile.BadZipFile)
+
+
+def write_masks(path: str | Path, ids: Iterable[str], masks: Iterable[np.ndarray]) -> None:
+    """Write label maps (H, W) uint8, one at a time, as ``<id>.png``; atomically."""
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,  # a PNG is compressed already
+    ):
+        for name, mask in zip(ids, masks, strict=True):
+            archive.writestr(f"{name}.png", encode_mask(mask))
+
+
+class StoredMasks:
+    """What :func:`write_masks` wrote, decoded one by one.
+
+    Args:
+        path: the ZIP file.
+
+    Raises:
+        VoclabError: missing or damaged.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Label map (H, W) uint8 of the photo with that id."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                data = archive.read(f"{name}.png")
+            with Image.open(BytesIO(data)) as picture:
+                return np.array(picture)
+        except (KeyError, *_DAMAGE) as error:
+            raise VoclabError(
+                f"{self.path} does not give the mask of {name} ({error}); "
+                f"delete {self.path.parent} and run again."
+            ) from error

@@ -1,0 +1,227 @@
+"""From photos to label maps: sizes, order, views, windows, laziness."""
+
+from dataclasses import replace
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from voclab.backend import compiled
+from voclab.errors import VoclabError
+from voclab.models.prediction import Segmenter, TestTime, _starts, _tent
+
+PLAIN = TestTime((64,), flip=False)
+SHAPES = [(37, 53), (64, 64), (100, 300), (53, 37), (37, 53), (80, 64), (64, 64)]
+
+
+def _photos(shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    # smooth, so that resizing keeps what is in them
+    return [cv2.resize(rng.integers(0, 256, (5, 6, 3), np.uint8), shape[::-1]) for shape in shapes]
+
+
+def _convolution(kernel, classes=3, seed=0):
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.Conv2D(classes, kernel, padding="same")(inputs))
+    rng = np.random.default_rng(seed)
+    model.set_weights([rng.normal(size=w.shape).astype(np.float32) for w in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def local():
+    """Logits of a pixel that depend on that pixel alone."""
+    return _convolution(1)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """Logits that depend on the surroundings, left and right differently."""
+    return _convolution(5)
+
+
+@pytest.mark.parametrize(
+    "test_time", [PLAIN, TestTime((64, 96)), TestTime((160,), window=64)], ids=["plain", "scales", "windows"]
+)
+def test_logits_and_masks_have_the_size_of_their_photo(test_time, wide):
+    segmenter, photos = Segmenter(wide, test_time, 3), _photos(SHAPES)
+    logits, masks = list(segmenter.logits(photos)), list(segmenter.masks(photos))
+    assert [x.shape for x in logits] == [(*shape, 3) for shape in SHAPES]
+    assert all(x.dtype == np.float32 for x in logits)
+    assert all(m.dtype == np.uint8 for m in masks)
+    for x, m in zip(logits, masks, strict=True):
+        np.testing.assert_array_equal(m, x.argmax(-1))
+
+
+def test_a_single_class_keeps_its_axis():
+    (logits,) = Segmenter(_convolution(1, classes=1), PLAIN).logits(_photos([(37, 53)]))
+    assert logits.shape == (37, 53, 1)
+
+
+def test_no_photo_gives_no_mask(wide):
+    assert list(Segmenter(wide, PLAIN).masks([])) == []
+
+
+def test_a_photo_is_scaled_to_the_range_of_pixels(local):
+    """The model of pixels in [0, 1] sees a grey photo as its grey / 255."""
+    kernel, bias = local.get_weights()
+    for grey in (0, 51, 255):
+        (logits,) = Segmenter(local, PLAIN).logits([np.full((40, 50, 3), grey, np.uint8)])
+        expected = kernel[0, 0].sum(0) * grey / 255 + bias
+        np.testing.assert_allclose(logits, np.broadcast_to(expected, (40, 50, 3)), atol=1e-5)
+
+
+def test_photos_of_mixed_shapes_come_out_in_order(local):
+    """Every photo has a grey of its own, so a swap would show."""
+    kernel, bias = local.get_weights()
+    photos = [np.full((*shape, 3), 30 * k, np.uint8) for k, shape in enumerate(SHAPES)]
+    logits = list(Segmenter(local, TestTime((64,)), 4).logits(photos))
+    for k, (shape, x) in enumerate(zip(SHAPES, logits, strict=True)):
+        assert x.shape[:2] == shape
+        np.testing.assert_allclose(x[0, 0], kernel[0, 0].sum(0) * 30 * k / 255 + bias, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 50])
+def test_the_batch_size_changes_nothing(batch_size, wide):
+    photos, test_time = _photos(SHAPES), TestTime((64, 96), window=64)
+    ours, theirs = (Segmenter(wide, test_time, size).logits(photos) for size in (batch_size, 1))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [None, 64])
+def test_a_mirrored_photo_gives_mirrored_logits(window, wide):
+    photos = _photos([(64, 96), (45, 101)])
+    mirrored = [photo[:, ::-1].copy() for photo in photos]
+
+    def difference(flip):
+        segmenter = Segmenter(wide, TestTime((96,), flip=flip, window=window))
+        pairs = zip(segmenter.logits(photos), segmenter.logits(mirrored), strict=True)
+        return max(float(np.abs(a - b[:, ::-1]).max()) for a, b in pairs)
+
+    assert difference(flip=True) < 0.1  # a photo is rounded to bytes when it is resized
+    assert difference(flip=False) > 1.0
+
+
+def test_several_sizes_are_averaged(wide):
+    photos = _photos([(60, 90), (33, 47)])
+    both, small, large = (
+        list(Segmenter(wide, TestTime(sizes)).logits(photos)) for sizes in ((64, 128), (64,), (128,))
+    )
+    for a, b, c in zip(both, small, large, strict=True):
+        np.testing.assert_allclose(a, (b + c) / 2, atol=1e-4)
+        assert np.abs(b - c).max() > 0.01
+
+
+@pytest.mark.parametrize("shape", [(128, 192), (192, 64), (40, 200)])
+def test_a_model_that_looks_at_one_pixel_sees_the_same_through_windows(shape, local):
+    photos = _photos([shape, shape])
+    for flip in (False, True):
+        whole = Segmenter(local, TestTime((192,), flip))
+        windows = Segmenter(local, TestTime((192,), flip, window=64))
+        for a, b in zip(windows.logits(photos), whole.logits(photos), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_a_model_is_never_shown_more_than_a_window():
+    seen = []
+
+    def model(pixels, training):
+        seen.append(tuple(pixels.shape[1:3]))
+        return pixels
+
+    list(Segmenter(model, TestTime((256,), window=96)).logits(_photos([(256, 256), (60, 256)])))
+    assert sorted(seen) == [(64, 96), (96, 96)]
+
+
+def test_windows_cover_the_photo_and_overlap_by_a_third():
+    for window in (64, 96, 320):
+        for length in range(32, 5 * window, 7):
+            starts = _starts(length, window)
+            if length <= window:
+                assert starts == [0]
+                continue
+            steps = np.diff(starts)
+            assert starts[0] == 0
+            assert starts[-1] + window == length
+            assert steps.min() > 0
+            assert steps.max() <= window * 2 / 3
+            assert len(starts) <= (length - window) / (window * 2 // 3) + 2  # not more than it takes
+
+
+def test_windows_count_most_in_their_middle_and_a_little_at_their_rim():
+    for n in (5, 64):
+        weights = _tent(n)
+        np.testing.assert_array_equal(weights, weights[::-1])
+        assert weights.argmax() == (n - 1) // 2
+        assert weights.min() > 0
+
+
+def test_logits_are_resized_not_labels():
+    """A boundary between two coarse pixels lies where the logits say, not at the coarse pixels' rim."""
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (256, 256, 3)).copy()
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, layers.Conv2D(2, 1)(inputs))
+    for boundary in (99, 100, 101, 102):
+        weights = np.zeros((1, 1, 3, 2), np.float32)
+        weights[0, 0, 0, 1] = 1.0
+        model.set_weights([weights, np.array([0, -boundary / 255], np.float32)])
+        (mask,) = Segmenter(model, PLAIN).masks([ramp])  # a coarse pixel is 4 pixels wide
+        found = mask.argmax(1)
+        assert abs(found - boundary).max() <= 1
+        assert len(np.unique(found)) == 1
+
+
+def test_photos_are_read_no_sooner_than_needed(local):
+    read = []
+
+    def photos():
+        for k in range(10):
+            read.append(k)
+            yield np.zeros((32, 32, 3), np.uint8)
+
+    logits = Segmenter(local, PLAIN, 3).logits(photos())
+    assert read == []
+    for done, _ in enumerate(logits, 1):
+        assert len(read) == min(10, -(-done // 3) * 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"sizes": ()}, r"Test sizes \(\) must be one or more sides of 32 px or more"),
+        ({"sizes": (64, 16)}, r"Test sizes \(64, 16\) must be"),
+        ({"window": 32}, "A window of 32 px is not a multiple of 32 of at least 64"),
+        ({"window": 100}, "A window of 100 px"),
+    ],
+)
+def test_a_way_of_testing_that_cannot_be_is_one_sentence(settings, sentence):
+    with pytest.raises(VoclabError, match=sentence):
+        replace(TestTime((64,)), **settings)
+
+
+def test_a_model_is_traced_once_for_each_size_whatever_the_batch():
+    traced = []
+
+    def model(pixels, training):
+        assert training is False
+        traced.append(tuple(pixels.shape))
+        return pixels * 2
+
+    forward = compiled(model)
+    for shape in [(1, 32, 32), (5, 32, 32), (2, 32, 64), (7, 32, 64), (1, 32, 32)]:
+        pixels = np.random.default_rng(0).random((*shape, 3), np.float32)
+        result = forward(pixels)
+        assert isinstance(result, np.ndarray)
+        np.testing.assert_array_equal(result, pixels * 2)
+    assert traced == [(None, 32, 32, 3), (None, 32, 64, 3)]
+
+
+def test_a_compiled_model_follows_its_weights(local):
+    model = keras.models.clone_model(local)
+    forward, pixels = compiled(model), np.ones((1, 32, 32, 3), np.float32)
+    before = forward(pixels)
+    model.set_weights([w + 1 for w in model.get_weights()])
+    np.testing.assert_allclose(forward(pixels), before + 4, atol=1e-5)
