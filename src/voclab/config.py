@@ -14,28 +14,30 @@ class SegmentationProfile:
     Attributes:
         width: channels of the from-scratch U-Net at full resolution.
         depth: how often it halves the resolution.
-        separable: whether its convolutions are depthwise-separable.
         size: its training size, pixels.
         test_size: longest side at which it is tested, pixels.
         policy: its augmentation.
-        epochs: its longest training.
+        epochs: its training.
         rate: its peak learning rate.
-        batch_size: its images a step.
+        batch_size: images a step, of this family and the next.
         seeds: seeds of each setting.
         reference_seeds: seeds of the one that the others of its family are compared with: the yardstick.
-        decoder_width: channels of the decoder on a pretrained encoder.
-        transfer_size: its training size, pixels.
-        transfer_batch_size: its images a step.
-        frozen_epochs: epochs of the decoder on the frozen encoder.
-        frozen_rate: its peak learning rate.
+        decoder_width: channels of the decoders on a pretrained encoder.
+        encoder_size: training size of the U-Net on a frozen encoder, pixels.
+        encoder_test_size: longest side at which it is tested, pixels.
+        encoder_epochs: its training.
+        encoder_rate: its peak learning rate.
+        deeplab_size: training size of DeepLabV3+, pixels.
+        deeplab_batch_size: its images a step.
+        deeplab_epochs: its training on the frozen encoder.
+        deeplab_rate: the peak learning rate of that.
         finetune_epochs: epochs of the whole network after that.
         finetune_rate: their peak learning rate.
-        test_sizes: longest sides averaged at test time, with mirror images.
+        test_sizes: longest sides averaged when it is tested, with mirror images.
     """
 
     width: int
     depth: int
-    separable: bool
     size: int
     test_size: int
     policy: str
@@ -45,10 +47,14 @@ class SegmentationProfile:
     seeds: int
     reference_seeds: int
     decoder_width: int
-    transfer_size: int
-    transfer_batch_size: int
-    frozen_epochs: int
-    frozen_rate: float
+    encoder_size: int
+    encoder_test_size: int
+    encoder_epochs: int
+    encoder_rate: float
+    deeplab_size: int
+    deeplab_batch_size: int
+    deeplab_epochs: int
+    deeplab_rate: float
     finetune_epochs: int
     finetune_rate: float
     test_sizes: tuple[int, ...]
@@ -103,40 +109,45 @@ class Profile:
     cache_mb: int = 1024
 
 
-_UNETS = SegmentationProfile(
+_SEGMENTATION = SegmentationProfile(
     width=16,
     depth=4,
-    separable=False,
     size=64,
     test_size=64,
     policy="none",
-    epochs=6,
+    epochs=3,
     rate=3e-3,
-    batch_size=8,
+    batch_size=16,
     seeds=1,
-    reference_seeds=3,
-    decoder_width=128,
-    transfer_size=96,
-    transfer_batch_size=8,
-    frozen_epochs=2,
-    frozen_rate=3e-3,
-    finetune_epochs=3,
-    finetune_rate=1e-3,
-    test_sizes=(128,),
-)
-
-_UNETS_ON_PHOTOS = replace(
-    _UNETS,
-    width=24,
-    size=128,
-    test_size=160,
-    policy="standard",
-    epochs=12,
     reference_seeds=2,
-    transfer_size=256,
-    transfer_batch_size=16,
-    frozen_epochs=8,
-    frozen_rate=2e-3,
+    decoder_width=128,
+    encoder_size=96,
+    encoder_test_size=128,
+    encoder_epochs=3,
+    encoder_rate=3e-3,
+    deeplab_size=96,
+    deeplab_batch_size=16,
+    deeplab_epochs=4,
+    deeplab_rate=3e-3,
+    finetune_epochs=5,
+    finetune_rate=1e-3,
+    test_sizes=(128, 160),
+)
+_SEGMENTATION_ON_PHOTOS = replace(
+    _SEGMENTATION,
+    size=96,
+    test_size=128,
+    policy="standard",
+    epochs=6,
+    batch_size=8,
+    encoder_size=224,
+    encoder_test_size=320,
+    encoder_epochs=6,
+    encoder_rate=2e-3,
+    deeplab_size=256,
+    deeplab_batch_size=16,
+    deeplab_epochs=8,
+    deeplab_rate=2e-3,
     finetune_epochs=16,
     finetune_rate=3e-4,
     test_sizes=(320, 416),
@@ -158,7 +169,7 @@ _DEMO = Profile(
     head_views=4,
     finetune_epochs=6,
     finetune_rate=5e-4,
-    segmentation=_UNETS,
+    segmentation=_SEGMENTATION,
 )
 
 _TABLE = {
@@ -173,7 +184,7 @@ _TABLE = {
         head_views=4,
         finetune_epochs=5,
         finetune_rate=5e-5,
-        segmentation=_UNETS_ON_PHOTOS,
+        segmentation=_SEGMENTATION_ON_PHOTOS,
     ),
     ("full", "toy"): replace(
         _DEMO,
@@ -188,19 +199,21 @@ _TABLE = {
         test_sizes=(128,),
         finetune_epochs=20,
         segmentation=replace(
-            _UNETS,
+            _SEGMENTATION,
             width=32,
             size=128,
             test_size=160,
             policy="standard",
             epochs=40,
-            batch_size=16,
             seeds=3,
-            transfer_size=128,
-            transfer_batch_size=16,
-            frozen_epochs=10,
+            reference_seeds=3,
+            encoder_size=128,
+            encoder_test_size=160,
+            encoder_epochs=15,
+            deeplab_size=128,
+            deeplab_epochs=15,
             finetune_epochs=30,
-            test_sizes=(128, 160),
+            test_sizes=(128, 160, 192),
         ),
         batch_size=32,
         mixed_precision=True,
@@ -218,18 +231,21 @@ _TABLE = {
         finetune_epochs=20,
         finetune_rate=5e-5,
         segmentation=replace(
-            _UNETS_ON_PHOTOS,
+            _SEGMENTATION_ON_PHOTOS,
             width=32,
             size=224,
             test_size=320,
             epochs=60,
-            batch_size=16,
             seeds=3,
             reference_seeds=3,
+            encoder_size=320,
+            encoder_test_size=448,
+            encoder_epochs=15,
             decoder_width=192,
-            transfer_size=384,
+            deeplab_size=384,
+            deeplab_epochs=10,
             finetune_epochs=40,
-            finetune_rate=2e-4,
+            finetune_rate=1e-4,
             test_sizes=(384, 512, 640),
         ),
         mixed_precision=True,
@@ -251,16 +267,17 @@ _SMOKE = replace(
     head_views=1,
     finetune_epochs=1,
     segmentation=replace(
-        _UNETS,
+        _SEGMENTATION,
         width=4,
         depth=2,
         size=32,
-        test_size=64,
         epochs=1,
-        reference_seeds=2,
         decoder_width=16,
-        transfer_size=32,
-        frozen_epochs=1,
+        encoder_size=32,
+        encoder_test_size=64,
+        encoder_epochs=1,
+        deeplab_size=32,
+        deeplab_epochs=1,
         finetune_epochs=1,
         test_sizes=(64,),
     ),

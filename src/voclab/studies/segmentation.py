@@ -15,6 +15,7 @@ from voclab.training import Recipe, Run
 from voclab.training.segmentation import Experiment, measure, predicted_masks
 from voclab.training.source import CNN_OPTIONS, Weights
 
+TUNED = "deeplab-tuned"
 SCRATCH, PRETRAINED = "unet-both", "encoder-both"  # what the others of their family are compared with
 LABELS = {
     "unet-ce": "U-Net, cross-entropy",
@@ -25,7 +26,8 @@ LABELS = {
     "encoder-dice": "frozen encoder, Dice",
     PRETRAINED: "frozen encoder, both",
     "encoder-noskip": "frozen encoder, both, no skips",
-    "tuned": "encoder fine-tuned, both",
+    "deeplab-frozen": "DeepLabV3+, frozen encoder",
+    TUNED: "DeepLabV3+, fine-tuned",
 }
 _LOSSES = {"ce": "cross_entropy", "dice": "dice", "both": "cross_entropy_dice"}
 
@@ -35,43 +37,44 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
 
     Two families, a U-Net from scratch and a decoder on a frozen pretrained encoder. Within a family each
     differs from the reference in one thing: the loss, or the skips. Seeds after the first are named
-    ``<name>-seed<k>``. Last comes the pretrained one with the encoder trained too.
+    ``<name>-seed<k>``. Last comes DeepLabV3+ on the same encoder, first frozen, then trained with it.
     """
     p = profile.segmentation
-    recipe = Recipe(
-        size=p.size,
-        policy=p.policy,
-        epochs=p.epochs,
-        rate=p.rate,
-        batch_size=p.batch_size,
-        weight_decay=1e-3,
-        patience=p.epochs,
-        seed=seed,
-    )
-    unet = {"width": p.width, "depth": p.depth, "separable": p.separable}
-    scratch = Experiment(SCRATCH, "scratch", recipe, TestTime((p.test_size,)), options=unet)
-    decoder = replace(
-        recipe,
-        size=p.transfer_size,
-        policy="standard",
-        epochs=p.frozen_epochs,
-        rate=p.frozen_rate,
-        batch_size=p.transfer_batch_size,
-        patience=p.frozen_epochs,
+    scratch = Experiment(
+        SCRATCH,
+        "scratch",
+        _recipe(p.size, p.policy, p.epochs, p.rate, p.batch_size, seed),
+        TestTime((p.test_size,)),
+        options={"width": p.width, "depth": p.depth},
     )
     pretrained = Experiment(
         PRETRAINED,
         "unet",
-        decoder,
-        TestTime(p.test_sizes),
+        _recipe(p.encoder_size, "standard", p.encoder_epochs, p.encoder_rate, p.batch_size, seed),
+        TestTime((p.encoder_test_size,)),
         backbone=weights.backbone,
         weights=weights.value,
         frozen=True,
         options={"width": p.decoder_width, "options": CNN_OPTIONS if weights.backbone == "cnn" else {}},
     )
-    tuning = replace(decoder, epochs=p.finetune_epochs, rate=p.finetune_rate, patience=p.finetune_epochs)
-    tuned = replace(pretrained, name="tuned", recipe=tuning, frozen=False, start=PRETRAINED)
-    return [*_family("unet", scratch, p), *_family("encoder", pretrained, p), tuned]
+    size, batch_size = p.deeplab_size, p.deeplab_batch_size
+    deeplab = replace(
+        pretrained,
+        name="deeplab-frozen",
+        architecture="deeplab",
+        recipe=_recipe(size, "standard", p.deeplab_epochs, p.deeplab_rate, batch_size, seed),
+        test_time=TestTime(p.test_sizes),
+    )
+    tuning = _recipe(size, "standard", p.finetune_epochs, p.finetune_rate, batch_size, seed)
+    tuned = replace(deeplab, name=TUNED, recipe=tuning, frozen=False, start=deeplab.name)
+    return [*_family("unet", scratch, p), *_family("encoder", pretrained, p), deeplab, tuned]
+
+
+def _recipe(size: int, policy: str, epochs: int, rate: float, batch_size: int, seed: int) -> Recipe:
+    # Patience beyond any schedule: with a cosine to zero the last epochs are the good ones.
+    return Recipe(
+        size, policy, epochs, rate, batch_size=batch_size, weight_decay=1e-3, patience=99, seed=seed
+    )
 
 
 def _family(prefix: str, reference: Experiment, p: SegmentationProfile) -> list[Experiment]:
