@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from voclab.backend import value_and_gradient
 from voclab.datasets.base import VOID
 from voclab.errors import VoclabError
-from voclab.backend import value_and_gradient
 from voclab.losses import (
     LOSSES,
     CrossEntropy,

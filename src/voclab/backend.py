@@ -24,9 +24,9 @@ def value_and_gradient(function: Callable, x: np.ndarray):
 
 
 def compiled(model: Callable) -> Callable[[np.ndarray], np.ndarray]:
-    """Inference of a model of pixels, traced once for each image size and for all batch sizes.
+    """Inference of a model of pixels as one graph for all batch and image sizes.
 
-    ``predict_on_batch`` traces a graph for every batch size too, which takes longer than most photos.
+    ``predict_on_batch`` traces a graph for every size, which takes longer than most photos.
 
     Args:
         model: called as ``model(pixels, training=False)``.
@@ -34,16 +34,11 @@ def compiled(model: Callable) -> Callable[[np.ndarray], np.ndarray]:
     Returns:
         (B, H, W, 3) float32 -> float32 array.
     """
-    graphs: dict[tuple[int, int], Callable] = {}
+    signature = [tf.TensorSpec((None, None, None, 3), tf.float32)]
+    graph = tf.function(lambda x: model(x, training=False), input_signature=signature)
 
     def forward(pixels: np.ndarray) -> np.ndarray:
-        size = pixels.shape[1:3]
-        if size not in graphs:
-            signature = [tf.TensorSpec((None, *size, 3), tf.float32)]
-            # A concrete function, because tf.function warns of retracing, which is meant here.
-            graph = tf.function(lambda x: model(x, training=False), input_signature=signature)
-            graphs[size] = graph.get_concrete_function()
-        return graphs[size](tf.convert_to_tensor(pixels, tf.float32)).numpy().astype(np.float32, copy=False)
+        return graph(tf.convert_to_tensor(pixels, tf.float32)).numpy().astype(np.float32, copy=False)
 
     return forward
 

@@ -17,7 +17,7 @@ from voclab.files import atomic_path, make_folder, write_json
 
 COLOURS = sns.color_palette("colorblind")
 MARKERS = "osD^vP*X"
-_LINE_COLOURS = [COLOURS[k] for k in (0, 1, 2, 3, 4, 5, 9, 7, 6)]  # the palest last
+_LINE_COLOURS = [COLOURS[k] for k in (0, 1, 2, 3, 4, 5, 9, 7, 6)] + [(0.1, 0.1, 0.1)]
 STYLE = {
     "figure.dpi": 100,
     "savefig.bbox": "tight",
@@ -160,7 +160,7 @@ def learning_curves(
     for k, (name, history) in enumerate(histories.items()):
         # Dashes mean validation, so that markers must tell apart what colours alone do not.
         step = max(1, len(history) // 6)
-        style = {"color": _LINE_COLOURS[k % 9], "marker": MARKERS[k % 8], "ms": 4}
+        style = {"color": _LINE_COLOURS[k % 10], "marker": MARKERS[k % 8], "ms": 4}
         style["markevery"] = (k % step, step)
         _curve(left, history, "loss", **style)
         _curve(left, history, "validation_loss", ls="--", lw=1.2, **style)
@@ -169,7 +169,7 @@ def learning_curves(
         outlined = {**style, "ms": 8, "markevery": None, "mec": "black", "zorder": 3}
         right.plot(best["epoch"], best[metric], **outlined)
     for k, (name, level) in enumerate((levels or {}).items(), start=len(histories)):
-        right.axhline(level, color=_LINE_COLOURS[k % 9], ls=":", lw=1.8, label=name)
+        right.axhline(level, color=_LINE_COLOURS[k % 10], ls=":", lw=1.8, label=name)
     for axis in (left, right):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     validated = any("validation_loss" in e for history in histories.values() for e in history)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from voclab.config import Profile, SegmentationProfile
+from voclab.config import Profile
 from voclab.datasets.base import VOID, Dataset
 from voclab.metrics import image_scores, pixel_frequency, random_segmentation
 from voclab.models.prediction import TestTime
@@ -67,7 +67,13 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
     )
     tuning = _recipe(size, "standard", p.finetune_epochs, p.finetune_rate, batch_size, seed)
     tuned = replace(deeplab, name=TUNED, recipe=tuning, frozen=False, start=deeplab.name)
-    return [*_family("unet", scratch, p), *_family("encoder", pretrained, p), deeplab, tuned]
+    seeds = p.reference_seeds
+    return [
+        *_family("unet", scratch, p.seeds, seeds[0]),
+        *_family("encoder", pretrained, p.seeds, seeds[1]),
+        deeplab,
+        tuned,
+    ]
 
 
 def _recipe(size: int, policy: str, epochs: int, rate: float, batch_size: int, seed: int) -> Recipe:
@@ -77,13 +83,13 @@ def _recipe(size: int, policy: str, epochs: int, rate: float, batch_size: int, s
     )
 
 
-def _family(prefix: str, reference: Experiment, p: SegmentationProfile) -> list[Experiment]:
+def _family(prefix: str, reference: Experiment, seeds: int, reference_seeds: int) -> list[Experiment]:
     members = [replace(reference, name=f"{prefix}-{name}", loss=loss) for name, loss in _LOSSES.items()]
     without = {**reference.options, "skips": False}
     members.append(replace(reference, name=f"{prefix}-noskip", options=without))
     repeated = []
     for member in members:
-        for k in range(p.reference_seeds if member.name == reference.name else p.seeds):
+        for k in range(reference_seeds if member.name == reference.name else seeds):
             name = member.name if k == 0 else f"{member.name}-seed{k}"
             seeded = replace(member.recipe, seed=member.recipe.seed + k)
             repeated.append(replace(member, name=name, recipe=seeded))
@@ -98,10 +104,11 @@ def label(name: str) -> str:
 
 
 def by_setting(runs: Mapping[str, Run]) -> dict[str, list[Run]]:
-    """Runs that differ in their seed alone, together under the name of the first."""
+    """Runs that differ in their seed alone, together under the name of the first; a refit stays apart."""
     grouped: dict[str, list[Run]] = {}
     for name, run in runs.items():
-        grouped.setdefault(name.split("-seed")[0], []).append(run)
+        chosen = name.removesuffix("-all")
+        grouped.setdefault(chosen.split("-seed")[0] + name[len(chosen) :], []).append(run)
     return grouped
 
 
@@ -262,8 +269,8 @@ def rarity_effect(gain: np.ndarray, share: np.ndarray) -> RarityEffect:
     return RarityEffect(float(rare), float(common), float(found.statistic), float(found.pvalue))
 
 
-def recall_by_area(run: Run, part: str, scored: Dataset) -> dict[str, tuple[float, int]]:
-    """Share of an object class' pixels that are found, by how much of its photo it covers.
+def recall_by_area(run: Run, part: str) -> dict[str, tuple[float, int]]:
+    """Share of a class' pixels in a photo that are found, by how much of the photo they cover.
 
     Returns:
         size -> (mean recall, number of photo-class pairs); under 2 %, 2 to 10 % and over 10 % of the pixels.
@@ -306,16 +313,19 @@ def best_median_worst(scores: np.ndarray, each: int) -> list[tuple[str, int]]:
 Box = tuple[int, int, int, int]
 
 
-def fine_details(scored: Dataset, n: int, window: float = 0.35) -> list[tuple[int, Box]]:
-    """Places with long outlines, chosen by the truth alone: what thin parts look like close up.
+def fine_details(scored: Dataset, n: int, window: float = 0.55) -> list[tuple[int, Box]]:
+    """Places with much outline but not the most, chosen by the truth alone: edges close up.
+
+    The very longest outlines (a wheel's spokes) are finer than any of the models; so the photos are taken
+    from below the longest tenth.
 
     Args:
-        scored: photos with masks.
+        scored: photos with masks and labels.
         n: how many photos.
         window: side of the place as a share of the photo's shorter side.
 
     Returns:
-        (photo, (y0, y1, x0, x1)), the longest outlines first, at most one of each set of classes.
+        (photo, (y0, y1, x0, x1)), longer outlines first, at most one of each set of classes.
     """
     found = []
     for i in range(len(scored)):
@@ -324,13 +334,14 @@ def fine_details(scored: Dataset, n: int, window: float = 0.35) -> list[tuple[in
         edge = np.zeros(mask.shape, np.float32)
         edge[:, 1:] += inside[:, 1:] != inside[:, :-1]
         edge[1:] += inside[1:] != inside[:-1]
-        side = max(8, round(window * min(mask.shape)))
+        side = min(max(8, round(window * min(mask.shape))), *mask.shape)
         sums = np.pad(edge.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
         y, x = np.unravel_index(boxes.argmax(), boxes.shape)
         found.append((boxes[y, x] / side, i, (int(y), int(y) + side, int(x), int(x) + side)))
+    ranked = sorted(found, key=lambda entry: (-entry[0], entry[1]))
     chosen, seen = [], set()
-    for _, i, box in sorted(found, key=lambda entry: (-entry[0], entry[1])):
+    for _, i, box in ranked[len(ranked) // 10 :]:
         key = tuple(np.flatnonzero(scored.labels[i]))
         if key not in seen and len(chosen) < n:
             seen.add(key)
