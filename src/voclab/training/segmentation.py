@@ -96,9 +96,7 @@ def run_experiment(
         ``SegmentationMetrics.report`` gives them, ``predictions()`` with the pixel counts of every photo
         (see :func:`measure`), and the label maps in :func:`predicted_masks`.
     """
-    for part in (fit_set, validation):
-        if not part.has_masks:
-            raise VoclabError(f"{part.name} {part.split} has no masks to learn from; use data with masks.")
+    require_masks(fit_set, validation)
     run = Run(folder / experiment.name)
     config = {
         "experiment": replace(experiment, weights=experiment.weights and Path(experiment.weights).name),
@@ -129,6 +127,16 @@ def run_experiment(
     )
     _finish(run, model, experiment, {"validation": validation, "heldout": heldout}, started, progress)
     return run
+
+
+def require_masks(*parts: Dataset) -> None:
+    """Refuse data that cannot teach segmentation, with one sentence."""
+    for part in parts:
+        if not part.has_masks:
+            raise VoclabError(
+                f"{part.name} {part.split} has no masks to learn from ({part.source}); use data with "
+                "SegmentationClass or train/seg."
+            )
 
 
 def refit(
