@@ -200,42 +200,53 @@ def test_fine_tuning_without_its_start_is_one_sentence(parts, tmp_path):
         run_experiment(TUNED, *parts, tmp_path)
 
 
-def test_a_refit_trains_on_all_photos_for_as_long_as_was_best(parts, scratch, tmp_path):
-    chosen = Run(shutil.copytree(scratch.folder, tmp_path / "scratch"))
-    dice = [0.1, 0.2, 0.9, 0.3]
-    write_json(
-        chosen.folder / "history.json", [{**e, "dice": d} for e, d in zip(chosen.history, dice, strict=True)]
-    )
-    read = [[], [], []]
+@pytest.fixture(scope="module")
+def refitted(parts, scratch, tmp_path_factory):
+    """Two phases refitted, the ids that were read of each part, and what was said when it was done again.
+
+    The first phase was best after epoch 2 of 3, the second before its first.
+    """
+    folder, read, lines = tmp_path_factory.mktemp("refitted"), [[], [], []], []
+    for name, dice in (("scratch", [0.1, 0.2, 0.9, 0.3]), ("more", [0.9, 0.1, 0.2, 0.3])):
+        chosen = Run(shutil.copytree(scratch.folder, folder / name))
+        history = [{**entry, "dice": d} for entry, d in zip(chosen.history, dice, strict=True)]
+        write_json(chosen.folder / "history.json", history)
+    more = replace(SCRATCH, name="more", start="scratch")
     noting = [_noting(part, ids) for part, ids in zip(parts, read, strict=True)]
-    run = refit(SCRATCH, {}, *noting, tmp_path, progress=lambda line: None)
-    assert run.name == "scratch-all"
+    run = refit(more, {"scratch": SCRATCH}, *noting, folder, progress=lambda line: None)
+    refit(more, {"scratch": SCRATCH}, *parts, folder, progress=lines.append)
+    return Run(folder / "scratch-all"), run, read, lines
+
+
+def test_a_refit_trains_on_all_photos_for_as_long_as_was_best(refitted, parts):
+    run, _, read, _ = refitted
     assert [entry["epoch"] for entry in run.history] == [0, 1, 2]
+    assert not any("dice" in entry for entry in run.history)  # nothing is chosen any more
     together = len(parts[0]) + len(parts[1])
     assert len(set(read[0] + read[1])) >= together // 8 * 8  # an incomplete batch is left out
-    assert set(read[2]) == set(parts[2].ids)
-    assert not any("dice" in entry for entry in run.history)  # nothing is chosen any more
-    assert "validation" not in run.metrics
-    assert set(run.predictions()) == {"heldout", "heldout_matrix"}
-    assert not (run.folder / "validation_masks.zip").exists()
-    metrics, _ = measure(iter(_all_masks(run, parts[2])), parts[2])
-    assert run.metrics["heldout"]["mean_dice"] == pytest.approx(metrics.mean_dice())
+    assert set(read[1]) - {parts[1].ids[0], parts[1].ids[-1]}
 
 
-def test_a_refit_trains_every_phase_again(phases, parts):
-    """No photo of the validation part was seen by the network that fine-tuning started from before."""
-    folder, lines, known = phases[0].folder.parent, [], {e.name: e for e in (FROZEN, TUNED)}
-    run = refit(TUNED, known, *parts, folder, progress=lines.append)
-    start = Run(folder / "frozen-all")
-    assert run.name == "tuned-all"
-    assert start.complete
-    assert start.config == {"refit": phases[0].config}
-    own = sum(entry.get("seconds", 0.0) for entry in run.history)
-    assert run.metrics["seconds"] == pytest.approx(start.metrics["seconds"] + own, abs=0.1)
-    del lines[:]
-    refit(TUNED, known, *parts, folder, progress=lines.append)
+def test_a_refit_is_measured_on_heldout_photos_alone(refitted, parts):
+    for run in refitted[:2]:
+        assert "validation" not in run.metrics
+        assert set(run.predictions()) == {"heldout", "heldout_matrix"}
+        assert not (run.folder / "validation_masks.zip").exists()
+        metrics, _ = measure(iter(_all_masks(run, parts[2])), parts[2])
+        assert run.metrics["heldout"]["mean_dice"] == pytest.approx(metrics.mean_dice())
+
+
+def test_a_refit_goes_on_from_the_refit_of_its_start(refitted, scratch):
+    start, run, _, lines = refitted
+    assert run.name == "more-all"
+    assert [entry["epoch"] for entry in run.history] == [0]
+    ours, theirs, chosen = (r.load_model().get_weights() for r in (run, start, scratch))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(not np.array_equal(a, c) for a, c in zip(ours, chosen, strict=True))
+    assert run.metrics["seconds"] == pytest.approx(start.metrics["seconds"], abs=0.1)
     assert len(lines) == 1
-    assert "tuned-all: complete" in lines[0]
+    assert "more-all: complete" in lines[0]
 
 
 def test_photos_without_truth_are_predicted_and_not_measured(parts, tmp_path):

@@ -107,6 +107,8 @@ class Run:
             make_folder(self.folder)
         for leftover in ("config.json", "metrics.json", "history.json", "model.keras", "predictions.npz"):
             (self.folder / leftover).unlink(missing_ok=True)
+        for leftover in self.folder.glob("*_masks.zip"):
+            leftover.unlink()
         for leftover in ("resume", "resume.new"):
             shutil.rmtree(self.folder / leftover, ignore_errors=True)
         write_json(path, config)

@@ -64,7 +64,8 @@ def build(experiment: Experiment, labels: int) -> keras.Model:
         weights=experiment.weights,
         **experiment.options,
     )
-    model.get_layer(ENCODER).trainable = not experiment.frozen
+    if experiment.frozen:  # never set to True: that would thaw the pretrained batch norm too
+        model.get_layer(ENCODER).trainable = False
     return model
 
 
