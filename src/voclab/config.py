@@ -35,6 +35,7 @@ class SegmentationProfile:
         finetune_epochs: epochs of the whole network after that.
         finetune_rate: their peak learning rate.
         test_sizes: longest sides averaged when it is tested, with mirror images.
+        refit: whether the chosen model is trained once more on all training photos, for its time again.
     """
 
     width: int
@@ -59,6 +60,7 @@ class SegmentationProfile:
     finetune_epochs: int
     finetune_rate: float
     test_sizes: tuple[int, ...]
+    refit: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ _TABLE = {
             deeplab_epochs=15,
             finetune_epochs=30,
             test_sizes=(128, 160, 192),
+            refit=True,
         ),
         batch_size=32,
         mixed_precision=True,
@@ -249,6 +252,7 @@ _TABLE = {
             finetune_epochs=40,
             finetune_rate=1e-4,
             test_sizes=(384, 512, 640),
+            refit=True,
         ),
         mixed_precision=True,
         cache_mb=2048,
@@ -283,6 +287,7 @@ _SMOKE = replace(
         deeplab_epochs=1,
         finetune_epochs=1,
         test_sizes=(64,),
+        refit=True,
     ),
 )
 
