@@ -313,7 +313,9 @@ def best_median_worst(scores: np.ndarray, each: int) -> list[tuple[str, int]]:
 Box = tuple[int, int, int, int]
 
 
-def fine_details(scored: Dataset, n: int, window: float = 0.55) -> list[tuple[int, Box]]:
+def fine_details(
+    scored: Dataset, n: int, window: float = 0.55, among: Sequence[int] | None = None
+) -> list[tuple[int, Box]]:
     """Places with much outline but not the most, chosen by the truth alone: edges close up.
 
     The very longest outlines (a wheel's spokes) are finer than any of the models; so the photos are taken
@@ -323,12 +325,13 @@ def fine_details(scored: Dataset, n: int, window: float = 0.55) -> list[tuple[in
         scored: photos with masks and labels.
         n: how many photos.
         window: side of the place as a share of the photo's shorter side.
+        among: photos to choose from; ``None`` for all.
 
     Returns:
         (photo, (y0, y1, x0, x1)), longer outlines first, at most one of each set of classes.
     """
     found = []
-    for i in range(len(scored)):
+    for i in range(len(scored)) if among is None else among:
         mask = scored.mask(i)
         inside = (mask > 0) & (mask != VOID)
         edge = np.zeros(mask.shape, np.float32)
@@ -338,7 +341,7 @@ def fine_details(scored: Dataset, n: int, window: float = 0.55) -> list[tuple[in
         sums = np.pad(edge.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
         y, x = np.unravel_index(boxes.argmax(), boxes.shape)
-        found.append((boxes[y, x] / side, i, (int(y), int(y) + side, int(x), int(x) + side)))
+        found.append((boxes[y, x] / side, int(i), (int(y), int(y) + side, int(x), int(x) + side)))
     ranked = sorted(found, key=lambda entry: (-entry[0], entry[1]))
     chosen, seen = [], set()
     for _, i, box in ranked[len(ranked) // 10 :]:
