@@ -240,7 +240,7 @@ def test_an_image_depends_on_seed_split_and_number_only(tmp_path):
 
 def test_an_interrupted_call_is_taken_up_and_ends_the_same(tmp_path, monkeypatch):
     whole = _files(make_toyvoc(tmp_path / "whole", **SMALL))
-    genuine, calls = toyvoc._palette_png, []
+    genuine, calls = toyvoc.encode_mask, []
 
     def killed_at_the_fifth(mask):
         calls.append(1)
@@ -249,7 +249,7 @@ def test_an_interrupted_call_is_taken_up_and_ends_the_same(tmp_path, monkeypatch
         return genuine(mask)
 
     with monkeypatch.context() as patch:
-        patch.setattr(toyvoc, "_palette_png", killed_at_the_fifth)
+        patch.setattr(toyvoc, "encode_mask", killed_at_the_fifth)
         with pytest.raises(KeyboardInterrupt):
             make_toyvoc(tmp_path / "part", **SMALL)
     assert not (tmp_path / "part" / "toyvoc.json").exists()
