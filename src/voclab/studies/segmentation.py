@@ -234,6 +234,16 @@ def difference(
     return Difference(gap(slice(None)), float(low), float(high), spread)
 
 
+def compare(grouped: Mapping[str, Sequence[Run]], ours: str, theirs: str, part: str) -> Difference:
+    """:func:`difference` of two settings by name; the yardstick is the spread of their family's reference.
+
+    The larger of the two, where they are of different families.
+    """
+    references = {SCRATCH if name.startswith("unet") else PRETRAINED for name in (ours, theirs)}
+    spread = max(seed_spread(grouped[name], part) for name in references)
+    return difference(grouped[ours], grouped[theirs], part, spread)
+
+
 def seed_spread(group: Sequence[Run], part: str) -> float:
     """Largest minus smallest mean foreground Dice over runs that differ in their seed alone."""
     values = [run.metrics[part]["mean_dice"] for run in group]
