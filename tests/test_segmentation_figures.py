@@ -93,7 +93,6 @@ MAKERS = {
         0,
         {"trained from scratch"},
     ),
-    "colour_key": (lambda: figures.colour_key(VOC_CLASSES), 0, set()),
     "learning_curves": (
         lambda: figures.learning_curves(
             {f"run {k}": CURVE for k in range(7)}, metric="dice", metric_label="Dice", loss_label="loss"

@@ -333,6 +333,15 @@ def test_the_bootstrap_is_seeded(runs):
     assert (first.low, first.high) != (other.low, other.high)
 
 
+def test_named_settings_are_measured_against_the_seeds_of_their_own_family(runs):
+    both = [runs["unet-both"], runs["unet-both-seed1"]]
+    grouped = {"unet-both": both, "unet-ce": [runs["unet-ce"]], "encoder-both": [runs["unet-both"]]}
+    within = study.compare(grouped, "unet-both", "unet-ce", "heldout")
+    assert within == study.difference(both, [runs["unet-ce"]], "heldout", study.seed_spread(both, "heldout"))
+    across = study.compare(grouped, "encoder-both", "unet-both", "heldout")
+    assert across.spread == study.seed_spread(both, "heldout") > 0
+
+
 def test_the_seeds_spread_from_the_least_to_the_most():
     seeds = [
         SimpleNamespace(metrics={"heldout": {"mean_dice": value}, "validation": {"mean_dice": 0.0}})

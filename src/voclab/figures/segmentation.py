@@ -299,23 +299,6 @@ def architecture(
     return figure
 
 
-@styled
-def colour_key(class_names: Sequence[str]) -> Figure:
-    """The colours of all labels with their names: background, the classes, void."""
-    labels = [0, *range(1, len(class_names) + 1), VOID]
-    columns = min(11, len(labels))
-    rows = -(-len(labels) // columns)
-    figure, axes = grid_axes(1, 1, width=0.92 * columns, height=0.62 * rows)
-    axis = axes[0, 0]
-    axis.axis("off")
-    for k, label in enumerate(labels):
-        y, x = divmod(k, columns)
-        axis.add_patch(Rectangle((x + 0.06, -y), 0.88, 0.45, fc=_PALETTE[label] / 255, ec="#777777", lw=0.6))
-        axis.text(x + 0.5, -y - 0.06, _name(label, class_names), ha="center", va="top", fontsize=9)
-    axis.set(xlim=(0, columns), ylim=(0.6 - rows, 0.5))
-    return figure
-
-
 _LEGEND = {"handlelength": 1.2, "handletextpad": 0.5, "columnspacing": 1.2}
 
 
