@@ -40,6 +40,7 @@ COLAB = {
     "nbclient": "0.10.4",
     "ipykernel": "6.17.1",
     "ipython": "7.34.0",
+    "scikit-image": "0.25.2",
     "scipy": "1.15.2",  # of 2025; it has not gone back since
 }
 

@@ -57,3 +57,55 @@ def resize(x, height, width):
         (B, height, width, C) of the same dtype.
     """
     return tf.cast(tf.image.resize(x, (height, width), method="bilinear"), x.dtype)
+
+
+def compiled_gradient(model: Callable, objective: Callable, truth_rank: int):
+    """The value of an objective of a model's output, image by image, and its gradient at the images.
+
+    Args:
+        model: pixels (B, H, W, 3) tensor -> output tensor.
+        objective: (output, truth) tensors -> (B,) values; those of one image depend on that image alone.
+        truth_rank: number of axes of the truth.
+
+    Returns:
+        (pixels, truth) arrays -> (values (B,), gradients (B, H, W, 3), output), float32; one graph for all
+        batch and image sizes.
+    """
+    signature = [
+        tf.TensorSpec((None, None, None, 3), tf.float32),
+        tf.TensorSpec((None,) * truth_rank, tf.int32),
+    ]
+
+    @tf.function(input_signature=signature)
+    def graph(pixels, truth):
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            output = tf.cast(model(pixels), tf.float32)
+            values = objective(output, truth)
+        # An output that does not depend on the pixels at all has no gradient: zero says the same.
+        gradient = tape.gradient(values, pixels, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return values, gradient, output
+
+    def call(pixels: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        results = graph(
+            tf.convert_to_tensor(pixels, tf.float32), tf.convert_to_tensor(np.asarray(truth, np.int32))
+        )
+        return tuple(result.numpy() for result in results)
+
+    return call
+
+
+def input_gradient(function: Callable, x):
+    """Gradient of a sum of values with respect to the input, inside a graph.
+
+    Args:
+        function: tensor -> tensor of any shape.
+        x: floating-point tensor.
+
+    Returns:
+        Tensor of the shape of ``x``.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        values = function(x)
+    return tape.gradient(values, x)

@@ -64,6 +64,51 @@ class SegmentationProfile:
 
 
 @dataclass(frozen=True)
+class AdversaryProfile:
+    """Sizes and lengths of notebook 03.
+
+    Attributes:
+        classifier: run of notebook 01 that is attacked.
+        segmenter: run of notebook 02 that is attacked.
+        size: side of the photos that are attacked, pixels.
+        width: channels of the generator's first convolution.
+        blocks: its residual blocks.
+        batch_size: images a step.
+        universal_epochs: training of the universal perturbations, from which the others start.
+        universal_rate: their peak learning rate.
+        epochs: training of the image-dependent adversaries, one number a classifier, segmenter, both.
+        rate: their peak learning rate.
+        goal_epochs: training of those that make a class appear or vanish.
+        penalty_weights: weights of the L2 penalty for the trade-off curve, beside 0.
+        penalty_epochs: training at each weight, from the adversary without penalty.
+        epsilons: bounds that attacks are measured at, steps of 1/255; 8, the one trained at, is among them.
+        pgd_photos: photos that PGD on a segmenter is measured on, at 8/255 and at other bounds; 0 for all.
+        defence_epochs: adversarial fine-tuning of the classifier.
+        defence_rate: its peak learning rate.
+        defence_steps: PGD steps inside it.
+    """
+
+    classifier: str
+    segmenter: str
+    size: int
+    width: int
+    blocks: int
+    batch_size: int
+    universal_epochs: int
+    universal_rate: float
+    epochs: tuple[int, int, int]
+    rate: float
+    goal_epochs: int
+    penalty_weights: tuple[float, ...]
+    penalty_epochs: int
+    epsilons: tuple[int, ...]
+    pgd_photos: tuple[int, int]
+    defence_epochs: int
+    defence_rate: float
+    defence_steps: int
+
+
+@dataclass(frozen=True)
 class Profile:
     """Sizes and lengths of everything a notebook runs; each field is a plain number or name.
 
@@ -84,6 +129,7 @@ class Profile:
         finetune_epochs: epochs of the second phase.
         finetune_rate: its peak learning rate.
         segmentation: the same for notebook 02.
+        adversary: the same for notebook 03.
         batch_size: images a batch.
         validation_fraction: share of the training photos kept for every choice.
         mixed_precision: compute in float16 where the GPU is fast at it.
@@ -106,6 +152,7 @@ class Profile:
     finetune_epochs: int
     finetune_rate: float
     segmentation: SegmentationProfile
+    adversary: AdversaryProfile
     batch_size: int = 16
     validation_fraction: float = 0.2
     mixed_precision: bool = False
@@ -157,6 +204,42 @@ _SEGMENTATION_ON_PHOTOS = replace(
     test_sizes=(320, 416),
 )
 
+_ADVERSARY = AdversaryProfile(
+    classifier="finetuned-augmented",
+    segmenter="deeplab-tuned",
+    size=96,
+    width=24,
+    blocks=3,
+    batch_size=16,
+    universal_epochs=3,
+    universal_rate=1e-3,
+    epochs=(6, 4, 4),
+    rate=1e-3,
+    goal_epochs=3,
+    penalty_weights=(1.0, 4.0, 16.0),
+    penalty_epochs=2,
+    epsilons=(2, 4, 8, 16),
+    pgd_photos=(96, 48),
+    defence_epochs=3,
+    defence_rate=5e-4,
+    defence_steps=2,
+)
+_ADVERSARY_ON_PHOTOS = replace(
+    _ADVERSARY,
+    classifier="head",
+    size=224,
+    width=32,
+    blocks=4,
+    batch_size=8,
+    universal_epochs=16,
+    epochs=(60, 40, 40),
+    goal_epochs=15,
+    penalty_epochs=8,
+    pgd_photos=(0, 96),
+    defence_epochs=6,
+    defence_rate=1e-4,
+)
+
 _DEMO = Profile(
     name="demo",
     toy_counts=(1000, 400, 200),
@@ -174,6 +257,7 @@ _DEMO = Profile(
     finetune_epochs=6,
     finetune_rate=5e-4,
     segmentation=_SEGMENTATION,
+    adversary=_ADVERSARY,
 )
 
 _TABLE = {
@@ -189,6 +273,7 @@ _TABLE = {
         finetune_epochs=5,
         finetune_rate=5e-5,
         segmentation=_SEGMENTATION_ON_PHOTOS,
+        adversary=_ADVERSARY_ON_PHOTOS,
     ),
     ("full", "toy"): replace(
         _DEMO,
@@ -219,6 +304,18 @@ _TABLE = {
             finetune_epochs=30,
             test_sizes=(128, 160, 192),
             refit=True,
+        ),
+        adversary=replace(
+            _ADVERSARY,
+            size=128,
+            width=32,
+            universal_epochs=6,
+            epochs=(30, 20, 20),
+            goal_epochs=8,
+            penalty_epochs=5,
+            pgd_photos=(0, 96),
+            defence_epochs=15,
+            defence_steps=4,
         ),
         batch_size=32,
         mixed_precision=True,
@@ -254,6 +351,15 @@ _TABLE = {
             test_sizes=(384, 512, 640),
             refit=True,
         ),
+        adversary=replace(
+            _ADVERSARY_ON_PHOTOS,
+            classifier="finetuned-augmented",
+            epochs=(120, 80, 80),
+            goal_epochs=40,
+            penalty_epochs=20,
+            defence_epochs=20,
+            defence_steps=4,
+        ),
         mixed_precision=True,
         cache_mb=2048,
     ),
@@ -288,6 +394,20 @@ _SMOKE = replace(
         finetune_epochs=1,
         test_sizes=(64,),
         refit=True,
+    ),
+    adversary=replace(
+        _ADVERSARY,
+        size=48,
+        width=8,
+        blocks=1,
+        universal_epochs=1,
+        epochs=(1, 1, 1),
+        goal_epochs=1,
+        penalty_weights=(4.0,),
+        penalty_epochs=1,
+        epsilons=(4, 8),
+        pgd_photos=(8, 8),
+        defence_epochs=1,
     ),
 )
 

@@ -84,6 +84,15 @@ class Run:
         """The best model. Nothing in the file can execute code (Keras' safe mode)."""
         return load_model(self.folder / "model.keras")
 
+    @property
+    def has_history(self) -> bool:
+        """Whether anything was written to the history yet."""
+        return (self.folder / "history.json").is_file()
+
+    def save_history(self, entries: list[dict]) -> None:
+        """Replace the history, atomically."""
+        write_json(self.folder / "history.json", _plain(entries))
+
     def save_model(self, model: keras.Model) -> None:
         """Replace ``model.keras``, atomically."""
         with atomic_path(self.folder / "model.keras") as temporary:
@@ -135,7 +144,8 @@ class Run:
 
 def load_model(path: str | Path) -> keras.Model:
     """Load a ``.keras`` file in safe mode; one that is missing or damaged is a ``VoclabError``."""
-    import voclab.models  # noqa: F401  (registers our layers)
+    import voclab.models.generator
+    import voclab.models.segmenters  # noqa: F401  (both register our layers)
 
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -149,7 +159,7 @@ def train(
     model: keras.Model,
     fit_set: Dataset,
     *,
-    loss: keras.losses.Loss,
+    loss: keras.losses.Loss | dict[str, keras.losses.Loss],
     recipe: Recipe,
     run: Run,
     score: Callable[[keras.Model], dict[str, float]] | None,
@@ -169,7 +179,7 @@ def train(
     Args:
         model: maps (B, H, W, 3) float32 in [0, 1] to logits.
         fit_set: what to train on.
-        loss: from logits.
+        loss: from logits; or one for each named output of the model, all of which get the same target.
         recipe: see :class:`Recipe`.
         run: folder of the run; :meth:`Run.begin` was called.
         score: model -> validation figures; ``None`` where no data is left to choose on: the last epoch
@@ -215,6 +225,8 @@ def train(
             cache=cache,
             failures=failures,
         )
+        if isinstance(loss, dict):
+            batches = batches.map(lambda x, y: (x, {name: y for name in loss}), num_parallel_calls=1)
         try:
             model.fit(
                 batches,
@@ -275,6 +287,7 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         entry = {"epoch": epoch + 1, "loss": float(logs["loss"])}
+        entry |= {name: float(value) for name, value in logs.items() if name.endswith("_loss")}
         entry |= _finite(self.score(self.model), self.monitor, self.kept)
         entry["seconds"] = round(time.perf_counter() - self.started, 2)
         self.history.append(entry)

@@ -1,0 +1,351 @@
+"""The trained adversary: its loss through frozen victims, its training, and the attack that it is then."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from voclab import __version__
+from voclab.attacks.budget import Budget, eight_bit
+from voclab.attacks.gradient import Attack
+from voclab.attacks.target import Target, objective
+from voclab.attacks.victim import Victim
+from voclab.backend import compiled
+from voclab.datasets.base import VOID, Dataset
+from voclab.errors import VoclabError
+from voclab.models.generator import GENERATOR, Perturb, attack_model, build_generator
+from voclab.pipeline import DecodedCache, resized
+from voclab.training.identity import digest
+from voclab.training.loop import Recipe, Run, train
+
+PENALTIES = ("l2", "linf")
+_KAPPA = {"multilabel": 6.0, "multiclass": 6.0, "segmentation": 1.0}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One adversary: whom it attacks, to what end and how it is trained.
+
+    Attributes:
+        name: folder of the run.
+        victims: names of the networks that one perturbation must fool.
+        recipe: size, policy, epochs and so on.
+        epsilon: bound that it is trained at.
+        norm: of the bound, ``"linf"`` or ``"l2"``.
+        mode: ``"image"`` or ``"universal"``.
+        goal: ``"untargeted"``, ``"appear"`` or ``"vanish"``.
+        k: class of the goal, an index of the data set's class names.
+        weight: of the penalty on the perturbation's size, against the fooling term.
+        penalty: ``"l2"`` or ``"linf"``, see :class:`Penalty`.
+        start: name of the run that this one goes on from: same generator, or a universal one, of which the
+            pattern is taken.
+        options: further arguments of :func:`voclab.models.generator.build_generator`.
+    """
+
+    name: str
+    victims: tuple[str, ...]
+    recipe: Recipe
+    epsilon: float = 8 / 255
+    norm: str = "linf"
+    mode: str = "image"
+    goal: str = "untargeted"
+    k: int | None = None
+    weight: float = 0.0
+    penalty: str = "l2"
+    start: str | None = None
+    options: dict = field(default_factory=dict)
+
+
+class Fooling(keras.losses.Loss):
+    """How far the victims are from being fooled: a hinge on the margin, summed over victims.
+
+    An image (or pixel) that is fooled by more than the hinge's width adds nothing, so that training goes on
+    with those that are not.
+
+    Args:
+        victims: frozen networks; a classifier's truth is taken from the label map where a segmenter is among
+            them.
+        goal: see :class:`voclab.attacks.target.Target`.
+        k: class of the goal, an index of the data set's class names.
+    """
+
+    def __init__(self, victims: list[Victim], goal: str = "untargeted", k: int | None = None):
+        super().__init__(name="fooling")
+        self.goal, self.k = goal, k
+        self._victims = [(victim, *self._objective(victim)) for victim in victims]
+
+    def _objective(self, victim):
+        k = self.k + 1 if self.k is not None and victim.task == "segmentation" else self.k
+        return objective(victim.task, "margin", self.goal, k), _KAPPA[victim.task]
+
+    def call(self, y_true, y_pred):
+        total = 0.0
+        for victim, value, kappa in self._victims:
+            logits = victim.model(y_pred, training=False)
+            margin = value(ops.cast(logits, "float32"), _truth(y_true, victim.task, logits.shape[-1]))
+            total = total + ops.mean(ops.relu(kappa - margin))
+        return total
+
+
+def _truth(y, task: str, classes: int):
+    """What ``task`` calls true: y is (B, H, W) label maps or (B, classes) labels."""
+    if task == "segmentation":
+        return y
+    if len(y.shape) == 3:
+        present = ops.one_hot(ops.where(y == VOID, 0, ops.cast(y, "int32")), classes + 1)
+        return ops.max(present, axis=(1, 2))[:, 1:]
+    return ops.argmax(y, axis=-1) if task == "multiclass" else y
+
+
+class Penalty(keras.losses.Loss):
+    """Size of the perturbation, as a share of what the bound allows, times a weight.
+
+    ``l2``: mean square over all values, of epsilon squared; ``linf``: the largest value of each image, of
+    epsilon. Both are 1 for an L∞ perturbation that is everywhere at its bound.
+
+    Args:
+        kind: ``"l2"`` or ``"linf"``.
+        epsilon: the bound.
+        weight: factor.
+        norm: of the bound. For ``"l2"`` the penalty ``l2`` is relative to that norm.
+    """
+
+    def __init__(self, kind: str, epsilon: float, weight: float, norm: str = "linf"):
+        if kind not in PENALTIES:
+            raise VoclabError(f"There is no penalty {kind!r}; choose one of {', '.join(PENALTIES)}.")
+        super().__init__(name="penalty")
+        self.kind, self.epsilon, self.weight, self.norm = kind, epsilon, weight, norm
+
+    def call(self, y_true, y_pred):
+        return self.weight * self.size(y_pred)
+
+    def size(self, perturbation):
+        """The penalty without its weight."""
+        if self.kind == "linf":
+            return ops.mean(ops.max(ops.abs(perturbation), axis=(1, 2, 3))) / self.epsilon
+        reduce = ops.mean if self.norm == "linf" else ops.sum
+        return ops.mean(reduce(ops.square(perturbation), axis=(1, 2, 3))) / self.epsilon**2
+
+
+class Adversary(Attack):
+    """The trained generator as an attack: one forward pass, no gradient, no look at the victim or the truth.
+
+    Args:
+        generator: what :func:`voclab.models.generator.build_generator` gives, or the attack model of a run.
+        norm: of the ball that it was trained in. Another epsilon than that of the training scales the
+            perturbation.
+    """
+
+    def __init__(self, generator: keras.Model, norm: str = "linf"):
+        if generator.name != GENERATOR:
+            generator = generator.get_layer(GENERATOR)
+        self.norm = norm
+        self._unit = compiled(generator)
+
+    @classmethod
+    def of(cls, run: Run) -> "Adversary":
+        """The adversary of a complete run."""
+        return cls(run.load_model(), run.config["experiment"]["norm"])
+
+    def _perturb(self, victim, images, target, budget):
+        height, width = images.shape[1:3]
+        # The encoder halves twice; what it does not divide is completed by reflection and cut off again.
+        padded = np.pad(images, ((0, 0), (0, -height % 4), (0, -width % 4), (0, 0)), mode="edge")
+        return images + budget.epsilon * self._unit(padded)[:, :height, :width]
+
+
+def run_experiment(
+    experiment: Experiment,
+    victims: Mapping[str, Victim],
+    fit_set: Dataset,
+    validation: Dataset,
+    folder: Path,
+    *,
+    cache_mb: float = 1024,
+    progress: Callable[[str], None] = print,
+) -> Run:
+    """Train an adversary through frozen victims; the best epoch is that of the lowest validation loss.
+
+    A complete run of the same configuration is returned as it is; an interrupted one goes on.
+
+    Args:
+        experiment: what to train.
+        victims: the networks by name.
+        fit_set: photos to train on, with masks if a segmenter is among the victims.
+        validation: photos to choose the epoch on.
+        folder: parent folder of the runs.
+        cache_mb: memory for decoded images.
+        progress: receives lines of text.
+
+    Returns:
+        The complete :class:`Run`. Its model is that of :func:`voclab.models.generator.attack_model`; an
+        entry of its history has the losses ``perturbed_loss`` (fooling) and ``perturbation_loss`` (weighted
+        penalty), their ``validation_`` counterparts and ``fooled``, the mean over victims of the share of
+        images or pixels of the validation photos that were right and no longer are.
+    """
+    attacked = [victims[name] for name in experiment.victims]
+    segmented = any(victim.task == "segmentation" for victim in attacked)
+    run = Run(folder / experiment.name)
+    config = {
+        "experiment": experiment,
+        "version": __version__,
+        "victims": {victim.name: model_digest(victim.model) for victim in attacked},
+        "data": {d.split: {"images": len(d), "digest": digest(d)} for d in (fit_set, validation)},
+    }
+    start = Run(folder / experiment.start) if experiment.start else None
+    if start:
+        if not start.complete:
+            raise VoclabError(f"{start.folder} is not complete; run the experiment {start.name!r} first.")
+        config["start"] = start.config
+    if run.begin(config):
+        progress(f"{run.name}: complete, read from {run.folder}")
+        return run
+    Budget(experiment.epsilon, experiment.norm)
+    size, recipe = experiment.recipe.size, experiment.recipe
+    checks = _Validation(experiment, attacked, validation)
+    checks.refuse_vanishing()
+    model = _build(experiment, start)
+    train(
+        model,
+        fit_set,
+        loss={"perturbed": checks.fooling, "perturbation": checks.penalty},
+        recipe=recipe,
+        run=run,
+        score=checks,
+        monitor="objective",
+        target="masks" if segmented else "labels",
+        cache=DecodedCache(fit_set, cache_mb, longest_side=3 * size),
+        progress=progress,
+    )
+    seconds = sum(entry.get("seconds", 0.0) for entry in run.history)
+    run.finish(
+        {
+            "validation": checks(model),
+            "seconds": round(seconds + (start.metrics["seconds"] if start else 0.0), 1),
+            "parameters": int(model.get_layer(GENERATOR).count_params()),
+        }
+    )
+    progress(f"{run.name}: fools {run.metrics['validation']['fooled']:.1%}, trained in {seconds:.0f} s")
+    return run
+
+
+def model_digest(model: keras.Model) -> str:
+    """What identifies a network: its weights."""
+    state = hashlib.sha256()
+    for weight in model.get_weights():
+        state.update(np.ascontiguousarray(weight).tobytes())
+    return state.hexdigest()[:16]
+
+
+def _build(experiment: Experiment, start: Run | None) -> keras.Model:
+    keras.utils.set_random_seed(experiment.recipe.seed)
+    generator = build_generator(
+        mode=experiment.mode, norm=experiment.norm, seed=experiment.recipe.seed, **experiment.options
+    )
+    if start:
+        begun = start.load_model().get_layer(GENERATOR)
+        if start.config["experiment"]["mode"] == experiment.mode:
+            generator.set_weights(begun.get_weights())
+        else:
+            generator.get_layer("tile").set_weights(begun.get_layer("tile").get_weights())
+    return attack_model(generator, experiment.epsilon)
+
+
+class _Validation:
+    """Both loss terms and the share of fooled validation photos, all on 8-bit images at the training size."""
+
+    def __init__(self, experiment: Experiment, victims: list[Victim], dataset: Dataset):
+        self.fooling = Fooling(victims, experiment.goal, experiment.k)
+        self.penalty = Penalty(experiment.penalty, experiment.epsilon, experiment.weight, experiment.norm)
+        self.experiment, self.victims = experiment, victims
+        size = experiment.recipe.size
+        self.images = np.stack(
+            [np.rint(255 * resized(dataset.image(i), size)).astype(np.uint8) for i in range(len(dataset))]
+        )
+        self.targets = {victim.name: self._target(victim, dataset, size) for victim in victims}
+        self.clean: dict[str, np.ndarray] = {}
+
+    def _target(self, victim: Victim, dataset: Dataset, size: int) -> Target:
+        return dataset_target(victim.task, dataset, size, self.experiment.goal, self.experiment.k)
+
+    def refuse_vanishing(self) -> None:
+        for victim in self.victims:
+            index = np.arange(min(8, len(self.images)))
+            target = self.targets[victim.name].of(index)
+            _, gradient, _ = victim.gradient(eight_bit(self.images[index]), target, "margin")
+            victim.refuse_vanishing(gradient, "margin")
+
+    def __call__(self, model: keras.Model) -> dict[str, float]:
+        generator = model.get_layer(GENERATOR)
+        perturb = Perturb(self.experiment.epsilon)
+        fooling, sizes, n = [], [], self.experiment.recipe.batch_size
+        answers = {victim.name: [] for victim in self.victims}
+        forward = compiled(lambda x, training: perturb([x, generator(x)]))
+        for k in range(0, len(self.images), n):
+            clean = eight_bit(self.images[k : k + n])
+            saved = eight_bit(forward(clean))
+            sizes += [float(self.penalty.size(saved - clean))] * len(clean)
+            losses = 0.0
+            for victim in self.victims:
+                target = self.targets[victim.name].of(slice(k, k + n))
+                logits = victim.logits(saved)
+                answers[victim.name].append(self._reached(victim, logits, target))
+                value = objective(victim.task, "margin", target.goal, target.k)(logits, target.truth)
+                losses = losses + np.maximum(_KAPPA[victim.task] - np.asarray(value), 0)
+            fooling += list(losses)
+        fooled = [self._fooled(victim, np.concatenate(answers[victim.name])) for victim in self.victims]
+        figures = {
+            "validation_perturbed_loss": float(np.mean(fooling)),
+            "validation_perturbation_loss": self.experiment.weight * float(np.mean(sizes)),
+            "fooled": float(np.mean(fooled)),
+        }
+        total = figures["validation_perturbed_loss"] + figures["validation_perturbation_loss"]
+        return {**figures, "objective": -total}
+
+    @staticmethod
+    def _reached(victim, logits, target):
+        return victim.succeeded(logits, target)
+
+    def _fooled(self, victim: Victim, reached: np.ndarray) -> float:
+        """Share of the photos (pixels) that reach the goal now, of those that did not when clean."""
+        if victim.name not in self.clean:
+            target, n = self.targets[victim.name], self.experiment.recipe.batch_size
+            self.clean[victim.name] = np.concatenate(
+                [
+                    victim.succeeded(
+                        victim.logits(eight_bit(self.images[k : k + n])), target.of(slice(k, k + n))
+                    )
+                    for k in range(0, len(self.images), n)
+                ]
+            )
+        before = self.clean[victim.name].astype(float)
+        with np.errstate(invalid="ignore"):
+            gained = np.nanmean(np.maximum(reached - before, 0)) / np.nanmean(1 - before)
+        return float(np.nan_to_num(gained))
+
+
+def dataset_target(
+    task: str, dataset: Dataset, size: int, goal: str = "untargeted", k: int | None = None
+) -> Target:
+    """The goal for all images of a data set, resized to ``size`` × ``size``.
+
+    Args:
+        task: of the victim.
+        dataset: with labels; with masks for ``segmentation``.
+        size: side in pixels that label maps are resized to.
+        goal: see :class:`Target`.
+        k: an index of the data set's class names.
+    """
+    if task == "segmentation":
+        import cv2
+
+        maps = [
+            cv2.resize(dataset.mask(i), (size, size), interpolation=cv2.INTER_NEAREST)
+            for i in range(len(dataset))
+        ]
+        return Target(np.stack(maps), goal, None if k is None else k + 1)
+    return Target(dataset.labels if task == "multilabel" else dataset.labels.argmax(1), goal, k)

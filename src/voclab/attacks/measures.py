@@ -1,0 +1,232 @@
+"""What an attack did: how far the victim falls, how visible the perturbation is, what survives handling."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from skimage.metrics import structural_similarity
+
+from voclab.attacks.budget import eight_bit
+from voclab.attacks.gradient import Attack
+from voclab.attacks.target import Target
+from voclab.attacks.victim import Victim
+from voclab.datasets.base import VOID, Dataset
+from voclab.metrics import SegmentationMetrics, mean_average_precision
+from voclab.pipeline import resized
+
+HANDLING = ("JPEG, quality 90", "JPEG, quality 75", "JPEG, quality 50", "blur, sigma 1", "half size and back")
+
+
+class Bench:
+    """Photos of one size as 8-bit images with their truth: what attacks are measured on.
+
+    Args:
+        dataset: photos with labels (and masks, for segmenters).
+        size: side in pixels that photos and the label maps for attacks are resized to; the Dice is measured
+            at each photo's own size.
+
+    Attributes:
+        images: (n, size, size, 3) uint8.
+    """
+
+    def __init__(self, dataset: Dataset, size: int):
+        self.dataset, self.size = dataset, size
+        self.images = np.stack(
+            [np.rint(255 * resized(dataset.image(i), size)).astype(np.uint8) for i in range(len(dataset))]
+        )
+        self._targets: dict = {}
+        self._clean: dict = {}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def truth(self, task: str) -> np.ndarray:
+        """The truth as :class:`voclab.attacks.target.Target` wants it."""
+        if task not in self._targets:
+            self._targets[task] = self._read(task)
+        return self._targets[task]
+
+    def _read(self, task: str) -> np.ndarray:
+        labels, size = self.dataset.labels, (self.size, self.size)
+        if task != "segmentation":
+            return labels if task == "multilabel" else labels.argmax(1)
+        masks = (self.dataset.mask(i) for i in range(len(self)))
+        return np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in masks])
+
+    def target(self, task: str, goal: str = "untargeted", k: int | None = None) -> Target:
+        """The goal for all photos; ``k`` is an index of the data set's class names."""
+        if k is not None and task == "segmentation":
+            k += 1  # label 0 is background
+        return Target(self.truth(task), goal, k)
+
+    def attack(
+        self,
+        attack: Attack,
+        victim: Victim,
+        epsilon: float,
+        *,
+        goal: str = "untargeted",
+        k: int | None = None,
+        batch_size: int = 16,
+        progress: Callable[[str], None] | None = None,
+    ) -> tuple[np.ndarray, float]:
+        """Perturb all photos.
+
+        Returns:
+            ((n, size, size, 3) uint8: what can be saved, seconds a photo without the first batch, which
+            includes tracing).
+        """
+        target, saved, seconds = self.target(victim.task, goal, k), [], []
+        for start in range(0, len(self), batch_size):
+            part = slice(start, start + batch_size)
+            images, goals = eight_bit(self.images[part]), target.of(part)
+            started = time.perf_counter()
+            perturbed = attack(victim, images, goals, epsilon)
+            seconds.append((time.perf_counter() - started) / len(images))
+            saved.append(np.rint(255 * perturbed).astype(np.uint8))
+            if progress:
+                left = np.median(seconds) * max(0, len(self) - start - batch_size)
+                done = min(start + batch_size, len(self))
+                progress(f"{done}/{len(self)} photos attacked, {left:.0f} s left")
+        return np.concatenate(saved), float(np.median(seconds[1:] or seconds))
+
+    def clean(self, victim: Victim) -> "Answers":
+        """The victim's answers to the photos as they are; computed once."""
+        if victim not in self._clean:
+            self._clean[victim] = self.answers(victim, self.images)
+        return self._clean[victim]
+
+    def answers(self, victim: Victim, images: np.ndarray) -> "Answers":
+        """The victim's answers to (n, H, W, 3) uint8 versions of the photos."""
+        logits, metrics = [], None
+        if victim.task == "segmentation":
+            metrics = SegmentationMetrics(len(self.dataset.class_names) + 1, boundaries=False)
+        for start in range(0, len(images), 16):
+            found = victim.logits(eight_bit(images[start : start + 16]))
+            if metrics is None:
+                logits.append(found)
+                continue
+            logits.append(found.argmax(-1).astype(np.uint8))
+            for i, maps in enumerate(found, start):
+                truth = self.dataset.mask(i)
+                large = cv2.resize(maps, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+                metrics.update(truth, large.argmax(-1).astype(np.uint8))
+        return Answers(np.concatenate(logits), metrics)
+
+    def effect(
+        self, victim: Victim, images: np.ndarray, *, goal: str = "untargeted", k: int | None = None
+    ) -> dict[str, float]:
+        """How the victim does on perturbed versions of the photos.
+
+        Args:
+            victim: any network with this task's truth.
+            images: (n, H, W, 3) uint8.
+            goal: of the attack.
+            k: its class, an index of the data set's class names.
+
+        Returns:
+            Classifiers: ``fooled`` (of the photos whose clean top class is right, the share whose top class
+            is none of the true ones), ``accuracy`` (top class among the true ones), ``map`` (multilabel).
+            Segmenters: ``fooled`` (relative loss of Dice), ``dice``, ``flipped`` (pixels whose label is not
+            the clean one). With a goal also ``success``: of the photos (pixels) that did not reach it clean,
+            the share that does.
+        """
+        before, after = self.clean(victim), self.answers(victim, images)
+        if victim.task == "segmentation":
+            figures, clean_dice = {"dice": after.metrics.mean_dice()}, before.metrics.mean_dice()
+            # A perturbed map that is better than the clean one has fooled nobody.
+            figures["fooled"] = max(0.0, 1 - figures["dice"] / clean_dice) if clean_dice > 0 else float("nan")
+            figures["flipped"] = float((before.values != after.values).mean())
+        else:
+            target = self.target(victim.task)
+            was_wrong, is_wrong = (victim.succeeded(a.values, target) for a in (before, after))
+            figures = {
+                "fooled": float(is_wrong[~was_wrong].mean()) if (~was_wrong).any() else float("nan"),
+                "accuracy": float(1 - is_wrong.mean()),
+            }
+            if victim.task == "multilabel":
+                figures["map"] = mean_average_precision(self.dataset.labels, after.values)
+        if goal != "untargeted":
+            figures["success"] = self._success(victim, before, after, self.target(victim.task, goal, k))
+        return figures
+
+    def _success(self, victim: Victim, before: "Answers", after: "Answers", target: Target) -> float:
+        if victim.task == "segmentation":
+            concerned = target.truth == target.k if target.goal == "vanish" else target.truth != VOID
+            wanted = (lambda a: a != target.k) if target.goal == "vanish" else (lambda a: a == target.k)
+            open_ = concerned & ~wanted(before.values)
+            return float(wanted(after.values)[open_].mean()) if open_.any() else float("nan")
+        open_ = ~victim.succeeded(before.values, target)
+        if target.goal == "vanish":  # a class that is called present but is not there is no prize
+            there = target.truth[:, target.k] > 0 if victim.task == "multilabel" else target.truth == target.k
+            open_ &= there
+        reached = victim.succeeded(after.values, target)
+        return float(reached[open_].mean()) if open_.any() else float("nan")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A victim's answers to all photos.
+
+    Attributes:
+        values: (n, classes) float32 logits, or (n, H, W) uint8 label maps at the size of the attack.
+        metrics: of a segmenter, over all photos at their own size.
+    """
+
+    values: np.ndarray
+    metrics: SegmentationMetrics | None
+
+
+def visibility(perturbed: np.ndarray, clean: np.ndarray) -> dict[str, float]:
+    """How large and how visible perturbations are.
+
+    Args:
+        perturbed: (n, H, W, 3) uint8.
+        clean: the same photos before.
+
+    Returns:
+        ``linf``: the largest change of all, in steps of an 8-bit value; ``l2``: mean Euclidean norm of the
+        change of an image in [0, 1]; ``psnr``: mean peak signal-to-noise ratio in dB (infinite for equal
+        images); ``ssim``: mean structural similarity (Wang et al. 2004, Gaussian window).
+    """
+    change = perturbed.astype(np.float64) - clean
+    squares = (change**2).reshape(len(change), -1)
+    with np.errstate(divide="ignore"):
+        psnr = 10 * np.log10(255.0**2 / squares.mean(1))
+    options = {"channel_axis": -1, "gaussian_weights": True, "use_sample_covariance": False, "sigma": 1.5}
+    ssim = [structural_similarity(a, b, data_range=255, **options) for a, b in zip(perturbed, clean)]
+    return {
+        "linf": float(np.abs(change).max(initial=0)),
+        "l2": float((np.sqrt(squares.sum(1)) / 255).mean()),
+        "psnr": float(psnr.mean()),
+        "ssim": float(np.mean(ssim)),
+    }
+
+
+def handled(images: np.ndarray, how: str) -> np.ndarray:
+    """Images after what happens to photos on their way: one of :data:`HANDLING`.
+
+    Args:
+        images: (n, H, W, 3) uint8 RGB.
+        how: JPEG re-compression, Gaussian blur, or shrinking to half and enlarging again.
+
+    Returns:
+        (n, H, W, 3) uint8.
+    """
+    if how not in HANDLING:
+        raise ValueError(f"{how!r} is not one of {', '.join(HANDLING)}")
+    return np.stack([_handled(image, how) for image in images])
+
+
+def _handled(image: np.ndarray, how: str) -> np.ndarray:
+    if how.startswith("JPEG"):
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(how.rsplit(maxsplit=1)[-1])]
+        _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), quality)
+        return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+    if how == "blur, sigma 1":
+        return cv2.GaussianBlur(image, (0, 0), 1.0)
+    height, width = image.shape[:2]  # half size and back
+    small = cv2.resize(image, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,182 @@
+"""The adversary's generator: an encoder–decoder CNN from an image to a perturbation of unit size."""
+
+import keras
+from keras import layers, ops
+
+from voclab.errors import VoclabError
+from voclab.models.backbones import PixelPreprocessing
+
+MODES = ("image", "universal")
+_TILE_GAIN = 100.0
+GENERATOR = "generator"  # layer of an attack model that holds the generator
+
+
+def _within(bound: float):
+    return lambda weight: ops.clip(weight, -bound, bound)
+
+
+@keras.saving.register_keras_serializable("voclab")
+class Tile(layers.Layer):
+    """A learnt pattern, repeated over the picture: what an attack can do without looking.
+
+    Repeated rather than resized, so that its frequencies are the same for images of any size. It is kept as
+    1/100 of what is shown: one step of Adam at a rate that suits convolutions would hardly move it otherwise.
+
+    Args:
+        side: of the pattern, pixels.
+        seed: of its start, uniform in [-0.5, 0.5]; it stays in [-1, 1].
+
+    Shape: (B, H, W, any), of which only the size is used -> (B, H, W, 3) float32.
+    """
+
+    def __init__(self, side: int = 64, seed: int = 0, **options):
+        super().__init__(**options)
+        self.side, self.seed = side, seed
+
+    def build(self, input_shape):
+        start = keras.initializers.RandomUniform(-0.5 / _TILE_GAIN, 0.5 / _TILE_GAIN, seed=self.seed)
+        self.pattern = self.add_weight(
+            shape=(self.side, self.side, 3),
+            initializer=start,
+            constraint=_within(1 / _TILE_GAIN),
+            name="pattern",
+        )
+
+    def call(self, x):
+        batch, height, width = ops.shape(x)[:3]
+        rows = ops.take(self.pattern, ops.arange(height) % self.side, axis=0)
+        both = ops.take(rows, ops.arange(width) % self.side, axis=1)
+        return ops.broadcast_to(_TILE_GAIN * both[None], (batch, height, width, 3))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:3], 3)
+
+    def get_config(self):
+        return {**super().get_config(), "side": self.side, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("voclab")
+class UnitBall(layers.Layer):
+    """Bounds a perturbation of each image to size 1: L∞ by clipping, L2 by projection onto the ball.
+
+    Clipping passes back what would pull a value inwards, also where it is cut off, as projected gradient
+    descent does. A tanh bounds as exactly, but attacks live at the bound, where it has no slope: training
+    through one stood still within a hundred steps (docs/decisions.md).
+
+    Shape: (B, H, W, 3) -> (B, H, W, 3) float32.
+    """
+
+    def __init__(self, norm: str = "linf", **options):
+        super().__init__(**options)
+        self.norm = norm
+
+    def call(self, x):
+        x = ops.cast(x, "float32")
+        if self.norm == "linf":
+            return _projected(x)
+        length = ops.sqrt(ops.sum(ops.square(x), axis=(1, 2, 3), keepdims=True))
+        return x / ops.maximum(length, 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "norm": self.norm}
+
+
+@ops.custom_gradient
+def _projected(x):
+    def gradient(*arguments, upstream=None):
+        upstream = arguments[0] if upstream is None else upstream
+        inward = ops.logical_or(ops.abs(x) <= 1.0, upstream * x > 0)  # a step goes against the gradient
+        return ops.where(inward, upstream, 0.0)
+
+    return ops.clip(x, -1.0, 1.0), gradient
+
+
+@keras.saving.register_keras_serializable("voclab")
+class Perturb(layers.Layer):
+    """Adds epsilon times a perturbation of unit size and cuts at the pixels that exist.
+
+    Shape: [(B, H, W, 3) images in [0, 1], (B, H, W, 3)] -> (B, H, W, 3) float32 in [0, 1].
+    """
+
+    def __init__(self, epsilon: float, **options):
+        super().__init__(**options)
+        self.epsilon = epsilon
+
+    def call(self, inputs):
+        images, unit = inputs
+        return ops.clip(ops.cast(images, "float32") + self.epsilon * unit, 0.0, 1.0)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+def build_generator(
+    *,
+    mode: str = "image",
+    norm: str = "linf",
+    width: int = 32,
+    blocks: int = 4,
+    tile: int = 64,
+    seed: int = 0,
+) -> keras.Model:
+    """A generator of adversarial perturbations in one forward pass (Poursaeed et al. 2018).
+
+    ``image``: two strided convolutions, residual blocks at a quarter of the resolution, two transposed
+    convolutions back, as in the paper, with separable blocks, which are cheap on a CPU. The image goes in
+    together with a learnt pattern (:class:`Tile`) that is also added to the result: training first finds the
+    pattern that fools most images, then how to bend it for each. ``universal``: that pattern alone, one
+    perturbation for all images.
+
+    Args:
+        mode: ``"image"`` or ``"universal"``.
+        norm: ball that the perturbation lies in, ``"linf"`` or ``"l2"``.
+        width: channels after the first convolution; twice as many follow.
+        blocks: number of residual blocks.
+        tile: side of the pattern, pixels.
+        seed: of the pattern; the other weights follow Keras' global seed.
+
+    Returns:
+        ``keras.Model``: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, 3) float32 of size at most 1 in that
+        norm; H and W are multiples of 4.
+    """
+    if mode not in MODES:
+        raise VoclabError(f"There is no mode {mode!r}; choose one of {', '.join(MODES)}.")
+    inputs = keras.Input((None, None, 3), name="pixels")
+    pattern = Tile(tile, seed, name="tile", dtype="float32")(inputs)
+    total = pattern
+    if mode == "image":
+        x = PixelPreprocessing("tf", name="preprocessing")(inputs)
+        x = layers.Concatenate(name="with_pattern")([x, pattern])
+        x = layers.Conv2D(width, 5, 2, "same", activation="relu", name="down1")(x)
+        x = layers.Conv2D(2 * width, 3, 2, "same", activation="relu", name="down2")(x)
+        for k in range(1, blocks + 1):
+            x = _residual(x, 2 * width, f"block{k}")
+        x = layers.Conv2DTranspose(width, 4, 2, "same", activation="relu", name="up1")(x)
+        x = layers.Conv2DTranspose(3, 4, 2, "same", kernel_initializer="zeros", name="up2", dtype="float32")(
+            x
+        )
+        total = layers.Add(name="total", dtype="float32")([x, pattern])
+    outputs = UnitBall(norm, name="unit", dtype="float32")(total)
+    return keras.Model(inputs, outputs, name=GENERATOR)
+
+
+def _residual(x, channels: int, name: str):
+    y = layers.DepthwiseConv2D(5, padding="same", name=f"{name}_depthwise")(x)
+    y = layers.Conv2D(channels, 1, activation="relu", name=f"{name}_1")(y)
+    y = layers.Conv2D(channels, 1, name=f"{name}_2")(y)
+    return layers.Add(name=f"{name}_add")([x, y])
+
+
+def attack_model(generator: keras.Model, epsilon: float) -> keras.Model:
+    """The generator with its bound, as it is trained.
+
+    Returns:
+        ``keras.Model``: images (B, H, W, 3) -> {"perturbed": images, "perturbation": their difference}.
+    """
+    inputs = keras.Input((None, None, 3), name="images")
+    perturbed = Perturb(epsilon, name="perturbed", dtype="float32")([inputs, generator(inputs)])
+    difference = layers.Subtract(name="perturbation", dtype="float32")([perturbed, inputs])
+    return keras.Model(inputs, {"perturbed": perturbed, "perturbation": difference}, name="attack")

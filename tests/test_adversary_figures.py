@@ -1,0 +1,423 @@
+"""Figures of attacks: perturbations exact, every value where it belongs, no text upon another."""
+
+import warnings
+from itertools import combinations
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.text import Text
+from PIL import Image
+
+from voclab import figures
+from voclab.datasets.base import VOC_CLASSES, VOID
+
+RNG = np.random.default_rng(0)
+CLEAN = [RNG.integers(0, 256, (*size, 3)).astype(np.uint8) for size in ((48, 64), (64, 40)) * 3]
+PERTURBED = [np.clip(p + RNG.integers(-8, 9, p.shape), 0, 255).astype(np.uint8) for p in CLEAN]
+BEFORE, AFTER = "person 0.97, dog 0.31", "diningtable 0.71, pottedplant 0.42, cat 0.1"
+VERMILION = to_hex(figures.COLOURS[3])
+EPSILONS = [2.0, 4.0, 8.0, 16.0]
+PANELS = {
+    "classifier": {
+        "noise of the same size": (EPSILONS, [0.0, 0.01, 0.02, 0.05]),
+        "PGD": (EPSILONS, [0.5, 0.75, 1.0, 1.0]),
+        "trained adversary": (EPSILONS, [0.25, 0.4, 0.8, 0.99]),
+    },
+    "segmenter": {"trained adversary": ([2.0, 8.0], [0.1, float("nan")]), "PGD": ([2.0, 8.0], [0.3, 0.6])},
+}
+YLABELS = {"classifier": "photos fooled (%)", "segmenter": "Dice lost (%)"}
+HISTORY = [{"epoch": 0, "validation_perturbed_loss": 6.0, "validation_perturbation_loss": 0.0, "fooled": 0.1}]
+HISTORY += [
+    {
+        "epoch": e,
+        "perturbed_loss": 5 / e,
+        "perturbation_loss": 0.1 * e,
+        "validation_perturbed_loss": 5.5 / e,
+        "validation_perturbation_loss": 0.11 * e,
+        "fooled": 0.2 * e,
+    }
+    for e in range(1, 5)
+]
+CURVES = {
+    name: [
+        (33.6 + 0.4 * j + 0.1 * k, 0.9 - 0.12 * j - 0.02 * k, f"weight {w}") for j, w in enumerate((0, 1, 2))
+    ]
+    for k, name in enumerate(("against the classifier", "against the segmenter"))
+} | {"PGD": [(34.0, 1.0, "8/255")], "noise": [(31.5, 0.0, "8/255"), (float("inf"), 0.0, "none")]}
+MATRIX = np.array([[0.97, 0.1, np.nan], [0.0, 1.0, 0.5]])
+NETWORKS = ("MobileNetV2, fine-tuned", "CNN from scratch", "U-Net on a frozen MobileNetV2")
+SHARES = {
+    "FGSM": {"as saved": 0.66, "JPEG, quality 50": 0.5, "half size and back": 0.1},
+    "PGD, 20 steps": {"as saved": 1.0, "half size and back": 0.25},
+    "trained adversary": {"as saved": 0.9, "blur, sigma 1": 0.3, "half size and back": float("nan")},
+}
+DEFENCE = {
+    "as trained": {"FGSM": 0.664, "PGD, 20 steps": 1.0, "adversary trained on the defended victim": 0.0},
+    "adversarially fine-tuned": {"FGSM": 0.2, "PGD, 20 steps": float("nan")},
+}
+
+
+def _mask(photo, label):
+    mask = np.zeros(photo.shape[:2], np.uint8)
+    mask[8:-8, 8:-8] = VOID
+    mask[10:-10, 10:-10] = label
+    return mask
+
+
+def _triptychs(rows):
+    return [(CLEAN[k], PERTURBED[k], BEFORE, AFTER, k % 2 == 0) for k in range(rows)]
+
+
+def _masks(rows, truth=True):
+    return [
+        (
+            CLEAN[k],
+            PERTURBED[k],
+            _mask(CLEAN[k], 15) if truth and k != 1 else None,
+            _mask(CLEAN[k], 12),
+            _mask(CLEAN[k], k + 1),
+            "Dice 0.83",
+            f"Dice 0.12, {k} % of pixels flipped",
+        )
+        for k in range(rows)
+    ]
+
+
+def _pictures(count):
+    return {f"pattern {k}": figures.magnified(PERTURBED[k], CLEAN[k], 16) for k in range(count)}
+
+
+# name -> (figure, axes with pictures, what the legend names)
+MAKERS = {
+    "attack_triptychs, 1 row": (lambda: figures.attack_triptychs(_triptychs(1), 16), 3, []),
+    "attack_triptychs, 5 rows": (lambda: figures.attack_triptychs(_triptychs(5), 16), 15, []),
+    "attack_triptychs, 6 rows": (lambda: figures.attack_triptychs(_triptychs(6), 16), 18, []),
+    "attack_mask_rows, 1 row": (
+        lambda: figures.attack_mask_rows(_masks(1, truth=False), VOC_CLASSES, 16),
+        5,
+        ["aeroplane", "dog", "void"],
+    ),
+    "attack_mask_rows, 6 rows": (
+        lambda: figures.attack_mask_rows(_masks(6), VOC_CLASSES, 16),
+        36,
+        [*VOC_CLASSES[:6], "dog", "person", "void"],
+    ),
+    "fooling_over_epsilon, 1 panel": (
+        lambda: figures.fooling_over_epsilon({"segmenter": PANELS["segmenter"]}, YLABELS),
+        0,
+        ["trained adversary", "PGD"],
+    ),
+    "fooling_over_epsilon": (
+        lambda: figures.fooling_over_epsilon(PANELS, YLABELS),
+        0,
+        ["noise of the same size", "PGD", "trained adversary"],
+    ),
+    "adversary_curves": (
+        lambda: figures.adversary_curves({f"run {k}": HISTORY for k in range(6)}),
+        0,
+        [f"run {k}" for k in range(6)],
+    ),
+    "adversary_curves, epoch 0": (lambda: figures.adversary_curves({"run": HISTORY[:1]}), 0, ["run"]),
+    "trade_off": (lambda: figures.trade_off(CURVES), 0, list(CURVES)),
+    "trade_off, 1 point": (lambda: figures.trade_off({"PGD": CURVES["PGD"]}), 0, ["PGD"]),
+    "transfer_matrix": (
+        lambda: figures.transfer_matrix(MATRIX, NETWORKS[:2], NETWORKS, "photos fooled (%)"),
+        1,
+        [],
+    ),
+    "transfer_matrix, 1 cell": (lambda: figures.transfer_matrix(MATRIX[:1, :1], "a", "b", "fooled"), 1, []),
+    "survival": (lambda: figures.survival(SHARES, "photos still fooled (%)"), 0, list(SHARES)),
+    "survival, 1 dot": (lambda: figures.survival({"PGD": {"as saved": 1.0}}, "fooled (%)"), 0, ["PGD"]),
+    "defence": (lambda: figures.defence(DEFENCE, "photos fooled (%)"), 0, list(DEFENCE)),
+    "defence, 1 bar": (
+        lambda: figures.defence({"as trained": {"PGD": 1.0}}, "fooled (%)"),
+        0,
+        ["as trained"],
+    ),
+    "patterns, 1": (lambda: figures.patterns(_pictures(1)), 2, []),
+    "patterns, 6": (lambda: figures.patterns(_pictures(6)), 12, []),
+}
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+def _shown_texts(figure):
+    """What is written and where, in pixels."""
+    figure.draw_without_rendering()
+    texts = []
+    for text in figure.findobj(Text):
+        box = text.get_window_extent()
+        if text.get_visible() and text.get_text().strip() and figure.bbox.fully_overlaps(box):
+            texts.append((" ".join(text.get_text().split()), box))
+    return texts
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_figures_have_all_panels_and_no_text_upon_another(name, tmp_path):
+    make, pictures, named = MAKERS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = make()
+        assert sum(bool(axis.images) for axis in figure.axes) == pictures
+        assert all(axis.has_data() for axis in figure.axes)
+        assert [t.get_text() for legend in figure.legends for t in legend.get_texts()] == named
+        figure.suptitle("A title", fontsize=12, fontweight="bold")
+        texts = _shown_texts(figure)
+        assert "A title" in [text for text, _ in texts]
+        for (one, box), (other, second) in combinations(texts, 2):
+            assert not box.padded(-0.5).overlaps(second), f"{one!r} is upon {other!r}"
+        for legend in figure.legends:
+            assert all(edge >= 0 for edge in legend.get_window_extent().min)
+            assert all(legend.get_window_extent().max <= figure.bbox.max)
+        figures.save(figure, tmp_path / "x", title="A title", caption="c", alt="a", photos=pictures > 1)
+    picture = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 8
+
+
+def test_axes_with_values_say_what_they_are():
+    for name, (make, _, _) in MAKERS.items():
+        if not name.startswith("attack"):
+            axes = [
+                a for a in make().axes if a.axison and len(a.get_xticks()) and a.get_label() != "<colorbar>"
+            ]
+            assert axes
+            assert all(a.get_xlabel() for a in axes), name
+            assert any(a.get_ylabel() for a in axes), name
+
+
+def test_magnified_is_exact_and_clips_without_wrapping():
+    clean = np.array([[[0, 100, 250], [255, 8, 100]]], np.uint8)
+    perturbed = np.array([[[8, 97, 242], [0, 9, 100]]], np.uint8)
+    got = figures.magnified(perturbed, clean, 16)
+    assert got.dtype == np.uint8
+    assert got.tolist() == [[[255, 80, 0], [0, 144, 128]]]
+    assert figures.magnified(perturbed, clean, 0.5)[0, 0].tolist() == [132, 126, 124]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 6])
+def test_triptychs_show_photo_change_and_both_answers(rows):
+    figure = figures.attack_triptychs(_triptychs(rows), 8)
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    across = 2 if rows > 3 else 1
+    assert titles == ["photo", "perturbation × 8", "perturbed photo"] * across
+    for k in range(rows):
+        line = figure.axes[3 * k : 3 * k + 3]
+        for axis, picture in zip(
+            line, (CLEAN[k], figures.magnified(PERTURBED[k], CLEAN[k], 8), PERTURBED[k])
+        ):
+            np.testing.assert_array_equal(axis.images[0].get_array(), picture)
+        before, change, after = (" ".join(axis.get_xlabel().split()) for axis in line)
+        word = "fooled" if k % 2 == 0 else "holds"
+        assert (before, change, after) == (BEFORE, "", f"{word}: {AFTER}")
+        assert (to_hex(line[2].xaxis.label.get_color()) == VERMILION) == (word == "fooled")
+
+
+def test_a_class_and_its_probability_are_not_parted():
+    figure = figures.attack_triptychs(_triptychs(1), 16)
+    lines = figure.axes[2].get_xlabel().split("\n")
+    assert lines == ["fooled: diningtable 0.71,", "pottedplant 0.42, cat 0.1"]
+
+
+def test_mask_rows_lay_the_masks_over_the_photos_they_were_predicted_on():
+    rows = _masks(2)
+    figure = figures.attack_mask_rows(rows, VOC_CLASSES, 4)
+    assert [axis.get_title() for axis in figure.axes[:6]] == [
+        "photo",
+        "perturbation × 4",
+        "perturbed photo",
+        "truth",
+        "mask before",
+        "mask after",
+    ]
+    clean, perturbed, truth, before, after, *texts = rows[0]
+    wanted = (
+        clean,
+        figures.magnified(perturbed, clean, 4),
+        perturbed,
+        figures.overlay(clean, truth),
+        figures.overlay(clean, before),
+        figures.overlay(perturbed, after),
+    )
+    for axis, picture in zip(figure.axes, wanted):
+        np.testing.assert_array_equal(axis.images[0].get_array(), picture)
+    assert [" ".join(axis.get_xlabel().split()) for axis in figure.axes[4:6]] == texts
+    assert [text.get_text() for text in figure.axes[6 + 3].texts] == ["not known"]
+    assert not figure.axes[3].texts
+
+
+def test_bounds_have_a_tick_each_and_values_are_percent():
+    figure = figures.fooling_over_epsilon(PANELS, YLABELS)
+    first, second = figure.axes
+    assert [t.get_text() for t in first.get_xticklabels()] == ["2", "4", "8", "16"]
+    assert first.get_xticks().tolist() == EPSILONS
+    assert [t.get_text() for t in second.get_xticklabels()] == ["2", "8"]
+    assert not len(first.get_xticks(minor=True))
+    at = first.transData.transform([(e, 0) for e in EPSILONS])[:, 0]
+    np.testing.assert_allclose(np.diff(at), np.diff(at)[0])  # doublings are equally far apart
+    assert first.lines[1].get_ydata().tolist() == [50, 75, 100, 100]
+    assert [axis.get_ylabel() for axis in figure.axes] == list(YLABELS.values())
+    assert [axis.get_title() for axis in figure.axes] == list(PANELS)
+    second.set_ylim(0, 50)
+    assert first.get_ylim() == (0, 50)
+
+
+def test_bounds_that_differ_by_rounding_share_a_tick():
+    curves = {"a": ([8.0], [0.5]), "b": ([255 * np.float32(8 / 255) + 1e-6], [0.6])}
+    figure = figures.fooling_over_epsilon({"x": curves}, {"x": "y"})
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["8"]
+
+
+def test_an_attack_looks_the_same_in_all_panels_and_in_the_legend():
+    figure = figures.fooling_over_epsilon(PANELS, YLABELS)
+    key = {
+        text.get_text(): (line.get_color(), line.get_marker())
+        for text, line in zip(figure.legends[0].get_texts(), figure.legends[0].get_lines())
+    }
+    for axis, curves in zip(figure.axes, PANELS.values()):
+        assert [(line.get_color(), line.get_marker()) for line in axis.lines] == [
+            key[name] for name in curves
+        ]
+    assert len(set(key.values())) == 3
+
+
+def test_adversary_curves_skip_what_epoch_0_has_not():
+    figure = figures.adversary_curves({"run": HISTORY})
+    fooling, penalty, fooled = figure.axes
+    for axis, key in ((fooling, "perturbed_loss"), (penalty, "perturbation_loss")):
+        training, validation = axis.lines
+        assert (training.get_linestyle(), validation.get_linestyle()) == ("-", "--")
+        assert training.get_xdata().tolist() == [1, 2, 3, 4]
+        assert validation.get_xdata().tolist() == [0, 1, 2, 3, 4]
+        assert training.get_ydata().tolist() == [e[key] for e in HISTORY[1:]]
+        assert validation.get_ydata().tolist() == [e[f"validation_{key}"] for e in HISTORY]
+    np.testing.assert_allclose(fooled.lines[0].get_ydata(), [10, 20, 40, 60, 80])
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+def test_epochs_are_whole_numbers(epochs):
+    figure = figures.adversary_curves({"run": HISTORY[:epochs]})
+    for axis in figure.axes:
+        low, high = axis.get_xlim()
+        ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]
+        assert ticks
+        assert all(tick == int(tick) for tick in ticks)
+
+
+def test_trade_off_labels_every_point_near_it_and_joins_those_of_a_name():
+    figure = figures.trade_off(CURVES, "Dice lost (%)")
+    axis = figure.axes[0]
+    assert axis.get_ylabel() == "Dice lost (%)"
+    points = [p for curve in CURVES.values() for p in curve if np.isfinite(p[0])]
+    assert sorted(note.get_text() for note in axis.texts) == sorted(text for *_, text in points)
+    figure.draw_without_rendering()
+    for (psnr, share, text), note in zip(points, axis.texts):
+        point, box = axis.transData.transform((psnr, 100 * share)), note.get_window_extent()
+        assert note.get_text() == text
+        away = np.maximum(0, np.maximum(box.min - point, point - box.max))
+        assert 0 < np.hypot(*away) < 30
+        assert axis.bbox.contains(*box.min)
+        assert axis.bbox.contains(*box.max)
+    assert [line.get_linestyle() for line in axis.lines] == ["-", "-", "None", "None"]
+    assert [len(line.get_xdata()) for line in axis.lines] == [3, 3, 1, 1]
+
+
+def test_labels_of_a_trade_off_cover_no_marker():
+    figure = figures.trade_off(CURVES)
+    axis = figure.axes[0]
+    figure.draw_without_rendering()
+    markers = [axis.transData.transform(xy) for line in axis.lines for xy in line.get_xydata()]
+    for note in axis.texts:
+        box = note.get_window_extent().padded(1)
+        assert not any(box.contains(*at) for at in markers), note.get_text()
+
+
+def test_transfer_writes_every_cell_in_a_colour_that_can_be_read():
+    figure = figures.transfer_matrix(MATRIX, NETWORKS[:2], NETWORKS, "photos fooled (%)")
+    axis, bar = figure.axes
+    cells = {text.get_position(): text for text in axis.texts}
+    written = [[cells[(j, i)].get_text() for j in range(3)] for i in range(2)]
+    assert written == [["97", "10", "–"], ["0", "100", "50"]]
+    picture = axis.images[0]
+    drawn = picture.to_rgba(picture.get_array())
+    for i, j in np.ndindex(2, 3):
+        shades = [_luminance(drawn[i, j]), _luminance(cells[(j, i)].get_color())]
+        assert (max(shades) + 0.05) / (min(shades) + 0.05) > 3.9  # WCAG's contrast; no grey allows over 4.6
+    assert picture.get_clim() == (0, 100)
+    red, green, blue, _ = drawn[0, 2]
+    assert red == green == blue
+    assert np.abs(mpl.colormaps["cividis"](np.arange(256))[:, :3] - red).max(1).min() > 0.05
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("tested on", "trained on / computed on")
+    assert bar.get_ylabel() == "photos fooled (%)"
+    names = [" ".join(text.get_text().split()) for text in axis.get_yticklabels() + axis.get_xticklabels()]
+    assert names == [*NETWORKS[:2], *NETWORKS]
+
+
+def _luminance(colour):
+    """WCAG's relative luminance of a colour."""
+    rgb = np.array(to_rgb(colour))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+def test_survival_puts_each_dot_on_the_band_of_its_handling():
+    figure = figures.survival(SHARES, "photos still fooled (%)")
+    axis = figure.axes[0]
+    handlings = [text.get_text() for text in axis.get_yticklabels()]
+    assert handlings == ["as saved", "JPEG, quality 50", "half size and back", "blur, sigma 1"]
+    low, high = axis.get_ylim()
+    assert low > high  # the first is at the top
+    for line, values in zip(axis.lines, SHARES.values()):
+        assert [handlings[int(y)] for y in np.rint(line.get_ydata())] == list(values)
+        np.testing.assert_allclose(line.get_xdata(), [100 * share for share in values.values()])
+    first = {round(float(line.get_ydata()[0]), 6) for line in axis.lines}
+    assert len(first) == 3  # equal shares do not hide each other
+
+
+def test_defence_writes_values_above_the_bars_and_marks_gaps():
+    figure = figures.defence(DEFENCE, "photos fooled (%)")
+    axis = figure.axes[0]
+    attacks = [" ".join(text.get_text().split()) for text in axis.get_xticklabels()]
+    assert attacks == list(DEFENCE["as trained"])
+    assert [note.get_text() for note in axis.texts] == ["66", "100", "0", "20", "–", "–"]
+    for bar, note in zip(axis.patches, axis.texts):
+        x, y = note.xy
+        assert x == pytest.approx(bar.get_x() + bar.get_width() / 2)
+        assert y == pytest.approx(np.nan_to_num(bar.get_height()))
+        assert round(x) == [0, 1, 2][axis.texts.index(note) % 3]
+    assert axis.patches[0].get_height() == pytest.approx(66.4)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 75), (41, 63)])
+def test_the_spectrum_of_stripes_peaks_at_their_frequency(size):
+    y, x = np.indices(size)
+    stripes = 128 + 100 * np.sin(2 * np.pi * (0.2 * x + 0.1 * y))
+    picture = np.repeat(np.rint(stripes)[..., None], 3, 2).astype(np.uint8)
+    figure = figures.patterns({"stripes": picture})
+    shown, spectrum = figure.axes[:2]
+    np.testing.assert_array_equal(shown.images[0].get_array(), picture)
+    power = np.asarray(spectrum.images[0].get_array())
+    left, right, bottom, top = spectrum.images[0].get_extent()
+    row, column = np.unravel_index(power.argmax(), size)
+    across = left + (right - left) * (column + 0.5) / size[1]
+    down = top + (bottom - top) * (row + 0.5) / size[0]
+    if across < 0:  # the spectrum of real values is symmetric
+        across, down = -across, -down
+    assert across == pytest.approx(0.2, abs=0.6 / size[1])
+    assert down == pytest.approx(0.1, abs=0.6 / size[0])
+    assert spectrum.get_xlim() == (-0.5, 0.5)
+    assert spectrum.get_ylim() == (0.5, -0.5)
+
+
+def test_spectra_share_one_scale_and_know_a_picture_without_change():
+    grey = np.full((20, 20, 3), 128, np.uint8)
+    figure = figures.patterns({"nothing": grey, **_pictures(1)})
+    spectra = [axis.images[0] for axis in figure.axes if axis.get_xlabel()]
+    assert spectra[0].get_clim() == spectra[1].get_clim()
+    assert np.ptp(spectra[0].get_array()) == 0
+    assert spectra[0].get_array().max() < spectra[1].get_array().mean() - 20

@@ -1,0 +1,872 @@
+"""Objectives, victims and gradient attacks against plain definitions, numeric gradients and foolbox."""
+
+from itertools import pairwise
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from voclab.attacks.budget import Budget, eight_bit
+from voclab.attacks.gradient import FGSM, PGD, Noise
+from voclab.attacks.target import GOALS, OBJECTIVES, TASKS, Target, objective
+from voclab.attacks.victim import Victim
+from voclab.datasets.base import VOID
+from voclab.errors import VoclabError
+
+CLASSES = 5
+N, SIZE = 10, 16
+
+
+# --- objectives, one image and one pixel at a time ---
+
+
+def log_sum_exp(values):
+    values = [float(v) for v in values]
+    return max(values) + np.log(sum(np.exp(v - max(values)) for v in values))
+
+
+def others(z, k):
+    return max(float(v) for j, v in enumerate(z) if j != k)
+
+
+def slow_multilabel(z, y, name, goal, k):
+    z = [float(v) for v in z]
+    if goal != "untargeted":
+        wanted = z[k] if goal == "appear" else -z[k]
+        return wanted if name == "margin" else np.log(1 / (1 + np.exp(-wanted)))
+    if name == "margin":
+        right = [v for v, true in zip(z, y) if true]
+        return log_sum_exp([v for v, true in zip(z, y) if not true]) - log_sum_exp(right)
+    probabilities = [1 / (1 + np.exp(-v)) for v in z]
+    return np.mean([-np.log(p if true else 1 - p) for p, true in zip(probabilities, y)])
+
+
+def slow_multiclass(z, y, name, goal, k):
+    if goal == "appear":
+        return float(z[k]) - others(z, k) if name == "margin" else float(z[k]) - log_sum_exp(z)
+    away = k if goal == "vanish" else y
+    return others(z, away) - float(z[away]) if name == "margin" else log_sum_exp(z) - float(z[away])
+
+
+def slow_segmentation(z, y, name, goal, k):
+    pixels = []
+    for i, j in np.ndindex(y.shape):
+        if (goal == "vanish" and y[i, j] == k) or (goal != "vanish" and y[i, j] != VOID):
+            value = slow_multiclass(z[i, j], int(y[i, j]), name, goal, k)
+            pixels.append(min(value, 1.0) if name == "margin" else value)
+    return np.mean(pixels) if pixels else 0.0
+
+
+SLOW = {"multilabel": slow_multilabel, "multiclass": slow_multiclass, "segmentation": slow_segmentation}
+
+
+def random_case(task, seed=0, n=6):
+    """(logits, truth) of n images; of segmentation the first image has no pixel of class 2."""
+    rng = np.random.default_rng(seed)
+    if task == "segmentation":
+        z, y = rng.normal(0, 2, (n, 6, 7, CLASSES)), rng.integers(0, CLASSES, (n, 6, 7))
+        y[rng.random(y.shape) < 0.3] = VOID
+        y[0][y[0] == 2] = 0
+        return z.astype(np.float32), y.astype(np.uint8)
+    z = rng.normal(0, 2, (n, CLASSES)).astype(np.float32)
+    if task == "multiclass":
+        return z, rng.integers(0, CLASSES, n)
+    y = (rng.random((n, CLASSES)) < 0.4).astype(np.uint8)
+    y[:, 0], y[:, 1] = 1, 0
+    return z, y
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("goal", GOALS)
+def test_objective_is_the_definition(task, name, goal):
+    z, y = random_case(task)
+    k = None if goal == "untargeted" else 2
+    values = objective(task, name, goal, k)(
+        ops.convert_to_tensor(z), ops.convert_to_tensor(y.astype("int32"))
+    )
+    expected = [SLOW[task](z[i], y[i], name, goal, k) for i in range(len(z))]
+    assert len(set(np.round(expected, 6))) == len(z)
+    np.testing.assert_allclose(ops.convert_to_numpy(values), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("goal", GOALS)
+def test_void_pixels_have_no_say(name, goal):
+    z, y = random_case("segmentation")
+    f = objective("segmentation", name, goal, None if goal == "untargeted" else 2)
+    elsewhere = np.where((y == VOID)[..., None], np.random.default_rng(1).normal(0, 50, z.shape), z)
+    np.testing.assert_allclose(f(elsewhere.astype(np.float32), y), f(z, y), atol=1e-6)
+    assert (np.asarray(f(z, np.full_like(y, VOID))) == 0).all()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_nothing_vanishes_where_there_is_no_pixel_of_the_class(name):
+    z, y = random_case("segmentation")
+    values = np.asarray(objective("segmentation", name, "vanish", 2)(z, y))
+    assert values[0] == 0
+    assert (values[1:] != 0).all()
+
+
+def test_the_margin_of_lost_pixels_is_cut_off_so_that_they_do_not_hide_the_others():
+    y = np.zeros((1, 1, 2), np.uint8)
+    z = np.array([[[[0.0, 9.0], [4.0, 1.0]]]], np.float32)  # the first pixel is lost by far
+    assert float(objective("segmentation", "margin")(z, y)[0]) == pytest.approx((1 - 3) / 2)
+
+
+def logits_themselves(labels):
+    """A network for tests that pass logits on: what it does to pixels does not matter."""
+    return keras.Sequential([keras.Input((None, None, labels)), keras.layers.Activation("linear")])
+
+
+def test_the_sign_of_a_margin_is_success():
+    z, y = random_case("multiclass", seed=4, n=40)
+    model = logits_themselves(CLASSES)
+    for goal, k in (("untargeted", None), ("appear", 2), ("vanish", 2)):
+        margin = np.asarray(objective("multiclass", "margin", goal, k)(z, y))
+        reached = Victim(model, "multiclass").succeeded(z, Target(y, goal, k))
+        assert 0 < reached.mean() < 1
+        np.testing.assert_array_equal(margin > 0, reached)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: objective("detection", "margin"), "no task 'detection'; choose one of multilabel"),
+        (lambda: objective("multiclass", "loss"), "no objective 'loss'; choose one of margin"),
+        (lambda: Target(np.zeros(2), "confuse"), "no goal 'confuse'; choose one of untargeted"),
+        (lambda: Target(np.zeros(2), "appear"), "'appear' needs a class: set k"),
+        (lambda: Target(np.zeros(2), "vanish"), "'vanish' needs a class: set k"),
+        (lambda: Target(np.zeros(2), "untargeted", 3), "'untargeted' takes no class: omit k"),
+        (lambda: Target(np.zeros(2), k=0), "'untargeted' takes no class: omit k"),
+        (lambda: Victim(None, "detection"), "no task 'detection'; choose one of"),
+    ],
+)
+def test_unknown_names_are_refused_in_one_sentence(call, words):
+    with pytest.raises(VoclabError, match=words) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_part_of_a_target_has_the_same_goal():
+    part = Target(np.arange(5), "appear", 3).of(np.array([4, 1]))
+    assert part.truth.tolist() == [4, 1]
+    assert (part.goal, part.k) == ("appear", 3)
+
+
+# --- victims ---
+
+
+def smooth_network(task):
+    """Small, without kinks, and sure enough of itself that its classes differ from image to image."""
+    keras.utils.set_random_seed(3)
+    layers = [
+        keras.Input((None, None, 3)),
+        keras.layers.Conv2D(8, 3, padding="same", activation="tanh", kernel_initializer="random_normal"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Conv2D(8, 3, padding="same", activation="tanh"),
+    ]
+    if task != "segmentation":
+        layers.append(keras.layers.GlobalAveragePooling2D())
+    network = keras.Sequential([*layers, keras.layers.Dense(CLASSES)])
+    first, last = network.layers[0], network.layers[-1]
+    first.set_weights([20 * first.get_weights()[0], np.random.default_rng(0).normal(0, 1, 8)])
+    # Centre and scale the logits, so that no class wins everywhere.
+    logits = np.asarray(network(PHOTOS)).reshape(-1, CLASSES)
+    kernel, _ = last.get_weights()
+    last.set_weights([2 * kernel / logits.std(0), -2 * logits.mean(0) / logits.std(0)])
+    return network
+
+
+def soft_photos():
+    """Smooth colours with detail, black and white corners, (N, SIZE, SIZE, 3) 8-bit values."""
+    rng = np.random.default_rng(7)
+    coarse = rng.uniform(0, 1, (N, 4, 4, 3)).repeat(SIZE // 4, 1).repeat(SIZE // 4, 2)
+    photos = np.clip(coarse + rng.normal(0, 0.1, coarse.shape), 0, 1)
+    photos[:, 0, 0], photos[:, -1, -1] = 0, 1
+    return eight_bit(photos)
+
+
+PHOTOS = soft_photos()
+
+
+def believed(victim, images):
+    """What the victim says of the images, as the truth."""
+    logits = victim.logits(images)
+    if victim.task == "multilabel":
+        rank = logits.argsort(1).argsort(1)
+        return ((rank == CLASSES - 1) | (logits > 0) & (rank > 0)).astype(np.uint8)
+    labels = logits.argmax(-1)
+    if victim.task == "segmentation":
+        labels[:, :2] = VOID
+    return labels
+
+
+@pytest.fixture(scope="module")
+def victims():
+    """A victim of every task; what it says of the photos counts as true."""
+    return {task: Victim(smooth_network(task), task) for task in TASKS}
+
+
+@pytest.fixture(scope="module")
+def truths(victims):
+    truths = {task: believed(victim, PHOTOS) for task, victim in victims.items()}
+    assert len(set(truths["multiclass"].tolist())) > 2
+    return truths
+
+
+every_task = pytest.mark.parametrize("task", TASKS)
+
+
+def score(victim, images, target, name="margin"):
+    values = objective(victim.task, name, target.goal, target.k)(victim.logits(images), target.truth)
+    return np.asarray(values)
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "goal", "k"),
+    [
+        ("multilabel", "margin", "untargeted", None),
+        ("multilabel", "cross_entropy", "appear", 1),
+        ("multiclass", "margin", "vanish", 1),
+        ("multiclass", "cross_entropy", "untargeted", None),
+        ("segmentation", "cross_entropy", "appear", 1),
+        ("segmentation", "cross_entropy", "vanish", 1),
+    ],
+)
+def test_gradient_is_the_numeric_gradient(victims, truths, task, name, goal, k):
+    victim, images = victims[task], PHOTOS[:2, 4:8, 4:8]
+    truth = truths[task][:2]
+    if task == "segmentation":
+        truth = truth[:, 4:8, 4:8].copy()
+        truth[:, 1] = 1  # so that there is something to vanish
+    elif goal == "vanish":
+        truth = np.full(2, k)
+    target = Target(truth, goal, k)
+    values, gradient, logits = victim.gradient(images, target, name)
+    np.testing.assert_allclose(logits, victim.logits(images), atol=1e-5)
+    np.testing.assert_allclose(values, score(victim, images, target, name), atol=1e-5)
+    # Every value of every image a little more and a little less, all in one batch.
+    steps = 1e-2 * np.eye(images[0].size, dtype=np.float32).reshape(-1, 1, *images.shape[1:])
+    repeated = target.of(np.tile([0, 1], len(steps)))
+    up, down = (
+        score(victim, (images + s * steps).reshape(-1, *images.shape[1:]), repeated, name) for s in (1, -1)
+    )
+    numeric = ((up - down) / 2e-2).reshape(-1, 2).T.reshape(images.shape)
+    scale = np.abs(numeric).max()
+    assert scale > 5e-3
+    np.testing.assert_allclose(gradient, numeric, atol=0.02 * scale)
+
+
+@every_task
+def test_an_image_gets_the_same_in_every_batch(victims, truths, task):
+    victim, target = victims[task], Target(truths[task])
+    values, gradient, logits = victim.gradient(PHOTOS, target, "margin")
+    for index in ([3], [9, 3, 0], [3, 3]):
+        index = np.array(index)
+        v, g, z = victim.gradient(PHOTOS[index], target.of(index), "margin")
+        np.testing.assert_allclose(v, values[index], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(z, logits[index], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(g, gradient[index], rtol=1e-3, atol=1e-4 * np.abs(gradient).max())
+    np.testing.assert_allclose(victim.logits(PHOTOS, batch_size=3), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_success_of_classifiers_by_hand():
+    model = logits_themselves(3)
+    z = np.array([[3.0, 1.0, -1.0], [0.5, 2.0, 1.0], [-3.0, -2.0, -1.0]])
+    labels = np.array([[1, 0, 0], [1, 0, 1], [0, 1, 0]])
+    multilabel, multiclass = Victim(model, "multilabel"), Victim(model, "multiclass")
+    assert multilabel.succeeded(z, Target(labels)).tolist() == [False, True, True]
+    assert multilabel.succeeded(z, Target(labels, "appear", 2)).tolist() == [False, True, False]
+    assert multilabel.succeeded(z, Target(labels, "vanish", 2)).tolist() == [True, False, True]
+    truth = np.array([0, 2, 2])
+    assert multiclass.succeeded(z, Target(truth)).tolist() == [False, True, False]
+    assert multiclass.succeeded(z, Target(truth, "appear", 1)).tolist() == [False, True, False]
+    assert multiclass.succeeded(z, Target(truth, "vanish", 1)).tolist() == [True, False, True]
+
+
+def test_thresholds_are_probabilities_above_which_a_class_is_there():
+    model = logits_themselves(3)
+    victim = Victim(model, "multilabel", thresholds=(0.5, 0.9, 0.1))
+    probabilities = np.array([[0.51, 0.89, 0.09], [0.49, 0.91, 0.11]])
+    z, labels = np.log(probabilities / (1 - probabilities)), np.zeros((2, 3), int)
+    for k, there in enumerate([[True, False], [False, True], [False, True]]):
+        assert victim.succeeded(z, Target(labels, "appear", k)).tolist() == there
+        assert victim.succeeded(z, Target(labels, "vanish", k)).tolist() == [not t for t in there]
+    # which class is on top does not depend on thresholds
+    assert victim.succeeded(z, Target(np.array([[0, 1, 0], [1, 0, 0]]))).tolist() == [False, True]
+
+
+def test_success_of_segmenters_is_a_share_of_the_pixels_concerned():
+    victim = Victim(logits_themselves(3), "segmentation")
+    truth = np.array([[[0, 1, 2], [1, VOID, VOID]], [[0, 0, VOID], [0, 0, 0]], [[VOID] * 3] * 2])
+    said = np.array([[[0, 2, 2], [1, 2, 2]], [[1, 0, 2], [2, 2, 0]], [[0, 1, 2]] * 2])
+    z = np.eye(3)[said]
+    nan = np.nan
+    np.testing.assert_allclose(victim.succeeded(z, Target(truth)), [1 / 4, 3 / 5, nan])
+    np.testing.assert_allclose(victim.succeeded(z, Target(truth, "appear", 2)), [2 / 4, 2 / 5, nan])
+    np.testing.assert_allclose(victim.succeeded(z, Target(truth, "vanish", 1)), [1 / 2, nan, nan])
+    np.testing.assert_allclose(victim.succeeded(z, Target(truth, "vanish", 0)), [0, 3 / 5, nan])
+
+
+# --- victims that show no way ---
+
+
+def classifier_of(layer):
+    keras.utils.set_random_seed(0)
+    pooled = keras.layers.GlobalAveragePooling2D()
+    return keras.Sequential([keras.Input((None, None, 3)), layer, pooled, keras.layers.Dense(3)])
+
+
+def hidden_classifier(kind):
+    if kind == "stopped":
+        return classifier_of(keras.layers.Lambda(ops.stop_gradient))
+    model = classifier_of(keras.layers.Conv2D(4, 3))
+    model.layers[-1].set_weights([np.zeros((4, 3)), np.array([2.0, 1.0, 0.0])])
+    return model
+
+
+@pytest.mark.parametrize("kind", ["stopped", "constant"])
+@pytest.mark.parametrize("attack", [FGSM, PGD])
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("margin", "transfer"), ("cross_entropy", "objective='margin'")]
+)
+def test_a_victim_without_gradients_is_refused_in_one_sentence(kind, attack, name, remedy):
+    victim = Victim(hidden_classifier(kind), "multiclass", "a masked net")
+    truth = victim.logits(PHOTOS[:3]).argmax(1)
+    with pytest.raises(VoclabError, match="gradient of a masked net vanishes at every image") as error:
+        attack(objective=name)(victim, PHOTOS[:3], truth, 8 / 255)
+    assert remedy in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_saturated_loss_is_refused_and_the_remedy_works():
+    model = classifier_of(keras.layers.Conv2D(4, 3))
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([1e7 * kernel, bias])
+    victim = Victim(model, "multiclass")
+    truth = victim.logits(PHOTOS).argmax(1)
+    with pytest.raises(VoclabError, match=r"objective='margin'"):
+        FGSM(objective="cross_entropy")(victim, PHOTOS, truth, 8 / 255)
+    perturbed = FGSM(objective="margin")(victim, PHOTOS, truth, 8 / 255)
+    assert (score(victim, perturbed, Target(truth)) > score(victim, PHOTOS, Target(truth))).all()
+
+
+@pytest.mark.parametrize(("goal", "k"), [("untargeted", None), ("vanish", 1)])
+def test_cross_entropy_of_a_sure_victim_shows_the_way_and_not_rounding_noise(goal, k):
+    rng = np.random.default_rng(2)
+    kernel, bias = rng.normal(0, 1, (3, 4)), np.array([0.0, 27.0, 0.0, 3.0])
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()])
+    model.add(keras.layers.Dense(4))
+    model.layers[-1].set_weights([kernel, bias])
+    target = Target(np.ones(N, int), goal, k)
+    _, gradient, logits = Victim(model, "multiclass").gradient(PHOTOS, target, "cross_entropy")
+    z = PHOTOS.astype(np.float64).mean((1, 2)) @ kernel + bias
+    np.testing.assert_allclose(logits, z, rtol=1e-5, atol=1e-5)
+    e = np.exp(z - z[:, 1:2])
+    e[:, 1] = 0  # the probability of class 1 less one, without cancellation
+    p = e / (1 + e.sum(1, keepdims=True))
+    p[:, 1] = -p.sum(1)
+    assert p.max() < 1e-7
+    expected = (p @ kernel.T)[:, None, None] / SIZE**2
+    np.testing.assert_allclose(gradient, np.broadcast_to(expected, PHOTOS.shape), rtol=1e-3)
+
+
+def test_a_gradient_that_is_not_finite_is_refused():
+    victim = Victim(
+        classifier_of(keras.layers.Lambda(lambda x: ops.sqrt(ops.relu(x - 2)))), "multiclass", "nn"
+    )
+    assert np.isfinite(victim.logits(PHOTOS[:2])).all()
+    for attack in (FGSM(), PGD(steps=1)):
+        with pytest.raises(VoclabError, match="gradient of nn is not finite"):
+            attack(victim, PHOTOS[:2], np.zeros(2, int), 8 / 255)
+
+
+@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=2)])
+def test_photos_that_leave_nothing_to_gain_are_not_taken_for_a_victim_without_gradients(
+    victims, truths, attack
+):
+    victim, truth = victims["segmentation"], truths["segmentation"].copy()
+    truth[truth == 3] = VOID
+    attack(victim, PHOTOS, Target(truth, "vanish", 3), 4 / 255)  # no pixel of the class
+    attack(victim, PHOTOS, np.full_like(truth, VOID), 4 / 255)
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)])
+    model.layers[0].set_weights([np.eye(3).reshape(1, 1, 3, 3), np.array([0.0, 50.0, 0.0])])
+    attack(Victim(model, "segmentation"), PHOTOS, np.zeros_like(truth), 4 / 255)  # lost by far, everywhere
+    with pytest.raises(VoclabError, match="vanishes"):
+        attack(Victim(hidden_segmenter(), "segmentation"), PHOTOS, np.zeros_like(truth), 4 / 255)
+
+
+def hidden_segmenter():
+    layers = [keras.layers.Lambda(ops.stop_gradient), keras.layers.Conv2D(3, 1)]
+    model = keras.Sequential([keras.Input((None, None, 3)), *layers])
+    model.layers[1].set_weights([np.eye(3).reshape(1, 1, 3, 3), np.zeros(3)])
+    return model
+
+
+# --- attacks against plain re-implementations ---
+
+
+def slow_path(victim, target, epsilon, steps, share, norm="linf", momentum=0.0, name="margin"):
+    """All points that gradient ascent from the clean photos visits, float64 where that is possible."""
+    x = PHOTOS.astype(np.float64)
+    path, point, velocity = [x], x, np.zeros_like(x)
+    for _ in range(steps):
+        _, gradient, _ = victim.gradient(point.astype(np.float32), target, name)
+        gradient = gradient.astype(np.float64)
+        if momentum:
+            velocity = momentum * velocity + gradient / np.abs(gradient).mean((1, 2, 3), keepdims=True)
+            gradient = velocity
+        if norm == "linf":
+            moved = point + epsilon * share * np.sign(gradient)
+            point = np.clip(x + np.clip(moved - x, -epsilon, epsilon), 0, 1)
+        else:
+            length = np.sqrt((gradient**2).sum((1, 2, 3), keepdims=True))
+            change = point + epsilon * share * gradient / length - x
+            size = np.sqrt((change**2).sum((1, 2, 3), keepdims=True))
+            point = np.clip(x + change * np.minimum(1, epsilon / size), 0, 1)
+        path.append(point)
+    return path
+
+
+def mostly_equal(a, b, share=0.99):
+    """Equal but for a few pixels where float32 cannot tell the sign of the gradient."""
+    return (np.abs(a - b) < 1e-5).mean() >= share
+
+
+@every_task
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_fgsm_is_one_step_along_the_sign_of_the_gradient(victims, truths, task, name):
+    victim, target = victims[task], Target(truths[task])
+    _, gradient, _ = victim.gradient(PHOTOS, target, name)
+    perturbed = FGSM(objective=name)(victim, PHOTOS, truths[task], 6 / 255)
+    expected = np.clip(PHOTOS + 6 / 255 * np.sign(gradient), 0, 1)
+    np.testing.assert_allclose(perturbed, expected, atol=1e-6)
+    assert perturbed.dtype == np.float32
+    assert score(victim, perturbed, target, name).mean() > score(victim, PHOTOS, target, name).mean()
+
+
+def test_fgsm_l2_is_one_step_along_the_gradient(victims, truths):
+    victim, target = victims["multiclass"], Target(truths["multiclass"])
+    _, gradient, _ = victim.gradient(PHOTOS, target, "margin")
+    perturbed = FGSM("l2")(victim, PHOTOS, target, 0.5)
+    size = np.sqrt((gradient.astype(np.float64) ** 2).sum((1, 2, 3), keepdims=True))
+    expected = np.clip(PHOTOS + 0.5 * gradient / size, 0, 1)
+    # Some values are a step smaller, so that the bound holds when saved.
+    difference = np.abs(perturbed - expected)
+    assert difference.max() <= 1 / 255 + 1e-6
+    assert (difference < 1e-5).mean() > 0.85
+    assert score(victim, perturbed, target).mean() > score(victim, PHOTOS, target).mean()
+
+
+PATHS = [
+    ("multiclass", "linf", 4 / 255, 0.0, "margin"),
+    ("multiclass", "linf", 4 / 255, 0.9, "margin"),
+    ("multilabel", "linf", 4 / 255, 0.0, "cross_entropy"),
+    ("segmentation", "linf", 4 / 255, 0.7, "margin"),
+    ("segmentation", "linf", 4 / 255, 0.0, "cross_entropy"),
+    ("multiclass", "l2", 0.3, 0.0, "margin"),
+    ("segmentation", "l2", 0.3, 0.9, "margin"),
+]
+
+
+@pytest.mark.parametrize(("task", "norm", "epsilon", "momentum", "name"), PATHS)
+def test_pgd_without_early_stop_ends_at_the_last_step(victims, truths, task, norm, epsilon, momentum, name):
+    victim, target = victims[task], Target(truths[task])
+    last = slow_path(victim, target, epsilon, 4, 0.3, norm, momentum, name)[-1]
+    attack = PGD(
+        norm, name, steps=4, step=0.3, random_start=False, momentum=momentum, early_stop=False, restarts=1
+    )
+    perturbed = attack(victim, PHOTOS, target, epsilon)
+    if norm == "l2":
+        last = Budget(epsilon, "l2").finish(last.astype(np.float32), PHOTOS)
+    assert mostly_equal(perturbed, last, 0.99 if norm == "linf" else 0.97)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_pgd_with_early_stop_keeps_the_best_point_of_the_path(victims, truths, momentum):
+    victim, target = victims["segmentation"], Target(truths["segmentation"])
+    # Steps beyond the bound, so that the path is not a climb all the way.
+    path = slow_path(victim, target, 6 / 255, 6, 2.0, momentum=momentum)
+    values = np.stack([score(victim, point.astype(np.float32), target) for point in path])
+    assert len(set(values.argmax(0).tolist())) > 1
+    attack = PGD(steps=6, step=2.0, random_start=False, momentum=momentum)
+    perturbed = attack(victim, PHOTOS, target, 6 / 255)
+    np.testing.assert_allclose(score(victim, perturbed, target), values.max(0), atol=2e-3)
+    best = np.stack([path[k][i] for i, k in enumerate(values.argmax(0))])
+    assert mostly_equal(perturbed, best, 0.97)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_pgd_with_early_stop_ends_at_the_first_point_that_fools(victims, truths, task):
+    victim, target, epsilon = victims[task], Target(truths[task]), 6 / 255
+    path = slow_path(victim, target, epsilon, 6, 1 / 6)
+    fooled = np.stack(
+        [victim.succeeded(victim.logits(eight_bit(p)), target) for p in path]
+    )  # steps of 1/255, so that rounding changes nothing
+    assert not fooled[0].any()
+    first = np.where(fooled.any(0), fooled.argmax(0), 6)
+    assert len(set(first.tolist())) > 1
+    perturbed = PGD(steps=6, step=1 / 6, random_start=False)(victim, PHOTOS, target, epsilon)
+    assert mostly_equal(perturbed, np.stack([path[k][i] for i, k in enumerate(first)]), 0.98)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_what_is_fooled_already_is_left_alone(victims, truths, task):
+    victim, truth = victims[task], truths[task].copy()
+    truth[:4] = 1 - truth[:4] if task == "multilabel" else (truth[:4] + 1) % CLASSES
+    for restarts in (1, 2):
+        attack = PGD(steps=3, random_start=False, restarts=restarts)
+        perturbed = attack(victim, PHOTOS, truth, 8 / 255)
+        np.testing.assert_array_equal(perturbed[:4], PHOTOS[:4])
+        assert (perturbed[4:] != PHOTOS[4:]).any((1, 2, 3)).all()
+    perturbed = PGD(steps=3, random_start=False, early_stop=False)(victim, PHOTOS, truth, 8 / 255)
+    assert (perturbed != PHOTOS).any((1, 2, 3)).all()
+
+
+def test_early_stop_goes_by_the_image_that_can_be_saved():
+    # Class 1 as soon as the mean is above a half of a step more than that of the photo.
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()])
+    model.add(keras.layers.Dense(2))
+    photo = eight_bit(np.full((1, 4, 4, 3), 100, np.uint8))
+    weights = np.array([[0.0, 100.0]] * 3)
+    model.layers[-1].set_weights([weights, np.array([0.0, -300 * 100.05 / 255])])
+    victim = Victim(model, "multiclass")
+    attack = PGD(steps=10, step=0.15, random_start=False)
+    below = attack(victim, photo, np.array([0]), 0.4 / 255)
+    assert victim.succeeded(victim.logits(below), Target(np.array([0]))).all()
+    np.testing.assert_array_equal(eight_bit(below), photo)  # the file is the photo, so nothing is won,
+    np.testing.assert_allclose(below - photo, 0.4 / 255, atol=1e-6)  # and PGD went on to the bound
+    above = attack(victim, photo, np.array([0]), 2.6 / 255)
+    np.testing.assert_allclose(above - photo, 2 * 0.15 * 2.6 / 255, atol=1e-6)  # the second step rounds to 1
+    assert victim.succeeded(victim.logits(eight_bit(above)), Target(np.array([0]))).all()
+
+
+@every_task
+@pytest.mark.parametrize("momentum", [0.0, 1.0])
+def test_pgd_never_falls_below_its_start(victims, truths, task, momentum):
+    victim, target = victims[task], Target(truths[task])
+    before = score(victim, PHOTOS, target)
+    for share in (0.3, 4.0):
+        attack = PGD(steps=3, step=share, random_start=False, momentum=momentum)
+        after = score(victim, attack(victim, PHOTOS, target, 3 / 255), target)
+        assert (after >= before - 1e-5).all()
+        assert after.mean() > before.mean() + 0.01
+
+
+@every_task
+@pytest.mark.parametrize("early_stop", [True, False])
+def test_restarts_never_make_it_worse(victims, truths, task, early_stop):
+    victim, target = victims[task], Target(truths[task])
+    reached, values = [], []
+    for restarts in (1, 2, 5):
+        attack = PGD(steps=2, step=0.2, restarts=restarts, early_stop=early_stop)
+        perturbed = attack(victim, PHOTOS, target, 2 / 255)
+        reached.append(victim.succeeded(victim.logits(eight_bit(perturbed)), target).astype(float))
+        values.append(score(victim, perturbed, target))
+    if task == "segmentation":
+        assert all((b >= a - 1e-5).all() for a, b in pairwise(values))
+    else:
+        assert all((b >= a).all() for a, b in pairwise(reached))
+        open_ = reached[-1] == 0
+        assert open_.any()
+        assert all((b[open_] >= a[open_] - 1e-5).all() for a, b in pairwise(values))
+    assert values[-1].mean() > values[0].mean()
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 4 / 255), ("l2", 0.3)])
+def test_a_step_size_for_each_image_equals_separate_calls(victims, truths, norm, epsilon):
+    victim, truth = victims["segmentation"], truths["segmentation"]
+    shares = np.array([0.1, 0.5, 1.0])
+    options = {"steps": 3, "random_start": False, "momentum": 0.5, "early_stop": False}
+    together = PGD(norm, step=shares, **options)(victim, PHOTOS[:3], truth[:3], epsilon)
+    for i, share in enumerate(shares):
+        alone = PGD(norm, step=share, **options)(victim, PHOTOS[i : i + 1], truth[i : i + 1], epsilon)
+        assert alone.shape == (1, SIZE, SIZE, 3)
+        assert mostly_equal(together[i], alone[0], 0.98)
+    same = PGD(norm, step=0.1, **options)(victim, PHOTOS[:3], truth[:3], epsilon)
+    assert not mostly_equal(together[2], same[2], 0.5)
+
+
+def test_step_sizes_follow_their_images_when_others_have_stopped(victims, truths):
+    victim, truth = victims["multiclass"], truths["multiclass"][:3].copy()
+    truth[0] = (truth[0] + 1) % CLASSES  # fooled from the start
+    options = {"steps": 1, "random_start": False}
+    perturbed = PGD(step=np.array([1.0, 0.25, 0.5]), **options)(victim, PHOTOS[:3], truth, 4 / 255)
+    assert np.abs(255 * (perturbed - PHOTOS[:3])).max((1, 2, 3)) == pytest.approx([0, 1, 2], abs=1e-3)
+
+
+# --- goals ---
+
+
+@every_task
+@pytest.mark.parametrize("goal", ["appear", "vanish"])
+@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=8), PGD("l2", steps=8, momentum=0.9)])
+def test_a_goal_is_reached_more_often_than_in_clean_photos(victims, truths, task, goal, attack):
+    victim = victims[task]
+    target = Target(truths[task], goal, 1 if task == "multilabel" else 2)
+    perturbed = attack(victim, PHOTOS, target, 20 / 255 if attack.norm == "linf" else 1.5)
+    before, after = (victim.succeeded(victim.logits(x), target) for x in (PHOTOS, eight_bit(perturbed)))
+    assert np.nanmean(before) < 1
+    assert np.nanmean(after) - np.nanmean(before) > 0.1 * (1 - np.nanmean(before))
+    assert score(victim, perturbed, target).mean() > score(victim, PHOTOS, target).mean() + 0.05
+
+
+@every_task
+def test_untargeted_attacks_fool_more_than_noise_does(victims, truths, task):
+    victim, target = victims[task], Target(truths[task])
+    attacks = [Noise(), FGSM(), PGD(steps=10, restarts=2)]
+    success = [
+        victim.succeeded(victim.logits(eight_bit(a(victim, PHOTOS, target, 8 / 255))), target).mean()
+        for a in attacks
+    ]
+    assert success[0] < min(success[1:])
+
+
+# --- one call shape ---
+
+ATTACKS = {
+    "fgsm": FGSM(),
+    "fgsm_l2": FGSM("l2", "cross_entropy"),
+    "pgd": PGD(steps=2),
+    "momentum": PGD(steps=2, momentum=0.9, restarts=2),
+    "pgd_l2": PGD("l2", steps=2, early_stop=False),
+    "sign": Noise(),
+    "uniform": Noise(kind="uniform"),
+    "sign_l2": Noise("l2"),
+    "uniform_l2": Noise("l2", kind="uniform"),
+}
+every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
+
+
+@every_attack
+def test_epsilon_0_returns_the_photos(victims, truths, attack):
+    given_ = PHOTOS.copy()
+    perturbed = attack(victims["multiclass"], given_, truths["multiclass"], 0)
+    np.testing.assert_array_equal(perturbed, PHOTOS)
+    assert perturbed.dtype == np.float32
+
+
+@every_attack
+def test_an_attack_keeps_the_bound_is_repeatable_and_leaves_its_input_alone(victims, truths, attack):
+    victim, truth = victims["multiclass"], truths["multiclass"]
+    for tenth in (4, 26, 80):
+        epsilon = tenth / 2550 * (1 if attack.norm == "linf" else 16)
+        given_ = PHOTOS.copy()
+        perturbed = attack(victim, given_, truth, epsilon)
+        np.testing.assert_array_equal(given_, PHOTOS)
+        assert perturbed.shape == PHOTOS.shape
+        assert perturbed.dtype == np.float32
+        assert perturbed.min() >= 0
+        assert perturbed.max() <= 1
+        assert (perturbed != PHOTOS).any((1, 2, 3)).all()
+        change = np.rint(255 * perturbed) - np.rint(255 * PHOTOS)
+        for amount in (perturbed.astype(np.float64) - PHOTOS, change / 255):
+            size = (
+                np.sqrt((amount**2).sum((1, 2, 3))) if attack.norm == "l2" else np.abs(amount).max((1, 2, 3))
+            )
+            assert (size <= epsilon + 1e-6).all()
+        np.testing.assert_array_equal(perturbed, attack(victim, PHOTOS, truth, epsilon))
+
+
+@every_attack
+def test_one_photo_and_none_are_batches(victims, truths, attack):
+    victim, truth = victims["multiclass"], truths["multiclass"]
+    one = attack(victim, PHOTOS[:1], truth[:1], 4 / 255)
+    assert one.shape == (1, SIZE, SIZE, 3)
+    assert (one != PHOTOS[:1]).any()
+    assert attack(victim, PHOTOS[:0], truth[:0], 4 / 255).shape == (0, SIZE, SIZE, 3)
+
+
+@every_attack
+def test_arguments_that_make_no_sense_are_refused_in_one_sentence(victims, truths, attack):
+    victim, truth = victims["multiclass"], truths["multiclass"]
+    grey = PHOTOS[..., :1]
+    for images, goal, epsilon, words in [
+        (PHOTOS, truth[:3], 4 / 255, "There are 10 images but the truth of 3"),
+        (PHOTOS[:1], truth, 4 / 255, "There are 1 images but the truth of 10"),
+        (
+            PHOTOS,
+            np.eye(CLASSES)[truth],
+            4 / 255,
+            r"shape \(10, 5\), but victim \(multiclass\) needs \(10,\)",
+        ),
+        (
+            PHOTOS,
+            Target(truth, "appear", CLASSES),
+            4 / 255,
+            "class is 5, but victim knows 5; choose one from 0",
+        ),
+        (PHOTOS, Target(truth, "vanish", -1), 4 / 255, "class is -1"),
+        (PHOTOS, truth, -4 / 255, "0 or more"),
+        (PHOTOS, truth, float("nan"), "finite"),
+        (grey, truth, 4 / 255, "grey"),
+        (np.rint(255 * PHOTOS).astype(np.uint8), truth, 4 / 255, "uint8"),
+    ]:
+        with pytest.raises(VoclabError, match=words) as error:
+            attack(victim, images, goal, epsilon)
+        assert "\n" not in str(error.value)
+
+
+def test_truth_of_the_wrong_shape_is_refused_for_every_task(victims, truths):
+    for task, truth in (
+        ("multilabel", truths["multiclass"]),
+        ("multilabel", truths["multilabel"][:, :4]),
+        ("segmentation", truths["multiclass"]),
+        ("segmentation", truths["segmentation"][:, ::2, ::2]),
+    ):
+        with pytest.raises(VoclabError, match="The truth has shape"):
+            FGSM()(victims[task], PHOTOS, truth, 4 / 255)
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        (PGD(steps=0), "needs a step and a start, not 0 and 1"),
+        (PGD(restarts=0), "needs a step and a start, not 20 and 0"),
+        (Noise(kind="pink"), "no noise 'pink'; choose sign or uniform"),
+        (FGSM("l1"), "no norm 'l1'"),
+        (FGSM(objective="hinge"), "no objective 'hinge'"),
+        (PGD(objective="hinge"), "no objective 'hinge'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(victims, truths, attack, words):
+    with pytest.raises(VoclabError, match=words):
+        attack(victims["multiclass"], PHOTOS, truths["multiclass"], 4 / 255)
+
+
+def test_the_seed_decides_the_starts_and_nothing_else_does(victims, truths):
+    victim, truth = victims["segmentation"], truths["segmentation"]
+    runs = [PGD(steps=1, step=0.1, seed=seed)(victim, PHOTOS, truth, 8 / 255) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert (runs[0] != runs[2]).mean() > 0.9
+    # The start of the first image is the same, whatever comes after it.
+    alone = PGD(steps=1, step=0.1)(victim, PHOTOS[:1], truth[:1], 8 / 255)
+    assert mostly_equal(alone[0], runs[0][0])
+    still = [PGD(steps=1, step=0.1, seed=s, random_start=False)(victim, PHOTOS, truth, 0.1) for s in (0, 1)]
+    np.testing.assert_array_equal(*still)
+
+
+# --- the control ---
+
+
+def test_sign_noise_has_the_full_size_wherever_the_pixel_allows(victims, truths):
+    perturbed = Noise()(victims["multiclass"], PHOTOS, truths["multiclass"], 8 / 255)
+    change = np.rint(255 * (perturbed - PHOTOS))
+    free = (PHOTOS >= 8 / 255) & (PHOTOS <= 1 - 8 / 255)
+    assert (np.abs(change[free]) == 8).all()
+    assert 0.45 < (change[free] > 0).mean() < 0.55
+    assert (change[PHOTOS == 0] >= 0).all()
+    assert set(np.unique(change[PHOTOS == 1])) == {-8, 0}
+
+
+def test_uniform_noise_fills_the_ball(victims, truths):
+    perturbed = Noise(kind="uniform")(victims["multiclass"], PHOTOS, truths["multiclass"], 8 / 255)
+    change = 255 * (perturbed - PHOTOS)[(PHOTOS >= 8 / 255) & (PHOTOS <= 1 - 8 / 255)] / 8
+    assert np.abs(change).max() <= 1 + 1e-5
+    assert (change**2).mean() == pytest.approx(1 / 3, abs=0.02)
+    assert abs(change.mean()) < 0.03
+
+
+@pytest.mark.parametrize("kind", ["sign", "uniform"])
+def test_noise_depends_on_its_seed_alone(victims, truths, kind):
+    a, again, other = (
+        Noise(kind=kind, seed=seed)(victims[task], PHOTOS, truths[task], 8 / 255)
+        for task, seed in (("multiclass", 0), ("segmentation", 0), ("multiclass", 1))
+    )
+    np.testing.assert_array_equal(a, again)
+    assert (a != other).mean() > 0.3
+
+
+# --- against foolbox, which shares no code with this ---
+
+TEN, SIDE = 10, 16
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """A softmax network of ten classes trained for a moment, and photos of which it gets most right."""
+    keras.utils.set_random_seed(11)
+    rng = np.random.default_rng(11)
+    patterns = rng.uniform(0.4, 0.6, (TEN, 4, 4, 3)).repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
+
+    def draw(n):
+        labels = rng.integers(0, TEN, n)
+        return eight_bit(np.clip(patterns[labels] + rng.normal(0, 0.15, (n, SIDE, SIDE, 3)), 0, 1)), labels
+
+    model = keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            keras.layers.Conv2D(12, 3, strides=2, activation="relu"),
+            keras.layers.Conv2D(16, 3, strides=2, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(TEN),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(5e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(*draw(640), batch_size=64, epochs=4, verbose=0)
+    images, labels = draw(48)
+    return model, images, labels
+
+
+def from_foolbox(foolbox, kind, epsilon):
+    """The attack that ours shall equal, with 5 steps of a quarter of epsilon each."""
+    if kind == "fgsm":
+        return foolbox.attacks.LinfFastGradientAttack(random_start=False)
+    known = {
+        "pgd": foolbox.attacks.LinfProjectedGradientDescentAttack,
+        "pgd_l2": foolbox.attacks.L2ProjectedGradientDescentAttack,
+    }
+    return known[kind](abs_stepsize=0.25 * epsilon, steps=5, random_start=False)
+
+
+@pytest.mark.parametrize("goal", ["untargeted", "appear"])
+@pytest.mark.parametrize(
+    ("kind", "epsilons"),
+    [
+        ("fgsm", (2 / 255, 4 / 255, 8 / 255)),
+        ("pgd", (2 / 255, 4 / 255, 8 / 255)),
+        ("pgd_l2", (25 / 255, 60 / 255, 120 / 255)),
+    ],
+)
+def test_same_images_and_success_as_foolbox(digits, kind, epsilons, goal):
+    foolbox = pytest.importorskip("foolbox")
+    if (kind, goal) == ("fgsm", "appear"):
+        pytest.skip("foolbox's FGSM knows no targets")
+    model, images, labels = digits
+    victim = Victim(model, "multiclass")
+    wanted = 3 if goal == "appear" else None
+    chosen = labels != wanted
+    images, labels = images[chosen], labels[chosen].astype(np.int64)  # foolbox compares with an int64 argmax
+    target = Target(labels, goal, wanted)
+    criterion = (
+        foolbox.criteria.Misclassification(ops.convert_to_tensor(labels))
+        if wanted is None
+        else foolbox.criteria.TargetedMisclassification(ops.convert_to_tensor(np.full_like(labels, wanted)))
+    )
+    theirs_of = foolbox.TensorFlowModel(model, bounds=(0, 1))
+    norm = "l2" if kind == "pgd_l2" else "linf"
+    ours = PGD(norm, "cross_entropy", steps=5, step=0.25, random_start=False, early_stop=False)
+    if kind == "fgsm":
+        ours = FGSM(objective="cross_entropy")
+    rates = []
+    for epsilon in epsilons:
+        attack = from_foolbox(foolbox, kind, epsilon)
+        found, _, reported = attack(theirs_of, ops.convert_to_tensor(images), criterion, epsilons=epsilon)
+        found, reported = found.numpy(), reported.numpy()
+        if norm == "l2":
+            # Theirs need not hold the bound once they are saved, so they get the same last touch.
+            found = Budget(epsilon, norm).finish(found, images)
+        perturbed = ours(victim, images, target, epsilon)
+        assert mostly_equal(perturbed, found, 0.995)
+        by_us, by_them = (victim.succeeded(victim.logits(x), target) for x in (perturbed, found))
+        # A photo on the very boundary may fall to either side of it by the order of additions.
+        clear = np.abs(score(victim, found, target)) > 1e-2
+        assert clear.mean() > 0.9
+        np.testing.assert_array_equal(by_us[clear], by_them[clear])
+        np.testing.assert_array_equal(by_us[clear], reported[clear])
+        rates.append(by_us.mean())
+    assert rates == sorted(rates)
+    assert any(0.1 < rate < 0.9 for rate in rates)
+    assert rates[-1] > rates[0]
