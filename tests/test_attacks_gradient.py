@@ -328,17 +328,17 @@ def hidden_classifier(kind):
 
 
 @pytest.mark.parametrize("kind", ["stopped", "constant"])
-@pytest.mark.parametrize("attack", [FGSM, PGD])
 @pytest.mark.parametrize(
     ("name", "remedy"), [("margin", "transfer"), ("cross_entropy", "objective='margin'")]
 )
-def test_a_victim_without_gradients_is_refused_in_one_sentence(kind, attack, name, remedy):
+def test_a_victim_without_gradients_is_refused_in_one_sentence(kind, name, remedy):
     victim = Victim(hidden_classifier(kind), "multiclass", "a masked net")
     truth = victim.logits(PHOTOS[:3]).argmax(1)
-    with pytest.raises(VoclabError, match="gradient of a masked net vanishes at every image") as error:
-        attack(objective=name)(victim, PHOTOS[:3], truth, 8 / 255)
-    assert remedy in str(error.value)
-    assert "\n" not in str(error.value)
+    for attack in (FGSM(objective=name), PGD(objective=name)):
+        with pytest.raises(VoclabError, match="gradient of a masked net vanishes at every image") as error:
+            attack(victim, PHOTOS[:3], truth, 8 / 255)
+        assert remedy in str(error.value)
+        assert "\n" not in str(error.value)
 
 
 def test_a_saturated_loss_is_refused_and_the_remedy_works():
@@ -383,26 +383,24 @@ def test_a_gradient_that_is_not_finite_is_refused():
             attack(victim, PHOTOS[:2], np.zeros(2, int), 8 / 255)
 
 
-@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=2)])
-def test_photos_that_leave_nothing_to_gain_are_not_taken_for_a_victim_without_gradients(
-    victims, truths, attack
-):
+def test_photos_that_leave_nothing_to_gain_are_not_taken_for_a_victim_without_gradients(victims, truths):
     victim, truth = victims["segmentation"], truths["segmentation"].copy()
-    truth[truth == 3] = VOID
-    attack(victim, PHOTOS, Target(truth, "vanish", 3), 4 / 255)  # no pixel of the class
-    attack(victim, PHOTOS, np.full_like(truth, VOID), 4 / 255)
-    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)])
-    model.layers[0].set_weights([np.eye(3).reshape(1, 1, 3, 3), np.array([0.0, 50.0, 0.0])])
-    attack(Victim(model, "segmentation"), PHOTOS, np.zeros_like(truth), 4 / 255)  # lost by far, everywhere
-    with pytest.raises(VoclabError, match="vanishes"):
-        attack(Victim(hidden_segmenter(), "segmentation"), PHOTOS, np.zeros_like(truth), 4 / 255)
+    truth[truth == 2] = VOID
+    sure = pixel_classifier([0.0, 50.0, 0.0])
+    hidden = pixel_classifier([0.0, 0.0, 0.0], keras.layers.Lambda(ops.stop_gradient))
+    for attack in (FGSM(), PGD(steps=2)):
+        attack(victim, PHOTOS, Target(truth, "vanish", 2), 4 / 255)  # no pixel of the class
+        attack(victim, PHOTOS, np.full_like(truth, VOID), 4 / 255)
+        attack(sure, PHOTOS, np.zeros_like(truth), 4 / 255)  # lost by far, everywhere
+        with pytest.raises(VoclabError, match="vanishes"):
+            attack(hidden, PHOTOS, np.zeros_like(truth), 4 / 255)
 
 
-def hidden_segmenter():
-    layers = [keras.layers.Lambda(ops.stop_gradient), keras.layers.Conv2D(3, 1)]
-    model = keras.Sequential([keras.Input((None, None, 3)), *layers])
-    model.layers[1].set_weights([np.eye(3).reshape(1, 1, 3, 3), np.zeros(3)])
-    return model
+def pixel_classifier(bias, *before):
+    """The strongest of red, green and blue."""
+    model = keras.Sequential([keras.Input((None, None, 3)), *before, keras.layers.Conv2D(3, 1)])
+    model.layers[-1].set_weights([np.eye(3).reshape(1, 1, 3, 3), np.array(bias)])
+    return Victim(model, "segmentation")
 
 
 # --- attacks against plain re-implementations ---
@@ -610,7 +608,6 @@ def test_a_goal_is_reached_more_often_than_in_clean_photos(victims, truths, task
     before, after = (victim.succeeded(victim.logits(x), target) for x in (PHOTOS, eight_bit(perturbed)))
     assert np.nanmean(before) < 1
     assert np.nanmean(after) - np.nanmean(before) > 0.1 * (1 - np.nanmean(before))
-    assert score(victim, perturbed, target).mean() > score(victim, PHOTOS, target).mean() + 0.05
 
 
 @every_task
@@ -807,7 +804,7 @@ def digits():
     model.compile(keras.optimizers.Adam(5e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(*draw(640), batch_size=64, epochs=4, verbose=0)
     images, labels = draw(48)
-    return model, images, labels
+    return Victim(model, "multiclass"), images, labels
 
 
 def from_foolbox(foolbox, kind, epsilon):
@@ -821,21 +818,19 @@ def from_foolbox(foolbox, kind, epsilon):
     return known[kind](abs_stepsize=0.25 * epsilon, steps=5, random_start=False)
 
 
-@pytest.mark.parametrize("goal", ["untargeted", "appear"])
 @pytest.mark.parametrize(
-    ("kind", "epsilons"),
+    ("kind", "goal", "epsilons"),
     [
-        ("fgsm", (2 / 255, 4 / 255, 8 / 255)),
-        ("pgd", (2 / 255, 4 / 255, 8 / 255)),
-        ("pgd_l2", (25 / 255, 60 / 255, 120 / 255)),
+        ("fgsm", "untargeted", (2 / 255, 4 / 255, 8 / 255)),  # foolbox's knows no targets
+        ("pgd", "untargeted", (2 / 255, 4 / 255, 8 / 255)),
+        ("pgd", "appear", (2 / 255, 4 / 255, 8 / 255)),
+        ("pgd_l2", "untargeted", (25 / 255, 60 / 255, 120 / 255)),
+        ("pgd_l2", "appear", (25 / 255, 60 / 255, 120 / 255)),
     ],
 )
-def test_same_images_and_success_as_foolbox(digits, kind, epsilons, goal):
+def test_same_images_and_success_as_foolbox(digits, kind, goal, epsilons):
     foolbox = pytest.importorskip("foolbox")
-    if (kind, goal) == ("fgsm", "appear"):
-        pytest.skip("foolbox's FGSM knows no targets")
-    model, images, labels = digits
-    victim = Victim(model, "multiclass")
+    victim, images, labels = digits
     wanted = 3 if goal == "appear" else None
     chosen = labels != wanted
     images, labels = images[chosen], labels[chosen].astype(np.int64)  # foolbox compares with an int64 argmax
@@ -845,7 +840,7 @@ def test_same_images_and_success_as_foolbox(digits, kind, epsilons, goal):
         if wanted is None
         else foolbox.criteria.TargetedMisclassification(ops.convert_to_tensor(np.full_like(labels, wanted)))
     )
-    theirs_of = foolbox.TensorFlowModel(model, bounds=(0, 1))
+    theirs_of = foolbox.TensorFlowModel(victim.model, bounds=(0, 1))
     norm = "l2" if kind == "pgd_l2" else "linf"
     ours = PGD(norm, "cross_entropy", steps=5, step=0.25, random_start=False, early_stop=False)
     if kind == "fgsm":

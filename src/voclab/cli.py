@@ -98,6 +98,7 @@ def _add_run(commands) -> None:
     run.add_argument("--weights", help="auto, imagenet, source, none, or a weights file")
     run.add_argument("--backbone", help="another backbone for the transfer models")
     run.add_argument("--seed", type=int)
+    run.add_argument("--epsilon", type=float, help="bound of the adversary in steps of 1/255 (notebook 03)")
     run.add_argument("--out", metavar="FOLDER", help="where runs, figures and submissions go")
     run.add_argument("--notebooks", default="notebooks", help="folder of the notebooks")
     target = run.add_mutually_exclusive_group()
@@ -173,7 +174,7 @@ def _data_export(arguments) -> None:
 def _run(arguments) -> None:
     from voclab import notebooks
 
-    names = ("profile", "data", "weights", "backbone", "seed", "out")
+    names = ("profile", "data", "weights", "backbone", "seed", "epsilon", "out")
     parameters = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     for name in ("data", "weights", "out"):  # the kernel works in another folder than this command
         if name in parameters and (name == "out" or Path(parameters[name]).exists()):

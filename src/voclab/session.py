@@ -26,7 +26,7 @@ class Session:
 
     Results of the default (ToyVOC, demo, seed 0) go to ``figures/``, ``submissions/`` and ``runs/`` of
     the project; those of any other setting go below ``runs/<setting>/`` and leave these alone. ``out``
-    names another folder.
+    names another folder; ``variant`` names what else a notebook was asked to do differently.
 
     Attributes:
         profile: sizes and lengths, see ``voclab.config.Profile``.
@@ -46,6 +46,7 @@ class Session:
         backbone: str | None = None,
         seed: int = 0,
         out: str | None = None,
+        variant: str | None = None,
     ):
         self.notebook, self.question, self.seed = notebook, question, int(seed)
         self._parameters = {"weights": weights, "backbone": backbone}
@@ -58,10 +59,11 @@ class Session:
         self.train: Dataset = datasets.load(found.name, root, "train")
         self.heldout: Dataset = datasets.load(found.name, root, datasets.heldout_split(found.name))
         self.fit, self.validation = fit_validation(self.train, self.profile.validation_fraction, self.seed)
-        default = (found.name, self.profile.name, self.seed, backbone) == ("toyvoc", "demo", 0, None)
+        asked = (found.name, self.profile.name, self.seed, backbone, variant)
+        default = asked == ("toyvoc", "demo", 0, None, None)
         default = default and weights in ("auto", "source") and not named
         setting = f"{found.name}-{self.profile.name}-seed{self.seed}"
-        for choice in (backbone, Path(weights).stem if weights != "auto" else None):
+        for choice in (backbone, Path(weights).stem if weights != "auto" else None, variant):
             setting += f"-{choice}" if choice and not default else ""
         base = Path(out) if out else home if default else home / "runs" / setting
         self.runs = base / "runs" / setting if default or out else base

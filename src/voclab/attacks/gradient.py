@@ -10,7 +10,6 @@ from voclab.attacks.victim import Victim
 from voclab.errors import VoclabError
 
 
-@dataclass(frozen=True)
 class Attack:
     """One call shape for all attacks: (victim, images, target, epsilon) -> images.
 
@@ -18,7 +17,7 @@ class Attack:
         norm: of the bound, ``"linf"`` or ``"l2"``.
     """
 
-    norm: str = "linf"
+    norm: str
 
     def __call__(
         self, victim: Victim, images: np.ndarray, target: Target | np.ndarray, epsilon: float
@@ -58,9 +57,11 @@ class Noise(Attack):
     Attributes:
         kind: ``"sign"`` (every value moved by ±epsilon: the largest noise there is) or ``"uniform"``.
         seed: of the noise. The same for every batch.
+        norm: of the bound.
     """
 
     kind: str = "sign"
+    norm: str = "linf"
     seed: int = 0
 
     def _perturb(self, victim, images, target, budget):
@@ -78,9 +79,11 @@ class FGSM(Attack):
 
     Attributes:
         objective: ``"margin"`` or ``"cross_entropy"``.
+        norm: of the bound.
     """
 
     objective: str = "margin"
+    norm: str = "linf"
 
     def _perturb(self, victim, images, target, budget):
         _, gradient, logits = victim.gradient(images, target, self.objective)
@@ -105,6 +108,7 @@ class PGD(Attack):
             image that never does the best point visited is kept. Without it a restart ends at its last step,
             as in the paper.
         seed: of the starts.
+        norm: of the bound.
     """
 
     objective: str = "margin"
@@ -115,6 +119,7 @@ class PGD(Attack):
     momentum: float = 0.0
     early_stop: bool = True
     seed: int = 0
+    norm: str = "linf"
 
     def _perturb(self, victim, images, target, budget):
         if self.steps < 1 or self.restarts < 1:

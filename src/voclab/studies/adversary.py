@@ -8,12 +8,24 @@ import numpy as np
 import pandas as pd
 
 from voclab import __version__
-from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Experiment, Noise, Victim, handled, visibility
+from voclab.attacks import (
+    FGSM,
+    PGD,
+    Adversary,
+    Attack,
+    Bench,
+    Experiment,
+    Noise,
+    Victim,
+    eight_bit,
+    handled,
+    visibility,
+)
 from voclab.attacks.adversary import model_digest
 from voclab.attacks.measures import HANDLING
 from voclab.config import Profile
 from voclab.datasets.base import Dataset
-from voclab.metrics import sigmoid
+from voclab.metrics import image_scores, sigmoid
 from voclab.studies import classification, segmentation
 from voclab.training import Recipe, Run
 from voclab.training import classification as classifiers
@@ -22,7 +34,6 @@ from voclab.training.identity import digest
 from voclab.training.source import Weights
 
 CLASSIFIER, SEGMENTER, BOTH = "classifier", "segmenter", "both"
-EPSILON = 8  # steps of 1/255 that adversaries are trained at
 LABELS = {
     "uniform noise": "uniform noise",
     "sign noise": "sign noise",
@@ -98,7 +109,7 @@ def others(folder: Path, task: str) -> dict[str, Victim]:
     return found
 
 
-def experiments(profile: Profile, seed: int, segmenter: bool, k: int) -> list[Experiment]:
+def experiments(profile: Profile, seed: int, segmenter: bool, k: int, epsilon: float = 8) -> list[Experiment]:
     """All adversaries of notebook 03, those that others start from first.
 
     Args:
@@ -106,6 +117,7 @@ def experiments(profile: Profile, seed: int, segmenter: bool, k: int) -> list[Ex
         seed: of all of them.
         segmenter: whether there is one.
         k: class that shall appear and vanish, an index of the class names.
+        epsilon: bound that they are trained at, steps of 1/255.
     """
     p = profile.adversary
     options = {"width": p.width, "blocks": p.blocks}
@@ -134,7 +146,7 @@ def experiments(profile: Profile, seed: int, segmenter: bool, k: int) -> list[Ex
         if name != BOTH:
             first = recipe(p.universal_epochs, p.universal_rate)
             listed.append(
-                Experiment(f"adversary-{name}-universal", attacked, first, EPSILON / 255, mode="universal")
+                Experiment(f"adversary-{name}-universal", attacked, first, epsilon / 255, mode="universal")
             )
         start = f"adversary-{CLASSIFIER if name == BOTH else name}-universal"
         listed.append(
@@ -142,7 +154,7 @@ def experiments(profile: Profile, seed: int, segmenter: bool, k: int) -> list[Ex
                 f"adversary-{name}",
                 attacked,
                 recipe(epochs, p.rate),
-                EPSILON / 255,
+                epsilon / 255,
                 start=start,
                 options=options,
             )
@@ -183,6 +195,7 @@ class Measurements:
         adversaries: complete runs by name.
         profile: sizes and bounds.
         further: more networks to test on, from :func:`others`.
+        epsilon: bound that the adversaries were trained at and that most is measured at, steps of 1/255.
         progress: receives lines of text.
     """
 
@@ -194,8 +207,11 @@ class Measurements:
         adversaries: Mapping[str, Run],
         profile: Profile,
         further: Mapping[str, Victim],
+        epsilon: float = 8,
         progress: Callable[[str], None] = print,
     ):
+        self.epsilon = epsilon
+        self.bounds = sorted({*profile.adversary.epsilons, epsilon})
         self.run, self.victims, self.profile, self.further = run, victims, profile, further
         self.progress = progress
         self.adversaries = adversaries
@@ -204,6 +220,7 @@ class Measurements:
             "version": __version__,
             "data": {"images": len(scored), "digest": digest(scored)},
             "profile": p,
+            "epsilon": epsilon,
             "networks": {v.name: model_digest(v.model) for v in (*victims.values(), *further.values())},
             "adversaries": {name: run.config for name, run in adversaries.items()},
         }
@@ -244,27 +261,34 @@ class Measurements:
         """The attacks that there are here, weakest first."""
         return [name for name in LABELS if name != "both" or f"adversary-{BOTH}" in self.adversaries]
 
-    def on(self, name: str, victim: str, epsilon: int) -> Bench:
+    def on(self, name: str, victim: str, epsilon: float) -> Bench:
         """The photos that an attack is measured on: PGD on a segmenter takes a second a photo."""
         if name in ("pgd", "momentum") and self.victims[victim].task == "segmentation":
-            return self._few[self.profile.adversary.pgd_photos[epsilon != EPSILON]]
+            return self._few[self.profile.adversary.pgd_photos[epsilon != self.epsilon]]
         return self.bench
 
     def row(
-        self, name: str, victim: str, epsilon: int = EPSILON, goal: str = "untargeted", k: int | None = None
+        self,
+        name: str,
+        victim: str,
+        epsilon: float | None = None,
+        goal: str = "untargeted",
+        k: int | None = None,
     ) -> dict[str, float]:
         """What an attack does to a victim, how visible it is and what it costs.
 
         Args:
             name: key of :data:`LABELS`, or the name of an adversary's run.
             victim: ``"classifier"`` or ``"segmenter"``.
-            epsilon: bound, steps of 1/255.
+            epsilon: bound, steps of 1/255; by default the one trained at.
             goal: of the attack.
             k: its class.
 
         Returns:
             ``Bench.effect`` and ``visibility`` together, with ``photos`` and ``seconds`` a photo.
         """
+
+        epsilon = self.epsilon if epsilon is None else epsilon
 
         def measure():
             bench = self.on(name, victim, epsilon)
@@ -284,8 +308,8 @@ class Measurements:
         networks = {**self.victims, **self.further}
 
         def measure():
-            images, _ = self._perturbed(name, source, EPSILON)
-            return {"fooled": self.on(name, source, EPSILON).effect(networks[tested], images)["fooled"]}
+            images, _ = self._perturbed(name, source, self.epsilon)
+            return {"fooled": self.on(name, source, self.epsilon).effect(networks[tested], images)["fooled"]}
 
         return self._once(f"{name} > {source} tested on {tested}", measure)["fooled"]
 
@@ -293,16 +317,19 @@ class Measurements:
         """Share that is fooled after what happens to photos on their way, see ``measures.HANDLING``."""
 
         def measure():
-            bench, (images, _) = self.on(name, victim, EPSILON), self._perturbed(name, victim, EPSILON)
+            bench, (images, _) = (
+                self.on(name, victim, self.epsilon),
+                self._perturbed(name, victim, self.epsilon),
+            )
             return {"fooled": bench.effect(self.victims[victim], handled(images, how))["fooled"]}
 
         return self._once(f"{name} > {victim} after {how}", measure)["fooled"]
 
     def against(self, victim: Victim, name: str, attack: Attack) -> dict[str, float]:
-        """What an attack on another network than the victims does to it, at :data:`EPSILON`."""
+        """What an attack on another network than the victims does to it, at the bound trained at."""
 
         def measure():
-            images, _ = self.bench.attack(attack, victim, EPSILON / 255, progress=self.progress)
+            images, _ = self.bench.attack(attack, victim, self.epsilon / 255, progress=self.progress)
             return self.bench.effect(victim, images)
 
         return self._once(f"{name} > {victim.name} {model_digest(victim.model)}", measure)
@@ -314,12 +341,16 @@ class Measurements:
             lambda: self.bench.effect(victim, self.bench.images),
         )
 
+    def perturbed(self, name: str, victim: str) -> np.ndarray:
+        """(n, H, W, 3) uint8 photos as the attack leaves them, at the bound trained at."""
+        return self._perturbed(name, victim, self.epsilon)[0]
+
     def finish(self) -> None:
         """Mark the measurements as complete."""
         self.run.finish({"rows": len(self._rows)})
 
     def _perturbed(self, name, victim, epsilon, goal="untargeted", k=None) -> tuple[np.ndarray, float]:
-        """(perturbed photos, seconds a photo); those at :data:`EPSILON` are kept for several figures."""
+        """(perturbed photos, seconds a photo); those at the bound trained at are kept."""
         key = f"{name} {victim} {epsilon} {goal} {k}"
         if key in self._images:
             return self._images[key]
@@ -331,7 +362,7 @@ class Measurements:
             k=k,
             progress=lambda line: self.progress(f"{LABELS.get(name, name)} on the {victim}: {line}"),
         )
-        if epsilon == EPSILON and goal == "untargeted":
+        if epsilon == self.epsilon and goal == "untargeted":
             self._images[key] = result
         return result
 
@@ -343,7 +374,7 @@ class Measurements:
 
 
 def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
-    """One row an attack at :data:`EPSILON`: effect, visibility and cost; the clean photos first."""
+    """One row an attack at the bound trained at: effect, visibility and cost; the clean photos first."""
     segmenter = measured.victims[victim].task == "segmentation"
     titles = (
         {"dice": "Dice", "flipped": "pixels flipped"} if segmenter else {"accuracy": "top-1", "map": "mAP"}
@@ -368,7 +399,7 @@ def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
 
 def over_epsilon(measured: Measurements, victim: str) -> dict[str, tuple[list[float], list[float]]]:
     """Attack -> (bounds in steps of 1/255, share fooled); momentum is left out, it follows PGD."""
-    bounds = list(measured.profile.adversary.epsilons)
+    bounds = measured.bounds
     return {
         LABELS[name]: (bounds, [measured.row(name, victim, e)["fooled"] for e in bounds])
         for name in measured.names()
@@ -474,3 +505,92 @@ def telling_photos(bench: Bench, victim: Victim, n: int, seed: int = 0) -> np.nd
             seen.add(classes)
             chosen.append(int(i))
     return np.array(chosen, int)
+
+
+def run_label(name: str) -> str:
+    """What people call an adversary by the name of its run."""
+    parts = name.removeprefix("adversary-").split("-", 1)
+    return f"on {parts[0]}" + (f", {parts[1].replace('weight', 'weight ')}" if len(parts) > 1 else "")
+
+
+def defence_recipe(profile: Profile, seed: int) -> Recipe:
+    """How the classifier is fine-tuned adversarially."""
+    p = profile.adversary
+    return Recipe(
+        p.size, "standard", p.defence_epochs, p.defence_rate, batch_size=16, patience=999, seed=seed
+    )
+
+
+def triptychs(
+    measured: Measurements, victim: str, chosen: Sequence[int], class_names: Sequence[str]
+) -> list[tuple]:
+    """For each chosen photo: clean, perturbed by the adversary, both answers, and whether it is fooled."""
+    bench, network = measured.bench, measured.victims[victim]
+    images = measured.perturbed("image", victim)[chosen]
+    before = bench.clean(network).values[chosen]
+    after = network.logits(eight_bit(images))
+    fooled = network.succeeded(after, bench.target(network.task).of(chosen))
+    return [
+        (
+            bench.images[i],
+            images[j],
+            answer_text(network, before[j], class_names),
+            answer_text(network, after[j], class_names),
+            bool(fooled[j]),
+        )
+        for j, i in enumerate(chosen)
+    ]
+
+
+def mask_rows(measured: Measurements, chosen: Sequence[int]) -> list[tuple]:
+    """For each chosen photo: clean, perturbed, true map, both predicted maps with their Dice."""
+    bench, network = measured.bench, measured.victims[SEGMENTER]
+    images = measured.perturbed("image", SEGMENTER)[chosen]
+    after = network.logits(eight_bit(images)).argmax(-1).astype(np.uint8)
+    rows, labels = [], len(bench.dataset.class_names) + 1
+    for j, i in enumerate(chosen):
+        truth, before = bench.truth("segmentation")[i], bench.clean(network).values[i]
+        texts = [f"Dice {image_scores(truth, m, labels):.2f}" for m in (before, after[j])]
+        rows.append((bench.images[i], images[j], truth, before, after[j], *texts))
+    return rows
+
+
+def pattern_pictures(measured: Measurements, i: int, factor: float) -> dict[str, np.ndarray]:
+    """Attack -> what it adds to photo ``i``, magnified around grey: (H, W, 3) uint8."""
+    named = [
+        ("sign noise", CLASSIFIER),
+        ("fgsm", CLASSIFIER),
+        ("universal", CLASSIFIER),
+        ("image", CLASSIFIER),
+    ]
+    if SEGMENTER in measured.victims:
+        named += [("universal", SEGMENTER), ("image", SEGMENTER)]
+    clean = measured.bench.images[i].astype(float)
+    return {
+        f"{LABELS[name]}\n({victim})" if name != "sign noise" else LABELS[name]: np.rint(
+            np.clip(128 + factor * (measured.perturbed(name, victim)[i] - clean), 0, 255)
+        ).astype(np.uint8)
+        for name, victim in named
+    }
+
+
+def defence(measured: Measurements, defended: Victim, own: Adversary) -> dict[str, dict[str, float]]:
+    """Victim -> attack -> share of photos whose top class is right; the last attack knows the victim."""
+    before = measured.victims[CLASSIFIER]
+    first = measured.attack("image", CLASSIFIER)
+    result = {}
+    for title, victim, adversary in (
+        ("as trained", before, first),
+        ("adversarially fine-tuned", defended, own),
+    ):
+        attacks = {
+            "sign noise": Noise(),
+            "first adversary": first,
+            "own adversary": adversary,
+            "FGSM": FGSM(),
+            "PGD": PGD(),
+        }
+        result[title] = {"no attack": measured.clean(victim)["accuracy"]} | {
+            name: measured.against(victim, name, attack)["accuracy"] for name, attack in attacks.items()
+        }
+    return result
