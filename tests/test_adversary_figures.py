@@ -43,7 +43,7 @@ HISTORY += [
 ]
 CURVES = {
     name: [
-        (33.6 + 0.4 * j + 0.1 * k, 0.9 - 0.12 * j - 0.02 * k, f"weight {w}") for j, w in enumerate((0, 1, 2))
+        (33.6 + 0.2 * j + 0.1 * k, 0.9 - 0.06 * j - 0.02 * k, f"weight {w}") for j, w in enumerate((0, 1, 2))
     ]
     for k, name in enumerate(("against the classifier", "against the segmenter"))
 } | {"PGD": [(34.0, 1.0, "8/255")], "noise": [(31.5, 0.0, "8/255"), (float("inf"), 0.0, "none")]}
@@ -106,9 +106,9 @@ MAKERS = {
         [*VOC_CLASSES[:6], "dog", "person", "void"],
     ),
     "fooling_over_epsilon, 1 panel": (
-        lambda: figures.fooling_over_epsilon({"segmenter": PANELS["segmenter"]}, YLABELS),
+        lambda: figures.fooling_over_epsilon({"classifier": PANELS["classifier"]}, YLABELS),
         0,
-        ["trained adversary", "PGD"],
+        ["noise of the same size", "PGD", "trained adversary"],
     ),
     "fooling_over_epsilon": (
         lambda: figures.fooling_over_epsilon(PANELS, YLABELS),
@@ -129,11 +129,23 @@ MAKERS = {
         [],
     ),
     "transfer_matrix, 1 cell": (lambda: figures.transfer_matrix(MATRIX[:1, :1], "a", "b", "fooled"), 1, []),
+    "transfer_matrix, 6 networks": (
+        lambda: figures.transfer_matrix(np.eye(6), NETWORKS * 2, NETWORKS * 2, "photos fooled (%)"),
+        1,
+        [],
+    ),
     "survival": (lambda: figures.survival(SHARES, "photos still fooled (%)"), 0, list(SHARES)),
     "survival, 1 dot": (lambda: figures.survival({"PGD": {"as saved": 1.0}}, "fooled (%)"), 0, ["PGD"]),
     "defence": (lambda: figures.defence(DEFENCE, "photos fooled (%)"), 0, list(DEFENCE)),
     "defence, 1 bar": (
         lambda: figures.defence({"as trained": {"PGD": 1.0}}, "fooled (%)"),
+        0,
+        ["as trained"],
+    ),
+    "defence, 6 attacks": (
+        lambda: figures.defence(
+            {"as trained": {f"adversary number {k}": 0.5 for k in range(6)}}, "fooled (%)"
+        ),
         0,
         ["as trained"],
     ),
@@ -220,9 +232,9 @@ def test_triptychs_show_photo_change_and_both_answers(rows):
 
 
 def test_a_class_and_its_probability_are_not_parted():
-    figure = figures.attack_triptychs(_triptychs(1), 16)
-    lines = figure.axes[2].get_xlabel().split("\n")
-    assert lines == ["fooled: diningtable 0.71,", "pottedplant 0.42, cat 0.1"]
+    row = (CLEAN[0], PERTURBED[0], BEFORE, "person 0.71, sheep 0.42, cat 0.1", True)
+    figure = figures.attack_triptychs([row], 16)
+    assert figure.axes[2].get_xlabel().split("\n") == ["fooled: person 0.71,", "sheep 0.42, cat 0.1"]
 
 
 def test_mask_rows_lay_the_masks_over_the_photos_they_were_predicted_on():

@@ -15,10 +15,10 @@ SHAPE = (2, 3, 4, 3)
 LARGEST = np.sqrt(np.prod(SHAPE[1:]))  # the L2 norm of a change from black to white
 
 photos = hnp.arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 1, 2, 77, 128, 200, 254, 255]))
-fractions = hnp.arrays(np.float32, SHAPE, elements=st.floats(-1, 1, width=32))
+fractions = hnp.arrays(np.float32, SHAPE, elements=st.integers(-(2**16), 2**16).map(lambda k: k / 2**16))
 scales = st.sampled_from([0.001, 0.003, 0.01, 0.05, 1.0, 3.0])
 tenths = st.one_of(st.sampled_from([0, 4, 5, 10, 26, 30, 80, 2550]), st.integers(0, 300))
-radii = st.one_of(st.sampled_from([0.0, 0.4 / 255, 1 / 255, 0.1, 0.5]), st.floats(0, float(LARGEST)))
+radii = st.one_of(st.sampled_from([0.0, 0.4 / 255, 1 / 255, 0.1, 0.5]), st.floats(1e-6, float(LARGEST)))
 thorough = settings(max_examples=150, deadline=None)
 
 
@@ -271,13 +271,13 @@ def test_fill_with_a_share_for_each_image_and_without_a_direction(norm):
 
 
 @thorough
-@given(st.integers(0, 2**32), st.sampled_from(["linf", "l2"]), st.floats(0, 1))
+@given(st.integers(0, 2**32), st.sampled_from(["linf", "l2"]), st.floats(1e-6, 1))
 def test_random_points_lie_in_the_ball_and_depend_on_the_generator_alone(seed, norm, epsilon):
     budget = Budget(epsilon, norm)
     points = budget.random(SHAPE, np.random.default_rng(seed))
     assert points.dtype == np.float32
     assert points.shape == SHAPE
-    assert (budget.norms(points) <= epsilon * (1 + 1e-6) + 1e-37).all()
+    assert (budget.norms(points) <= epsilon * (1 + 1e-6)).all()
     np.testing.assert_array_equal(points, budget.random(SHAPE, np.random.default_rng(seed)))
 
 

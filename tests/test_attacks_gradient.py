@@ -448,7 +448,7 @@ def test_fgsm_is_one_step_along_the_sign_of_the_gradient(victims, truths, task, 
 def test_fgsm_l2_is_one_step_along_the_gradient(victims, truths):
     victim, target = victims["multiclass"], Target(truths["multiclass"])
     _, gradient, _ = victim.gradient(PHOTOS, target, "margin")
-    perturbed = FGSM("l2")(victim, PHOTOS, target, 0.5)
+    perturbed = FGSM(norm="l2")(victim, PHOTOS, target, 0.5)
     size = np.sqrt((gradient.astype(np.float64) ** 2).sum((1, 2, 3), keepdims=True))
     expected = np.clip(PHOTOS + 0.5 * gradient / size, 0, 1)
     # Some values are a step smaller, so that the bound holds when saved.
@@ -473,9 +473,7 @@ PATHS = [
 def test_pgd_without_early_stop_ends_at_the_last_step(victims, truths, task, norm, epsilon, momentum, name):
     victim, target = victims[task], Target(truths[task])
     last = slow_path(victim, target, epsilon, 4, 0.3, norm, momentum, name)[-1]
-    attack = PGD(
-        norm, name, steps=4, step=0.3, random_start=False, momentum=momentum, early_stop=False, restarts=1
-    )
+    attack = PGD(name, steps=4, step=0.3, random_start=False, momentum=momentum, early_stop=False, norm=norm)
     perturbed = attack(victim, PHOTOS, target, epsilon)
     if norm == "l2":
         last = Budget(epsilon, "l2").finish(last.astype(np.float32), PHOTOS)
@@ -578,12 +576,12 @@ def test_a_step_size_for_each_image_equals_separate_calls(victims, truths, norm,
     victim, truth = victims["segmentation"], truths["segmentation"]
     shares = np.array([0.1, 0.5, 1.0])
     options = {"steps": 3, "random_start": False, "momentum": 0.5, "early_stop": False}
-    together = PGD(norm, step=shares, **options)(victim, PHOTOS[:3], truth[:3], epsilon)
+    together = PGD(norm=norm, step=shares, **options)(victim, PHOTOS[:3], truth[:3], epsilon)
     for i, share in enumerate(shares):
-        alone = PGD(norm, step=share, **options)(victim, PHOTOS[i : i + 1], truth[i : i + 1], epsilon)
+        alone = PGD(norm=norm, step=share, **options)(victim, PHOTOS[i : i + 1], truth[i : i + 1], epsilon)
         assert alone.shape == (1, SIZE, SIZE, 3)
         assert mostly_equal(together[i], alone[0], 0.98)
-    same = PGD(norm, step=0.1, **options)(victim, PHOTOS[:3], truth[:3], epsilon)
+    same = PGD(norm=norm, step=0.1, **options)(victim, PHOTOS[:3], truth[:3], epsilon)
     assert not mostly_equal(together[2], same[2], 0.5)
 
 
@@ -600,7 +598,7 @@ def test_step_sizes_follow_their_images_when_others_have_stopped(victims, truths
 
 @every_task
 @pytest.mark.parametrize("goal", ["appear", "vanish"])
-@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=8), PGD("l2", steps=8, momentum=0.9)])
+@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=8), PGD(norm="l2", steps=8, momentum=0.9)])
 def test_a_goal_is_reached_more_often_than_in_clean_photos(victims, truths, task, goal, attack):
     victim = victims[task]
     target = Target(truths[task], goal, 1 if task == "multilabel" else 2)
@@ -625,14 +623,14 @@ def test_untargeted_attacks_fool_more_than_noise_does(victims, truths, task):
 
 ATTACKS = {
     "fgsm": FGSM(),
-    "fgsm_l2": FGSM("l2", "cross_entropy"),
+    "fgsm_l2": FGSM("cross_entropy", norm="l2"),
     "pgd": PGD(steps=2),
     "momentum": PGD(steps=2, momentum=0.9, restarts=2),
-    "pgd_l2": PGD("l2", steps=2, early_stop=False),
+    "pgd_l2": PGD(norm="l2", steps=2, early_stop=False),
     "sign": Noise(),
     "uniform": Noise(kind="uniform"),
-    "sign_l2": Noise("l2"),
-    "uniform_l2": Noise("l2", kind="uniform"),
+    "sign_l2": Noise(norm="l2"),
+    "uniform_l2": Noise(norm="l2", kind="uniform"),
 }
 every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 
@@ -723,7 +721,7 @@ def test_truth_of_the_wrong_shape_is_refused_for_every_task(victims, truths):
         (PGD(steps=0), "needs a step and a start, not 0 and 1"),
         (PGD(restarts=0), "needs a step and a start, not 20 and 0"),
         (Noise(kind="pink"), "no noise 'pink'; choose sign or uniform"),
-        (FGSM("l1"), "no norm 'l1'"),
+        (FGSM(norm="l1"), "no norm 'l1'"),
         (FGSM(objective="hinge"), "no objective 'hinge'"),
         (PGD(objective="hinge"), "no objective 'hinge'"),
     ],
@@ -842,7 +840,7 @@ def test_same_images_and_success_as_foolbox(digits, kind, goal, epsilons):
     )
     theirs_of = foolbox.TensorFlowModel(victim.model, bounds=(0, 1))
     norm = "l2" if kind == "pgd_l2" else "linf"
-    ours = PGD(norm, "cross_entropy", steps=5, step=0.25, random_start=False, early_stop=False)
+    ours = PGD("cross_entropy", norm=norm, steps=5, step=0.25, random_start=False, early_stop=False)
     if kind == "fgsm":
         ours = FGSM(objective="cross_entropy")
     rates = []

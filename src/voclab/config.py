@@ -73,6 +73,7 @@ class AdversaryProfile:
         size: side of the photos that are attacked, pixels.
         width: channels of the generator's first convolution.
         blocks: its residual blocks.
+        patterns: learnt patterns that it mixes.
         batch_size: images a step.
         universal_epochs: training of the universal perturbations, from which the others start.
         universal_rate: their peak learning rate.
@@ -93,6 +94,7 @@ class AdversaryProfile:
     size: int
     width: int
     blocks: int
+    patterns: int
     batch_size: int
     universal_epochs: int
     universal_rate: float
@@ -210,8 +212,9 @@ _ADVERSARY = AdversaryProfile(
     size=96,
     width=24,
     blocks=3,
+    patterns=8,
     batch_size=16,
-    universal_epochs=3,
+    universal_epochs=4,
     universal_rate=1e-3,
     epochs=(6, 4, 4),
     rate=1e-3,
@@ -230,12 +233,11 @@ _ADVERSARY_ON_PHOTOS = replace(
     size=224,
     width=32,
     blocks=4,
-    batch_size=8,
-    universal_epochs=16,
-    epochs=(60, 40, 40),
-    goal_epochs=15,
-    penalty_epochs=8,
-    pgd_photos=(0, 96),
+    universal_epochs=12,
+    epochs=(20, 16, 8),
+    goal_epochs=6,
+    penalty_epochs=4,
+    pgd_photos=(144, 48),
     defence_epochs=6,
     defence_rate=1e-4,
 )

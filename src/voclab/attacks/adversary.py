@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import keras
@@ -12,15 +12,17 @@ from keras import ops
 from voclab import __version__
 from voclab.attacks.budget import Budget, eight_bit
 from voclab.attacks.gradient import Attack
-from voclab.attacks.target import Target, objective
+from voclab.attacks.measures import Bench
+from voclab.attacks.target import objective
 from voclab.attacks.victim import Victim
 from voclab.backend import compiled
 from voclab.datasets.base import VOID, Dataset
 from voclab.errors import VoclabError
-from voclab.models.generator import GENERATOR, Perturb, attack_model, build_generator
-from voclab.pipeline import DecodedCache, resized
-from voclab.training.identity import digest
+from voclab.models.generator import GENERATOR, Perturb, attack_model, build_generator, start_from_universal
+from voclab.pipeline import DecodedCache
+from voclab.training.identity import digest, weights_digest
 from voclab.training.loop import Recipe, Run, train
+from voclab.training.segmentation import require_masks
 
 PENALTIES = ("l2", "linf")
 _KAPPA = {"multilabel": 6.0, "multiclass": 6.0, "segmentation": 1.0}
@@ -43,6 +45,8 @@ class Experiment:
         penalty: ``"l2"`` or ``"linf"``, see :class:`Penalty`.
         start: name of the run that this one goes on from: same generator, or a universal one, of which the
             pattern is taken.
+        backbone: key of ``BACKBONES`` for the frozen part of the encoder.
+        weights: of that backbone: ``"imagenet"`` or a file.
         options: further arguments of :func:`voclab.models.generator.build_generator`.
     """
 
@@ -57,6 +61,8 @@ class Experiment:
     weight: float = 0.0
     penalty: str = "l2"
     start: str | None = None
+    backbone: str | None = None
+    weights: str | None = None
     options: dict = field(default_factory=dict)
 
 
@@ -97,7 +103,7 @@ def _truth(y, task: str, classes: int):
         return y
     if len(y.shape) == 3:
         present = ops.one_hot(ops.where(y == VOID, 0, ops.cast(y, "int32")), classes + 1)
-        return ops.max(present, axis=(1, 2))[:, 1:]
+        y = ops.max(present, axis=(1, 2))[:, 1:]
     return ops.argmax(y, axis=-1) if task == "multiclass" else y
 
 
@@ -153,7 +159,7 @@ class Adversary(Attack):
 
     def _perturb(self, victim, images, target, budget):
         height, width = images.shape[1:3]
-        # The encoder halves twice; what it does not divide is completed by reflection and cut off again.
+        # The encoder halves twice; what 4 does not divide is completed by its last pixels and cut off again.
         padded = np.pad(images, ((0, 0), (0, -height % 4), (0, -width % 4), (0, 0)), mode="edge")
         return images + budget.epsilon * self._unit(padded)[:, :height, :width]
 
@@ -189,11 +195,16 @@ def run_experiment(
     """
     attacked = [victims[name] for name in experiment.victims]
     segmented = any(victim.task == "segmentation" for victim in attacked)
+    if segmented:
+        require_masks(fit_set, validation)
+    if not Budget(experiment.epsilon, experiment.norm).epsilon:
+        raise VoclabError("An adversary that may change nothing learns nothing; choose an epsilon above 0.")
     run = Run(folder / experiment.name)
     config = {
-        "experiment": experiment,
+        "experiment": replace(experiment, weights=experiment.weights and Path(experiment.weights).name),
+        "weights": weights_digest(experiment.weights),
         "version": __version__,
-        "victims": {victim.name: model_digest(victim.model) for victim in attacked},
+        "victims": {name: model_digest(victims[name].model) for name in experiment.victims},
         "data": {d.split: {"images": len(d), "digest": digest(d)} for d in (fit_set, validation)},
     }
     start = Run(folder / experiment.start) if experiment.start else None
@@ -204,7 +215,6 @@ def run_experiment(
     if run.begin(config):
         progress(f"{run.name}: complete, read from {run.folder}")
         return run
-    Budget(experiment.epsilon, experiment.norm)
     size, recipe = experiment.recipe.size, experiment.recipe
     checks = _Validation(experiment, attacked, validation)
     checks.refuse_vanishing()
@@ -244,14 +254,19 @@ def model_digest(model: keras.Model) -> str:
 def _build(experiment: Experiment, start: Run | None) -> keras.Model:
     keras.utils.set_random_seed(experiment.recipe.seed)
     generator = build_generator(
-        mode=experiment.mode, norm=experiment.norm, seed=experiment.recipe.seed, **experiment.options
+        mode=experiment.mode,
+        norm=experiment.norm,
+        backbone=experiment.backbone,
+        weights=experiment.weights,
+        seed=experiment.recipe.seed,
+        **experiment.options,
     )
     if start:
         begun = start.load_model().get_layer(GENERATOR)
         if start.config["experiment"]["mode"] == experiment.mode:
             generator.set_weights(begun.get_weights())
         else:
-            generator.get_layer("tile").set_weights(begun.get_layer("tile").get_weights())
+            start_from_universal(generator, begun)
     return attack_model(generator, experiment.epsilon)
 
 
@@ -262,42 +277,39 @@ class _Validation:
         self.fooling = Fooling(victims, experiment.goal, experiment.k)
         self.penalty = Penalty(experiment.penalty, experiment.epsilon, experiment.weight, experiment.norm)
         self.experiment, self.victims = experiment, victims
-        size = experiment.recipe.size
-        self.images = np.stack(
-            [np.rint(255 * resized(dataset.image(i), size)).astype(np.uint8) for i in range(len(dataset))]
-        )
-        self.targets = {victim.name: self._target(victim, dataset, size) for victim in victims}
-        self.clean: dict[str, np.ndarray] = {}
-
-    def _target(self, victim: Victim, dataset: Dataset, size: int) -> Target:
-        return dataset_target(victim.task, dataset, size, self.experiment.goal, self.experiment.k)
+        bench = Bench(dataset, experiment.recipe.size)
+        self.images = bench.images
+        self.targets = {v: bench.target(v.task, experiment.goal, experiment.k) for v in victims}
+        self.clean: dict[Victim, np.ndarray] = {}
 
     def refuse_vanishing(self) -> None:
         for victim in self.victims:
             index = np.arange(min(8, len(self.images)))
-            target = self.targets[victim.name].of(index)
-            _, gradient, _ = victim.gradient(eight_bit(self.images[index]), target, "margin")
-            victim.refuse_vanishing(gradient, "margin")
+            target = self.targets[victim].of(index)
+            _, gradient, logits = victim.gradient(eight_bit(self.images[index]), target, "margin")
+            concerned = ~np.isnan(victim.succeeded(logits, target).astype(float))
+            victim.refuse_vanishing(gradient[concerned], "margin")
 
     def __call__(self, model: keras.Model) -> dict[str, float]:
         generator = model.get_layer(GENERATOR)
         perturb = Perturb(self.experiment.epsilon)
+        budget = Budget(self.experiment.epsilon, self.experiment.norm)
         fooling, sizes, n = [], [], self.experiment.recipe.batch_size
-        answers = {victim.name: [] for victim in self.victims}
+        reached = {victim: [] for victim in self.victims}
         forward = compiled(lambda x, training: perturb([x, generator(x)]))
         for k in range(0, len(self.images), n):
             clean = eight_bit(self.images[k : k + n])
-            saved = eight_bit(forward(clean))
+            saved = eight_bit(budget.finish(forward(clean), clean))
             sizes += [float(self.penalty.size(saved - clean))] * len(clean)
             losses = 0.0
             for victim in self.victims:
-                target = self.targets[victim.name].of(slice(k, k + n))
+                target = self.targets[victim].of(slice(k, k + n))
                 logits = victim.logits(saved)
-                answers[victim.name].append(self._reached(victim, logits, target))
+                reached[victim].append(victim.succeeded(logits, target))
                 value = objective(victim.task, "margin", target.goal, target.k)(logits, target.truth)
                 losses = losses + np.maximum(_KAPPA[victim.task] - np.asarray(value), 0)
             fooling += list(losses)
-        fooled = [self._fooled(victim, np.concatenate(answers[victim.name])) for victim in self.victims]
+        fooled = [self._fooled(victim, np.concatenate(reached[victim])) for victim in self.victims]
         figures = {
             "validation_perturbed_loss": float(np.mean(fooling)),
             "validation_perturbation_loss": self.experiment.weight * float(np.mean(sizes)),
@@ -306,15 +318,11 @@ class _Validation:
         total = figures["validation_perturbed_loss"] + figures["validation_perturbation_loss"]
         return {**figures, "objective": -total}
 
-    @staticmethod
-    def _reached(victim, logits, target):
-        return victim.succeeded(logits, target)
-
     def _fooled(self, victim: Victim, reached: np.ndarray) -> float:
         """Share of the photos (pixels) that reach the goal now, of those that did not when clean."""
-        if victim.name not in self.clean:
-            target, n = self.targets[victim.name], self.experiment.recipe.batch_size
-            self.clean[victim.name] = np.concatenate(
+        if victim not in self.clean:
+            target, n = self.targets[victim], self.experiment.recipe.batch_size
+            self.clean[victim] = np.concatenate(
                 [
                     victim.succeeded(
                         victim.logits(eight_bit(self.images[k : k + n])), target.of(slice(k, k + n))
@@ -322,30 +330,7 @@ class _Validation:
                     for k in range(0, len(self.images), n)
                 ]
             )
-        before = self.clean[victim.name].astype(float)
+        before = self.clean[victim].astype(float)
         with np.errstate(invalid="ignore"):
             gained = np.nanmean(np.maximum(reached - before, 0)) / np.nanmean(1 - before)
         return float(np.nan_to_num(gained))
-
-
-def dataset_target(
-    task: str, dataset: Dataset, size: int, goal: str = "untargeted", k: int | None = None
-) -> Target:
-    """The goal for all images of a data set, resized to ``size`` × ``size``.
-
-    Args:
-        task: of the victim.
-        dataset: with labels; with masks for ``segmentation``.
-        size: side in pixels that label maps are resized to.
-        goal: see :class:`Target`.
-        k: an index of the data set's class names.
-    """
-    if task == "segmentation":
-        import cv2
-
-        maps = [
-            cv2.resize(dataset.mask(i), (size, size), interpolation=cv2.INTER_NEAREST)
-            for i in range(len(dataset))
-        ]
-        return Target(np.stack(maps), goal, None if k is None else k + 1)
-    return Target(dataset.labels if task == "multilabel" else dataset.labels.argmax(1), goal, k)

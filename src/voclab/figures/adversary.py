@@ -107,7 +107,7 @@ def attack_mask_rows(
     names = ("photo", _times(factor), "perturbed photo", *["truth"] * known, "mask before", "mask after")
     figure, axes = _photo_axes([_ratio([row[0]]) for row in rows], len(names))
     texts = [(_said(row[5]), _said(row[6])) for row in rows]
-    below = 0.15 * _most_lines(text for pair in texts for text in pair)
+    below = 0.15 * _most_lines(text for pair in texts for text in pair) - 0.1  # one line has room as it is
     figure.set_figheight(figure.get_figheight() + below * len(rows))
     shown = []
     for k, (clean, perturbed, truth, before, after, *_) in enumerate(rows):
@@ -146,7 +146,6 @@ def fooling_over_epsilon(
         ticks = sorted({round(float(e), 4) for epsilons, _ in curves.values() for e in epsilons})
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axis.minorticks_off()
         axis.set(xlabel="epsilon (steps of 1/255)", ylabel=ylabels[title], title=title)
         axis.sharey(axes[0, 0])
     axes[0, 0].set(ylim=_PERCENT, yticks=_TICKS)

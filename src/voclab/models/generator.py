@@ -1,10 +1,12 @@
 """The adversary's generator: an encoder–decoder CNN from an image to a perturbation of unit size."""
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from voclab.errors import VoclabError
-from voclab.models.backbones import PixelPreprocessing
+from voclab.models.backbones import PixelPreprocessing, build_backbone, get_backbone
+from voclab.models.segmenters import ResizeLike
 
 MODES = ("image", "universal")
 _TILE_GAIN = 100.0
@@ -16,43 +18,47 @@ def _within(bound: float):
 
 
 @keras.saving.register_keras_serializable("voclab")
-class Tile(layers.Layer):
-    """A learnt pattern, repeated over the picture: what an attack can do without looking.
+class Tiles(layers.Layer):
+    """Learnt patterns, mixed for each image and repeated over the picture.
 
-    Repeated rather than resized, so that its frequencies are the same for images of any size. It is kept as
-    1/100 of what is shown: one step of Adam at a rate that suits convolutions would hardly move it otherwise.
+    Repeated rather than resized, so that their frequencies are the same for images of any size. They are kept
+    as 1/100 of what is shown: one step of Adam at a rate that suits convolutions would hardly move them
+    otherwise.
 
     Args:
-        side: of the pattern, pixels.
-        seed: of its start, uniform in [-0.5, 0.5]; it stays in [-1, 1].
+        count: number of patterns.
+        side: of a pattern, pixels.
+        seed: of their start, uniform in [-0.5, 0.5]; they stay in [-1, 1].
 
-    Shape: (B, H, W, any), of which only the size is used -> (B, H, W, 3) float32.
+    Shape: [(B, H, W, any), of which only the size is used, (B, count) shares] -> (B, H, W, 3) float32.
     """
 
-    def __init__(self, side: int = 64, seed: int = 0, **options):
+    def __init__(self, count: int, side: int, seed: int = 0, **options):
         super().__init__(**options)
-        self.side, self.seed = side, seed
+        self.count, self.side, self.seed = count, side, seed
 
     def build(self, input_shape):
         start = keras.initializers.RandomUniform(-0.5 / _TILE_GAIN, 0.5 / _TILE_GAIN, seed=self.seed)
-        self.pattern = self.add_weight(
-            shape=(self.side, self.side, 3),
+        self.patterns = self.add_weight(
+            shape=(self.count, self.side, self.side, 3),
             initializer=start,
             constraint=_within(1 / _TILE_GAIN),
-            name="pattern",
+            name="patterns",
         )
 
-    def call(self, x):
-        batch, height, width = ops.shape(x)[:3]
-        rows = ops.take(self.pattern, ops.arange(height) % self.side, axis=0)
-        both = ops.take(rows, ops.arange(width) % self.side, axis=1)
-        return ops.broadcast_to(_TILE_GAIN * both[None], (batch, height, width, 3))
+    def call(self, inputs):
+        x, shares = inputs
+        height, width = ops.shape(x)[1:3]
+        flat = ops.reshape(self.patterns, (self.count, -1))
+        mixed = ops.reshape(ops.matmul(shares, _TILE_GAIN * flat), (-1, self.side, self.side, 3))
+        rows = ops.take(mixed, ops.arange(height) % self.side, axis=1)
+        return ops.take(rows, ops.arange(width) % self.side, axis=2)
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:3], 3)
+        return (*input_shape[0][:3], 3)
 
     def get_config(self):
-        return {**super().get_config(), "side": self.side, "seed": self.seed}
+        return {**super().get_config(), "count": self.count, "side": self.side, "seed": self.seed}
 
 
 @keras.saving.register_keras_serializable("voclab")
@@ -120,38 +126,58 @@ def build_generator(
     width: int = 32,
     blocks: int = 4,
     tile: int = 64,
+    patterns: int = 8,
+    backbone: str | None = None,
+    weights: str | None = None,
+    options: dict | None = None,
     seed: int = 0,
 ) -> keras.Model:
     """A generator of adversarial perturbations in one forward pass (Poursaeed et al. 2018).
 
     ``image``: two strided convolutions, residual blocks at a quarter of the resolution, two transposed
-    convolutions back, as in the paper, with separable blocks, which are cheap on a CPU. The image goes in
-    together with a learnt pattern (:class:`Tile`) that is also added to the result: training first finds the
-    pattern that fools most images, then how to bend it for each. ``universal``: that pattern alone, one
-    perturbation for all images.
+    convolutions back, as in the paper, with separable blocks, which are cheap on a CPU. Two things are added
+    so that hundreds of updates are enough: the encoder also sees the deepest map of a frozen pretrained
+    backbone, if there is one, and so knows what is in the photo; and it mixes a few learnt :class:`Tiles`, to
+    which the decoder's output is added. The mixture starts as the first of them, the universal perturbation.
+    ``universal``: that pattern alone, one perturbation for all images.
 
     Args:
         mode: ``"image"`` or ``"universal"``.
         norm: ball that the perturbation lies in, ``"linf"`` or ``"l2"``.
         width: channels after the first convolution; twice as many follow.
         blocks: number of residual blocks.
-        tile: side of the pattern, pixels.
-        seed: of the pattern; the other weights follow Keras' global seed.
+        tile: side of a pattern, pixels.
+        patterns: how many there are to mix.
+        backbone: key of ``voclab.models.backbones.BACKBONES`` for the frozen part of the encoder.
+        weights: of the backbone, see :func:`voclab.models.backbones.build_backbone`.
+        options: further arguments of the backbone's builder.
+        seed: of the patterns; the other weights follow Keras' global seed.
 
     Returns:
         ``keras.Model``: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, 3) float32 of size at most 1 in that
-        norm; H and W are multiples of 4.
+        norm; H and W are multiples of 4, and at least 32 with a backbone.
     """
     if mode not in MODES:
         raise VoclabError(f"There is no mode {mode!r}; choose one of {', '.join(MODES)}.")
     inputs = keras.Input((None, None, 3), name="pixels")
-    pattern = Tile(tile, seed, name="tile", dtype="float32")(inputs)
-    total = pattern
-    if mode == "image":
+    if mode == "universal":
+        total = Tiles(1, tile, seed, name="tiles", dtype="float32")([inputs, _one(inputs)])
+    else:
         x = PixelPreprocessing("tf", name="preprocessing")(inputs)
-        x = layers.Concatenate(name="with_pattern")([x, pattern])
         x = layers.Conv2D(width, 5, 2, "same", activation="relu", name="down1")(x)
         x = layers.Conv2D(2 * width, 3, 2, "same", activation="relu", name="down2")(x)
+        seen = x
+        if backbone:
+            seen = _pretrained(inputs, backbone, weights, options or {})
+            known = layers.Conv2D(2 * width, 1, name="known")(seen)
+            x = layers.Add(name="informed")([x, ResizeLike(name="known_everywhere")([known, x])])
+        # Standardised, so that from the start different photos mix differently and patterns can part.
+        shares = layers.GlobalAveragePooling2D(name="whole", dtype="float32")(seen)
+        shares = layers.BatchNormalization(
+            momentum=0.9, center=False, scale=False, name="standardised", dtype="float32"
+        )(shares)
+        shares = layers.Dense(patterns, activation="softmax", name="shares", dtype="float32")(shares)
+        pattern = Tiles(patterns, tile, seed, name="tiles", dtype="float32")([inputs, shares])
         for k in range(1, blocks + 1):
             x = _residual(x, 2 * width, f"block{k}")
         x = layers.Conv2DTranspose(width, 4, 2, "same", activation="relu", name="up1")(x)
@@ -161,6 +187,27 @@ def build_generator(
         total = layers.Add(name="total", dtype="float32")([x, pattern])
     outputs = UnitBall(norm, name="unit", dtype="float32")(total)
     return keras.Model(inputs, outputs, name=GENERATOR)
+
+
+def _one(inputs):
+    """(B, 1) shares of the only pattern there is."""
+    return layers.GlobalAveragePooling2D(name="whole", dtype="float32")(ops.ones_like(inputs[..., :1]))
+
+
+def start_from_universal(generator: keras.Model, universal: keras.Model) -> None:
+    """Let every pattern of an image-dependent generator start near the one of a universal generator."""
+    tiles = generator.get_layer("tiles")
+    (patterns,), (first,) = tiles.get_weights(), universal.get_layer("tiles").get_weights()
+    tiles.set_weights([np.clip(first + 0.2 * patterns, -1 / _TILE_GAIN, 1 / _TILE_GAIN)])
+
+
+def _pretrained(inputs, backbone: str, weights: str | None, options: dict):
+    """The deepest map of a frozen backbone."""
+    network = build_backbone(backbone, weights, **options)
+    network.trainable = False
+    network.name = "backbone"
+    x = PixelPreprocessing(get_backbone(backbone).mode, name="backbone_preprocessing")(inputs)
+    return network(x, training=False)
 
 
 def _residual(x, channels: int, name: str):

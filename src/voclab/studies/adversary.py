@@ -31,7 +31,7 @@ from voclab.training import Recipe, Run
 from voclab.training import classification as classifiers
 from voclab.training import segmentation as segmenters
 from voclab.training.identity import digest
-from voclab.training.source import Weights
+from voclab.training.source import CNN_OPTIONS, Weights
 
 CLASSIFIER, SEGMENTER, BOTH = "classifier", "segmenter", "both"
 LABELS = {
@@ -109,18 +109,23 @@ def others(folder: Path, task: str) -> dict[str, Victim]:
     return found
 
 
-def experiments(profile: Profile, seed: int, segmenter: bool, k: int, epsilon: float = 8) -> list[Experiment]:
+def experiments(
+    profile: Profile, weights: Weights, seed: int, segmenter: bool, k: int, epsilon: float = 8
+) -> list[Experiment]:
     """All adversaries of notebook 03, those that others start from first.
 
     Args:
         profile: sizes and lengths.
+        weights: what the frozen part of their encoder is pretrained on.
         seed: of all of them.
         segmenter: whether there is one.
         k: class that shall appear and vanish, an index of the class names.
         epsilon: bound that they are trained at, steps of 1/255.
     """
     p = profile.adversary
-    options = {"width": p.width, "blocks": p.blocks}
+    options = {"width": p.width, "blocks": p.blocks, "patterns": p.patterns, "tile": p.size}
+    options["options"] = CNN_OPTIONS if weights.backbone == "cnn" else {}
+    encoder = {"backbone": weights.backbone, "weights": weights.value, "options": options}
 
     def recipe(epochs: int, rate: float) -> Recipe:
         return Recipe(
@@ -145,9 +150,8 @@ def experiments(profile: Profile, seed: int, segmenter: bool, k: int, epsilon: f
             continue
         if name != BOTH:
             first = recipe(p.universal_epochs, p.universal_rate)
-            listed.append(
-                Experiment(f"adversary-{name}-universal", attacked, first, epsilon / 255, mode="universal")
-            )
+            universal = Experiment(f"adversary-{name}-universal", attacked, first, epsilon / 255)
+            listed.append(replace(universal, mode="universal", options={"tile": p.size}))
         start = f"adversary-{CLASSIFIER if name == BOTH else name}-universal"
         listed.append(
             Experiment(
@@ -156,7 +160,7 @@ def experiments(profile: Profile, seed: int, segmenter: bool, k: int, epsilon: f
                 recipe(epochs, p.rate),
                 epsilon / 255,
                 start=start,
-                options=options,
+                **encoder,
             )
         )
     of_classifier = next(e for e in listed if e.name == f"adversary-{CLASSIFIER}")
@@ -517,7 +521,7 @@ def defence_recipe(profile: Profile, seed: int) -> Recipe:
     """How the classifier is fine-tuned adversarially."""
     p = profile.adversary
     return Recipe(
-        p.size, "standard", p.defence_epochs, p.defence_rate, batch_size=16, patience=999, seed=seed
+        p.size, "standard", p.defence_epochs, p.defence_rate, batch_size=p.batch_size, patience=999, seed=seed
     )
 
 

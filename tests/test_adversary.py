@@ -1,0 +1,573 @@
+"""The trained adversary: the attack that it is, both terms of its loss, its training through frozen victims."""
+
+import shutil
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from fragile_victims import fragile_classifier, fragile_segmenter, four_classes, one_class_each, victims
+
+from voclab.attacks import Adversary, Bench, Experiment, Noise, Target, Victim, adversary, run_experiment
+from voclab.attacks.adversary import Fooling, Penalty, _Validation
+from voclab.attacks.budget import Budget, eight_bit
+from voclab.datasets.base import VOID
+from voclab.errors import VoclabError
+from voclab.models.generator import GENERATOR, attack_model, build_generator
+from voclab.training import Recipe, Run
+
+TINY = {"width": 4, "blocks": 1, "tile": 16}
+
+
+def silent(line):
+    """For runs whose progress nobody reads."""
+
+
+# --- the attack ---
+
+
+def random_generator(norm="linf", scale=3.0, mode="image"):
+    """A generator whose weights are drawn, large enough for many values at the bound."""
+    generator = build_generator(mode=mode, norm=norm, **TINY)
+    rng = np.random.default_rng(5)
+    generator.set_weights([rng.normal(0, scale, w.shape).astype(np.float32) for w in generator.get_weights()])
+    return generator
+
+
+def photos(n=3, height=16, width=20, low=0, high=256):
+    return eight_bit(np.random.default_rng(1).integers(low, high, (n, height, width, 3)).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def victim():
+    return Victim(fragile_classifier(), "multilabel")
+
+
+@pytest.fixture(scope="module")
+def attacks():
+    return {norm: Adversary(random_generator(norm), norm) for norm in ("linf", "l2")}
+
+
+def truth(n=3):
+    return Target(np.eye(4, dtype=np.uint8)[np.arange(n) % 4])
+
+
+@pytest.mark.parametrize("steps", [0, 0.5, 2.6, 8, 16])
+def test_no_8_bit_value_changes_by_more_than_the_bound(steps, attacks, victim):
+    images = photos()
+    perturbed = attacks["linf"](victim, images, truth(), steps / 255)
+    change = np.rint(255 * perturbed) - np.rint(255 * images)
+    assert np.abs(change).max() == np.floor(steps)  # and the bound is used
+    assert np.abs(perturbed - images).max() <= steps / 255 + 1e-6
+    assert perturbed.min() >= 0
+    assert perturbed.max() <= 1
+    if steps == 0:
+        np.testing.assert_array_equal(perturbed, images)
+
+
+@pytest.mark.parametrize("epsilon", [0, 0.3, 2.0])
+def test_no_image_changes_by_more_than_the_l2_bound(epsilon, attacks, victim):
+    images = photos()
+    perturbed = attacks["l2"](victim, images, truth(), epsilon)
+    saved = eight_bit(perturbed)
+    for found in (perturbed, saved):
+        assert (np.sqrt(((found - images).astype(float) ** 2).sum((1, 2, 3))) <= epsilon + 1e-5).all()
+    assert (np.abs(perturbed - images).max() > 0) == (epsilon > 0)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_another_epsilon_scales_the_perturbation(norm, attacks, victim):
+    images, small = photos(low=60, high=190), {"linf": 8 / 255, "l2": 1.0}[norm]
+    once, twice = (attacks[norm](victim, images, truth(), e) - images for e in (small, 2 * small))
+    assert np.abs(once).max() > 0.01
+    same = np.isclose(twice, 2 * once, atol=1e-6)
+    # In L2 a few values are moved to where rounding to 8 bits leaves the ball at neither size.
+    assert same.all() if norm == "linf" else same.mean() > 0.9
+
+
+def test_neither_victim_nor_truth_is_looked_at(attacks, victim, monkeypatch):
+    images = photos()
+    expected = attacks["linf"](victim, images, truth(), 8 / 255)
+    other = Victim(keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(6, 1)]), "segmentation")
+
+    def looked_at(*args, **options):
+        raise AssertionError("the adversary asked the victim")
+
+    for method in ("logits", "gradient", "succeeded"):
+        monkeypatch.setattr(Victim, method, looked_at)
+    for asked, goal in (
+        (victim, Target(1 - truth().truth)),
+        (victim, Target(truth().truth, "appear", 2)),
+        (other, Target(np.zeros(images.shape[:3], np.uint8))),
+    ):
+        np.testing.assert_array_equal(attacks["linf"](asked, images, goal, 8 / 255), expected)
+
+
+def test_an_image_is_perturbed_alone_as_in_a_batch(attacks, victim):
+    images = photos()
+    together = attacks["linf"](victim, images, truth(), 8 / 255)
+    assert not np.allclose(together[0] - images[0], together[1] - images[1])
+    for i in range(len(images)):
+        alone = attacks["linf"](victim, images[i : i + 1], truth().of([i]), 8 / 255)
+        np.testing.assert_allclose(alone[0], together[i], atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("size", [(30, 37), (33, 16), (5, 4), (1, 1)])
+def test_images_of_any_size_are_perturbed_within_the_bound(size, norm, attacks, victim):
+    images, epsilon = photos(2, *size), {"linf": 8 / 255, "l2": 0.5}[norm]
+    perturbed = attacks[norm](victim, images, truth(2), epsilon)
+    assert perturbed.shape == images.shape
+    assert (Budget(epsilon, norm).norms(eight_bit(perturbed) - images) <= epsilon + 1e-6).all()
+    assert np.abs(perturbed - images).max() > 1e-4
+
+
+def test_what_4_does_not_divide_is_completed_by_its_last_pixels(attacks, victim):
+    part = photos(2, 30, 37, 60, 190)
+    whole = np.concatenate([part, np.repeat(part[:, :, -1:], 3, axis=2)], axis=2)
+    whole = np.concatenate([whole, np.repeat(whole[:, -1:], 2, axis=1)], axis=1)
+    assert whole.shape[1:3] == (32, 40)
+    of_whole, of_part = (attacks["linf"](victim, x, truth(2), 8 / 255) for x in (whole, part))
+    np.testing.assert_allclose(of_part, of_whole[:, :30, :37], atol=1e-6)
+
+
+def test_an_attack_model_attacks_like_the_generator_in_it(attacks, victim):
+    generator = random_generator()
+    images = photos()
+    whole = Adversary(attack_model(generator, 4 / 255))(victim, images, truth(), 8 / 255)
+    np.testing.assert_array_equal(whole, attacks["linf"](victim, images, truth(), 8 / 255))
+
+
+# --- the loss ---
+
+CLASSES = 3
+
+
+def log_sum_exp(values):
+    return max(values) + np.log(sum(np.exp(v - max(values)) for v in values))
+
+
+def classifier_margin(z, right, goal, k, multilabel):
+    """Of one image: ``right`` are the indices of its true classes."""
+    z = [float(v) for v in z]
+    if multilabel:
+        if goal != "untargeted":
+            return z[k] if goal == "appear" else -z[k]
+        return log_sum_exp([v for j, v in enumerate(z) if j not in right]) - log_sum_exp(
+            [v for j, v in enumerate(z) if j in right]
+        )
+    chosen = right[0] if goal == "untargeted" else k
+    margin = max(v for j, v in enumerate(z) if j != chosen) - z[chosen]
+    return -margin if goal == "appear" else margin
+
+
+def segmenter_margin(z, y, goal, k):
+    """Of one label map; ``k`` counts classes from 0, so its label is k + 1."""
+    pixels = []
+    for i, j in np.ndindex(y.shape):
+        if y[i, j] == VOID or (goal == "vanish" and y[i, j] != k + 1):
+            continue
+        chosen = int(y[i, j]) if goal == "untargeted" else k + 1
+        margin = max(float(v) for j_, v in enumerate(z[i, j]) if j_ != chosen) - float(z[i, j, chosen])
+        pixels.append(min(-margin if goal == "appear" else margin, 1.0))
+    return np.mean(pixels) if pixels else 0.0
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """A classifier of mean colours and a segmenter of pixels with drawn weights: (victims by task, weights).
+
+    Their logits are the weights times what exceeds grey.
+    """
+    rng = np.random.default_rng(3)
+    of_mean, of_pixel = (rng.normal(0, 40, (3, n)).astype(np.float32) for n in (CLASSES, CLASSES + 1))
+    pooled = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(CLASSES)]
+    classifier = keras.Sequential([keras.Input((None, None, 3)), *pooled])
+    classifier.set_weights([of_mean, -of_mean.sum(0) / 2])
+    segmenter = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(CLASSES + 1, 1)])
+    segmenter.set_weights([of_pixel[None, None], -of_pixel.sum(0) / 2])
+    models = {"multilabel": classifier, "multiclass": classifier, "segmentation": segmenter}
+    return {task: Victim(model, task) for task, model in models.items()}, of_mean, of_pixel
+
+
+def loss_case(multilabel, with_void=True):
+    """(pixels, label maps, labels (n, classes)) of images that differ in colour; the last shows no class."""
+    rng = np.random.default_rng(8)
+    pixels = np.clip(rng.random((9, 1, 1, 3)) + rng.normal(0, 0.1, (9, 5, 6, 3)), 0, 1).astype(np.float32)
+    maps, labels = np.zeros((9, 5, 6), np.uint8), np.zeros((9, CLASSES), np.uint8)
+    for i in range(9 - multilabel):
+        shown = rng.permutation(CLASSES)[: 1 + (i % 2) * multilabel]
+        labels[i, shown] = 1
+        for row, k in enumerate(shown):
+            maps[i, 2 * row : 2 * row + 2, :3] = k + 1
+    if with_void:
+        maps[:, 4] = VOID
+    return pixels, maps, labels
+
+
+GOALS = [("untargeted", None), ("appear", 1), ("vanish", 1)]
+
+
+@pytest.mark.parametrize(("goal", "k"), GOALS)
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+@pytest.mark.parametrize("given", ["labels", "label maps"])
+def test_a_classifier_is_fooled_by_the_hinge_on_its_margin(task, given, goal, k, linear):
+    by_task, of_mean, _ = linear
+    pixels, maps, labels = loss_case(task == "multilabel")
+    if given == "labels" and task == "multilabel":
+        pixels, labels = pixels[:-1], labels[:-1]
+    expected = []
+    for x, y in zip(pixels, labels):
+        right = list(np.flatnonzero(y))
+        if not right and goal == "untargeted":
+            expected.append(0.0)  # nothing is there to be mistaken
+            continue
+        margin = classifier_margin((x.mean((0, 1)) - 0.5) @ of_mean, right, goal, k, task == "multilabel")
+        expected.append(max(6.0 - margin, 0.0))
+    assert min(expected) == 0 < max(expected)  # both sides of the hinge
+    loss = Fooling([by_task[task]], goal, k)(maps if given == "label maps" else labels, pixels)
+    assert float(loss) == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize(("goal", "k"), GOALS)
+def test_a_segmenter_is_fooled_pixel_by_pixel_void_left_out(goal, k, linear):
+    by_task, _, of_pixel = linear
+    pixels, maps, _ = loss_case(multilabel=True)
+    margins = [segmenter_margin((x - 0.5) @ of_pixel, y, goal, k) for x, y in zip(pixels, maps)]
+    expected = np.mean([max(1.0 - m, 0.0) for m in margins])
+    fooling = Fooling([by_task["segmentation"]], goal, k)
+    assert float(fooling(maps, pixels)) == pytest.approx(expected, rel=1e-4)
+    elsewhere = np.where((maps == VOID)[..., None], 1 - pixels, pixels)
+    assert float(fooling(maps, elsewhere)) == pytest.approx(expected, rel=1e-4)
+    _, without, _ = loss_case(multilabel=True, with_void=False)
+    assert goal == "vanish" or float(fooling(without, pixels)) != pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("goal", "k"), GOALS)
+def test_the_fooling_of_several_victims_is_their_sum(goal, k, linear):
+    pixels, maps, _ = loss_case(multilabel=True)
+    by_task = linear[0]
+    both = [by_task["multilabel"], by_task["segmentation"]]
+    single = [float(Fooling([victim], goal, k)(maps, pixels)) for victim in both]
+    assert float(Fooling(both, goal, k)(maps, pixels)) == pytest.approx(sum(single), rel=1e-6)
+    assert min(single) > 0
+
+
+def test_the_penalty_is_the_share_of_the_bound_that_is_used():
+    change = np.zeros((2, 2, 2, 3), np.float32)
+    change[0] = 0.1  # everywhere at the bound of 0.1, half of the values below
+    change[1, 0] = -0.05
+    cases = {
+        ("l2", "linf"): (1 + 0.125) / 2,  # mean squares 0.01 and 0.00125, of 0.01
+        ("linf", "linf"): (1 + 0.5) / 2,
+        ("l2", "l2"): (12 + 1.5) / 2,  # summed squares 0.12 and 0.015
+        ("linf", "l2"): (1 + 0.5) / 2,
+    }
+    for (kind, norm), expected in cases.items():
+        penalty = Penalty(kind, 0.1, 4.0, norm)
+        assert float(penalty.size(change)) == pytest.approx(expected, rel=1e-5)
+        assert float(penalty(np.zeros((2, 3)), change)) == pytest.approx(4 * expected, rel=1e-5)
+    with pytest.raises(VoclabError, match="no penalty 'l1'; choose one of l2, linf"):
+        Penalty("l1", 0.1, 1.0)
+
+
+# --- training ---
+
+RECIPE = Recipe(32, "standard", 2, 3e-3, batch_size=8, weight_decay=0.0, warmup=0.5, patience=9, seed=1)
+UNIVERSAL = Experiment("universal", ("classifier",), RECIPE, mode="universal", options={"tile": 16})
+IMAGE = Experiment("image", ("classifier",), RECIPE, start="universal", options=TINY)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+@pytest.fixture(scope="module")
+def parts(squares):
+    data = four_classes(squares)
+    return data.subset(range(24), "fit"), data.subset(range(24, 36), "validation")
+
+
+@pytest.fixture(scope="module")
+def bench(squares):
+    return Bench(four_classes(squares).subset(range(36, 48), "heldout"), 32)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return victims()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def universal(parts, networks, folder):
+    return run_experiment(UNIVERSAL, networks, *parts, folder, progress=silent)
+
+
+@pytest.fixture(scope="module")
+def image(universal, parts, networks, folder):
+    return run_experiment(IMAGE, networks, *parts, folder, progress=silent)
+
+
+def same_weights(one, other):
+    ours, theirs = one.get_weights(), other.get_weights()
+    return len(ours) == len(theirs) and all(np.array_equal(a, b) for a, b in zip(ours, theirs))
+
+
+def test_the_adversary_fools_where_noise_of_the_same_size_does_not(universal, image, networks, bench):
+    victim = networks["classifier"]
+    fooled = {
+        name: bench.effect(victim, bench.attack(attack, victim, 8 / 255)[0])["fooled"]
+        for name, attack in {
+            "noise": Noise(),
+            "untrained": Adversary(build_generator(mode="universal", tile=16)),
+            "universal": Adversary.of(universal),
+            "image": Adversary.of(image),
+        }.items()
+    }
+    assert fooled["noise"] < 0.1
+    assert fooled["untrained"] < 0.1
+    assert fooled["universal"] > 0.8
+    assert fooled["image"] > 0.8
+
+
+def test_training_leaves_the_victim_as_it_was(universal, image, networks):
+    """Its batch norm included: all of it was made by hand, so a new one is what it was."""
+    assert same_weights(networks["classifier"].model, fragile_classifier())
+    trained = image.load_model()
+    assert trained.count_params() == trained.get_layer(GENERATOR).count_params()
+    assert image.metrics["parameters"] == trained.count_params()
+
+
+def test_the_history_has_both_terms_of_the_loss(universal):
+    first, *epochs = universal.history
+    scores = {"validation_perturbed_loss", "validation_perturbation_loss", "fooled", "objective"}
+    assert set(first) == {"epoch"} | scores
+    assert [entry["epoch"] for entry in epochs] == [1, 2]
+    for entry in epochs:
+        assert set(entry) == set(first) | {"loss", "perturbed_loss", "perturbation_loss", "seconds"}
+        assert entry["loss"] == pytest.approx(entry["perturbed_loss"] + entry["perturbation_loss"], abs=1e-5)
+        assert entry["perturbation_loss"] == 0  # its weight
+    for entry in universal.history:
+        terms = entry["validation_perturbed_loss"] + entry["validation_perturbation_loss"]
+        assert entry["objective"] == pytest.approx(-terms)
+    assert epochs[-1]["validation_perturbed_loss"] < 0.5 * first["validation_perturbed_loss"]
+
+
+def test_the_metrics_are_those_of_the_stored_adversary_as_an_attack(universal, networks, parts):
+    victim, held = networks["classifier"], Bench(parts[1], 32)
+    images, _ = held.attack(Adversary.of(universal), victim, 8 / 255)
+    metrics = universal.metrics["validation"]
+    assert metrics["fooled"] == pytest.approx(held.effect(victim, images)["fooled"])
+    loss = Fooling([victim])(held.truth("multilabel"), eight_bit(images))
+    assert metrics["validation_perturbed_loss"] == pytest.approx(float(loss), abs=1e-4)
+    assert metrics["objective"] == max(entry["objective"] for entry in universal.history)
+
+
+def test_validation_stays_within_a_bound_between_two_8_bit_steps(networks, parts):
+    """A perturbation of 2.6 steps, rounded, would be one of 3."""
+    experiment = replace(UNIVERSAL, epsilon=2.6 / 255, weight=1.0, penalty="linf")
+    generator = build_generator(mode="universal", tile=16)
+    generator.set_weights([np.full_like(w, 0.01) for w in generator.get_weights()])
+    scores = _Validation(experiment, [networks["classifier"]], parts[1])(
+        attack_model(generator, experiment.epsilon)
+    )
+    assert scores["validation_perturbation_loss"] == pytest.approx(2 / 2.6, rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_adversary_and_another_does_not(universal, parts, networks, tmp_path):
+    again = run_experiment(UNIVERSAL, networks, *parts, tmp_path, progress=silent)
+    assert same_weights(again.load_model(), universal.load_model())
+    short = replace(UNIVERSAL, name="other", recipe=replace(RECIPE, epochs=0, seed=2))
+    other = run_experiment(short, networks, *parts, tmp_path, progress=silent)
+    assert other.history[0]["objective"] != universal.history[0]["objective"]
+
+
+def test_a_killed_run_resumes_to_the_same_adversary(image, parts, networks, folder, tmp_path):
+    shutil.copytree(folder / "universal", tmp_path / "universal")
+
+    def kill(line):
+        raise Killed
+
+    with pytest.raises(Killed):
+        run_experiment(IMAGE, networks, *parts, tmp_path, progress=kill)
+    assert not Run(tmp_path / "image").complete
+    lines = []
+    resumed = run_experiment(IMAGE, networks, *parts, tmp_path, progress=lines.append)
+    assert sum(": epoch " in line for line in lines) == 1
+    assert same_weights(resumed.load_model(), image.load_model())
+    ours, theirs = (
+        [{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history]
+        for run in (resumed, image)
+    )
+    assert ours == theirs
+
+
+def test_a_complete_run_is_read_not_trained_again(universal, parts, networks, folder, monkeypatch):
+    monkeypatch.setattr(adversary, "train", None)
+    monkeypatch.setattr(adversary, "_Validation", None)
+    lines = []
+    again = run_experiment(UNIVERSAL, networks, *parts, folder, progress=lines.append)
+    assert again.folder == universal.folder
+    assert len(lines) == 1
+    assert "universal: complete, read from" in lines[0]
+
+
+@pytest.mark.parametrize("changed", ["victim", "photos", "epsilon"])
+def test_a_run_of_something_else_is_not_taken_for_it(
+    changed, universal, parts, networks, tmp_path, monkeypatch
+):
+    def training(*args, **options):
+        raise Killed
+
+    monkeypatch.setattr(adversary, "train", training)
+    shutil.copytree(universal.folder, tmp_path / "universal")
+    experiment, (fit_set, validation) = UNIVERSAL, parts
+    if changed == "victim":
+        model = fragile_classifier()
+        model.get_layer("logits").bias.assign([0, 0, 0.1, 0])
+        networks = {"classifier": Victim(model, "multilabel", "classifier")}
+    elif changed == "photos":
+        fit_set = fit_set.subset(range(1, 24))
+    else:
+        experiment = replace(UNIVERSAL, epsilon=4 / 255)
+    with pytest.raises(Killed):
+        run_experiment(experiment, networks, fit_set, validation, tmp_path, progress=silent)
+
+
+def test_training_goes_on_from_the_universal_pattern(universal, image):
+    """Before its first step the image-dependent adversary does what the universal one does."""
+    best = max(universal.history, key=lambda entry: entry["objective"])
+    for key in ("fooled", "validation_perturbed_loss"):
+        assert image.history[0][key] == pytest.approx(best[key], abs=1e-5)
+    assert best["fooled"] > 0.8  # an untrained start would not look like this
+    assert image.config["start"] == universal.config
+    own = sum(entry.get("seconds", 0) for entry in image.history)
+    assert image.metrics["seconds"] == pytest.approx(universal.metrics["seconds"] + own, abs=0.11)
+
+
+@pytest.fixture(scope="module")
+def small(image, parts, networks, folder):
+    """The image-dependent adversary trained on with a heavy penalty."""
+    heavy = replace(IMAGE, name="heavy", start="image", weight=30.0)
+    return run_experiment(heavy, networks, *parts, folder, progress=silent)
+
+
+def test_training_goes_on_from_the_same_generator(small, image):
+    best = max(image.history, key=lambda entry: entry["objective"])
+    for key in ("fooled", "validation_perturbed_loss"):
+        assert small.history[0][key] == pytest.approx(best[key], abs=1e-5)
+
+
+def test_a_penalty_makes_the_perturbation_smaller(small, image, networks, bench):
+    size = [
+        np.square(bench.attack(Adversary.of(run), networks["classifier"], 8 / 255)[0] - bench.images.astype(float))
+        for run in (image, small)
+    ]
+    assert size[1].mean() < 0.7 * size[0].mean()
+    terms = [entry["validation_perturbation_loss"] for entry in small.history]
+    assert min(terms[1:]) < 0.7 * terms[0]
+    assert all(entry["perturbation_loss"] > 0 for entry in small.history[1:])
+
+
+def test_a_start_that_is_missing_is_one_sentence(parts, networks, tmp_path):
+    with pytest.raises(VoclabError, match="is not complete; run the experiment 'universal' first"):
+        run_experiment(IMAGE, networks, *parts, tmp_path)
+
+
+def blind_classifier():
+    """Right answers by its bias, and no gradient: all it sees of pixels is what exceeds white."""
+    layers = [keras.layers.Rescaling(1.0, offset=-2.0), keras.layers.ReLU()]
+    layers += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4)]
+    return keras.Sequential([keras.Input((None, None, 3)), *layers])
+
+
+def test_a_victim_without_gradient_is_refused_before_training(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(adversary, "train", None)
+    networks = {"classifier": Victim(blind_classifier(), "multilabel", "the blind one")}
+    with pytest.raises(VoclabError, match="gradient of the blind one vanishes at every image"):
+        run_experiment(UNIVERSAL, networks, *parts, tmp_path, progress=silent)
+    assert not (tmp_path / "universal" / "model.keras").exists()
+
+
+def test_photos_without_the_class_that_shall_vanish_do_not_count_as_vanishing_gradients(networks, parts):
+    validation = parts[1].subset(np.flatnonzero(parts[1].labels[:, 0] == 0))
+    experiment = replace(UNIVERSAL, victims=("segmenter",), goal="vanish", k=0)
+    _Validation(experiment, [networks["segmenter"]], validation).refuse_vanishing()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epsilon": 0.0}, "learns nothing; choose an epsilon above 0"),
+        ({"epsilon": -0.1}, "must be finite and 0 or more"),
+        ({"norm": "l1"}, "no norm 'l1'"),
+    ],
+)
+def test_a_bound_that_makes_no_sense_leaves_no_folder(changes, words, parts, networks, tmp_path):
+    with pytest.raises(VoclabError, match=words):
+        run_experiment(replace(UNIVERSAL, **changes), networks, *parts, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_segmenter_needs_masks(parts, networks, tmp_path):
+    experiment = replace(UNIVERSAL, victims=("segmenter",))
+    blind = [replace(part, read_mask=None) for part in parts]
+    with pytest.raises(VoclabError, match="has no masks to learn from"):
+        run_experiment(experiment, networks, *blind, tmp_path)
+
+
+def test_data_of_one_class_each(squares, tmp_path):
+    data = one_class_each(four_classes(squares))
+    fit_set, validation = data.subset(range(16), "fit"), data.subset(range(16, len(data)), "validation")
+    networks = {"classifier": Victim(fragile_classifier(), "multiclass", "classifier")}
+    run = run_experiment(UNIVERSAL, networks, fit_set, validation, tmp_path, progress=silent)
+    assert run.history[0]["fooled"] < 0.2
+    assert run.metrics["validation"]["fooled"] > 0.8
+
+
+def test_a_segmenter_and_a_classifier_at_once(parts, tmp_path):
+    """Two networks of the same name, which are told apart by what the experiment calls them."""
+    networks = {
+        "classifier": Victim(fragile_classifier(), "multilabel"),
+        "segmenter": Victim(fragile_segmenter(), "segmentation"),
+    }
+    experiment = replace(UNIVERSAL, name="both", victims=("classifier", "segmenter"))
+    run = run_experiment(experiment, networks, *parts, tmp_path, progress=silent)
+    assert list(run.config["victims"]) == ["classifier", "segmenter"]
+    held = Bench(parts[1], 32)
+    fooled = []
+    for name, victim in networks.items():
+        images, _ = held.attack(Adversary.of(run), victim, 8 / 255)
+        target = held.target(victim.task)
+        clean, attacked = (
+            victim.succeeded(victim.logits(eight_bit(x)), target).astype(float) for x in (held.images, images)
+        )
+        fooled.append(np.maximum(attacked - clean, 0).mean() / (1 - clean).mean())
+        fresh = {"classifier": fragile_classifier, "segmenter": fragile_segmenter}[name]()
+        assert same_weights(victim.model, fresh)
+    assert run.metrics["validation"]["fooled"] == pytest.approx(np.mean(fooled), abs=1e-6)
+    assert fooled[0] > 0.5
+    first, last = run.history[0], run.history[-1]
+    assert last["validation_perturbed_loss"] < first["validation_perturbed_loss"] - 4
+
+
+def test_a_segmenter_alone_loses_pixels(parts, networks, tmp_path):
+    experiment = replace(UNIVERSAL, name="s", victims=("segmenter",), recipe=replace(RECIPE, rate=1e-2))
+    run = run_experiment(experiment, networks, *parts, tmp_path, progress=silent)
+    assert run.history[0]["fooled"] < 0.02
+    assert run.metrics["validation"]["fooled"] > 0.1
+
+
+def test_a_class_is_made_to_appear_in_l2(parts, networks, bench, tmp_path):
+    experiment = replace(UNIVERSAL, norm="l2", epsilon=0.5, goal="appear", k=3)
+    run = run_experiment(experiment, networks, *parts, tmp_path, progress=silent)
+    attack, victim = Adversary.of(run), networks["classifier"]
+    assert attack.norm == "l2"
+    images, _ = bench.attack(attack, victim, 0.5, goal="appear", k=3)
+    assert bench.effect(victim, images, goal="appear", k=3)["success"] > 0.8
+    assert run.history[0]["fooled"] < 0.2
