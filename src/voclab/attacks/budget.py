@@ -112,11 +112,11 @@ class Budget:
         change = np.rint(255 * perturbed) - base
         size = np.abs(change, dtype=np.float64)
         furthered = size - 255 * np.abs(np.subtract(perturbed, clean, dtype=np.float64))
-        outward = np.flatnonzero((size > 0) & (furthered > -_GRID))
-        outward = outward[np.argsort(-furthered.ravel()[outward], kind="stable")]
-        gained = np.cumsum(2 * size.ravel()[outward] - 1)  # in squared steps
+        order = np.flatnonzero(size)
+        order = order[np.argsort(-furthered.ravel()[order], kind="stable")]
+        gained = np.cumsum(2 * size.ravel()[order] - 1)  # in squared steps
         excess = (size**2).sum() - (255 * self.epsilon + _GRID) ** 2
-        moved = np.unravel_index(outward[: np.searchsorted(gained, excess) + 1], size.shape)
+        moved = np.unravel_index(order[: np.searchsorted(gained, excess) + 1], size.shape)
         result = perturbed.copy()
         result[moved] = (base[moved] + change[moved] - np.sign(change[moved])) / np.float32(255)
         return result

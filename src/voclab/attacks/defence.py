@@ -102,7 +102,7 @@ def harden(
     keras.utils.set_random_seed(recipe.seed)
     copy = keras.models.clone_model(victim.model)
     copy.set_weights(victim.model.get_weights())
-    model = AdversariallyTrained(copy.inputs, copy.outputs[0], name=victim.model.name)
+    model = AdversariallyTrained(copy.inputs[0], copy.outputs[0], name=victim.model.name)
     model.arm(victim.task, epsilon, steps)
     bench = Bench(validation, recipe.size)
 

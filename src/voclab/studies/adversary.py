@@ -33,6 +33,9 @@ from voclab.training import segmentation as segmenters
 from voclab.training.identity import digest
 from voclab.training.source import CNN_OPTIONS, Weights
 
+# Side of the patterns, pixels. As large as the photo they are learnt more slowly: 64 px repeats 12 times at 224 px,
+# and each repetition is a sample of its gradient.
+_TILE = 64
 CLASSIFIER, SEGMENTER, BOTH = "classifier", "segmenter", "both"
 LABELS = {
     "uniform noise": "uniform noise",
@@ -123,7 +126,7 @@ def experiments(
         epsilon: bound that they are trained at, steps of 1/255.
     """
     p = profile.adversary
-    options = {"width": p.width, "blocks": p.blocks, "patterns": p.patterns, "tile": p.size}
+    options = {"width": p.width, "blocks": p.blocks, "patterns": p.patterns, "tile": _TILE}
     options["options"] = CNN_OPTIONS if weights.backbone == "cnn" else {}
     encoder = {"backbone": weights.backbone, "weights": weights.value, "options": options}
 
@@ -151,7 +154,7 @@ def experiments(
         if name != BOTH:
             first = recipe(p.universal_epochs, p.universal_rate)
             universal = Experiment(f"adversary-{name}-universal", attacked, first, epsilon / 255)
-            listed.append(replace(universal, mode="universal", options={"tile": p.size}))
+            listed.append(replace(universal, mode="universal", options={"tile": _TILE}))
         start = f"adversary-{CLASSIFIER if name == BOTH else name}-universal"
         listed.append(
             Experiment(
@@ -559,21 +562,14 @@ def mask_rows(measured: Measurements, chosen: Sequence[int]) -> list[tuple]:
     return rows
 
 
-def pattern_pictures(measured: Measurements, i: int, factor: float) -> dict[str, np.ndarray]:
-    """Attack -> what it adds to photo ``i``, magnified around grey: (H, W, 3) uint8."""
-    named = [
-        ("sign noise", CLASSIFIER),
-        ("fgsm", CLASSIFIER),
-        ("universal", CLASSIFIER),
-        ("image", CLASSIFIER),
-    ]
-    if SEGMENTER in measured.victims:
-        named += [("universal", SEGMENTER), ("image", SEGMENTER)]
-    clean = measured.bench.images[i].astype(float)
+def on_one_photo(measured: Measurements, i: int) -> dict[str, np.ndarray]:
+    """Attack -> photo ``i`` as it leaves it, (H, W, 3) uint8: to look at perturbations side by side."""
+    named = [("sign noise", CLASSIFIER), ("fgsm", CLASSIFIER)]
+    named += [(name, victim) for victim in measured.victims for name in ("universal", "image")]
     return {
-        f"{LABELS[name]}\n({victim})" if name != "sign noise" else LABELS[name]: np.rint(
-            np.clip(128 + factor * (measured.perturbed(name, victim)[i] - clean), 0, 255)
-        ).astype(np.uint8)
+        LABELS[name] + ("" if name == "sign noise" else f"\n(on the {victim})"): measured.perturbed(
+            name, victim
+        )[i]
         for name, victim in named
     }
 
