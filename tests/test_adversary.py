@@ -1,4 +1,4 @@
-"""The trained adversary: the attack that it is, both terms of its loss, its training through frozen victims."""
+"""The trained adversary: the attack that it is, both terms of its loss, training through frozen victims."""
 
 import shutil
 from dataclasses import replace
@@ -6,17 +6,18 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from fragile_victims import fragile_classifier, fragile_segmenter, four_classes, one_class_each, victims
+from fragile_victims import four_classes, fragile_classifier, fragile_segmenter, one_class_each, victims
 
 from voclab.attacks import Adversary, Bench, Experiment, Noise, Target, Victim, adversary, run_experiment
 from voclab.attacks.adversary import Fooling, Penalty, _Validation
 from voclab.attacks.budget import Budget, eight_bit
 from voclab.datasets.base import VOID
 from voclab.errors import VoclabError
+from voclab.models.cnn import build_cnn
 from voclab.models.generator import GENERATOR, attack_model, build_generator
 from voclab.training import Recipe, Run
 
-TINY = {"width": 4, "blocks": 1, "tile": 16}
+TINY = {"width": 4, "blocks": 1, "tile": 16, "patterns": 2}
 
 
 def silent(line):
@@ -30,7 +31,8 @@ def random_generator(norm="linf", scale=3.0, mode="image"):
     """A generator whose weights are drawn, large enough for many values at the bound."""
     generator = build_generator(mode=mode, norm=norm, **TINY)
     rng = np.random.default_rng(5)
-    generator.set_weights([rng.normal(0, scale, w.shape).astype(np.float32) for w in generator.get_weights()])
+    for variable in generator.trainable_variables:
+        variable.assign(rng.normal(0, scale, variable.shape))
     return generator
 
 
@@ -88,7 +90,9 @@ def test_another_epsilon_scales_the_perturbation(norm, attacks, victim):
 def test_neither_victim_nor_truth_is_looked_at(attacks, victim, monkeypatch):
     images = photos()
     expected = attacks["linf"](victim, images, truth(), 8 / 255)
-    other = Victim(keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(6, 1)]), "segmentation")
+    other = Victim(
+        keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(6, 1)]), "segmentation"
+    )
 
     def looked_at(*args, **options):
         raise AssertionError("the adversary asked the victim")
@@ -440,11 +444,11 @@ def test_a_run_of_something_else_is_not_taken_for_it(
 
 
 def test_training_goes_on_from_the_universal_pattern(universal, image):
-    """Before its first step the image-dependent adversary does what the universal one does."""
-    best = max(universal.history, key=lambda entry: entry["objective"])
-    for key in ("fooled", "validation_perturbed_loss"):
-        assert image.history[0][key] == pytest.approx(best[key], abs=1e-5)
-    assert best["fooled"] > 0.8  # an untrained start would not look like this
+    """Before its first step the image-dependent adversary does nearly what the universal one does."""
+    untrained, start = universal.history[0], image.history[0]
+    assert untrained["fooled"] < 0.2
+    assert start["fooled"] > 0.8
+    assert start["validation_perturbed_loss"] < 0.2 * untrained["validation_perturbed_loss"]
     assert image.config["start"] == universal.config
     own = sum(entry.get("seconds", 0) for entry in image.history)
     assert image.metrics["seconds"] == pytest.approx(universal.metrics["seconds"] + own, abs=0.11)
@@ -465,13 +469,50 @@ def test_training_goes_on_from_the_same_generator(small, image):
 
 def test_a_penalty_makes_the_perturbation_smaller(small, image, networks, bench):
     size = [
-        np.square(bench.attack(Adversary.of(run), networks["classifier"], 8 / 255)[0] - bench.images.astype(float))
+        np.square(
+            bench.attack(Adversary.of(run), networks["classifier"], 8 / 255)[0] - bench.images.astype(float)
+        )
         for run in (image, small)
     ]
     assert size[1].mean() < 0.7 * size[0].mean()
     terms = [entry["validation_perturbation_loss"] for entry in small.history]
     assert min(terms[1:]) < 0.7 * terms[0]
     assert all(entry["perturbation_loss"] > 0 for entry in small.history[1:])
+
+
+def test_a_pretrained_encoder_is_known_by_the_content_of_its_file(universal, parts, networks, tmp_path):
+    folder = tmp_path / "runs"
+    shutil.copytree(universal.folder, folder / "universal")
+
+    def saved(where, seed):
+        keras.utils.set_random_seed(seed)
+        (tmp_path / where).mkdir()
+        backbone = build_cnn(width=4)
+        backbone.save_weights(tmp_path / where / "cnn.weights.h5")
+        return str(tmp_path / where / "cnn.weights.h5"), backbone
+
+    def run(weights):
+        experiment = replace(
+            IMAGE,
+            backbone="cnn",
+            weights=weights,
+            recipe=replace(RECIPE, epochs=0),
+            options=TINY | {"options": {"width": 4}},
+        )
+        lines = []
+        return run_experiment(experiment, networks, *parts, folder, progress=lines.append), lines[-1]
+
+    path, backbone = saved("here", 0)
+    first, _ = run(path)
+    assert same_weights(first.load_model().get_layer(GENERATOR).get_layer("backbone"), backbone)
+    assert (
+        "complete, read from"
+        in run(shutil.copytree(tmp_path / "here", tmp_path / "there") / "cnn.weights.h5")[1]
+    )
+    other, backbone = saved("other", 1)
+    again, line = run(other)
+    assert "complete, read from" not in line
+    assert same_weights(again.load_model().get_layer(GENERATOR).get_layer("backbone"), backbone)
 
 
 def test_a_start_that_is_missing_is_one_sentence(parts, networks, tmp_path):

@@ -585,10 +585,11 @@ def test_a_step_size_for_each_image_equals_separate_calls(victims, truths, norm,
     assert not mostly_equal(together[2], same[2], 0.5)
 
 
-def test_step_sizes_follow_their_images_when_others_have_stopped(victims, truths):
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_step_sizes_follow_their_images_when_others_have_stopped(victims, truths, restarts):
     victim, truth = victims["multiclass"], truths["multiclass"][:3].copy()
     truth[0] = (truth[0] + 1) % CLASSES  # fooled from the start
-    options = {"steps": 1, "random_start": False}
+    options = {"steps": 1, "random_start": False, "restarts": restarts}
     perturbed = PGD(step=np.array([1.0, 0.25, 0.5]), **options)(victim, PHOTOS[:3], truth, 4 / 255)
     assert np.abs(255 * (perturbed - PHOTOS[:3])).max((1, 2, 3)) == pytest.approx([0, 1, 2], abs=1e-3)
 

@@ -73,6 +73,32 @@ def test_other_settings_do_not_share_a_folder(open_session):
     assert len(folders) == 4
 
 
+def test_what_a_notebook_does_differently_has_a_folder_of_its_own(open_session, tmp_path):
+    plain, other = open_session(), open_session(variant="epsilon4")
+    assert plain.runs.name == "toyvoc-smoke-seed0"
+    assert other.runs.name == "toyvoc-smoke-seed0-epsilon4"
+    assert other.figures_dir.is_relative_to(other.runs)
+    assert other.submissions.is_relative_to(other.runs)
+    both = open_session(variant="epsilon4", weights="none")
+    assert len({session.runs for session in (plain, other, both)}) == 3
+    below = [open_session(out=str(tmp_path / "o"), variant=v) for v in (None, "epsilon4")]
+    assert below[0].runs != below[1].runs  # runs are kept apart also where a folder is named
+
+
+def test_a_variant_of_the_default_leaves_the_figures_of_the_project_alone(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "toyvoc").symlink_to(tree)
+    default = Session("03_test", question="Why?", profile="demo", variant=None)
+    assert default.figures_dir.resolve() == tmp_path / "figures" / "03_test"
+    assert default.submissions.resolve() == tmp_path / "submissions"
+    assert default.runs.resolve() == tmp_path / "runs" / "toyvoc-demo-seed0"
+    other = Session("03_test", question="Why?", profile="demo", variant="epsilon4")
+    folder = tmp_path / "runs" / "toyvoc-demo-seed0-epsilon4"
+    assert other.runs.resolve() == folder
+    assert other.figures_dir.resolve() == folder / "figures" / "03_test"
+
+
 def test_figures_of_an_earlier_run_go_only_when_the_new_one_is_complete(open_session, tmp_path):
     def files(session):
         return {f.name for f in session.figures_dir.glob("*.png")}

@@ -83,6 +83,55 @@ def test_a_killed_training_resumes_to_the_same_numbers(killed_after, unbroken, p
         np.testing.assert_array_equal(ours, theirs)
 
 
+def _train_two(folder, parts, score=None):
+    """A network of two outputs, each with a loss of its own: (run, network)."""
+    run = Run(folder)
+    run.begin({"recipe": RECIPE})
+    keras.utils.set_random_seed(RECIPE.seed)
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Dropout(0.2)(keras.layers.Conv2D(4, 3, 2, activation="relu")(inputs))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, {name: keras.layers.Dense(3, name=name)(x) for name in ("one", "other")})
+    losses = {"one": LOSS, "other": keras.losses.MeanSquaredError()}
+    score = score or _score_of_one(parts[1])
+    quiet = {"progress": lambda line: None}
+    train(model, parts[0], loss=losses, recipe=replace(RECIPE, epochs=2), run=run, score=score, **quiet)
+    return run, model
+
+
+def _score_of_one(validation):
+    pixels = np.stack([resized(validation.image(i), 32) for i in range(len(validation))])
+    return lambda model: {
+        "map": mean_average_precision(validation.labels, model.predict_on_batch(pixels)["one"])
+    }
+
+
+def test_losses_of_several_outputs_are_kept_apart_and_resumed_alike(unbroken, parts, tmp_path):
+    run, model = _train_two(tmp_path / "unbroken", parts)
+    for entry in run.history[1:]:
+        assert set(entry) == {"epoch", "loss", "one_loss", "other_loss", "map", "seconds"}
+        assert entry["loss"] == pytest.approx(entry["one_loss"] + entry["other_loss"], rel=1e-5)
+        assert entry["one_loss"] != pytest.approx(entry["other_loss"], rel=0.05)
+    assert not any(key.endswith("_loss") for entry in unbroken[0].history for key in entry)
+    plain, calls = _score_of_one(parts[1]), []
+
+    def score(model):
+        calls.append(1)
+        if len(calls) == 3:  # after the second epoch
+            raise Killed
+        return plain(model)
+
+    with pytest.raises(Killed):
+        _train_two(tmp_path / "killed", parts, score)
+    again, resumed = _train_two(tmp_path / "killed", parts)
+    ours, theirs = (
+        [{k: v for k, v in entry.items() if k != "seconds"} for entry in r.history] for r in (again, run)
+    )
+    assert ours == theirs
+    for a, b in zip(resumed.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("half_deleted", [False, True])
 def test_a_kill_while_the_state_is_exchanged_loses_nothing(half_deleted, parts, tmp_path):
     short = replace(RECIPE, epochs=1)

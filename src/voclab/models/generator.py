@@ -28,7 +28,7 @@ class Tiles(layers.Layer):
     Args:
         count: number of patterns.
         side: of a pattern, pixels.
-        seed: of their start, uniform in [-0.5, 0.5]; they stay in [-1, 1].
+        seed: of their start, uniform in [-0.5, 0.5]; they stay in [-2, 2], so that a mixture can reach the bound.
 
     Shape: [(B, H, W, any), of which only the size is used, (B, count) shares] -> (B, H, W, 3) float32.
     """
@@ -42,7 +42,7 @@ class Tiles(layers.Layer):
         self.patterns = self.add_weight(
             shape=(self.count, self.side, self.side, 3),
             initializer=start,
-            constraint=_within(1 / _TILE_GAIN),
+            constraint=_within(2 / _TILE_GAIN),
             name="patterns",
         )
 
@@ -198,7 +198,7 @@ def start_from_universal(generator: keras.Model, universal: keras.Model) -> None
     """Let every pattern of an image-dependent generator start near the one of a universal generator."""
     tiles = generator.get_layer("tiles")
     (patterns,), (first,) = tiles.get_weights(), universal.get_layer("tiles").get_weights()
-    tiles.set_weights([np.clip(first + 0.2 * patterns, -1 / _TILE_GAIN, 1 / _TILE_GAIN)])
+    tiles.set_weights([np.clip(first + 0.2 * patterns, -2 / _TILE_GAIN, 2 / _TILE_GAIN)])
 
 
 def _pretrained(inputs, backbone: str, weights: str | None, options: dict):

@@ -1,7 +1,7 @@
 """Notebook 03: who is attacked, which adversaries are trained, and what is measured of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +33,11 @@ from voclab.training import segmentation as segmenters
 from voclab.training.identity import digest
 from voclab.training.source import CNN_OPTIONS, Weights
 
-# Side of the patterns, pixels. As large as the photo they are learnt more slowly: 64 px repeats 12 times at 224 px,
-# and each repetition is a sample of its gradient.
+# Side of the patterns, pixels. As large as the photo they are learnt more slowly: 64 px are repeated a dozen
+# times at 224 px, and each repetition is a sample of the gradient.
 _TILE = 64
+# Runs of notebooks 01 and 02 that no adversary is trained on, to see what transfers.
+OTHER_CLASSIFIERS, OTHER_SEGMENTERS = ("scratch-augmented", "head"), ("encoder-both",)
 CLASSIFIER, SEGMENTER, BOTH = "classifier", "segmenter", "both"
 LABELS = {
     "uniform noise": "uniform noise",
@@ -47,14 +49,6 @@ LABELS = {
     "image": "adversary, image-dependent",
     "both": "adversary, both victims at once",
 }
-
-
-@dataclass(frozen=True)
-class Others:
-    """Networks that no adversary was trained on, to see what transfers."""
-
-    classifiers: tuple[str, ...] = ("scratch-augmented", "head")
-    segmenters: tuple[str, ...] = ("encoder-both",)
 
 
 def victims(
@@ -101,8 +95,8 @@ def others(folder: Path, task: str) -> dict[str, Victim]:
     """Further networks that notebooks 01 and 02 left in ``folder``, by what people call them."""
     found = {}
     for module, victim_task, names in (
-        (classification, task, Others.classifiers),
-        (segmentation, "segmentation", Others.segmenters),
+        (classification, task, OTHER_CLASSIFIERS),
+        (segmentation, "segmentation", OTHER_SEGMENTERS),
     ):
         for name in names:
             run = Run(folder / name)
@@ -201,7 +195,7 @@ class Measurements:
         victims: from :func:`victims`.
         adversaries: complete runs by name.
         profile: sizes and bounds.
-        further: more networks to test on, from :func:`others`.
+        further: more networks to test on, from :func:`others`; a victim among them is left out.
         epsilon: bound that the adversaries were trained at and that most is measured at, steps of 1/255.
         progress: receives lines of text.
     """
@@ -219,7 +213,9 @@ class Measurements:
     ):
         self.epsilon = epsilon
         self.bounds = sorted({*profile.adversary.epsilons, epsilon})
-        self.run, self.victims, self.profile, self.further = run, victims, profile, further
+        attacked = {model_digest(v.model) for v in victims.values()}
+        self.further = {n: v for n, v in further.items() if model_digest(v.model) not in attacked}
+        self.run, self.victims, self.profile = run, victims, profile
         self.progress = progress
         self.adversaries = adversaries
         p = profile.adversary
@@ -228,7 +224,7 @@ class Measurements:
             "data": {"images": len(scored), "digest": digest(scored)},
             "profile": p,
             "epsilon": epsilon,
-            "networks": {v.name: model_digest(v.model) for v in (*victims.values(), *further.values())},
+            "networks": {v.name: model_digest(v.model) for v in (*victims.values(), *self.further.values())},
             "adversaries": {name: run.config for name, run in adversaries.items()},
         }
         run.begin(config)
@@ -308,7 +304,7 @@ class Measurements:
                 "seconds": seconds,
             }
 
-        return self._once(f"{name} > {victim} {epsilon} {goal} {k}", measure)
+        return self._once(f"{name} > {victim} {epsilon:g} {goal} {k}", measure)
 
     def transferred(self, name: str, source: str, tested: str) -> float:
         """Share that an attack on ``source`` fools of another network: of right photos, or of Dice."""
@@ -358,7 +354,7 @@ class Measurements:
 
     def _perturbed(self, name, victim, epsilon, goal="untargeted", k=None) -> tuple[np.ndarray, float]:
         """(perturbed photos, seconds a photo); those at the bound trained at are kept."""
-        key = f"{name} {victim} {epsilon} {goal} {k}"
+        key = f"{name} {victim} {epsilon:g} {goal} {k}"
         if key in self._images:
             return self._images[key]
         result = self.on(name, victim, epsilon).attack(
