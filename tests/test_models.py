@@ -155,7 +155,9 @@ def test_a_saved_model_loads_in_safe_mode_and_gives_the_same_logits(tmp_path):
 
 def test_grad_cam_equals_class_activation_mapping_where_that_is_exact():
     """With average pooling and a linear head, Grad-CAM is CAM (Zhou et al. 2016): weights times maps."""
-    keras.utils.set_random_seed(4)  # unseeded, about one network in a thousand has no positive evidence at all
+    keras.utils.set_random_seed(
+        4
+    )  # unseeded, about one network in a thousand has no positive evidence at all
     model = build_classifier("cnn", 3, options={"width": 4})
     dense = model.get_layer("logits")
     kernel = np.random.default_rng(2).normal(size=dense.get_weights()[0].shape).astype(np.float32)

@@ -78,7 +78,9 @@ class AdversaryProfile:
         universal_epochs: training of the universal perturbations, from which the others start.
         universal_rate: their peak learning rate.
         epochs: training of the image-dependent adversaries, one number a classifier, segmenter, both.
+        cycles: how often in a row the classifier's one is trained, each time with a cosine of its own.
         rate: their peak learning rate.
+        kappa: width of the classifiers' hinge, logits.
         goal_epochs: training of those that make a class appear or vanish.
         penalty_weights: weights of the L2 penalty for the trade-off curve, beside 0.
         penalty_epochs: training at each weight, from the adversary without penalty.
@@ -99,7 +101,9 @@ class AdversaryProfile:
     universal_epochs: int
     universal_rate: float
     epochs: tuple[int, int, int]
+    cycles: int
     rate: float
+    kappa: float
     goal_epochs: int
     penalty_weights: tuple[float, ...]
     penalty_epochs: int
@@ -130,6 +134,7 @@ class Profile:
         head_views: augmented views of each photo whose features train the linear head.
         finetune_epochs: epochs of the second phase.
         finetune_rate: its peak learning rate.
+        policy: augmentation of the augmented classifiers.
         segmentation: the same for notebook 02.
         adversary: the same for notebook 03.
         batch_size: images a batch.
@@ -153,6 +158,7 @@ class Profile:
     head_views: int
     finetune_epochs: int
     finetune_rate: float
+    policy: str
     segmentation: SegmentationProfile
     adversary: AdversaryProfile
     batch_size: int = 16
@@ -214,10 +220,12 @@ _ADVERSARY = AdversaryProfile(
     blocks=3,
     patterns=8,
     batch_size=16,
-    universal_epochs=4,
+    universal_epochs=6,
     universal_rate=1e-3,
-    epochs=(6, 4, 4),
+    epochs=(10, 4, 4),
+    cycles=1,
     rate=1e-3,
+    kappa=15.0,
     goal_epochs=3,
     penalty_weights=(1.0, 4.0, 16.0),
     penalty_epochs=2,
@@ -234,7 +242,9 @@ _ADVERSARY_ON_PHOTOS = replace(
     width=32,
     blocks=4,
     universal_epochs=12,
-    epochs=(20, 16, 8),
+    epochs=(20, 12, 8),
+    cycles=2,
+    kappa=6.0,
     goal_epochs=6,
     penalty_epochs=4,
     pgd_photos=(144, 48),
@@ -257,7 +267,8 @@ _DEMO = Profile(
     test_sizes=(96,),
     head_views=4,
     finetune_epochs=6,
-    finetune_rate=5e-4,
+    finetune_rate=1e-3,
+    policy="advanced",
     segmentation=_SEGMENTATION,
     adversary=_ADVERSARY,
 )
@@ -274,6 +285,7 @@ _TABLE = {
         head_views=4,
         finetune_epochs=5,
         finetune_rate=5e-5,
+        policy="standard",
         segmentation=_SEGMENTATION_ON_PHOTOS,
         adversary=_ADVERSARY_ON_PHOTOS,
     ),
@@ -334,6 +346,7 @@ _TABLE = {
         head_views=8,
         finetune_epochs=20,
         finetune_rate=5e-5,
+        policy="standard",
         segmentation=replace(
             _SEGMENTATION_ON_PHOTOS,
             width=32,

@@ -25,7 +25,7 @@ from voclab.training.loop import Recipe, Run, train
 from voclab.training.segmentation import require_masks
 
 PENALTIES = ("l2", "linf")
-_KAPPA = {"multilabel": 6.0, "multiclass": 6.0, "segmentation": 1.0}
+_PIXEL_KAPPA = 1.0  # where the objective is cut off
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Experiment:
         mode: ``"image"`` or ``"universal"``.
         goal: ``"untargeted"``, ``"appear"`` or ``"vanish"``.
         k: class of the goal, an index of the data set's class names.
+        kappa: width of the classifiers' hinge, see :class:`Fooling`.
         weight: of the penalty on the perturbation's size, against the fooling term.
         penalty: ``"l2"`` or ``"linf"``, see :class:`Penalty`.
         start: name of the run that this one goes on from: same generator, or a universal one, of which the
@@ -58,6 +59,7 @@ class Experiment:
     mode: str = "image"
     goal: str = "untargeted"
     k: int | None = None
+    kappa: float = 6.0
     weight: float = 0.0
     penalty: str = "l2"
     start: str | None = None
@@ -77,16 +79,23 @@ class Fooling(keras.losses.Loss):
             them.
         goal: see :class:`voclab.attacks.target.Target`.
         k: class of the goal, an index of the data set's class names.
+        kappa: width of the hinge for classifiers, in logits; for pixels it is 1.
     """
 
-    def __init__(self, victims: list[Victim], goal: str = "untargeted", k: int | None = None):
+    def __init__(
+        self, victims: list[Victim], goal: str = "untargeted", k: int | None = None, kappa: float = 6.0
+    ):
         super().__init__(name="fooling")
-        self.goal, self.k = goal, k
+        self.goal, self.k, self.kappa = goal, k, kappa
         self._victims = [(victim, *self._objective(victim)) for victim in victims]
 
     def _objective(self, victim):
         k = self.k + 1 if self.k is not None and victim.task == "segmentation" else self.k
-        return objective(victim.task, "margin", self.goal, k), _KAPPA[victim.task]
+        return objective(victim.task, "margin", self.goal, k), self.width(victim)
+
+    def width(self, victim: Victim) -> float:
+        """The hinge's width for that victim."""
+        return _PIXEL_KAPPA if victim.task == "segmentation" else self.kappa
 
     def call(self, y_true, y_pred):
         total = 0.0
@@ -190,8 +199,13 @@ def run_experiment(
     Returns:
         The complete :class:`Run`. Its model is that of :func:`voclab.models.generator.attack_model`; an
         entry of its history has the losses ``perturbed_loss`` (fooling) and ``perturbation_loss`` (weighted
-        penalty), their ``validation_`` counterparts and ``fooled``, the mean over victims of the share of
-        images or pixels of the validation photos that were right and no longer are.
+        penalty), their ``validation_`` counterparts with ``objective``, the negative of their sum, and
+        ``fooled``: of the validation photos (pixels, net in each photo) that were right, or did not reach
+        the goal, the share that no longer is, or does; the mean over victims.
+
+    Raises:
+        VoclabError: a bound of 0 or that makes no sense, no masks for a segmenter, a start that is not
+            complete, or a victim whose gradient vanishes.
     """
     attacked = [victims[name] for name in experiment.victims]
     segmented = any(victim.task == "segmentation" for victim in attacked)
@@ -274,7 +288,7 @@ class _Validation:
     """Both loss terms and the share of fooled validation photos, all on 8-bit images at the training size."""
 
     def __init__(self, experiment: Experiment, victims: list[Victim], dataset: Dataset):
-        self.fooling = Fooling(victims, experiment.goal, experiment.k)
+        self.fooling = Fooling(victims, experiment.goal, experiment.k, experiment.kappa)
         self.penalty = Penalty(experiment.penalty, experiment.epsilon, experiment.weight, experiment.norm)
         self.experiment, self.victims = experiment, victims
         bench = Bench(dataset, experiment.recipe.size)
@@ -307,7 +321,7 @@ class _Validation:
                 logits = victim.logits(saved)
                 reached[victim].append(victim.succeeded(logits, target))
                 value = objective(victim.task, "margin", target.goal, target.k)(logits, target.truth)
-                losses = losses + np.maximum(_KAPPA[victim.task] - np.asarray(value), 0)
+                losses = losses + np.maximum(self.fooling.width(victim) - np.asarray(value), 0)
             fooling += list(losses)
         fooled = [self._fooled(victim, np.concatenate(reached[victim])) for victim in self.victims]
         figures = {

@@ -28,7 +28,8 @@ class Tiles(layers.Layer):
     Args:
         count: number of patterns.
         side: of a pattern, pixels.
-        seed: of their start, uniform in [-0.5, 0.5]; they stay in [-2, 2], so that a mixture can reach the bound.
+        seed: of their start, uniform in [-0.5, 0.5]. They stay in [-2, 2], so that a mixture of patterns that
+            disagree can still reach the bound.
 
     Shape: [(B, H, W, any), of which only the size is used, (B, count) shares] -> (B, H, W, 3) float32.
     """

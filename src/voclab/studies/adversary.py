@@ -122,7 +122,7 @@ def experiments(
     p = profile.adversary
     options = {"width": p.width, "blocks": p.blocks, "patterns": p.patterns, "tile": _TILE}
     options["options"] = CNN_OPTIONS if weights.backbone == "cnn" else {}
-    encoder = {"backbone": weights.backbone, "weights": weights.value, "options": options}
+    common = {"backbone": weights.backbone, "weights": weights.value, "options": options, "kappa": p.kappa}
 
     def recipe(epochs: int, rate: float) -> Recipe:
         return Recipe(
@@ -148,18 +148,13 @@ def experiments(
         if name != BOTH:
             first = recipe(p.universal_epochs, p.universal_rate)
             universal = Experiment(f"adversary-{name}-universal", attacked, first, epsilon / 255)
-            listed.append(replace(universal, mode="universal", options={"tile": _TILE}))
+            listed.append(replace(universal, mode="universal", kappa=p.kappa, options={"tile": _TILE}))
         start = f"adversary-{CLASSIFIER if name == BOTH else name}-universal"
-        listed.append(
-            Experiment(
-                f"adversary-{name}",
-                attacked,
-                recipe(epochs, p.rate),
-                epsilon / 255,
-                start=start,
-                **encoder,
-            )
-        )
+        for cycle in reversed(range(p.cycles if name == CLASSIFIER else 1)):
+            this = f"adversary-{name}" + (f"-cycle{p.cycles - cycle}" if cycle else "")
+            plan = recipe(epochs, p.rate)
+            listed.append(Experiment(this, attacked, plan, epsilon / 255, start=start, **common))
+            start = this
     of_classifier = next(e for e in listed if e.name == f"adversary-{CLASSIFIER}")
     for goal in ("appear", "vanish"):
         listed.append(
@@ -167,6 +162,7 @@ def experiments(
                 of_classifier,
                 name=f"adversary-{CLASSIFIER}-{goal}",
                 recipe=recipe(p.goal_epochs, p.rate),
+                start=f"adversary-{CLASSIFIER}-universal",
                 goal=goal,
                 k=k,
             )
@@ -290,7 +286,6 @@ class Measurements:
         Returns:
             ``Bench.effect`` and ``visibility`` together, with ``photos`` and ``seconds`` a photo.
         """
-
         epsilon = self.epsilon if epsilon is None else epsilon
 
         def measure():

@@ -54,7 +54,7 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
         seed=seed,
     )
     listed = []
-    for suffix, policy in (("", "none"), ("-augmented", "standard")):
+    for suffix, policy in (("", "none"), ("-augmented", profile.policy)):
         pretrained = {
             "backbone": weights.backbone,
             "weights": weights.value,
