@@ -1,5 +1,6 @@
 """Adversarial fine-tuning: its attack in the graph, what it gains, resuming, what it leaves on disk."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -206,16 +207,36 @@ def test_a_killed_hardening_resumes_to_the_same_network(hardened, parts, tmp_pat
     assert same_weights(resumed.load_model(), hardened[0].load_model())
 
 
-def test_a_complete_hardening_is_read_not_trained_again(hardened, parts, folder, monkeypatch):
-    monkeypatch.setattr(defence, "train", None)
-    lines = []
-    options = {"recipe": RECIPE, "epsilon": EPSILON, "progress": lines.append}
-    harden("hardened", hardened[1], *parts, folder, **options)
-    assert len(lines) == 1
-    assert "hardened: complete, read from" in lines[0]
-    for changes in ({"epsilon": 2 * EPSILON}, {"steps": 5}, {"recipe": replace(RECIPE, rate=1.0)}):
-        with pytest.raises(TypeError):  # it would train, which is None here
-            harden("hardened", hardened[1], *parts, folder.parent / "other", **(options | changes))
+CHANGES = [
+    {},
+    {"epsilon": 2 * EPSILON},
+    {"steps": 5},
+    {"recipe": replace(RECIPE, rate=1.0)},
+    {"victim": None},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=lambda changes: next(iter(changes), "nothing"))
+def test_a_complete_hardening_is_read_unless_something_else_is_asked_for(
+    changes, hardened, parts, folder, tmp_path, monkeypatch
+):
+    def training(*args, **options):
+        raise Killed
+
+    shutil.copytree(folder / "hardened", tmp_path / "hardened")
+    monkeypatch.setattr(defence, "train", training)
+    lines, victim = [], classifier()
+    options = {"recipe": RECIPE, "epsilon": EPSILON, "progress": lines.append} | changes
+    if "victim" in options:
+        del options["victim"]
+        victim.model.get_layer("logits").bias.assign([0, 0, 0, 1])
+    if changes:
+        with pytest.raises(Killed):
+            harden("hardened", victim, *parts, tmp_path, **options)
+    else:
+        harden("hardened", victim, *parts, tmp_path, **options)
+        assert len(lines) == 1
+        assert "hardened: complete, read from" in lines[0]
 
 
 def test_data_of_one_class_each(squares, tmp_path):

@@ -78,7 +78,8 @@ class AdversaryProfile:
         universal_epochs: training of the universal perturbations, from which the others start.
         universal_rate: their peak learning rate.
         epochs: training of the image-dependent adversaries, one number a classifier, segmenter, both.
-        cycles: how often in a row the classifier's one is trained, each time with a cosine of its own.
+        cycles: how often in a row the classifier's one is trained, each time with a cosine of its own;
+            after the first at 0.3 of the rate.
         rate: their peak learning rate.
         kappa: width of the classifiers' hinge, logits.
         goal_epochs: training of those that make a class appear or vanish.

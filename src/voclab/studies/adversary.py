@@ -150,9 +150,11 @@ def experiments(
             universal = Experiment(f"adversary-{name}-universal", attacked, first, epsilon / 255)
             listed.append(replace(universal, mode="universal", kappa=p.kappa, options={"tile": _TILE}))
         start = f"adversary-{CLASSIFIER if name == BOTH else name}-universal"
-        for cycle in reversed(range(p.cycles if name == CLASSIFIER else 1)):
-            this = f"adversary-{name}" + (f"-cycle{p.cycles - cycle}" if cycle else "")
-            plan = recipe(epochs, p.rate)
+        cycles = p.cycles if name == CLASSIFIER else 1
+        for cycle in range(1, cycles + 1):
+            this = f"adversary-{name}" + (f"-cycle{cycle}" if cycle < cycles else "")
+            # At the first rate, a later cycle would first undo what the one before has reached.
+            plan = recipe(epochs, p.rate if cycle == 1 else 0.3 * p.rate)
             listed.append(Experiment(this, attacked, plan, epsilon / 255, start=start, **common))
             start = this
     of_classifier = next(e for e in listed if e.name == f"adversary-{CLASSIFIER}")
