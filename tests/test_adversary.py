@@ -214,8 +214,8 @@ GOALS = [("untargeted", None), ("appear", 1), ("vanish", 1)]
 
 @pytest.mark.parametrize(("goal", "k"), GOALS)
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
-@pytest.mark.parametrize("given", ["labels", "label maps"])
-def test_a_classifier_is_fooled_by_the_hinge_on_its_margin(task, given, goal, k, linear):
+@pytest.mark.parametrize(("given", "kappa"), [("labels", 6.0), ("label maps", 6.0), ("labels", 2.5)])
+def test_a_classifier_is_fooled_by_the_hinge_on_its_margin(task, given, kappa, goal, k, linear):
     by_task, of_mean, _ = linear
     pixels, maps, labels = loss_case(task == "multilabel")
     if given == "labels" and task == "multilabel":
@@ -227,9 +227,9 @@ def test_a_classifier_is_fooled_by_the_hinge_on_its_margin(task, given, goal, k,
             expected.append(0.0)  # nothing is there to be mistaken
             continue
         margin = classifier_margin((x.mean((0, 1)) - 0.5) @ of_mean, right, goal, k, task == "multilabel")
-        expected.append(max(6.0 - margin, 0.0))
+        expected.append(max(kappa - margin, 0.0))
     assert min(expected) == 0 < max(expected)  # both sides of the hinge
-    loss = Fooling([by_task[task]], goal, k)(maps if given == "label maps" else labels, pixels)
+    loss = Fooling([by_task[task]], goal, k, kappa)(maps if given == "label maps" else labels, pixels)
     assert float(loss) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
@@ -239,7 +239,7 @@ def test_a_segmenter_is_fooled_pixel_by_pixel_void_left_out(goal, k, linear):
     pixels, maps, _ = loss_case(multilabel=True)
     margins = [segmenter_margin((x - 0.5) @ of_pixel, y, goal, k) for x, y in zip(pixels, maps)]
     expected = np.mean([max(1.0 - m, 0.0) for m in margins])
-    fooling = Fooling([by_task["segmentation"]], goal, k)
+    fooling = Fooling([by_task["segmentation"]], goal, k, kappa=9.0)  # which is that of classifiers
     assert float(fooling(maps, pixels)) == pytest.approx(expected, rel=1e-4)
     elsewhere = np.where((maps == VOID)[..., None], 1 - pixels, pixels)
     assert float(fooling(maps, elsewhere)) == pytest.approx(expected, rel=1e-4)
@@ -381,6 +381,17 @@ def test_validation_stays_within_a_bound_between_two_8_bit_steps(networks, parts
         attack_model(generator, experiment.epsilon)
     )
     assert scores["validation_perturbation_loss"] == pytest.approx(2 / 2.6, rel=1e-4)
+
+
+def test_the_width_of_the_hinge_is_that_of_the_experiment(networks, parts):
+    """Where nothing is fooled yet, a hinge that is wider by 3 logits loses 3 more."""
+    model = attack_model(build_generator(mode="universal", tile=16), 8 / 255)
+    losses = [
+        _Validation(replace(UNIVERSAL, kappa=kappa), [networks["classifier"]], parts[1])(model)
+        for kappa in (6.0, 9.0)
+    ]
+    wider = losses[1]["validation_perturbed_loss"] - losses[0]["validation_perturbed_loss"]
+    assert wider == pytest.approx(3, abs=1e-4)
 
 
 def test_the_same_seed_gives_the_same_adversary_and_another_does_not(universal, parts, networks, tmp_path):
@@ -611,4 +622,8 @@ def test_a_class_is_made_to_appear_in_l2(parts, networks, bench, tmp_path):
     assert attack.norm == "l2"
     images, _ = bench.attack(attack, victim, 0.5, goal="appear", k=3)
     assert bench.effect(victim, images, goal="appear", k=3)["success"] > 0.8
+    held = Bench(parts[1], 32)
+    images, _ = held.attack(attack, victim, 0.5, goal="appear", k=3)
+    effect = held.effect(victim, images, goal="appear", k=3)
+    assert run.metrics["validation"]["fooled"] == pytest.approx(effect["success"])
     assert run.history[0]["fooled"] < 0.2

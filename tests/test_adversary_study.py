@@ -56,13 +56,15 @@ def test_every_adversary_comes_after_the_one_it_starts_from(name, dataset, segme
     assert all(e.recipe.patience > e.recipe.epochs for e in listed)  # the last epochs are the good ones
     attacked = {e.name: e.victims for e in listed}
     weights = [f"adversary-classifier-weight{w:g}" for w in profile.adversary.penalty_weights]
-    of_classifier = ["adversary-classifier-universal", "adversary-classifier"]
+    of_classifier = [f"adversary-classifier-cycle{i}" for i in range(1, profile.adversary.cycles)]
+    of_classifier += ["adversary-classifier-universal", "adversary-classifier"]
     of_classifier += ["adversary-classifier-appear", "adversary-classifier-vanish", *weights]
     expected = dict.fromkeys(of_classifier, ("classifier",))
     if segmenter:
         expected |= dict.fromkeys(["adversary-segmenter-universal", "adversary-segmenter"], ("segmenter",))
         expected["adversary-both"] = ("classifier", "segmenter")
     assert attacked == expected
+    assert {e.kappa for e in listed} == {profile.adversary.kappa}
 
 
 def test_an_adversary_differs_from_that_of_the_classifier_in_what_its_name_says():
@@ -89,6 +91,20 @@ def test_an_adversary_differs_from_that_of_the_classifier_in_what_its_name_says(
     universal = {n: e.mode for n, e in listed.items() if e.mode != "image"}
     assert universal == {f"adversary-{v}-universal": "universal" for v in ("classifier", "segmenter")}
     assert {e.epsilon for e in listed.values()} == {8 / 255}
+
+
+def test_cycles_of_the_classifiers_adversary_follow_one_another():
+    profile = replace(PROFILE, adversary=replace(PROFILE.adversary, cycles=3))
+    listed = {e.name: e for e in study.experiments(profile, WEIGHTS, 0, True, k=2)}
+    chain = ["adversary-classifier"]
+    while listed[chain[-1]].start:
+        chain.append(listed[chain[-1]].start)
+    prefix = "adversary-classifier"
+    assert chain == [prefix, f"{prefix}-cycle2", f"{prefix}-cycle1", f"{prefix}-universal"]
+    for name in ("adversary-both", f"{prefix}-appear", f"{prefix}-vanish"):
+        assert listed[name].start == f"{prefix}-universal"
+    assert listed["adversary-segmenter"].start == "adversary-segmenter-universal"
+    assert listed[f"{prefix}-weight4"].start == prefix
 
 
 @pytest.mark.parametrize("weights", [WEIGHTS, MOBILENET], ids=["cnn", "mobilenet"])
