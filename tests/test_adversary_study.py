@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -386,7 +387,7 @@ def test_no_attack_is_computed_twice_within_a_session(opened, calls):
 def test_measurements_fall_when_what_they_are_of_changes(
     changed, opened, calls, adversaries, scored, networks
 ):
-    opened().row("sign noise", "classifier")
+    opened().transferred("sign noise", "classifier", "another")
     done = len(calls)
     changes = {
         "victim": {
@@ -398,9 +399,9 @@ def test_measurements_fall_when_what_they_are_of_changes(
         "epsilon": {"epsilon": 6},
         "photos": {"scored": scored.subset(range(1, 12))},
     }[changed]
-    opened().row("sign noise", "classifier")
+    opened().transferred("sign noise", "classifier", "another")
     assert len(calls) == done
-    opened(**changes).row("sign noise", "classifier")
+    opened(**changes).transferred("sign noise", "classifier", "another")
     assert len(calls) > done
 
 
@@ -425,6 +426,14 @@ def test_an_interrupted_measurement_goes_on(opened, calls, monkeypatch):
     assert calls == ["attack", "effect"]  # the third alone
     assert len({row["psnr"] for row in rows}) == 3
     assert [entry["key"].split(" > ")[0] for entry in second.run.history] == list(names)
+
+
+def test_networks_of_one_name_are_told_apart_by_their_weights(opened):
+    measured = opened()
+    first, second = (Victim(moved_classifier(bias), "multilabel", "defended") for bias in (0.0, -9.0))
+    for figures in (measured.clean, lambda victim: measured.against(victim, "noise", Noise())):
+        assert figures(first)["accuracy"] == 1
+        assert figures(second)["accuracy"] == 0  # it always answers "never"
 
 
 def test_a_bound_is_the_same_however_it_is_written(opened, calls):
@@ -639,6 +648,19 @@ def test_a_segmenter_is_shown_on_its_best_maps(measured, networks, scored):
     assert list(chosen) == [i for i in best_of.values() if quality[i] > 0][:4]
 
 
+def test_specks_are_not_shown_however_well_they_are_segmented():
+    truth = np.zeros((2, 10, 10), np.uint8)
+    truth[0, :2, :4] = truth[1, :5, :4] = 1  # 8 % of the pixels and 20 %
+    maps = truth.copy()
+    maps[1, 0] = 0
+    bench = SimpleNamespace(
+        clean=lambda victim: SimpleNamespace(values=maps),
+        truth=lambda task: truth,
+        dataset=SimpleNamespace(labels=np.array([[1], [1]])),
+    )
+    assert list(study.telling_photos(bench, SimpleNamespace(task="segmentation"), 1)) == [1]
+
+
 def test_an_answer_names_the_surest_classes():
     multilabel, multiclass = (Victim(fragile_classifier(), task) for task in ("multilabel", "multiclass"))
     logits = np.log(np.array([0.9, 0.8, 0.6, 0.05]) / (1 - np.array([0.9, 0.8, 0.6, 0.05])))
@@ -652,11 +674,11 @@ def test_an_answer_names_the_surest_classes():
 
 def test_the_rarest_class_that_is_common_enough():
     labels = np.zeros((100, 4), np.uint8)
-    for k, count in enumerate((50, 8, 20, 3)):
+    for k, count in enumerate((8, 50, 20, 3)):
         labels[:count, k] = 1
-    assert study.rarest_common_class(labels) == 1
+    assert study.rarest_common_class(labels) == 0
     assert study.rarest_common_class(labels, least=0.02) == 3
-    assert study.rarest_common_class(labels, least=0.9) == 0  # no class is as common: the commonest
+    assert study.rarest_common_class(labels, least=0.9) == 1  # no class is as common: the commonest
 
 
 def test_triptychs_show_what_the_adversary_did(measured, networks, scored):
