@@ -625,5 +625,8 @@ def test_a_class_is_made_to_appear_in_l2(parts, networks, bench, tmp_path):
     held = Bench(parts[1], 32)
     images, _ = held.attack(attack, victim, 0.5, goal="appear", k=3)
     effect = held.effect(victim, images, goal="appear", k=3)
-    assert run.metrics["validation"]["fooled"] == pytest.approx(effect["success"])
+    metrics = run.metrics["validation"]
+    assert metrics["fooled"] == pytest.approx(effect["success"])
+    loss = Fooling([victim], "appear", 3)(held.truth("multilabel"), eight_bit(images))
+    assert metrics["validation_perturbed_loss"] == pytest.approx(float(loss), abs=1e-3)
     assert run.history[0]["fooled"] < 0.2

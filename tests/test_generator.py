@@ -103,7 +103,7 @@ def test_one_perturbation_for_all_images_or_one_for_each():
 
 def _pull(generator, target, rate=0.05, steps=30):
     """Train towards a perturbation of that value everywhere."""
-    generator.compile(keras.optimizers.Adam(rate), "mse")
+    generator.compile(keras.optimizers.Adam(rate), "mse", jit_compile=False)
     x = pixels(2, 16, 16)
     for _ in range(steps):
         generator.train_on_batch(x, np.full_like(x, target))
@@ -114,7 +114,7 @@ def test_patterns_stay_in_bounds_while_they_learn_and_come_back_at_once():
     generator = build_generator(mode="universal", **TINY)
     (start,) = generator.get_weights()
     assert np.abs(100 * start).max() <= 0.5
-    generator.compile(keras.optimizers.SGD(1e3), "mse")
+    generator.compile(keras.optimizers.SGD(1e3), "mse", jit_compile=False)
     x = pixels(2, 16, 16)
     for _ in range(3):
         generator.train_on_batch(x, np.full_like(x, 5.0))  # out of reach
@@ -174,7 +174,7 @@ def test_training_leaves_the_backbone_alone():
     generator = build_generator(**TINY, **CNN)
     frozen = generator.get_layer("backbone")
     before, all_before = frozen.get_weights(), generator.get_weights()
-    generator.compile("adam", "mse")
+    generator.compile("adam", "mse", jit_compile=False)
     generator.train_on_batch(pixels(), np.zeros((3, 32, 32, 3)))
     for ours, theirs in zip(frozen.get_weights(), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -232,7 +232,7 @@ def run_experiment(
     size, recipe = experiment.recipe.size, experiment.recipe
     checks = _Validation(experiment, attacked, validation)
     checks.refuse_vanishing()
-    model = _build(experiment, start)
+    model = _build(experiment, attacked, start)
     train(
         model,
         fit_set,
@@ -265,7 +265,7 @@ def model_digest(model: keras.Model) -> str:
     return state.hexdigest()[:16]
 
 
-def _build(experiment: Experiment, start: Run | None) -> keras.Model:
+def _build(experiment: Experiment, victims: list[Victim], start: Run | None) -> keras.Model:
     keras.utils.set_random_seed(experiment.recipe.seed)
     generator = build_generator(
         mode=experiment.mode,
@@ -275,6 +275,8 @@ def _build(experiment: Experiment, start: Run | None) -> keras.Model:
         seed=experiment.recipe.seed,
         **experiment.options,
     )
+    if generator_sees := [layer for layer in generator.layers if layer.name == BACKBONE]:
+        _look_through(generator_sees[0], victims)
     if start:
         begun = start.load_model().get_layer(GENERATOR)
         if start.config["experiment"]["mode"] == experiment.mode:
@@ -282,6 +284,20 @@ def _build(experiment: Experiment, start: Run | None) -> keras.Model:
         else:
             start_from_universal(generator, begun)
     return attack_model(generator, experiment.epsilon)
+
+
+def _look_through(backbone: keras.Model, victims: list[Victim]) -> None:
+    """Give the frozen part of the encoder the weights of the first classifier built on the same network.
+
+    White-box as the whole training is: fine-tuned, those weights tell the classes apart that the pretrained
+    ones only hint at.
+    """
+    shapes = [weight.shape for weight in backbone.get_weights()]
+    for victim in victims:
+        for layer in victim.model.layers:
+            if layer.name == BACKBONE and [w.shape for w in layer.get_weights()] == shapes:
+                backbone.set_weights(layer.get_weights())
+                return
 
 
 class _Validation:

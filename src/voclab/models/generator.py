@@ -10,6 +10,7 @@ from voclab.models.segmenters import ResizeLike
 
 MODES = ("image", "universal")
 _TILE_GAIN = 100.0
+BACKBONE = "backbone"  # layer of a generator (and of a classifier) that holds the pretrained network
 GENERATOR = "generator"  # layer of an attack model that holds the generator
 
 
@@ -206,7 +207,7 @@ def _pretrained(inputs, backbone: str, weights: str | None, options: dict):
     """The deepest map of a frozen backbone."""
     network = build_backbone(backbone, weights, **options)
     network.trainable = False
-    network.name = "backbone"
+    network.name = BACKBONE
     x = PixelPreprocessing(get_backbone(backbone).mode, name="backbone_preprocessing")(inputs)
     return network(x, training=False)
 
