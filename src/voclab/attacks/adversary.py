@@ -18,7 +18,14 @@ from voclab.attacks.victim import Victim
 from voclab.backend import compiled
 from voclab.datasets.base import VOID, Dataset
 from voclab.errors import VoclabError
-from voclab.models.generator import GENERATOR, Perturb, attack_model, build_generator, start_from_universal
+from voclab.models.generator import (
+    BACKBONE,
+    GENERATOR,
+    Perturb,
+    attack_model,
+    build_generator,
+    start_from_universal,
+)
 from voclab.pipeline import DecodedCache
 from voclab.training.identity import digest, weights_digest
 from voclab.training.loop import Recipe, Run, train
@@ -275,8 +282,8 @@ def _build(experiment: Experiment, victims: list[Victim], start: Run | None) -> 
         seed=experiment.recipe.seed,
         **experiment.options,
     )
-    if generator_sees := [layer for layer in generator.layers if layer.name == BACKBONE]:
-        _look_through(generator_sees[0], victims)
+    if experiment.backbone:
+        _look_through(generator.get_layer(BACKBONE), victims)
     if start:
         begun = start.load_model().get_layer(GENERATOR)
         if start.config["experiment"]["mode"] == experiment.mode:
