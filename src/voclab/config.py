@@ -243,6 +243,7 @@ _ADVERSARY_ON_PHOTOS = replace(
     width=32,
     blocks=4,
     universal_epochs=12,
+    universal_rate=1e-3,
     epochs=(20, 6, 6),
     cycles=3,
     kappa=6.0,
