@@ -18,8 +18,8 @@ from voclab.attacks.victim import Victim
 from voclab.backend import compiled
 from voclab.datasets.base import VOID, Dataset
 from voclab.errors import VoclabError
+from voclab.models.backbones import BACKBONE
 from voclab.models.generator import (
-    BACKBONE,
     GENERATOR,
     Perturb,
     attack_model,

@@ -10,6 +10,7 @@ import keras
 from voclab.errors import VoclabError
 from voclab.models.cnn import build_cnn
 
+BACKBONE = "backbone"  # layer of a classifier and of a generator that holds the backbone
 WEIGHTS_HOST = "https://storage.googleapis.com"  # where keras.applications downloads from
 _IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from voclab.models.backbones import PixelPreprocessing, build_backbone, get_backbone
+from voclab.models.backbones import BACKBONE, PixelPreprocessing, build_backbone, get_backbone
 
 FEATURES = "features"  # layer whose output is the last feature map: what Grad-CAM looks at
 POOLED = "pooled"  # layer whose output is the vector that the linear head sees
@@ -39,7 +39,7 @@ def build_classifier(
     """
     mode = get_backbone(backbone).mode
     network = build_backbone(backbone, weights, **(options or {}))
-    network.name = "backbone"
+    network.name = BACKBONE
     if weights is not None:
         freeze_batch_norm(network)
     inputs = keras.Input((None, None, 3), name="pixels")

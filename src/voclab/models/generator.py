@@ -5,12 +5,11 @@ import numpy as np
 from keras import layers, ops
 
 from voclab.errors import VoclabError
-from voclab.models.backbones import PixelPreprocessing, build_backbone, get_backbone
+from voclab.models.backbones import BACKBONE, PixelPreprocessing, build_backbone, get_backbone
 from voclab.models.segmenters import ResizeLike
 
 MODES = ("image", "universal")
 _TILE_GAIN = 100.0
-BACKBONE = "backbone"  # layer of a generator (and of a classifier) that holds the pretrained network
 GENERATOR = "generator"  # layer of an attack model that holds the generator
 
 

@@ -12,7 +12,7 @@ from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import atomic_path
 from voclab.metrics import mean_average_precision
-from voclab.models.backbones import build_backbone, imagenet_available
+from voclab.models.backbones import BACKBONE, build_backbone, imagenet_available
 from voclab.models.classifiers import build_classifier, predict, start_from_prior
 from voclab.training.loop import Recipe, Run, train
 
@@ -179,7 +179,7 @@ def pretrain_source(
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     train(model, fit_set, loss=loss, recipe=recipe, run=run, score=score, monitor="map", progress=progress)
     with atomic_path(path) as temporary:
-        model.get_layer("backbone").save_weights(temporary)
+        model.get_layer(BACKBONE).save_weights(temporary)
     best = max(entry["map"] for entry in run.history)
     run.finish({"map": best, "seconds": sum(e.get("seconds", 0.0) for e in run.history)})
     return path
