@@ -13,6 +13,7 @@ from voclab.attacks.adversary import Fooling, Penalty, _Validation
 from voclab.attacks.budget import Budget, eight_bit
 from voclab.datasets.base import VOID
 from voclab.errors import VoclabError
+from voclab.models.classifiers import build_classifier
 from voclab.models.cnn import build_cnn
 from voclab.models.generator import GENERATOR, attack_model, build_generator
 from voclab.training import Recipe, Run
@@ -524,6 +525,30 @@ def test_a_pretrained_encoder_is_known_by_the_content_of_its_file(universal, par
     again, line = run(other)
     assert "complete, read from" not in line
     assert same_weights(again.load_model().get_layer(GENERATOR).get_layer("backbone"), backbone)
+
+
+@pytest.mark.parametrize("width", [4, 6])
+def test_the_encoder_looks_through_the_backbone_of_a_victim_built_on_the_same_network(width, parts, tmp_path):
+    keras.utils.set_random_seed(0)
+    pretrained = build_cnn(width=4)
+    pretrained.save_weights(tmp_path / "cnn.weights.h5")
+    keras.utils.set_random_seed(1)
+    seen = build_classifier("cnn", 4, options={"width": width})
+    before = seen.get_weights()
+    experiment = replace(
+        IMAGE,
+        victims=("first", "classifier"),
+        start=None,
+        backbone="cnn",
+        weights=str(tmp_path / "cnn.weights.h5"),
+        recipe=replace(RECIPE, epochs=0),
+        options=TINY | {"options": {"width": 4}},
+    )
+    attacked = victims() | {"first": Victim(seen, "multilabel")}
+    run = run_experiment(experiment, attacked, *parts, tmp_path, progress=silent)
+    frozen = run.load_model().get_layer(GENERATOR).get_layer("backbone")
+    assert same_weights(frozen, seen.get_layer("backbone") if width == 4 else pretrained)
+    assert all(np.array_equal(a, b) for a, b in zip(before, seen.get_weights(), strict=True))
 
 
 def test_a_start_that_is_missing_is_one_sentence(parts, networks, tmp_path):
