@@ -1,5 +1,6 @@
 """Downloads and archives against a local server: broken, wrong, hostile, and right."""
 
+import gzip
 import hashlib
 import http.server
 import json
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from voc_trees import content, fails, make_tree, tar_of, zip_of
 
-from voclab.datasets import fetch, kaggle, vocdevkit
+from voclab import datasets
+from voclab.datasets import cifar10, fetch, kaggle, vocdevkit
 from voclab.errors import VoclabError
 
 
@@ -448,3 +450,31 @@ def test_fetch_kaggle_hostile_archive(server, tmp_path):
 def test_competition_name_is_checked(tmp_path, slug):
     fails("is no competition; name the last part", fetch.fetch_kaggle, slug, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_fetch_cifar10_from_a_gzipped_archive(server, tmp_path, capsys):
+    names = ["batches.meta.txt", *(f"{name}.bin" for name in cifar10.BATCHES)]
+    record = bytes([3]) + bytes(3072)
+    text = "\n".join(cifar10.CIFAR10_CLASSES).encode()
+    members = [(f"cifar-10-batches-bin/{name}", text if name.endswith("txt") else record) for name in names]
+    archive = gzip.compress(tar_of(*members))
+    server.files["/cifar.tar.gz"] = archive
+    address = server.url("/cifar.tar.gz")
+    tree = fetch.fetch_cifar10(tmp_path / "data", address, md5(archive), progress=False)
+    assert tree == tmp_path / "data" / "cifar-10-batches-bin"
+    assert not (tmp_path / "data" / fetch.CIFAR10_ARCHIVE).exists()
+    assert (
+        datasets.load("cifar10", tmp_path / "data", "train").labels.tolist() == [[0] * 3 + [1] + [0] * 6] * 5
+    )
+    fetch.fetch_cifar10(tmp_path / "data", server.url("/none"))
+    assert "already there" in capsys.readouterr().err
+    (tree / "data_batch_3.bin").unlink()
+    fails("in the way but incomplete", fetch.fetch_cifar10, tmp_path / "data", address)
+    server.files["/cifar.tar.gz"] = archive = gzip.compress(tar_of(members[0]))
+    fails("or not all of it", fetch.fetch_cifar10, tmp_path / "b", address, md5(archive), progress=False)
+    server.files["/cifar.tar.gz"] = archive = gzip.compress(tar_of(("../out", b"x")))
+    fails("leads outside", fetch.fetch_cifar10, tmp_path / "c", address, md5(archive), progress=False)
+    server.files["/cifar.tar.gz"] = archive = gzip.compress(tar_of(*members))[:150]
+    fails(
+        "damaged|cannot be read", fetch.fetch_cifar10, tmp_path / "d", address, md5(archive), progress=False
+    )

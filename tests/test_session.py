@@ -198,3 +198,8 @@ def test_source_pretraining_is_kept_and_gives_weights_that_load(tmp_path):
     assert pretrain_source("cnn", tmp_path, **options) == path
     assert path.stat().st_mtime_ns == before
     assert "complete" in lines[-1]
+
+
+def test_data_of_one_class_each_is_refused_in_one_sentence(open_session, tmp_path):
+    with pytest.raises(VoclabError, match="toycifar has one a picture"):
+        open_session(data="toycifar")

@@ -74,7 +74,7 @@ def _add_data(commands) -> None:
     make.add_argument("--size", type=int, help="longest side in pixels")
 
     fetch = _command(group, "fetch", _data_fetch, "download the original data")
-    fetch.add_argument("source", choices=["voc2009", "kaggle"])
+    fetch.add_argument("source", choices=["voc2009", "cifar10", "kaggle"])
     fetch.add_argument("--root", default="data", help="where to (default: data)")
     fetch.add_argument("--competition", metavar="SLUG", help="with kaggle: the competition's slug")
 
@@ -123,7 +123,8 @@ def _add_submit(commands) -> None:
 
 def _data_option(parser) -> None:
     parser.add_argument(
-        "--data", help="voc2009, kaggle, toyvoc, or a folder (default: what is found in data/)"
+        "--data",
+        help="voc2009, kaggle, toyvoc, cifar10, toycifar, or a folder (default: what is found in data/)",
     )
 
 
@@ -140,6 +141,9 @@ def _data_fetch(arguments) -> None:
 
     if arguments.source == "voc2009":
         print(f"PASCAL VOC 2009 is in {fetch.fetch_voc2009(arguments.root)}")
+        return
+    if arguments.source == "cifar10":
+        print(f"CIFAR-10 is in {fetch.fetch_cifar10(arguments.root)}")
         return
     if not arguments.competition:
         raise VoclabError("No competition was named; add --competition SLUG, the last part of its address.")

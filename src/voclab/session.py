@@ -15,6 +15,7 @@ from voclab import datasets, figures
 from voclab.config import Profile, profile_for
 from voclab.datasets.base import Dataset
 from voclab.datasets.splits import fit_validation
+from voclab.errors import VoclabError
 from voclab.files import make_folder, write_json
 from voclab.training.source import Weights, resolve_weights
 
@@ -53,6 +54,11 @@ class Session:
         self._started = time.perf_counter()
         home = project_root()
         found = datasets.find(data, base=home / "data")
+        if found.name in ("cifar10", "toycifar"):
+            raise VoclabError(
+                f"Notebook {notebook} is about photos that show several classes; {found.name} has one a"
+                " picture. Name voc2009, kaggle, toyvoc or a folder of one of them."
+            )
         self.profile: Profile = profile_for(profile, found.name)
         named = data not in (None, *datasets.NAMES)
         root = self._toy(found, named) if found.name == "toyvoc" else found.root

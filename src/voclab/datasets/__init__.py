@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from voclab.datasets import kaggle, vocdevkit
+from voclab.datasets import cifar10, kaggle, vocdevkit
 from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, voc_palette
 from voclab.errors import VoclabError
 
@@ -20,8 +20,9 @@ __all__ = [
     "voc_palette",
 ]
 
-NAMES = ("voc2009", "kaggle", "toyvoc")
+NAMES = ("voc2009", "kaggle", "toyvoc", "cifar10", "toycifar")
 TOY_FOLDER, TOY_MANIFEST = "toyvoc", "toyvoc.json"
+TOYCIFAR_MANIFEST = "toycifar.json"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
 
     Args:
         name: ``"voc2009"`` (a VOCdevkit tree of any year reads the same way), ``"kaggle"`` (the
-            competition's layout) or ``"toyvoc"``, which is generated at ``root`` if it is not there yet.
+            competition's layout), ``"cifar10"``, or one of the drawn ``"toyvoc"`` and ``"toycifar"``, which
+            are generated at ``root`` if they are not there yet.
         root: its folder; without it, where :func:`find` finds that name.
         split: ``"train"``, ``"val"``, ... as the source has them; see :func:`heldout_split`.
 
@@ -52,6 +54,14 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
         return kaggle.read(root, split)
     if name == "voc2009":
         return vocdevkit.read(root, split)
+    if name == "cifar10":
+        return cifar10.read(root, split)
+    if name == "toycifar":
+        if not (root / TOYCIFAR_MANIFEST).is_file():
+            from voclab.datasets.toycifar import make_toycifar
+
+            make_toycifar(root)
+        return cifar10.read(root, split, name="toycifar")
     if _known(name) == "toyvoc" and not (root / TOY_MANIFEST).is_file():
         from voclab.datasets.toyvoc import make_toyvoc
 
@@ -61,12 +71,12 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
 
 def count_objects(name: str, root: str | Path, split: str = "train") -> tuple[int, ...] | None:
     """Objects in each image of a split, for ``info.describe``; ``None`` where no annotations count them."""
-    return None if _known(name) == "kaggle" else vocdevkit.count_objects(root, split)
+    return vocdevkit.count_objects(root, split) if _known(name) in ("voc2009", "toyvoc") else None
 
 
 def heldout_split(name: str) -> str:
     """The split that plays the competition's test set; nothing is chosen on it."""
-    return "test" if _known(name) == "kaggle" else "val"
+    return "val" if _known(name) in ("voc2009", "toyvoc") else "test"
 
 
 def find(
@@ -76,11 +86,12 @@ def find(
 ) -> Found:
     """Decide which data to use: what is named, Kaggle's input folder, ``base``, else ToyVOC.
 
-    Nothing is generated here; ToyVOC in ``base/toyvoc`` may not exist yet.
+    Nothing is generated here; ToyVOC in ``base/toyvoc`` may not exist yet. CIFAR-10 is found where it is
+    named only.
 
     Args:
-        data: one of :data:`NAMES`, or a folder in the competition's layout, with a VOCdevkit, or of
-            ToyVOC.
+        data: one of :data:`NAMES`, or a folder in the competition's layout, with a VOCdevkit, with
+            CIFAR-10's batches, or of ToyVOC or ToyCIFAR.
         base: the project's data folder.
         kaggle_input: where Kaggle mounts competitions.
 
@@ -95,7 +106,8 @@ def find(
         if found is None:
             raise VoclabError(
                 f"{data} is neither one of {', '.join(NAMES)} nor a folder with VOCdevkit/VOC20xx,"
-                f" train/{kaggle.TRAIN_CSV} or {TOY_MANIFEST}; correct the name."
+                f" train/{kaggle.TRAIN_CSV}, CIFAR-10's batches, {TOY_MANIFEST} or {TOYCIFAR_MANIFEST};"
+                " correct the name."
             )
         return Found(*found, why=f"{data} was named and holds {_LAYOUTS[found[0]]}")
     root = _competition(kaggle_input, depth=2)
@@ -114,6 +126,8 @@ _LAYOUTS = {
     "kaggle": "the competition's layout",
     "voc2009": "a VOCdevkit tree",
     "toyvoc": "the generated ToyVOC",
+    "cifar10": "the batches of CIFAR-10",
+    "toycifar": "the generated ToyCIFAR",
 }
 
 
@@ -126,12 +140,18 @@ def _known(name: str) -> str:
 def _find_named(name: str, base: Path, kaggle_input: Path) -> Found:
     if name == "toyvoc":
         return _toy(base, "toyvoc was named, so it is")
+    if name == "toycifar":
+        root = base / name
+        there = (root / TOYCIFAR_MANIFEST).is_file()
+        return Found(
+            name, root, f"toycifar was named, so it is {'read from' if there else 'generated in'} {root}"
+        )
     if name == "kaggle":
         root = _competition(kaggle_input, depth=2) or _competition(base, depth=2)
         where, remedy = f"{kaggle_input} and {base}", "voclab data fetch kaggle --competition SLUG"
     else:
-        root = _voc_root(base)
-        where, remedy = str(base), "voclab data fetch voc2009"
+        root = _voc_root(base) if name == "voc2009" else _cifar_root(base)
+        where, remedy = str(base), f"voclab data fetch {name}"
     if root is None:
         raise VoclabError(
             f"{name} was named, but it is not in {where}; run `{remedy}` or name the folder that holds it."
@@ -150,11 +170,16 @@ def _recognise(folder: Path) -> tuple[str, Path] | None:
         return None
     if (folder / TOY_MANIFEST).is_file():
         return "toyvoc", folder
+    if (folder / TOYCIFAR_MANIFEST).is_file():
+        return "toycifar", folder
     root = _competition(folder, depth=2)
     if root:
         return "kaggle", root
     root = _voc_root(folder)
-    return ("voc2009", root) if root else None
+    if root:
+        return "voc2009", root
+    root = _cifar_root(folder)
+    return ("cifar10", root) if root else None
 
 
 def _competition(folder: Path, depth: int) -> Path | None:
@@ -172,5 +197,15 @@ def _voc_root(folder: Path) -> Path | None:
         return None
     for root in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
         if not (root / TOY_MANIFEST).is_file() and vocdevkit.has_tree(root):
+            return root
+    return None
+
+
+def _cifar_root(folder: Path) -> Path | None:
+    """``folder`` or the first folder in it that holds batches of CIFAR-10 which are not ToyCIFAR's."""
+    if not folder.is_dir() or (folder / TOYCIFAR_MANIFEST).is_file():
+        return None
+    for root in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
+        if not (root / TOYCIFAR_MANIFEST).is_file() and cifar10.tree(root):
             return root
     return None

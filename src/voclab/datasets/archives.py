@@ -35,7 +35,7 @@ class _Member:
 def extract_tar(
     path: str | Path, root: str | Path, max_members: int = MAX_MEMBERS, max_bytes: int = MAX_BYTES
 ) -> bool:
-    """Extract an uncompressed tar archive into ``root``, where it appears whole or not at all.
+    """Extract a tar archive, plain or gzipped, into ``root``, where it appears whole or not at all.
 
     Every member is checked before the first is written: plain files and folders only, no absolute path,
     no ``..``, no link, no device, and not more members or bytes than the limits. Existing files are
@@ -54,7 +54,8 @@ def extract_tar(
                 m.name, m.size, m.isdir(), m.isreg() or m.isdir(), lambda m=m: archive.extractfile(m)
             )
 
-    with _readable(path), tarfile.open(path, "r:") as archive:
+    mode = "r:gz" if str(path).endswith("gz") else "r:"
+    with _readable(path), tarfile.open(path, mode) as archive:
         return _extract(Path(path), members(archive), Path(root), max_members, max_bytes)
 
 

@@ -8,9 +8,10 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from voclab.datasets import vocdevkit
+from voclab.datasets import cifar10, vocdevkit
 from voclab.datasets.archives import extract_tar, extract_zip
 from voclab.datasets.kaggle import TRAIN_CSV
 from voclab.errors import VoclabError
@@ -19,6 +20,9 @@ from voclab.files import make_folder, writing_error
 VOC2009_ARCHIVE = "VOCtrainval_11-May-2009.tar"
 VOC2009_URL = f"http://host.robots.ox.ac.uk/pascal/VOC/voc2009/{VOC2009_ARCHIVE}"
 VOC2009_MD5 = "59065e4b189728180974ef6572f6a212"
+CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
+CIFAR10_URL = f"https://www.cs.toronto.edu/~kriz/{CIFAR10_ARCHIVE}"
+CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 CHUNK = 2**14  # bytes; what has arrived of a piece is lost when the connection breaks
 
 
@@ -35,21 +39,41 @@ def fetch_voc2009(
         VoclabError: no network, wrong checksum, a hostile archive, a folder that cannot be written, an
             incomplete tree in the way.
     """
-    root = Path(root)
-    tree = root / "VOCdevkit" / "VOC2009"
+    tree = Path(root) / "VOCdevkit" / "VOC2009"
+    return _fetch_tar(tree, Path(root) / VOC2009_ARCHIVE, url, md5, vocdevkit.has_tree, progress)
+
+
+def fetch_cifar10(
+    root: str | Path, url: str = CIFAR10_URL, md5: str = CIFAR10_MD5, progress: bool = True
+) -> Path:
+    """Download and extract the official binary CIFAR-10; returns ``root/cifar-10-batches-bin``.
+
+    As :func:`fetch_voc2009` in everything.
+    """
+
+    def complete(tree: Path) -> bool:
+        return all((tree / f"{name}.bin").is_file() for name in cifar10.BATCHES)
+
+    tree = Path(root) / cifar10.BINARY
+    return _fetch_tar(tree, Path(root) / CIFAR10_ARCHIVE, url, md5, complete, progress)
+
+
+def _fetch_tar(
+    tree: Path, archive: Path, url: str, md5: str, complete: Callable[[Path], bool], progress: bool
+) -> Path:
     if tree.exists():
-        if vocdevkit.has_tree(tree):
+        if complete(tree):
             if progress:
                 print(f"{tree} is already there; nothing was downloaded.", file=sys.stderr)
             return tree
         raise VoclabError(f"{tree} is in the way but incomplete; move it away and fetch again.")
-    archive = root / VOC2009_ARCHIVE
     brought = archive.exists()
     download(url, archive, md5, progress)
-    extract_tar(archive, root)
-    if not vocdevkit.has_tree(tree):
+    extract_tar(archive, archive.parent)
+    if not complete(tree):
         raise VoclabError(
-            f"{archive} holds no VOCdevkit/VOC2009; use the official archive from {VOC2009_URL}."
+            f"{archive} holds no {tree.relative_to(archive.parent)}, or not all of it; use the official"
+            f" archive from {url}."
         )
     if not brought:
         archive.unlink()
