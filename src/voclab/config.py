@@ -231,9 +231,9 @@ _ADVERSARY = AdversaryProfile(
     penalty_weights=(1.0, 4.0, 16.0),
     penalty_epochs=2,
     epsilons=(2, 4, 8, 16),
-    pgd_photos=(96, 48),
-    defence_epochs=3,
-    defence_rate=5e-4,
+    pgd_photos=(64, 32),
+    defence_epochs=6,
+    defence_rate=2e-3,
     defence_steps=2,
 )
 _ADVERSARY_ON_PHOTOS = replace(

@@ -154,7 +154,7 @@ class Penalty(keras.losses.Loss):
 
 
 class Adversary(Attack):
-    """The trained generator as an attack: one forward pass, no gradient, no look at the victim or the truth.
+    """The trained generator as an attack: one forward pass, which asks the victim nothing and needs no truth.
 
     Args:
         generator: what :func:`voclab.models.generator.build_generator` gives, or the attack model of a run.

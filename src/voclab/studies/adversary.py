@@ -423,6 +423,16 @@ def transfer(measured: Measurements) -> tuple[np.ndarray, list[str], list[str]]:
     return np.array(matrix), [title for _, _, title in sources], columns
 
 
+def same_answer(measured: Measurements) -> dict[str, float]:
+    """Classifier -> share of the clean photos whose top class is the one that it gives most often."""
+    shares = {}
+    for name, network in {**measured.victims, **measured.further}.items():
+        if network.task != "segmentation":
+            top = measured.bench.clean(network).values.argmax(-1)
+            shares[name] = float(np.bincount(top).max() / len(top))
+    return shares
+
+
 def survival(measured: Measurements, victim: str) -> dict[str, dict[str, float]]:
     """Attack -> handling -> share still fooled."""
     return {
