@@ -75,7 +75,8 @@ class AdversaryProfile:
         blocks: its residual blocks.
         patterns: learnt patterns that it mixes.
         batch_size: images a step.
-        universal_epochs: training of the universal perturbations, from which the others start.
+        universal_epochs: training of the universal perturbations, from which the others start, one number a
+            classifier, segmenter.
         universal_rate: their peak learning rate.
         epochs: training of the image-dependent adversaries, one number a classifier, segmenter, both.
         cycles: how often in a row the classifier's one is trained, each time with a cosine of its own;
@@ -99,7 +100,7 @@ class AdversaryProfile:
     blocks: int
     patterns: int
     batch_size: int
-    universal_epochs: int
+    universal_epochs: tuple[int, int]
     universal_rate: float
     epochs: tuple[int, int, int]
     cycles: int
@@ -221,7 +222,7 @@ _ADVERSARY = AdversaryProfile(
     blocks=3,
     patterns=8,
     batch_size=16,
-    universal_epochs=14,
+    universal_epochs=(14, 14),
     universal_rate=1e-2,
     epochs=(8, 4, 4),
     cycles=1,
@@ -242,10 +243,10 @@ _ADVERSARY_ON_PHOTOS = replace(
     size=224,
     width=32,
     blocks=4,
-    universal_epochs=12,
-    universal_rate=1e-3,
+    universal_epochs=(40, 16),
+    universal_rate=3e-3,
     epochs=(20, 6, 6),
-    cycles=3,
+    cycles=1,
     kappa=6.0,
     goal_epochs=6,
     penalty_epochs=4,
@@ -325,7 +326,7 @@ _TABLE = {
             _ADVERSARY,
             size=128,
             width=32,
-            universal_epochs=20,
+            universal_epochs=(20, 20),
             epochs=(30, 20, 20),
             goal_epochs=8,
             penalty_epochs=5,
@@ -417,7 +418,7 @@ _SMOKE = replace(
         size=48,
         width=8,
         blocks=1,
-        universal_epochs=1,
+        universal_epochs=(1, 1),
         epochs=(1, 1, 1),
         goal_epochs=1,
         penalty_weights=(4.0,),

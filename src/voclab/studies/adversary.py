@@ -137,16 +137,17 @@ def experiments(
         )
 
     listed = []
-    for name, attacked, epochs in zip(
+    for name, attacked, epochs, first_epochs in zip(
         (CLASSIFIER, SEGMENTER, BOTH),
         ((CLASSIFIER,), (SEGMENTER,), (CLASSIFIER, SEGMENTER)),
         p.epochs,
+        (*p.universal_epochs, None),
         strict=True,
     ):
         if not segmenter and name != CLASSIFIER:
             continue
         if name != BOTH:
-            first = recipe(p.universal_epochs, p.universal_rate)
+            first = recipe(first_epochs, p.universal_rate)
             universal = Experiment(f"adversary-{name}-universal", attacked, first, epsilon / 255)
             listed.append(replace(universal, mode="universal", kappa=p.kappa, options={"tile": _TILE}))
         start = f"adversary-{CLASSIFIER if name == BOTH else name}-universal"
