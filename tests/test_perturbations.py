@@ -130,7 +130,9 @@ def test_salt_and_pepper_hits_the_share_of_pixels():
     assert not (weak & ~hit).any()  # the same seed, less of it
 
 
-@pytest.mark.parametrize(("strength", "side"), [(0.5, 15), (0.31, 10), (0.001, 1), (1, 30), (7, 30)])
+@pytest.mark.parametrize(
+    ("strength", "side"), [(0.5, 15), (0.31, 9), (0.7, 21), (0.001, 1), (1, 30), (7, 30)]
+)
 def test_the_square_is_as_large_as_it_says_and_anywhere(strength, side):
     black = np.zeros((30, 50, 3), np.uint8)
     corners = []
@@ -141,7 +143,7 @@ def test_the_square_is_as_large_as_it_says_and_anywhere(strength, side):
         assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == side
         assert (covered > 0).all(2).sum() == side**2
         corners.append((rows.min(), columns.min()))
-    if side >= 10:  # every place, from border to border
+    if side > 5:  # every place, from border to border
         np.testing.assert_array_equal(np.min(corners, 0), (0, 0))
         np.testing.assert_array_equal(np.max(corners, 0), (30 - side, 50 - side))
 
@@ -187,7 +189,9 @@ def test_contrast_stretches_about_the_mean():
     np.testing.assert_array_equal(perturbed(even, "contrast", 1e12), even)
 
 
-@pytest.mark.parametrize(("strength", "quality"), [(10, 90), (49.2, 50), (80, 20), (99, 1), (150, 1)])
+@pytest.mark.parametrize(
+    ("strength", "quality"), [(10, 90), (49.6, 50), (0.01, 99), (80, 20), (99, 1), (150, 1)]
+)
 def test_jpeg_is_pillows(strength, quality):
     picture = scene(64, 96)
     file = io.BytesIO()
@@ -198,12 +202,13 @@ def test_jpeg_is_pillows(strength, quality):
 
 def test_fog_hides_the_photo_but_is_no_brighter_than_it():
     picture = scene(96, 128)
+    brightest = int(picture.max())
     for seed in range(3):
         thin, thick = (perturbed(picture, "fog", strength, seed) for strength in (0.5, 3))
-        assert thick.max() <= (brightest := int(picture.max()))
+        assert thick.max() <= brightest
         kept = [np.corrcoef(out.ravel(), picture.ravel())[0, 1] for out in (thin, thick)]
         assert kept[0] > kept[1]
-        veil = thick - picture * brightest / (brightest + 255 * 3)
+        veil = thick - picture * (brightest / (brightest + 255 * 3))
         assert np.ptp(veil, axis=2).max() <= 1.01  # the cloud is grey
     assert perturbed(np.zeros_like(picture), "fog", 2).max() == 0
 

@@ -54,7 +54,7 @@ def occlusion(image: np.ndarray, strength: float, rng: np.random.Generator) -> n
     The square lies wholly within the photo and is at least a pixel.
     """
     height, width = image.shape[:2]
-    side = math.ceil(min(strength, 1) * min(height, width))
+    side = max(1, round(min(strength, 1) * min(height, width))) if strength else 0
     top, left = (rng.uniform(size=2) * (height - side + 1, width - side + 1)).astype(int)
     covered = image.copy()
     covered[top : top + side, left : left + side] = GREY
@@ -63,7 +63,7 @@ def occlusion(image: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 def gaussian_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian blur, mirrored at the border; ``strength``: sigma in pixels, at most the longer side."""
-    return eight_bit(blurred(image / 255, min(strength, max(image.shape))))
+    return eight_bit(blurred(image / 255, min(strength, max(image.shape[:2]))))
 
 
 def defocus_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -72,7 +72,7 @@ def defocus_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -
     The disc has soft edges, so that fractions of a pixel count (from 0.5 on); its radius is at most half
     the longer side.
     """
-    radius = min(strength, max(image.shape) / 2)
+    radius = min(strength, max(image.shape[:2]) / 2)
     steps = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
     disc = np.clip(radius + 0.5 - np.hypot(*np.meshgrid(steps, steps)), 0, 1)
     return eight_bit(filtered(image / 255, disc))
@@ -95,13 +95,13 @@ def contrast(image: np.ndarray, strength: float, rng: np.random.Generator) -> np
 
 
 def jpeg(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """JPEG compression; ``strength``: 100 minus the quality, a whole number after rounding up, 99 at most.
+    """JPEG compression; ``strength``: 100 minus the quality, which is rounded and lies between 1 and 99.
 
-    0 is no compression at all, 1 the quality 99.
+    0 is no compression at all.
     """
     if strength == 0:
         return image.copy()
-    quality = 100 - math.ceil(min(strength, 99))
+    quality = 100 - max(1, round(min(strength, 99)))
     _, data = cv2.imencode(
         ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
