@@ -1,5 +1,13 @@
 """Networks and photos that are not clean: perturbations with a strength, corruptions with a severity."""
 
+from voclab.robustness.consistency import (
+    Consistency,
+    Probe,
+    consistency,
+    feature_similarity,
+    one_picture,
+    summary,
+)
 from voclab.robustness.corruptions import (
     CORRUPTIONS,
     SEVERITIES,
@@ -15,9 +23,15 @@ __all__ = [
     "PERTURBATIONS",
     "SEVERITIES",
     "STRENGTHS",
+    "Consistency",
+    "Probe",
     "Setting",
+    "consistency",
     "corrupted",
+    "feature_similarity",
     "mean_corruption_error",
+    "one_picture",
     "perturbed",
     "relative_mce",
+    "summary",
 ]
