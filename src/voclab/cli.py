@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_data(commands)
     _add_run(commands)
+    _add_evaluate(commands)
     _add_submit(commands)
     pretrain = _command(commands, "pretrain", _pretrain, "train a backbone on the procedural source task")
     pretrain.add_argument("--backbone", default="cnn")
@@ -104,6 +105,27 @@ def _add_run(commands) -> None:
     target = run.add_mutually_exclusive_group()
     target.add_argument("--in-place", action="store_true", help="save into the notebook itself (ToyVOC only)")
     target.add_argument("--output", metavar="FILE", help="save the executed notebook there")
+
+
+def _add_evaluate(commands) -> None:
+    evaluate = _command(commands, "evaluate", _evaluate, "measure a model, also under noise and attack")
+    evaluate.add_argument("--model", required=True, help="a run's folder, or a .keras file")
+    evaluate.add_argument(
+        "--dataset",
+        "--data",
+        dest="data",
+        help="a name, or a folder (default: what is found in data/)",
+    )
+    evaluate.add_argument("--split", help="a list of the data set (default: the held-out one)")
+    evaluate.add_argument("--size", type=int, help="side of the photos in pixels (default: the run's)")
+    evaluate.add_argument("--images", type=int, help="measure on that many photos, spread over the split")
+    evaluate.add_argument("--noise", help="one perturbation instead of all, e.g. gaussian; needs --level")
+    evaluate.add_argument("--level", type=float, help="its strength, e.g. 0.1")
+    evaluate.add_argument("--no-attacks", action="store_true", help="leave FGSM and PGD out")
+    evaluate.add_argument("--corruptions", action="store_true", help="also ImageNet-C's fifteen × five")
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--figure", metavar="FILE", help="save the reliability diagram as PNG and SVG")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _add_submit(commands) -> None:
@@ -197,6 +219,41 @@ def _run(arguments) -> None:
             in_place=arguments.in_place,
         )
         print(f"{which}: executed, saved in {written}")
+
+
+def _evaluate(arguments) -> None:
+    from voclab import datasets
+    from voclab.studies import evaluation
+
+    if (arguments.noise is None) != (arguments.level is None):
+        raise VoclabError("--noise and --level belong together, e.g. --noise gaussian --level 0.1.")
+    found = datasets.find(arguments.data)
+    split = arguments.split or datasets.heldout_split(found.name)
+    dataset = datasets.load(found.name, found.root, split)
+    report = evaluation.report(
+        arguments.model,
+        dataset,
+        size=arguments.size,
+        images=arguments.images,
+        noise=arguments.noise,
+        level=arguments.level,
+        attacks=not arguments.no_attacks,
+        corruptions=arguments.corruptions,
+        seed=arguments.seed,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    if arguments.figure:
+        from voclab import figures
+
+        tables, eces = evaluation.calibration(report)
+        figures.save(
+            figures.reliability_diagram(tables, eces),
+            Path(arguments.figure).with_suffix(""),
+            title="Calibration",
+            caption=f"{report.facts['model']} on {report.facts['photos']} photos of {report.facts['data']}.",
+            alt="Observed frequency over predicted probability",
+        )
+    print(json.dumps(report.as_dict(), indent=1) if arguments.json else report.text())
 
 
 def _pretrain(arguments) -> None:

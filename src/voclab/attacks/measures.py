@@ -133,7 +133,13 @@ class Bench:
             the clean one). With a goal also ``success``: of the photos (pixels) that did not reach it clean,
             the share that does.
         """
-        before, after = self.clean(victim), self.answers(victim, images)
+        return self.effect_of(victim, self.answers(victim, images), goal=goal, k=k)
+
+    def effect_of(
+        self, victim: Victim, after: "Answers", *, goal: str = "untargeted", k: int | None = None
+    ) -> dict[str, float]:
+        """The same from answers that are there already."""
+        before = self.clean(victim)
         if victim.task == "segmentation":
             figures, clean_dice = {"dice": after.metrics.mean_dice()}, before.metrics.mean_dice()
             # A perturbed map that is better than the clean one has fooled nobody.

@@ -1,0 +1,37 @@
+"""Networks and photos that are not clean: perturbations with a strength, corruptions with a severity."""
+
+from voclab.robustness.consistency import (
+    Consistency,
+    Probe,
+    consistency,
+    feature_similarity,
+    one_picture,
+    summary,
+)
+from voclab.robustness.corruptions import (
+    CORRUPTIONS,
+    SEVERITIES,
+    corrupted,
+    mean_corruption_error,
+    relative_mce,
+)
+from voclab.robustness.perturbations import CONSISTENCY, PERTURBATIONS, STRENGTHS, Setting, perturbed
+
+__all__ = [
+    "CONSISTENCY",
+    "CORRUPTIONS",
+    "PERTURBATIONS",
+    "SEVERITIES",
+    "STRENGTHS",
+    "Consistency",
+    "Probe",
+    "Setting",
+    "consistency",
+    "corrupted",
+    "feature_similarity",
+    "mean_corruption_error",
+    "one_picture",
+    "perturbed",
+    "relative_mce",
+    "summary",
+]

@@ -1,0 +1,315 @@
+"""Perturbations by name and strength."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+import skimage
+from perturbed_pictures import damage, pictures, scene
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from voc_trees import fails
+
+from voclab.errors import VoclabError
+from voclab.robustness import CONSISTENCY, PERTURBATIONS, STRENGTHS, perturbed
+from voclab.robustness.perturbations import GREY
+from voclab.robustness.textures import plasma
+
+FLIPS = {"horizontal_flip", "vertical_flip"}
+RANDOM = {"gaussian_noise", "shot_noise", "salt_and_pepper", "uniform_noise", "occlusion", "fog"}
+RISING = {
+    "gaussian_noise": (0.02, 0.1, 0.3),
+    "shot_noise": (0.02, 0.1, 0.3),
+    "salt_and_pepper": (0.01, 0.1, 0.4),
+    "uniform_noise": (0.05, 0.2, 0.6),
+    "occlusion": (0.1, 0.4, 0.9),
+    "gaussian_blur": (0.5, 2, 8),
+    "defocus_blur": (0.8, 2, 8),
+    "brightness": (0.05, 0.2, 0.5),
+    "contrast": (0.2, 0.6, 2),
+    "jpeg": (10, 70, 95),
+    "fog": (0.2, 1, 3),
+    "rotation": (3, 20, 90),
+    "horizontal_flip": (1,),
+    "vertical_flip": (1,),
+}
+flat = np.full((300, 300, 3), 128, np.uint8)
+
+
+def change(picture, clean):
+    """In [0, 1]."""
+    return (picture.astype(float) - clean) / 255
+
+
+def test_every_perturbation_has_a_unit_and_is_tested():
+    assert PERTURBATIONS.keys() == STRENGTHS.keys() == RISING.keys()
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_no_strength_changes_nothing(name):
+    for what, picture in pictures().items():
+        for out in (
+            perturbed(picture, name, 0, 3),
+            perturbed(picture, name, 0.0, 4),
+            PERTURBATIONS[name](np.ascontiguousarray(picture), 0.0, np.random.default_rng(3)),
+        ):
+            np.testing.assert_array_equal(out, picture, what)
+            assert out.dtype == np.uint8
+            assert not np.shares_memory(out, picture)
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_any_strength_keeps_the_form(name):
+    odd = () if name in FLIPS else (1e-300, 1e-9, 0.013, 1, 1.7, 359.99, 1e4, 1e300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for what, picture in pictures().items():
+            before = picture.copy()
+            for strength in (*RISING[name], *odd, np.float32(1), np.int64(1)):
+                out = perturbed(picture, name, strength, 5)
+                assert out.shape == picture.shape, what
+                assert out.dtype == np.uint8, what
+            np.testing.assert_array_equal(picture, before, what)
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_a_seed_fixes_the_picture(name):
+    picture, strength = scene(), RISING[name][-1]
+    outs = [perturbed(picture, name, strength, seed) for seed in (0, 1, (0, 7), 0, 1, (0, 7))]
+    for first, again in zip(outs[:3], outs[3:]):
+        np.testing.assert_array_equal(first, again)
+    assert len({out.tobytes() for out in outs}) == (3 if name in RANDOM else 1)
+
+
+@pytest.mark.parametrize("name", sorted(RISING.keys() - FLIPS))
+def test_more_strength_is_more_damage(name):
+    picture = scene(96, 128)
+    damages = [
+        np.mean([damage(perturbed(picture, name, strength, seed), picture) for seed in range(4)])
+        for strength in RISING[name]
+    ]
+    assert 0 < damages[0] < damages[1] < damages[2]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("gaussian_noise", "gaussian"), ("uniform_noise", "uniform")])
+def test_noise_is_as_strong_as_it_says(name, kind):
+    noise = change(perturbed(flat, name, 0.1, 0), flat)
+    assert abs(noise.mean()) < 0.001
+    if kind == "gaussian":
+        theirs = skimage.util.random_noise(flat, "gaussian", rng=1, var=0.1**2) - 128 / 255
+        assert noise.std() == pytest.approx(theirs.std(), rel=0.01)
+        assert np.mean(abs(noise) > 0.196) == pytest.approx(0.05, abs=0.003)
+    else:
+        assert noise.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.01)
+        assert abs(noise).max() == pytest.approx(0.1, abs=0.002)
+    # Every channel for itself.
+    assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize("value", [20, 100, 180])
+def test_shot_noise_grows_with_the_root_of_the_light(value):
+    picture = np.full((200, 200, 3), value, np.uint8)
+    noise = change(perturbed(picture, "shot_noise", 0.1, 0), picture)
+    assert abs(noise.mean()) < 0.002
+    assert noise.std() == pytest.approx(0.1 * np.sqrt(value / 255), rel=0.02)
+    assert perturbed(np.zeros_like(picture), "shot_noise", 0.5).max() == 0
+
+
+def test_salt_and_pepper_hits_the_share_of_pixels():
+    out = perturbed(flat, "salt_and_pepper", 0.2, 0)
+    hit = (out != flat).any(2)
+    assert hit.mean() == pytest.approx(0.2, abs=0.01)
+    theirs = skimage.util.random_noise(flat[..., 0], "s&p", rng=0, amount=0.2)
+    assert hit.mean() == pytest.approx(np.isin(theirs, (0, 1)).mean(), abs=0.01)
+    assert np.isin(out[hit], (0, 255)).all()
+    assert (out[hit] == out[hit][:, :1]).all()  # whole pixels
+    assert (out[hit] == 255).mean() == pytest.approx(0.5, abs=0.02)
+    assert np.isin(perturbed(scene(), "salt_and_pepper", 1, 0), (0, 255)).all()
+    weak = (perturbed(flat, "salt_and_pepper", 0.1, 0) != flat).any(2)
+    assert not (weak & ~hit).any()  # the same seed, less of it
+
+
+@pytest.mark.parametrize(
+    ("strength", "side"), [(0.5, 15), (0.31, 9), (0.7, 21), (0.001, 1), (1, 30), (7, 30)]
+)
+def test_the_square_is_as_large_as_it_says_and_anywhere(strength, side):
+    black = np.zeros((30, 50, 3), np.uint8)
+    corners = []
+    for seed in range(200):
+        covered = perturbed(black, "occlusion", strength, seed)
+        rows, columns = np.nonzero((covered == GREY).all(2))
+        assert len(rows) == side**2
+        assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == side
+        assert (covered > 0).all(2).sum() == side**2
+        corners.append((rows.min(), columns.min()))
+    if side > 5:  # every place, from border to border
+        np.testing.assert_array_equal(np.min(corners, 0), (0, 0))
+        np.testing.assert_array_equal(np.max(corners, 0), (30 - side, 50 - side))
+
+
+@pytest.mark.parametrize("sigma", [0.4, 1, 2.5, 7])
+def test_gaussian_blur_is_scipys(sigma):
+    picture = scene(60, 80)
+    theirs = gaussian_filter(picture.astype(float), (sigma, sigma, 0), mode="mirror")
+    assert abs(perturbed(picture, "gaussian_blur", sigma) - theirs).max() <= 1
+
+
+@pytest.mark.parametrize("radius", [2, 4.5, 9])
+def test_a_point_out_of_focus_is_a_disc(radius):
+    half, point = np.zeros((2, 41, 41, 3), np.uint8)
+    half[:, :21] = 255
+    edge = perturbed(half, "defocus_blur", radius)[20, :, 0] / 255
+    inside = np.clip((np.arange(41) - 20.5) / radius, -1, 1)
+    share = 0.5 - (np.arcsin(inside) + inside * np.sqrt(1 - inside**2)) / np.pi  # of a disc beyond a line
+    np.testing.assert_allclose(edge, share, atol=0.03)
+    point[20, 20] = 255
+    spot = perturbed(point, "defocus_blur", radius)[..., 0]
+    rows, columns = np.nonzero(spot)
+    assert 0 < np.hypot(rows - 20, columns - 20).max() <= radius + 0.5
+    np.testing.assert_array_equal(spot, spot.T)
+
+
+@pytest.mark.parametrize("added", [0.1, 0.35, 1.0])
+def test_brightness_is_added_to_the_value(added):
+    colours = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    colours[0, :5] = 0
+    hsv = skimage.color.rgb2hsv(colours)
+    hsv[..., 2] = np.minimum(hsv[..., 2] + added, 1)
+    theirs = 255 * skimage.color.hsv2rgb(hsv)
+    assert abs(perturbed(colours, "brightness", added) - theirs).max() <= 0.51
+
+
+def test_contrast_stretches_about_the_mean():
+    picture = np.random.default_rng(0).normal(120, 15, (80, 80, 3)).clip(0, 255).astype(np.uint8)
+    out = perturbed(picture, "contrast", 0.8)
+    np.testing.assert_allclose(out.mean((0, 1)), picture.mean((0, 1)), atol=0.1)
+    np.testing.assert_allclose(out.std((0, 1)), 1.8 * picture.std((0, 1)), rtol=0.01)
+    even = np.full((7, 9, 3), (77, 3, 201), np.uint8)
+    np.testing.assert_array_equal(perturbed(even, "contrast", 1e12), even)
+
+
+@pytest.mark.parametrize(
+    ("strength", "quality"), [(10, 90), (49.6, 50), (0.01, 99), (80, 20), (99, 1), (150, 1)]
+)
+def test_jpeg_is_pillows(strength, quality):
+    picture = scene(64, 96)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    theirs = np.asarray(Image.open(file)).astype(int)
+    assert abs(perturbed(picture, "jpeg", strength) - theirs).max() <= 3
+
+
+def test_fog_hides_the_photo_but_is_no_brighter_than_it():
+    picture = scene(96, 128)
+    brightest = int(picture.max())
+    for seed in range(3):
+        thin, thick = (perturbed(picture, "fog", strength, seed) for strength in (0.5, 3))
+        assert thick.max() <= brightest
+        kept = [np.corrcoef(out.ravel(), picture.ravel())[0, 1] for out in (thin, thick)]
+        assert kept[0] > kept[1]
+        veil = thick - picture * (brightest / (brightest + 255 * 3))
+        assert np.ptp(veil, axis=2).max() <= 1.01  # the cloud is grey
+    assert perturbed(np.zeros_like(picture), "fog", 2).max() == 0
+
+
+def test_a_cloud_reaches_from_0_to_1_and_is_smoother_with_more_decay():
+    rough, smooth = (plasma(64, 64, decay, np.random.default_rng(0)) for decay in (1.4, 3.0))
+    for cloud in (rough, smooth):
+        assert (cloud.min(), cloud.max()) == (0, 1)
+        seam, inside = abs(cloud[0] - cloud[-1]).mean(), abs(np.diff(cloud, axis=0)).mean()
+        assert seam < 3 * inside  # it goes on at the other side
+    assert abs(np.diff(rough)).mean() > 2 * abs(np.diff(smooth)).mean()
+    assert plasma(37, 50, 2.0, np.random.default_rng(0)).shape == (37, 50)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, 4, 5])
+def test_right_angles_are_exact(turns):
+    square = scene(33, 33)
+    np.testing.assert_array_equal(perturbed(square, "rotation", 90 * turns), np.rot90(square, turns))
+    for picture in (scene(40, 60), scene(61, 40)):
+        turned, whole = perturbed(picture, "rotation", 90 * turns), np.rot90(picture, turns)
+        assert turned.shape == picture.shape
+        if turns % 2 == 0:
+            np.testing.assert_array_equal(turned, whole)
+            continue
+        # The middle is that of the turned photo; beyond its short sides it is mirrored.
+        side, missing = min(picture.shape[:2]), max(picture.shape[:2]) - min(picture.shape[:2])
+        if picture.shape[1] > side:
+            turned, whole = turned.transpose(1, 0, 2), whole.transpose(1, 0, 2)
+        start, cut = missing // 2, -(-missing // 2)
+        np.testing.assert_array_equal(turned[start : start + side], whole[:, cut : cut + side])
+        np.testing.assert_array_equal(turned[start - 1], turned[start + 1])
+        np.testing.assert_array_equal(turned[start + side], turned[start + side - 2])
+
+
+@pytest.mark.parametrize("shape", [(60, 60), (40, 60), (60, 40)])
+def test_right_angles_continue_the_others(shape):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    smooth = np.stack([2 * x + 40, 3 * y + 20, x + y + 50], 2).astype(np.uint8)
+    for degrees in (90, 180, 270):
+        near, exact = (perturbed(smooth, "rotation", d).astype(int) for d in (degrees - 0.01, degrees))
+        assert abs(near - exact).max() <= 1
+
+
+def test_rotation_is_pillows():
+    picture = gaussian_filter(scene(80, 80), (2, 2, 0))
+    theirs = np.asarray(Image.fromarray(picture).rotate(30, Image.BILINEAR)).astype(int)
+    ours = perturbed(picture, "rotation", 30)
+    assert abs(ours - theirs)[20:60, 20:60].max() <= 4
+    np.testing.assert_array_equal(perturbed(picture, "rotation", 390), ours)
+    assert (perturbed(np.full((30, 40, 3), 200, np.uint8), "rotation", 45) == 200).all()  # no dark corners
+
+
+def test_flips_are_numpys():
+    picture = scene()
+    np.testing.assert_array_equal(perturbed(picture, "horizontal_flip", 1), picture[:, ::-1])
+    np.testing.assert_array_equal(perturbed(picture, "vertical_flip", 1.0), picture[::-1])
+
+
+def test_the_ten_of_the_consistency_study():
+    assert list(CONSISTENCY) == [
+        "more brightness", "more contrast", "Gaussian blur", "defocus blur", "fog", "rotation by 90°",
+        "horizontal flip", "vertical flip", "random noise", "salt-and-pepper",
+    ]  # fmt: skip
+    picture = scene(128, 128)
+    outs = [perturbed(picture, *setting, 3) for setting in CONSISTENCY.values()]
+    assert len({out.tobytes() for out in outs}) == 10
+    for (title, setting), out in zip(CONSISTENCY.items(), outs):
+        assert damage(out, picture) > 20, title
+        assert setting.strength > 0
+    np.testing.assert_array_equal(outs[5], np.rot90(picture))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            (scene(), "gausian_noise", 0.1),
+            "no perturbation 'gausian_noise'; choose one of gaussian_noise, shot",
+        ),
+        (
+            (scene(), "gaussian_blur", -1),
+            r"strength of gaussian_blur \(sigma, pixels\) is -1; it must be finite",
+        ),
+        ((scene(), "fog", float("nan")), "is nan"),
+        ((scene(), "fog", float("inf")), "is inf"),
+        ((scene(), "fog", "much"), "is much"),
+        ((scene(), "fog", None), "is None"),
+        ((scene(), "fog", 1j), "is 1j"),
+        ((scene(), "vertical_flip", 0.5), "its strength is 0 or 1, not 0.5"),
+        ((scene() / 255, "fog", 1), "is float64, not uint8"),
+        ((scene()[..., 0], "fog", 1), "so it is grey; repeat"),
+        ((scene()[..., :1], "fog", 1), "so it is grey; repeat"),
+        ((scene()[None], "fog", 1), "a batch; perturb its photos one by one"),
+        ((scene()[:, :0], "fog", 1), r"shape \(48, 0, 3\); it must be \(height, width, 3\)"),
+        ((np.zeros((4, 4, 4), np.uint8), "fog", 1), r"shape \(4, 4, 4\)"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(arguments, words):
+    fails(words, perturbed, *arguments)
+
+
+def test_a_flip_by_half_is_refused_by_the_function_too():
+    with pytest.raises(VoclabError, match="0 or 1"):
+        PERTURBATIONS["horizontal_flip"](scene(), 2.0, np.random.default_rng(0))
