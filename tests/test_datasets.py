@@ -146,6 +146,7 @@ def test_heldout_split():
         "kaggle": "test",
         "cifar10": "test",
         "toycifar": "test",
+        "folder": "val",
     }
     with pytest.raises(VoclabError, match="no data set"):
         datasets.heldout_split("imagenet")

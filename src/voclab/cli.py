@@ -146,7 +146,8 @@ def _add_submit(commands) -> None:
 def _data_option(parser) -> None:
     parser.add_argument(
         "--data",
-        help="voc2009, kaggle, toyvoc, cifar10, toycifar, or a folder (default: what is found in data/)",
+        help="voc2009, kaggle, toyvoc, cifar10, toycifar, or a folder, also of pictures by class (default:"
+        " what is found in data/)",
     )
 
 

@@ -54,7 +54,7 @@ class Session:
         self._started = time.perf_counter()
         home = project_root()
         found = datasets.find(data, base=home / "data")
-        if found.name in ("cifar10", "toycifar"):
+        if found.name in ("cifar10", "toycifar", "folder"):
             raise VoclabError(
                 f"Notebook {notebook} is about photos that show several classes; {found.name} has one a"
                 " picture. Name voc2009, kaggle, toyvoc or a folder of one of them."

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from voclab.datasets import cifar10, kaggle, vocdevkit
+from voclab.datasets import cifar10, folder, kaggle, vocdevkit
 from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, voc_palette
 from voclab.errors import VoclabError
 
@@ -20,7 +20,7 @@ __all__ = [
     "voc_palette",
 ]
 
-NAMES = ("voc2009", "kaggle", "toyvoc", "cifar10", "toycifar")
+NAMES = ("voc2009", "kaggle", "toyvoc", "cifar10", "toycifar", "folder")
 TOY_FOLDER, TOY_MANIFEST = "toyvoc", "toyvoc.json"
 TOYCIFAR_MANIFEST = "toycifar.json"
 
@@ -39,8 +39,8 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
 
     Args:
         name: ``"voc2009"`` (a VOCdevkit tree of any year reads the same way), ``"kaggle"`` (the
-            competition's layout), ``"cifar10"``, or one of the drawn ``"toyvoc"`` and ``"toycifar"``, which
-            are generated at ``root`` if they are not there yet.
+            competition's layout), ``"cifar10"``, ``"folder"`` (a sub-folder of pictures a class), or one of
+            the drawn ``"toyvoc"`` and ``"toycifar"``, which are generated at ``root`` if they are not there.
         root: its folder; without it, where :func:`find` finds that name.
         split: ``"train"``, ``"val"``, ... as the source has them; see :func:`heldout_split`.
 
@@ -56,6 +56,8 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
         return vocdevkit.read(root, split)
     if name == "cifar10":
         return cifar10.read(root, split)
+    if name == "folder":
+        return folder.read(root, split)
     if name == "toycifar":
         if not (root / TOYCIFAR_MANIFEST).is_file():
             from voclab.datasets.toycifar import make_toycifar
@@ -76,7 +78,7 @@ def count_objects(name: str, root: str | Path, split: str = "train") -> tuple[in
 
 def heldout_split(name: str) -> str:
     """The split that plays the competition's test set; nothing is chosen on it."""
-    return "val" if _known(name) in ("voc2009", "toyvoc") else "test"
+    return "val" if _known(name) in ("voc2009", "toyvoc", "folder") else "test"
 
 
 def find(
@@ -91,7 +93,7 @@ def find(
 
     Args:
         data: one of :data:`NAMES`, or a folder in the competition's layout, with a VOCdevkit, with
-            CIFAR-10's batches, or of ToyVOC or ToyCIFAR.
+            CIFAR-10's batches, of ToyVOC or ToyCIFAR, or with a sub-folder of pictures a class.
         base: the project's data folder.
         kaggle_input: where Kaggle mounts competitions.
 
@@ -106,8 +108,8 @@ def find(
         if found is None:
             raise VoclabError(
                 f"{data} is neither one of {', '.join(NAMES)} nor a folder with VOCdevkit/VOC20xx,"
-                f" train/{kaggle.TRAIN_CSV}, CIFAR-10's batches, {TOY_MANIFEST} or {TOYCIFAR_MANIFEST};"
-                " correct the name."
+                f" train/{kaggle.TRAIN_CSV}, CIFAR-10's batches, {TOY_MANIFEST}, {TOYCIFAR_MANIFEST} or"
+                " a sub-folder with pictures for each class; correct the name."
             )
         return Found(*found, why=f"{data} was named and holds {_LAYOUTS[found[0]]}")
     root = _competition(kaggle_input, depth=2)
@@ -128,6 +130,7 @@ _LAYOUTS = {
     "toyvoc": "the generated ToyVOC",
     "cifar10": "the batches of CIFAR-10",
     "toycifar": "the generated ToyCIFAR",
+    "folder": "a sub-folder of pictures for each class",
 }
 
 
@@ -140,6 +143,8 @@ def _known(name: str) -> str:
 def _find_named(name: str, base: Path, kaggle_input: Path) -> Found:
     if name == "toyvoc":
         return _toy(base, "toyvoc was named, so it is")
+    if name == "folder":
+        raise VoclabError("A folder of pictures is named by its path, not by the word folder.")
     if name == "toycifar":
         root = base / name
         there = (root / TOYCIFAR_MANIFEST).is_file()
@@ -165,21 +170,23 @@ def _toy(base: Path, reason: str) -> Found:
     return Found("toyvoc", root, f"{reason} {'read from' if there else 'generated in'} {root}")
 
 
-def _recognise(folder: Path) -> tuple[str, Path] | None:
-    if not folder.is_dir():
+def _recognise(path: Path) -> tuple[str, Path] | None:
+    if not path.is_dir():
         return None
-    if (folder / TOY_MANIFEST).is_file():
-        return "toyvoc", folder
-    if (folder / TOYCIFAR_MANIFEST).is_file():
-        return "toycifar", folder
-    root = _competition(folder, depth=2)
+    if (path / TOY_MANIFEST).is_file():
+        return "toyvoc", path
+    if (path / TOYCIFAR_MANIFEST).is_file():
+        return "toycifar", path
+    root = _competition(path, depth=2)
     if root:
         return "kaggle", root
-    root = _voc_root(folder)
+    root = _voc_root(path)
     if root:
         return "voc2009", root
-    root = _cifar_root(folder)
-    return ("cifar10", root) if root else None
+    root = _cifar_root(path)
+    if root:
+        return "cifar10", root
+    return ("folder", path) if folder.is_folder(path) else None
 
 
 def _competition(folder: Path, depth: int) -> Path | None:
