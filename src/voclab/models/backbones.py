@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
 
 from voclab.errors import VoclabError
 from voclab.models.cnn import build_cnn
+from voclab.models.small import NETWORKS, build_network
 
 BACKBONE = "backbone"  # layer of a classifier and of a generator that holds the backbone
 WEIGHTS_HOST = "https://storage.googleapis.com"  # where keras.applications downloads from
@@ -62,7 +64,7 @@ class Backbone:
         build: called as ``build(include_top=False, weights=None or file, input_shape=…)``.
         mode: preprocessing mode, see :class:`PixelPreprocessing`.
         min_size: the smallest input side in pixels.
-        module: its module in ``keras.applications``; ``None`` for our own network, for which there
+        module: its module in ``keras.applications``; ``None`` for our own networks, for which there
             are no ImageNet weights.
     """
 
@@ -85,6 +87,7 @@ _APPLICATIONS = {
 
 BACKBONES: dict[str, Backbone] = {
     "cnn": Backbone(build_cnn, "tf", 32, None),
+    **{name: Backbone(partial(build_network, name), "tf", 1, None) for name in NETWORKS},
     **{
         name: Backbone(getattr(keras.applications, builder), mode, 32, module)
         for name, (builder, mode, module) in _APPLICATIONS.items()
@@ -128,7 +131,7 @@ def _cached(name: str) -> bool:
 
 
 def build_backbone(name: str, weights: str | None, **options) -> keras.Model:
-    """A backbone that maps preprocessed pixels to a feature map, at any input size ≥ 32.
+    """A backbone that maps preprocessed pixels to a feature map, at any input size from its smallest on.
 
     Args:
         name: key of ``BACKBONES``.
