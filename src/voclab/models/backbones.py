@@ -56,6 +56,33 @@ class PixelPreprocessing(keras.layers.Layer):
         return {**super().get_config(), "mode": self.mode}
 
 
+@keras.saving.register_keras_serializable("voclab")
+class ResizePixels(keras.layers.Layer):
+    """Pictures of any size to a square, bilinear; nothing is averaged where that shrinks them.
+
+    Not ``keras.layers.Resizing``, whose own default of ``training=True`` spreads to the batch norm behind it
+    whenever a model is called without saying whether it trains (Keras 3.15).
+
+    Args:
+        side: of the square, pixels.
+
+    Shape: (batch, H, W, 3) -> (batch, side, side, 3).
+    """
+
+    def __init__(self, side: int, **kwargs):
+        super().__init__(**kwargs)
+        self.side = side
+
+    def call(self, inputs):
+        return keras.ops.image.resize(inputs, (self.side, self.side))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.side, self.side, input_shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "side": self.side}
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A network without its top: how to build it and what it expects.

@@ -7,7 +7,13 @@ import keras
 import numpy as np
 from keras import layers
 
-from voclab.models.backbones import BACKBONE, PixelPreprocessing, build_backbone, get_backbone
+from voclab.models.backbones import (
+    BACKBONE,
+    PixelPreprocessing,
+    ResizePixels,
+    build_backbone,
+    get_backbone,
+)
 
 FEATURES = "features"  # layer whose output is the last feature map: what Grad-CAM looks at
 POOLED = "pooled"  # layer whose output is the vector that the linear head sees
@@ -52,7 +58,7 @@ def build_classifier(
     inputs = keras.Input((None, None, 3), name="pixels")
     x = inputs
     if resize is not None:
-        x = layers.Resizing(resize, resize, name="resize", dtype="float32")(x)
+        x = ResizePixels(resize, name="resize", dtype="float32")(x)
     x = PixelPreprocessing(mode, name="preprocessing")(x)
     x = network(x, training=False) if weights is not None else network(x)
     x = layers.Activation("linear", name=FEATURES)(x)
