@@ -63,6 +63,43 @@ def test_label_dice_is_the_set_definition(case):
         assert metrics.label_dice(truth, predicted)[row] == pytest.approx(expected)
 
 
+SINGLE = np.array([0, 0, 0, 0, 1, 1, 2, 2]), np.array([0, 0, 1, 2, 1, 0, 1, 1])  # class 3 never occurs
+
+
+def test_a_single_label_report_is_the_hand_count():
+    report = metrics.single_label_report(*SINGLE, 4)
+    assert report["accuracy"] == 3 / 8
+    np.testing.assert_allclose(report["precision"], [2 / 3, 1 / 4, 0, 0])
+    np.testing.assert_allclose(report["recall"], [1 / 2, 1 / 2, 0, 0])
+    np.testing.assert_allclose(report["f1"], [4 / 7, 1 / 3, 0, 0])
+    np.testing.assert_array_equal(report["support"], [4, 2, 2, 0])
+    for name in ("precision", "recall", "f1"):
+        assert report[f"{name}_macro"] == pytest.approx(report[name].mean())
+
+
+def test_the_commonest_mistakes_are_named_with_their_direction():
+    matrix = metrics.confusion_matrix(*SINGLE, 4)
+    np.testing.assert_array_equal(matrix, [[2, 1, 1, 0], [1, 1, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0]])
+    assert matrix.dtype == np.int64
+    names = ("cat", "dog", "deer", "ship")
+    mistakes = metrics.most_confused(matrix, names, 10)
+    assert mistakes[0] == ("deer", "dog", 2, 1.0)
+    assert mistakes[1:] == [("cat", "dog", 1, 0.25), ("cat", "deer", 1, 0.25), ("dog", "cat", 1, 0.5)]
+    assert metrics.most_confused(matrix, names, 2) == mistakes[:2]
+    assert metrics.most_confused(np.diag([3, 1]), ("cat", "dog")) == []
+
+
+def test_classes_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="from 0 to 2, expected 0 to 1"):
+        metrics.confusion_matrix(*SINGLE, 2)
+    with pytest.raises(ValueError, match="float64"):
+        metrics.single_label_report(SINGLE[0], SINGLE[1] / 2, 4)
+    with pytest.raises(ValueError, match="shapes"):
+        metrics.single_label_report(np.eye(3), np.arange(3), 3)
+    with pytest.raises(ValueError, match="3 class names"):
+        metrics.most_confused(np.eye(2), ("a", "b", "c"))
+
+
 def test_calibration_error_counts_each_bin_by_its_weight():
     truth = np.array([[1], [0], [1], [1]])
     probabilities = np.array([[0.1], [0.1], [0.9], [0.9]])

@@ -1,9 +1,10 @@
 """Augmentation and batching: what moves together, what is reproducible, what memory it takes."""
 
+import keras
 import numpy as np
 import pytest
 
-from voclab.datasets.base import VOID
+from voclab.datasets.base import VOID, Dataset
 from voclab.pipeline import (
     POLICIES,
     DecodedCache,
@@ -11,6 +12,7 @@ from voclab.pipeline import (
     augmentation,
     evaluation_batches,
     resized,
+    smoothed,
     training_batches,
 )
 
@@ -83,6 +85,111 @@ def test_transforms_of_one_policy_are_drawn_independently():
     assert abs(np.corrcoef(flipped, brighter)[0, 1]) < 0.2
 
 
+def test_cifar_shifts_by_at_most_an_eighth_into_its_reflection_and_flips():
+    picture = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3) * 17 % 251
+    picture = picture.astype(np.uint8)
+    padded = np.pad(picture, ((4, 4), (4, 4), (0, 0)), "reflect")
+    windows = {}
+    for y in range(9):
+        for x in range(9):
+            window = padded[y : y + 32, x : x + 32]
+            windows[window.tobytes()] = (y, x, False)
+            windows[window[:, ::-1].tobytes()] = (y, x, True)
+    compose = augmentation("cifar", 32)
+    seen = np.array(
+        [windows[apply_augmentation(compose, (3, k), picture)["image"].tobytes()] for k in range(500)]
+    )
+    assert {*seen[:, 0]} == {*seen[:, 1]} == set(range(9))
+    assert 0.4 < seen[:, 2].mean() < 0.6
+    assert np.abs(np.corrcoef(seen.T) - np.eye(3)).max() < 0.2
+
+
+def test_cifar_advanced_also_turns_and_colours():
+    bar = np.full((32, 32, 3), 120, np.uint8)
+    bar[14:18] = (200, 80, 40)
+    plain, advanced = (
+        [apply_augmentation(augmentation(p, 32), (0, k), bar)["image"] for k in range(40)]
+        for p in ("cifar", "cifar-advanced")
+    )
+    assert all((image == image[:, :1]).all() for image in plain)  # shifted and flipped, the bar stays level
+    assert {tuple(c) for image in plain for c in image.reshape(-1, 3)} == {(120, 120, 120), (200, 80, 40)}
+    level = [(image == image[:, :1]).all() for image in advanced]
+    assert 5 < sum(level) < 35
+    assert len({int(image.max()) for image in advanced}) > 10
+
+
+@pytest.fixture(scope="module")
+def told_apart():
+    """Twelve pictures of twelve classes: labels say which pictures were mixed."""
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
+    return Dataset(
+        name="told apart",
+        split="train",
+        task="multiclass",
+        ids=tuple(map(str, range(12))),
+        class_names=tuple(map(str, range(12))),
+        labels=np.eye(12, dtype=np.uint8),
+        read_image=lambda i: images[i],
+        read_mask=None,
+        source="noise",
+    )
+
+
+def _mixed(dataset, **options):
+    return _collect(dataset, **{"size": 8, "policy": "none", "batch_size": 4, "target": "labels"} | options)
+
+
+def test_mixup_mixes_pixels_and_labels_of_a_batch_alike(told_apart):
+    images, labels = _mixed(told_apart, mixup=1.0)
+    plain_images, plain_labels = _mixed(told_apart)
+    assert images.dtype == labels.dtype == np.float32
+    assert len(images) == 6
+    weights = []
+    for batch in range(6):
+        # The one-hot labels of the batch turn the mixed ones into each sample's share of each picture.
+        shares = labels[batch] @ plain_labels[batch].T
+        np.testing.assert_allclose(shares.sum(1), 1, atol=1e-6)
+        np.testing.assert_allclose(shares.sum(0), 1, atol=1e-6)  # the other order is a permutation
+        assert shares.min() >= 0
+        assert (np.count_nonzero(shares, axis=1) <= 2).all()
+        wanted = np.tensordot(shares, plain_images[batch], 1)
+        np.testing.assert_allclose(images[batch], wanted, atol=1e-6)
+        weights.append(shares[0, 0])
+        moved = np.diag(shares)[np.diag(shares) < 1 - 1e-6]
+        np.testing.assert_allclose(moved, moved[:1].repeat(len(moved)), atol=1e-6)  # one weight a batch
+    assert len({*np.round(weights, 5)}) > 3
+
+
+def test_mixup_depends_on_seed_and_step_alone(told_apart):
+    whole = _mixed(told_apart, mixup=0.4, epochs=3, workers=1)
+    for part, options in ((0, {"workers": 4}), (6, {"start_epoch": 2})):
+        again = _mixed(told_apart, mixup=0.4, epochs=3, **options)
+        np.testing.assert_array_equal(whole[0][part:], again[0])
+        np.testing.assert_array_equal(whole[1][part:], again[1])
+    assert not np.array_equal(whole[1], _mixed(told_apart, mixup=0.4, epochs=3, seed=6)[1])
+
+
+@pytest.mark.parametrize(
+    ("task", "loss"),
+    [("multiclass", keras.losses.CategoricalCrossentropy), ("multilabel", keras.losses.BinaryCrossentropy)],
+)
+def test_smoothed_labels_are_those_of_keras(task, loss):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (6, 5)).astype(np.float32)
+    labels = np.eye(5, dtype=np.float32)[rng.integers(0, 5, 6)]
+    theirs = loss(from_logits=True, label_smoothing=0.1)(labels, logits)
+    ours = loss(from_logits=True)(smoothed(labels, 0.1, task), logits)
+    np.testing.assert_allclose(float(ours), float(theirs), rtol=1e-6)
+
+
+def test_smoothing_changes_the_labels_of_the_stream_only(told_apart):
+    images, labels = _mixed(told_apart, smoothing=0.12)
+    plain_images, plain_labels = _mixed(told_apart)
+    np.testing.assert_array_equal(images, plain_images)
+    np.testing.assert_allclose(labels, np.where(plain_labels == 1, 0.89, 0.01), atol=1e-6)
+
+
 def test_the_stream_is_the_same_for_any_number_of_workers(squares):
     one, two = (_collect(squares, workers=n) for n in (1, 4))
     np.testing.assert_array_equal(one[0], two[0])
@@ -122,6 +229,11 @@ def test_an_unknown_policy_or_target_is_refused(squares):
         augmentation("strong", 32)
     with pytest.raises(ValueError, match="target"):
         training_batches(squares, size=32, policy="none", batch_size=4, seed=0, epochs=1, target="boxes")
+    with pytest.raises(ValueError, match="not for masks"):
+        _collect(squares, mixup=0.2)
+    for options in ({"mixup": -1.0}, {"smoothing": 1.5}):
+        with pytest.raises(ValueError, match="expected 0 to 1"):
+            _collect(squares, target="labels", **options)
 
 
 def test_the_cache_keeps_to_its_budget_and_never_changes_a_picture(squares):

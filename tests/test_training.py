@@ -10,9 +10,11 @@ import pytest
 from voclab.datasets.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.metrics import mean_average_precision
+from voclab.models import zoo
 from voclab.models.classifiers import build_classifier
 from voclab.pipeline import resized
 from voclab.training import Recipe, Run, load_model, train
+from voclab.training.loop import make_optimizer
 
 RECIPE = Recipe(size=32, policy="standard", epochs=4, rate=3e-3, batch_size=8, patience=10, seed=3)
 LOSS = keras.losses.BinaryCrossentropy(from_logits=True)
@@ -81,6 +83,84 @@ def test_a_killed_training_resumes_to_the_same_numbers(killed_after, unbroken, p
             assert ours.get(key) == theirs.get(key)
     for ours, theirs in zip(resumed.get_weights(), unbroken[1].get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_sgd_with_mixed_and_smoothed_labels_learns_and_resumes_alike(parts, tmp_path):
+    options = {"optimizer": "sgd", "rate": 0.05, "momentum": 0.8, "mixup": 0.3, "smoothing": 0.1}
+    recipe = replace(RECIPE, policy="cifar", epochs=3, **options)
+
+    def run(folder, score=None, recipe=recipe):
+        keras.utils.set_random_seed(recipe.seed)
+        return _train(folder, parts, recipe, score, zoo.build("cnn", 3, width=4, dropout=0.2))
+
+    unbroken, model = run(tmp_path / "unbroken")
+    assert unbroken.history[-1]["loss"] < unbroken.history[1]["loss"]
+    for option in ("mixup", "smoothing"):  # each is used
+        other, _ = run(tmp_path / option, recipe=replace(recipe, epochs=1, **{option: 0.0}))
+        assert other.history[1]["loss"] != unbroken.history[1]["loss"]
+    plain, calls = _scorer(parts[1]), []
+
+    def score(model):
+        calls.append(1)
+        if len(calls) == 3:  # after the second epoch
+            raise Killed
+        return plain(model)
+
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", score)
+    again, resumed = run(tmp_path / "killed")
+    assert [e["loss"] for e in again.history[1:]] == [e["loss"] for e in unbroken.history[1:]]
+    for ours, theirs in zip(resumed.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_steps_of_sgd_are_those_computed_by_hand():
+    recipe = Recipe(32, "none", 2, 0.1, weight_decay=0.5, warmup=0.0, optimizer="sgd", momentum=0.8)
+    optimizer = make_optimizer(recipe, steps=2)
+    kernel, bias = keras.Variable([1.0, -2.0], name="kernel"), keras.Variable([3.0], name="bias")
+    optimizer.build([kernel, bias])
+    gradients = [np.float32([0.3, 0.4]), np.float32([2.0])]
+    optimizer.apply(gradients)
+    # rate 0.1; the kernel decays by 0.5 × 0.1 of itself, the bias does not
+    np.testing.assert_allclose(kernel, [0.95 - 0.03, -1.9 - 0.04], rtol=1e-6)
+    np.testing.assert_allclose(bias, [3.0 - 0.2], rtol=1e-6)
+    optimizer.apply(gradients)
+    rate = 0.1 * (1 + np.cos(np.pi / 4)) / 2  # the cosine after one of four steps
+    velocity = 0.8 * np.array([-0.03, -0.04]) - rate * gradients[0]
+    np.testing.assert_allclose(kernel, np.array([0.92, -1.94]) * (1 - 0.5 * rate) + velocity, rtol=1e-6)
+    np.testing.assert_allclose(bias, [2.8 + 0.8 * -0.2 - rate * 2.0], rtol=1e-6)
+    kernel.assign([0.0, 0.0])
+    before = np.array(optimizer.momentums[0])
+    optimizer.apply([np.float32([300.0, 400.0]), np.float32([0.0])])
+    step = np.array(kernel) - 0.8 * before
+    np.testing.assert_allclose(step / np.linalg.norm(step), [-0.6, -0.8], rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(step), 5.0 * 0.1 / 2, rtol=1e-5)  # cut to norm 5
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(ValueError, match="adam, sgd"):
+        make_optimizer(replace(RECIPE, optimizer="lion"), 3)
+
+
+def test_runs_made_before_an_option_came_stay_valid(tmp_path):
+    run = Run(tmp_path / "run")
+    run.begin({"recipe": RECIPE})
+    first = {
+        "size": 32,
+        "policy": "standard",
+        "epochs": 4,
+        "rate": 0.003,
+        "batch_size": 8,
+        "weight_decay": 0.0001,
+        "warmup": 1.0,
+        "patience": 10,
+        "seed": 3,
+    }
+    assert run.config == {"recipe": first}
+    run.finish({"map": 0.5})
+    assert run.begin({"recipe": replace(RECIPE, mixup=0.0)})
+    assert not run.begin({"recipe": replace(RECIPE, mixup=0.2)})
+    assert run.config == {"recipe": {**first, "mixup": 0.2}}
 
 
 def _train_two(folder, parts, score=None):

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
 
 from voclab.errors import VoclabError
 from voclab.models.cnn import build_cnn
+from voclab.models.small import NETWORKS, build_network
 
 BACKBONE = "backbone"  # layer of a classifier and of a generator that holds the backbone
 WEIGHTS_HOST = "https://storage.googleapis.com"  # where keras.applications downloads from
@@ -54,6 +56,33 @@ class PixelPreprocessing(keras.layers.Layer):
         return {**super().get_config(), "mode": self.mode}
 
 
+@keras.saving.register_keras_serializable("voclab")
+class ResizePixels(keras.layers.Layer):
+    """Pictures of any size to a square, bilinear; nothing is averaged where that shrinks them.
+
+    Not ``keras.layers.Resizing``, whose own default of ``training=True`` spreads to the batch norm behind it
+    whenever a model is called without saying whether it trains (Keras 3.15).
+
+    Args:
+        side: of the square, pixels.
+
+    Shape: (batch, H, W, 3) -> (batch, side, side, 3).
+    """
+
+    def __init__(self, side: int, **kwargs):
+        super().__init__(**kwargs)
+        self.side = side
+
+    def call(self, inputs):
+        return keras.ops.image.resize(inputs, (self.side, self.side))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.side, self.side, input_shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "side": self.side}
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A network without its top: how to build it and what it expects.
@@ -62,7 +91,7 @@ class Backbone:
         build: called as ``build(include_top=False, weights=None or file, input_shape=…)``.
         mode: preprocessing mode, see :class:`PixelPreprocessing`.
         min_size: the smallest input side in pixels.
-        module: its module in ``keras.applications``; ``None`` for our own network, for which there
+        module: its module in ``keras.applications``; ``None`` for our own networks, for which there
             are no ImageNet weights.
     """
 
@@ -85,6 +114,7 @@ _APPLICATIONS = {
 
 BACKBONES: dict[str, Backbone] = {
     "cnn": Backbone(build_cnn, "tf", 32, None),
+    **{name: Backbone(partial(build_network, name), "tf", 1, None) for name in NETWORKS},
     **{
         name: Backbone(getattr(keras.applications, builder), mode, 32, module)
         for name, (builder, mode, module) in _APPLICATIONS.items()
@@ -128,7 +158,7 @@ def _cached(name: str) -> bool:
 
 
 def build_backbone(name: str, weights: str | None, **options) -> keras.Model:
-    """A backbone that maps preprocessed pixels to a feature map, at any input size ≥ 32.
+    """A backbone that maps preprocessed pixels to a feature map, at any input size from its smallest on.
 
     Args:
         name: key of ``BACKBONES``.

@@ -1,15 +1,23 @@
 """Classifiers in pixel space: a backbone, pooled features, one linear head."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import layers
 
-from voclab.models.backbones import BACKBONE, PixelPreprocessing, build_backbone, get_backbone
+from voclab.models.backbones import (
+    BACKBONE,
+    PixelPreprocessing,
+    ResizePixels,
+    build_backbone,
+    get_backbone,
+)
 
 FEATURES = "features"  # layer whose output is the last feature map: what Grad-CAM looks at
 POOLED = "pooled"  # layer whose output is the vector that the linear head sees
+_POOLS = {"average": layers.GlobalAveragePooling2D, "maximum": layers.GlobalMaxPooling2D}
 
 
 def build_classifier(
@@ -19,8 +27,10 @@ def build_classifier(
     weights: str | None = None,
     dropout: float = 0.2,
     options: dict | None = None,
+    resize: int | None = None,
+    pooling: Sequence[str] = tuple(_POOLS),
 ) -> keras.Model:
-    """A classifier of RGB pixels in [0, 1], of any size ≥ 32, that returns logits.
+    """A classifier of RGB pixels in [0, 1], of any size that its backbone takes, that returns logits.
 
     The feature map is pooled by average and by maximum, both concatenated: the average says how
     much of a class there is, the maximum finds the small object. A network with pretrained weights
@@ -33,6 +43,9 @@ def build_classifier(
         weights: ``None`` (random), ``"imagenet"`` or a file; see :func:`build_backbone`.
         dropout: share of the pooled features dropped while training.
         options: further arguments of the backbone's builder.
+        resize: side in pixels of the square that pictures are resized to first, bilinear; meant for
+            enlarging, since nothing is averaged where it shrinks. ``None`` leaves them as they are.
+        pooling: ``"average"``, ``"maximum"`` or both, in the order of the concatenation.
 
     Returns:
         ``keras.Model``: (batch, H, W, 3) float32 -> (batch, classes) float32 logits.
@@ -43,12 +56,14 @@ def build_classifier(
     if weights is not None:
         freeze_batch_norm(network)
     inputs = keras.Input((None, None, 3), name="pixels")
-    x = PixelPreprocessing(mode, name="preprocessing")(inputs)
+    x = inputs
+    if resize is not None:
+        x = ResizePixels(resize, name="resize", dtype="float32")(x)
+    x = PixelPreprocessing(mode, name="preprocessing")(x)
     x = network(x, training=False) if weights is not None else network(x)
     x = layers.Activation("linear", name=FEATURES)(x)
-    average = layers.GlobalAveragePooling2D(name="average", dtype="float32")(x)
-    maximum = layers.GlobalMaxPooling2D(name="maximum", dtype="float32")(x)
-    x = layers.Concatenate(name=POOLED, dtype="float32")([average, maximum])
+    pooled = [_POOLS[kind](name=kind, dtype="float32")(x) for kind in pooling]
+    x = layers.Concatenate(name=POOLED, dtype="float32")(pooled)
     x = layers.Dropout(dropout, name="dropout", dtype="float32")(x)
     outputs = layers.Dense(classes, name="logits", dtype="float32")(x)
     return keras.Model(inputs, outputs, name=f"{backbone}_classifier")
