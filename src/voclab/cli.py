@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_data(commands)
     _add_run(commands)
+    _add_train(commands)
     _add_evaluate(commands)
     _add_submit(commands)
     pretrain = _command(commands, "pretrain", _pretrain, "train a backbone on the procedural source task")
@@ -105,6 +106,37 @@ def _add_run(commands) -> None:
     target = run.add_mutually_exclusive_group()
     target.add_argument("--in-place", action="store_true", help="save into the notebook itself (ToyVOC only)")
     target.add_argument("--output", metavar="FILE", help="save the executed notebook there")
+
+
+def _add_train(commands) -> None:
+    train = _command(commands, "train", _train, "train one classifier by name")
+    train.add_argument("--dataset", "--data", help="a name, or a folder, also of pictures by class")
+    train.add_argument("--model", help="cnn, resnet8, resnet20, resnet18, vgg, densenet, mobilenet_v2, …")
+    train.add_argument("--augmentations", help="none, standard (default), advanced, adversarial")
+    for name, kind, text in (
+        ("epochs", int, "longest training (default: 20)"),
+        ("rate", float, "peak learning rate (default: by optimizer)"),
+        ("batch-size", int, "images a step (default: 64)"),
+        ("size", int, "side of the pictures in pixels (default: their own up to 64, else 128)"),
+        ("momentum", float, "of SGD (default: 0.9)"),
+        ("weight-decay", float, "on kernels, times the rate (default: 1e-4)"),
+        ("dropout", float, "before the last layer (default: 0.2)"),
+        ("mixup", float, "alpha of mixup (default: 0, none)"),
+        ("width", float, "of the network (default: as published)"),
+        ("epsilon", float, "bound of adversarial training in steps of 1/255 (default: 8)"),
+        ("steps", int, "PGD steps inside it (default: 4)"),
+        ("patience", int, "epochs without a better score before it stops (default: 15)"),
+        ("seed", int, "of everything (default: 0)"),
+    ):
+        train.add_argument(f"--{name}", type=kind, help=text)
+    train.add_argument("--label-smoothing", dest="smoothing", type=float, help="from 0 (default) to 1")
+    train.add_argument("--optimizer", help="adam (default) or sgd")
+    train.add_argument("--weights", help="imagenet, or a file with the backbone's weights")
+    train.add_argument(
+        "--config", metavar="FILE", help="a run's config.json to repeat; other options change it"
+    )
+    train.add_argument("--name", help="folder of the run (default: by data, model and augmentations)")
+    train.add_argument("--runs", default="runs", help="folder of the runs (default: runs)")
 
 
 def _add_evaluate(commands) -> None:
@@ -220,6 +252,17 @@ def _run(arguments) -> None:
             in_place=arguments.in_place,
         )
         print(f"{which}: executed, saved in {written}")
+
+
+def _train(arguments) -> None:
+    from dataclasses import fields
+
+    from voclab.studies import training
+
+    options = {field.name: getattr(arguments, field.name, None) for field in fields(training.Plan)}
+    plan = training.plan_from(options, arguments.config)
+    name = arguments.name or training.usual_name(plan)
+    print(training.train_classifier(plan, name, Path(arguments.runs)).folder)
 
 
 def _evaluate(arguments) -> None:

@@ -26,19 +26,25 @@ from voclab.training.loop import Recipe, Run, train
 
 @keras.saving.register_keras_serializable("voclab")
 class AdversariallyTrained(keras.Model):
-    """A classifier whose training step takes images clean and perturbed by PGD against its current weights.
+    """A classifier trained on images that PGD perturbs against its current weights.
 
     In use it is the network it was made from; only ``fit`` differs. Set up by :func:`harden`.
     """
 
-    def arm(self, task: str, epsilon: float, steps: int) -> None:
-        """Choose the attack: PGD on the loss, from a random start, in steps of 1.25 epsilon / steps."""
+    def arm(self, task: str, epsilon: float, steps: int, clean: bool = True) -> None:
+        """Choose the attack: PGD on the loss, from a random start, in steps of 1.25 epsilon / steps.
+
+        ``clean``: whether each batch is learnt from twice, as it is and perturbed; else perturbed only.
+        """
         self._attack = (objective(task, "cross_entropy"), task, epsilon, steps)
+        self._clean = clean
         self._start = keras.random.SeedGenerator(0)
 
     def train_step(self, data):
         images, truth = data
         perturbed = ops.stop_gradient(self._perturbed(images, truth))
+        if not self._clean:
+            return super().train_step((perturbed, truth))
         return super().train_step((ops.concatenate([images, perturbed]), ops.concatenate([truth, truth])))
 
     def _perturbed(self, images, truth):
