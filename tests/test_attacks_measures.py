@@ -355,6 +355,8 @@ def test_visibility_by_hand():
     assert seen["linf"] == 30
     assert seen["l2"] == pytest.approx(np.sqrt(16 * 16 * 3) * (3 + 30) / 2 / 255)
     assert seen["psnr"] == pytest.approx(20 * (np.log10(85) + np.log10(8.5)) / 2)
+    perturbed[1] = clean[1]  # what an attack left alone has no PSNR to average
+    assert visibility(perturbed, clean)["psnr"] == pytest.approx(20 * np.log10(85))
     assert visibility(clean, clean) == {"linf": 0, "l2": 0, "psnr": np.inf, "ssim": 1}
 
 

@@ -194,19 +194,20 @@ def visibility(perturbed: np.ndarray, clean: np.ndarray) -> dict[str, float]:
 
     Returns:
         ``linf``: the largest change of all, in steps of an 8-bit value; ``l2``: mean Euclidean norm of the
-        change of an image in [0, 1]; ``psnr``: mean peak signal-to-noise ratio in dB (infinite for equal
-        images); ``ssim``: mean structural similarity (Wang et al. 2004, Gaussian window).
+        change of an image in [0, 1]; ``psnr``: mean peak signal-to-noise ratio in dB of the images that
+        changed, infinite if none did; ``ssim``: mean structural similarity (Wang et al. 2004, Gaussian
+        window).
     """
     change = perturbed.astype(np.float64) - clean
     squares = (change**2).reshape(len(change), -1)
-    with np.errstate(divide="ignore"):
-        psnr = 10 * np.log10(255.0**2 / squares.mean(1))
+    errors = squares.mean(1)
+    psnr = 10 * np.log10(255.0**2 / errors[errors > 0])
     options = {"channel_axis": -1, "gaussian_weights": True, "use_sample_covariance": False, "sigma": 1.5}
     ssim = [structural_similarity(a, b, data_range=255, **options) for a, b in zip(perturbed, clean)]
     return {
         "linf": float(np.abs(change).max(initial=0)),
         "l2": float((np.sqrt(squares.sum(1)) / 255).mean()),
-        "psnr": float(psnr.mean()),
+        "psnr": float(psnr.mean()) if len(psnr) else float("inf"),
         "ssim": float(np.mean(ssim)),
     }
 
