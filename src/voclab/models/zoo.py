@@ -76,6 +76,10 @@ def build(
     architecture = ZOO[name]
     if width is not None and architecture.width is None:
         raise VoclabError(f"Classifier {name!r} has one width only; leave width out.")
+    if width is not None and architecture.width == "width":
+        if width < 1 or width != int(width):
+            raise VoclabError(f"The width of {name!r} is {width:g}; it is a number of channels, such as 16.")
+        width = int(width)
     return build_classifier(
         architecture.backbone,
         classes,

@@ -174,7 +174,9 @@ def _check(plan: Plan) -> None:
             raise VoclabError(f"There is no {option} {value!r}; choose one of {', '.join(allowed)}.")
     for option, value, low, high in (
         ("epochs", plan.epochs, 0, np.inf),
+        ("rate", 1e-3 if plan.rate is None else plan.rate, np.finfo(float).tiny, np.inf),
         ("batch-size", plan.batch_size, 1, np.inf),
+        ("patience", plan.patience, 1, np.inf),
         ("label-smoothing", plan.smoothing, 0, 1),
         ("mixup", plan.mixup, 0, np.inf),
         ("dropout", plan.dropout, 0, 0.99),

@@ -2,16 +2,24 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 
 from voclab.datasets.base import Dataset
+from voclab.errors import VoclabError
 
 
 def weights_digest(weights: str | None) -> str | None:
-    """What identifies the weights a run starts from: a file's content rather than its name."""
+    """What identifies the weights a run starts from: a file's content rather than its name.
+
+    Raises:
+        VoclabError: there is no such file.
+    """
     if weights in (None, "imagenet"):
         return weights
+    if not Path(weights).is_file():
+        raise VoclabError(f"The weights file {weights} is missing; name a file, or imagenet.")
     with open(weights, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

@@ -1,0 +1,150 @@
+"""`voclab train`: one classifier by name, and the same one again from its own file."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from voc_trees import fails
+
+from voclab import cli
+from voclab.studies import training
+from voclab.studies.training import Plan
+from voclab.training.loop import Run, load_model
+
+COLOURS = {"blue": (60, 70, 190), "green": (70, 180, 80), "red": (200, 70, 60)}
+QUICK = {"batch_size": 16, "width": 4, "dropout": 0.0}
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """Forty pictures of 24 × 20 pixels of each of three colours, in a folder of pictures by class."""
+    root, rng = tmp_path_factory.mktemp("pictures") / "colours", np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (root / name).mkdir(parents=True)
+        for k in range(40):
+            pixels = np.clip(rng.normal(colour, 40, (20, 24, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{k:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def typed(colours):
+    """What is typed for a quick run."""
+    text = f"train --dataset {colours} --model cnn --width 4 --epochs 4 --batch-size 16 --rate 0.01"
+    return text.split()
+
+
+@pytest.fixture(scope="module")
+def first(typed, tmp_path_factory):
+    """Folder of the runs after a quick one."""
+    runs = tmp_path_factory.mktemp("runs")
+    assert cli.main([*typed, "--runs", str(runs)]) == 0
+    return runs
+
+
+def figures(folder):
+    """History and metrics without times."""
+    history = json.loads((folder / "history.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text())
+    kept = [{k: v for k, v in entry.items() if k != "seconds"} for entry in history]
+    return kept, {k: v for k, v in metrics["heldout"].items() if k != "seconds"}
+
+
+def test_it_learns_and_says_how_well(first):
+    run = first / "colours-cnn-standard-seed0"
+    history, heldout = figures(run)
+    assert [entry["epoch"] for entry in history] == [0, 1, 2, 3, 4]  # the start first
+    assert history[-1]["loss"] < history[1]["loss"]
+    assert heldout["accuracy"] > 0.9
+    assert {"loss", "precision", "recall", "f1"} <= set(heldout)
+    assert load_model(run / "model.keras").output_shape == (None, 3)
+
+
+def test_a_run_is_repeated_from_its_own_file(first, capsys):
+    config = str(first / "colours-cnn-standard-seed0" / "config.json")
+    assert cli.main(["train", "--config", config, "--name", "again", "--runs", str(first)]) == 0
+    assert figures(first / "again") == figures(first / "colours-cnn-standard-seed0")
+    # What is typed changes what the file says, and a complete run is not trained anew.
+    other = ["train", "--config", config, "--name", "other", "--seed", "1", "--runs", str(first)]
+    assert cli.main(other) == 0
+    assert figures(first / "other") != figures(first / "again")
+    capsys.readouterr()
+    assert cli.main(other) == 0
+    assert "complete" in capsys.readouterr().out
+
+
+def test_a_trained_run_is_evaluated(first, colours, capsys):
+    command = ["evaluate", "--model", str(first / "colours-cnn-standard-seed0"), "--dataset", str(colours)]
+    assert cli.main([*command, "--no-attacks", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["conditions"]
+    _, heldout = figures(first / "colours-cnn-standard-seed0")
+    assert rows["clean"]["accuracy"] == pytest.approx(heldout["accuracy"])
+
+
+def test_adversarial_training_is_scored_under_attack(colours, tmp_path):
+    plan = Plan(str(colours), "cnn", "adversarial", epochs=4, rate=0.01, epsilon=16, **QUICK)
+    run = training.train_classifier(plan, "hard", tmp_path, lambda _: None)
+    robust = [entry["robust"] for entry in run.history]
+    assert run.metrics["validation"]["robust"] == max(robust) > 0.5  # the epoch that was kept
+    # What is saved is the plain network, which loads without the attack that trained it.
+    assert type(load_model(run.folder / "model.keras")).__name__ == "Functional"
+
+
+def test_a_voc_data_set_is_trained_with_independent_outputs(tmp_path):
+    from voclab.datasets.toyvoc import make_toyvoc
+
+    root = make_toyvoc(tmp_path / "toyvoc", train=40, val=16, test=4, size=64)
+    plan = Plan(str(root), "cnn", epochs=1, size=32, **QUICK)
+    run = training.train_classifier(plan, "voc", tmp_path, lambda _: None)
+    assert json.loads((run.folder / "config.json").read_text())["task"] == "multilabel"
+    assert 0 < run.metrics["heldout"]["map"] < 1
+
+
+def test_options_reach_the_recipe(colours, tmp_path):
+    plan = Plan(str(colours), "cnn", "advanced", optimizer="sgd", epochs=1, smoothing=0.1, mixup=0.2, **QUICK)
+    training.train_classifier(plan, "options", tmp_path, lambda _: None)
+    recipe = json.loads((tmp_path / "options" / "config.json").read_text())["recipe"]
+    assert recipe["policy"] == "cifar-advanced"
+    assert (recipe["optimizer"], recipe["rate"], recipe["smoothing"], recipe["mixup"]) == (
+        "sgd",
+        0.1,
+        0.1,
+        0.2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "alexnet"}, "no model 'alexnet'.*resnet8"),
+        ({"augmentations": "heavy"}, "no augmentations 'heavy'.*adversarial"),
+        ({"optimizer": "adagrad"}, "no optimizer 'adagrad'"),
+        ({"epochs": -1}, "--epochs is -1"),
+        ({"dropout": 1.5}, "--dropout is 1.5"),
+        ({"epsilon": 300}, "--epsilon is 300"),
+        ({"rate": 0.0}, "--rate is 0.0"),
+        ({"patience": 0}, "--patience is 0"),
+        ({"model": "efficientnet_b0", "width": 0.5}, "one width only"),
+        ({"width": 0.5}, "width of 'cnn' is 0.5"),
+        ({"weights": "missing.h5"}, "missing.h5"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence_before_anything_is_trained(colours, tmp_path, change, words):
+    plan = Plan(**({"dataset": str(colours), "model": "cnn"} | change))
+    fails(words, training.train_classifier, plan, "bad", tmp_path, lambda _: None)
+    assert not (tmp_path / "bad" / "model.keras").exists()
+
+
+def test_files_of_other_runs_are_refused(tmp_path):
+    fails("--model must be named", training.plan_from, {"dataset": "toycifar"}, None)
+    fails("--dataset and --model must be named", training.plan_from, {}, None)
+    Run(tmp_path / "other").begin({"recipe": {}})
+    fails("not of a run of `voclab train`", training.plan_from, {}, tmp_path / "other" / "config.json")
+    fails("config.json", training.plan_from, {}, tmp_path / "config.json")
+
+
+def test_cifar_10_learns_in_two_epochs(shared, tmp_path):
+    plan = Plan(str(shared / "cifar10"), "cnn", epochs=2, rate=3e-3, batch_size=64)
+    run = training.train_classifier(plan, "cifar", tmp_path, lambda _: None)
+    assert run.metrics["heldout"]["accuracy"] > 0.25  # a tenth by chance
