@@ -1,14 +1,16 @@
-"""`voclab train`: one classifier by name, and the same one again from its own file."""
+"""`voclab train` and `voclab visualize`: a classifier by name, again from its own file, and what it sees."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from voc_trees import fails
 
-from voclab import cli
-from voclab.studies import training
+from voclab import cli, datasets
+from voclab.studies import training, visual
 from voclab.studies.training import Plan
 from voclab.training.loop import Run, load_model
 
@@ -148,3 +150,68 @@ def test_cifar_10_learns_in_two_epochs(shared, tmp_path):
     plan = Plan(str(shared / "cifar10"), "cnn", epochs=2, rate=3e-3, batch_size=64)
     run = training.train_classifier(plan, "cifar", tmp_path, lambda _: None)
     assert run.metrics["heldout"]["accuracy"] > 0.25  # a tenth by chance
+
+
+@pytest.fixture
+def shown(first, colours, tmp_path, capsys):
+    """Pictures of the quick run, by name."""
+    model = str(first / "colours-cnn-standard-seed0")
+    command = ["visualize", "--model", model, "--dataset", str(colours), "--to", str(tmp_path)]
+
+    def run(*more):
+        capsys.readouterr()
+        code = cli.main([*command, *more])
+        said = capsys.readouterr()
+        return code, {path.stem: path for path in map(Path, said.out.split())}, said.err
+
+    return run
+
+
+def test_feature_maps_and_attention_are_pictures(shown, first, colours):
+    code, pictures, _ = shown("--sample-id", "5")
+    assert code == 0
+    assert {"feature_maps", "grad_cam"} <= set(pictures)
+    assert all(Image.open(path).size[0] > 300 for path in pictures.values())
+    dataset = datasets.load("folder", colours, "val")
+    title = json.loads(pictures["grad_cam"].with_suffix(".json").read_text())["title"]
+    assert dataset.ids[5] in title
+    code, again, _ = shown("--sample-id", dataset.ids[5], "--layers", "conv2")
+    assert code == 0
+    alt = json.loads(again["feature_maps"].with_suffix(".json").read_text())["alt"]
+    assert alt.endswith("of the layers conv2")
+
+
+def test_maps_of_features_are_the_layers_own(first):
+    model = load_model(first / "colours-cnn-standard-seed0" / "model.keras")
+    images = np.random.default_rng(0).random((2, 24, 24, 3)).astype(np.float32)
+    maps = visual.feature_maps(model, images, ["conv1", "relu1"])
+    kernel, bias = model.get_layer("backbone").get_layer("conv1").get_weights()
+    patches = np.pad(2 * images - 1, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, 9:12, 4:7]
+    assert maps["conv1"][:, 9, 4] == pytest.approx(np.tensordot(patches, kernel, 3) + bias, abs=1e-4)
+    assert np.array_equal(maps["relu1"], np.maximum(maps["conv1"], 0))
+
+
+def test_mistakes_are_shown_and_counted(first, colours, tmp_path):
+    path = first / "colours-cnn-standard-seed0" / "model.keras"
+    dataset = datasets.load("folder", colours, "val")
+    swapped = replace(dataset, labels=dataset.labels[:, [1, 0, 2]])  # blue is called green, green blue
+    saved = visual.visualize(path, swapped, "0", tmp_path)
+    title = json.loads(saved[-1].with_suffix(".json").read_text())["title"]
+    assert saved[-1].stem == "misclassified"
+    assert title.startswith("16 of 24 pictures")
+    assert len(visual.visualize(path, dataset, "0", tmp_path)) == 2  # every answer is right: no third picture
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--sample-id", "999"), "no picture 999; name an id such as"),
+        (("--sample-id", "cat"), "no picture cat"),
+        (("--sample-id", "0", "--layers", "conv9"), "no layer conv9 that gives a map; choose one of"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_sentence(shown, more, words):
+    code, _, said = shown(*more)
+    assert code != 0
+    assert words in said
+    assert "Traceback" not in said

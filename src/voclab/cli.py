@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_visualize(commands)
     _add_submit(commands)
     pretrain = _command(commands, "pretrain", _pretrain, "train a backbone on the procedural source task")
     pretrain.add_argument("--backbone", default="cnn")
@@ -160,6 +161,17 @@ def _add_evaluate(commands) -> None:
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _add_visualize(commands) -> None:
+    visualize = _command(commands, "visualize", _visualize, "show what a classifier sees and gets wrong")
+    visualize.add_argument("--model", required=True, help="a run's folder, or a .keras file")
+    visualize.add_argument("--sample-id", required=True, help="id of a picture, or its number from 0 on")
+    _data_option(visualize)
+    visualize.add_argument("--split", help="a list of the data set (default: the held-out one)")
+    visualize.add_argument("--layers", nargs="+", help="whose feature maps to show (default: three)")
+    visualize.add_argument("--size", type=int, help="side of the pictures in pixels (default: the run's)")
+    visualize.add_argument("--to", metavar="FOLDER", help="where the pictures go (default: MODEL/pictures)")
+
+
 def _add_submit(commands) -> None:
     group = _group(commands, "submit", "check, merge and score submission files")
     check = _command(group, "check", _submit_check, "say whether a submission file is valid")
@@ -178,6 +190,7 @@ def _add_submit(commands) -> None:
 def _data_option(parser) -> None:
     parser.add_argument(
         "--data",
+        "--dataset",
         help="voc2009, kaggle, toyvoc, cifar10, toycifar, or a folder, also of pictures by class (default:"
         " what is found in data/)",
     )
@@ -298,6 +311,25 @@ def _evaluate(arguments) -> None:
             alt="Observed frequency over predicted probability",
         )
     print(json.dumps(report.as_dict(), indent=1) if arguments.json else report.text())
+
+
+def _visualize(arguments) -> None:
+    from voclab import datasets
+    from voclab.studies import visual
+
+    found = datasets.find(arguments.data)
+    split = arguments.split or datasets.heldout_split(found.name)
+    model = Path(arguments.model)
+    to = arguments.to or (model if model.is_dir() else model.parent) / "pictures"
+    for path in visual.visualize(
+        model,
+        datasets.load(found.name, found.root, split),
+        arguments.sample_id,
+        to,
+        layers=arguments.layers,
+        size=arguments.size,
+    ):
+        print(path)
 
 
 def _pretrain(arguments) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 
@@ -233,6 +234,28 @@ def report(
     Raises:
         VoclabError: no such model, a model of other classes than the data, no truth, no size.
     """
+    path, network, size = opened(model, dataset, size)
+    maps = len(network.output_shape) == 4
+    if images and images < len(dataset):
+        dataset = dataset.subset(np.linspace(0, len(dataset) - 1, images).round().astype(int))
+    settings = BATTERY
+    if noise is not None:
+        settings = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}
+    victim = Victim(network, "segmentation" if maps else dataset.task, path.parent.name)
+    bench = Bench(dataset, size)
+    found = evaluate(victim, bench, settings, None if attacks else {}, seed, progress=progress)
+    facts = {"model": str(path), "data": f"{dataset.name} {dataset.split}", "photos": len(dataset)}
+    facts |= {"size": size, "task": victim.task, "seed": seed}
+    errors = severities(victim, bench, seed=seed, progress=progress) if corruptions else {}
+    return Report(facts, found, errors, clean_error(victim, bench) if corruptions else None)
+
+
+def opened(model: str | Path, dataset: Dataset, size: int | None) -> tuple[Path, keras.Model, int]:
+    """A model that fits a data set, with the side of its pictures in pixels.
+
+    Raises:
+        VoclabError: no such model, a model of other classes than the data, no truth, no size.
+    """
     path, config = _located(Path(model))
     network = load_model(path)
     size = size or _trained_size(config)
@@ -249,18 +272,7 @@ def report(
             f"{path} tells {shape[-1] - maps} classes apart, {dataset.name} has {len(dataset.class_names)};"
             " name the data it was trained on."
         )
-    if images and images < len(dataset):
-        dataset = dataset.subset(np.linspace(0, len(dataset) - 1, images).round().astype(int))
-    settings = BATTERY
-    if noise is not None:
-        settings = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}
-    victim = Victim(network, "segmentation" if maps else dataset.task, path.parent.name)
-    bench = Bench(dataset, size)
-    found = evaluate(victim, bench, settings, None if attacks else {}, seed, progress=progress)
-    facts = {"model": str(path), "data": f"{dataset.name} {dataset.split}", "photos": len(dataset)}
-    facts |= {"size": size, "task": victim.task, "seed": seed}
-    errors = severities(victim, bench, seed=seed, progress=progress) if corruptions else {}
-    return Report(facts, found, errors, clean_error(victim, bench) if corruptions else None)
+    return path, network, size
 
 
 def _located(model: Path) -> tuple[Path, dict]:
