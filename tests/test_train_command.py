@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from voc_trees import fails
 
-from voclab import cli, datasets
-from voclab.studies import training, visual
+from voclab import cli, datasets, visual
+from voclab.studies import training
 from voclab.studies.training import Plan
 from voclab.training.loop import Run, load_model
 

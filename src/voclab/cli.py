@@ -314,8 +314,7 @@ def _evaluate(arguments) -> None:
 
 
 def _visualize(arguments) -> None:
-    from voclab import datasets
-    from voclab.studies import visual
+    from voclab import datasets, visual
 
     found = datasets.find(arguments.data)
     split = arguments.split or datasets.heldout_split(found.name)
