@@ -200,6 +200,25 @@ def test_source_pretraining_is_kept_and_gives_weights_that_load(tmp_path):
     assert "complete" in lines[-1]
 
 
-def test_data_of_one_class_each_is_refused_in_one_sentence(open_session, tmp_path):
-    with pytest.raises(VoclabError, match="toycifar has one a picture"):
-        open_session(data="toycifar")
+@pytest.mark.parametrize(
+    ("pictures", "data", "shown"), [(False, "toycifar", "one"), (True, "toyvoc", "several")]
+)
+def test_data_of_the_other_kind_is_refused_in_one_sentence(open_session, pictures, data, shown):
+    with pytest.raises(VoclabError, match=f"those of {data} show {shown}. Name "):
+        open_session(data=data, pictures=pictures)
+
+
+def test_a_notebook_about_pictures_draws_toycifar_of_the_profiles_size(open_session, tmp_path):
+    session = open_session(data=None, pictures=True)
+    assert session.train.name == "toycifar"
+    assert session.root == tmp_path / "data" / "toycifar-smoke"
+    assert (len(session.train), len(session.heldout)) == SMOKE.pictures.toy_counts
+    assert session.runs.name == "toycifar-smoke-seed0"
+
+
+def test_the_embedded_data_is_taken_whatever_else_lies_there(open_session, tree, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "voc").symlink_to(tree)
+    (tmp_path / "data" / "toycifar").mkdir()
+    assert open_session(data="embedded").train.name == "toyvoc"
+    assert open_session(data="embedded", pictures=True).train.name == "toycifar"

@@ -244,7 +244,7 @@ def _data_export(arguments) -> None:
 
 
 def _run(arguments) -> None:
-    from voclab import notebooks
+    from voclab import datasets, notebooks
 
     names = ("profile", "data", "weights", "backbone", "seed", "epsilon", "out")
     parameters = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
@@ -256,7 +256,14 @@ def _run(arguments) -> None:
         raise VoclabError(
             f"All notebooks cannot be saved in the one file {arguments.output}; name one notebook."
         )
-    for which in every if arguments.notebook == "all" else [arguments.notebook]:
+    chosen = [arguments.notebook]
+    if arguments.notebook == "all":
+        chosen = every
+        if arguments.data not in (None, datasets.EMBEDDED):
+            kind = datasets.find(arguments.data).name
+            chosen = [which for which in every if notebooks.suits(which, kind, arguments.notebooks)]
+            print(f"{', '.join(chosen)}: the notebooks that are about data such as {arguments.data}")
+    for which in chosen:
         written = notebooks.run(
             which,
             parameters=parameters,

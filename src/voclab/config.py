@@ -117,6 +117,48 @@ class AdversaryProfile:
 
 
 @dataclass(frozen=True)
+class Training:
+    """One classifier of notebook 05; options as those of ``voclab train``.
+
+    Attributes:
+        model: key of ``voclab.models.zoo.ZOO``; ``None`` for the one that pretrained weights are there for.
+        augmentations: ``none``, ``standard`` or ``advanced``.
+        epochs: longest training.
+        rate: peak learning rate.
+        optimizer: ``adam`` or ``sgd``.
+        width: of the network; ``None`` as published.
+        weight_decay: times the rate.
+        mixup: alpha.
+        smoothing: of labels.
+        batch_size: pictures a step.
+    """
+
+    model: str | None
+    augmentations: str
+    epochs: int
+    rate: float
+    optimizer: str = "sgd"
+    width: float | None = None
+    weight_decay: float = 5e-3
+    mixup: float = 0.0
+    smoothing: float = 0.0
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class PicturesProfile:
+    """Sizes and lengths of notebook 05.
+
+    Attributes:
+        toy_counts: ToyCIFAR pictures in train and test.
+        trainings: name -> classifier, in the order of the table.
+    """
+
+    toy_counts: tuple[int, int]
+    trainings: dict[str, Training]
+
+
+@dataclass(frozen=True)
 class Profile:
     """Sizes and lengths of everything a notebook runs; each field is a plain number or name.
 
@@ -139,6 +181,7 @@ class Profile:
         policy: augmentation of the augmented classifiers.
         segmentation: the same for notebook 02.
         adversary: the same for notebook 03.
+        pictures: the same for notebook 05.
         batch_size: images a batch.
         validation_fraction: share of the training photos kept for every choice.
         mixed_precision: compute in float16 where the GPU is fast at it.
@@ -163,6 +206,7 @@ class Profile:
     policy: str
     segmentation: SegmentationProfile
     adversary: AdversaryProfile
+    pictures: PicturesProfile
     batch_size: int = 16
     validation_fraction: float = 0.2
     mixed_precision: bool = False
@@ -255,6 +299,41 @@ _ADVERSARY_ON_PHOTOS = replace(
     defence_rate=1e-4,
 )
 
+_PICTURES = PicturesProfile(
+    toy_counts=(3000, 1000),
+    trainings={
+        "cnn": Training("cnn", "none", 12, 1e-3, "adam"),
+        "cnn-augmented": Training("cnn", "standard", 12, 1e-3, "adam"),
+        "resnet8": Training("resnet8", "standard", 12, 0.1),
+        "vgg": Training("vgg", "standard", 14, 0.05, width=16),
+        "transfer": Training(None, "standard", 6, 1e-3, "adam"),
+    },
+)
+# On CIFAR-10's 5,085 pictures or as many of the user's own, each within half an hour on two cores;
+# docs/decisions.md says how the recipes were found.
+_PICTURES_ON_PHOTOS = replace(
+    _PICTURES,
+    trainings={
+        "cnn": Training("cnn", "none", 30, 1e-3, "adam"),
+        "cnn-augmented": Training("cnn", "standard", 40, 1e-3, "adam"),
+        "resnet8": Training("resnet8", "advanced", 40, 0.1),
+        "vgg": Training("vgg", "standard", 60, 0.05, width=32, mixup=0.2),
+        "transfer": Training(None, "standard", 12, 5e-4, "adam"),
+    },
+)
+
+_FULL_PICTURES = replace(
+    _PICTURES,
+    trainings={
+        "cnn": Training("cnn", "none", 20, 1e-3, "adam", batch_size=128),
+        "cnn-augmented": Training("cnn", "standard", 30, 1e-3, "adam", batch_size=128),
+        "resnet18": Training("resnet18", "advanced", 30, 0.1, batch_size=128),
+        "vgg": Training("vgg", "standard", 30, 0.05, mixup=0.2, batch_size=128),
+        "densenet": Training("densenet", "standard", 30, 0.1, batch_size=128),
+        "transfer": Training(None, "standard", 10, 5e-4, "adam", batch_size=128),
+    },
+)
+
 _DEMO = Profile(
     name="demo",
     toy_counts=(1000, 400, 200),
@@ -274,6 +353,7 @@ _DEMO = Profile(
     policy="advanced",
     segmentation=_SEGMENTATION,
     adversary=_ADVERSARY,
+    pictures=_PICTURES,
 )
 
 _TABLE = {
@@ -291,6 +371,7 @@ _TABLE = {
         policy="standard",
         segmentation=_SEGMENTATION_ON_PHOTOS,
         adversary=_ADVERSARY_ON_PHOTOS,
+        pictures=_PICTURES_ON_PHOTOS,
     ),
     ("full", "toy"): replace(
         _DEMO,
@@ -334,6 +415,7 @@ _TABLE = {
             defence_epochs=15,
             defence_steps=4,
         ),
+        pictures=replace(_FULL_PICTURES, toy_counts=(10000, 2000)),
         batch_size=32,
         mixed_precision=True,
     ),
@@ -378,6 +460,7 @@ _TABLE = {
             defence_epochs=20,
             defence_steps=4,
         ),
+        pictures=_FULL_PICTURES,
         mixed_precision=True,
         cache_mb=2048,
     ),
@@ -427,6 +510,15 @@ _SMOKE = replace(
         pgd_photos=(8, 8),
         defence_epochs=1,
     ),
+    pictures=PicturesProfile(
+        toy_counts=(160, 60),
+        trainings={
+            "cnn": Training("cnn", "none", 1, 1e-3, "adam", width=4),
+            "cnn-augmented": Training("cnn", "standard", 1, 1e-3, "adam", width=4),
+            "vgg": Training("vgg", "standard", 1, 0.05, width=2, mixup=0.2),
+            "transfer": Training(None, "standard", 1, 1e-3, "adam"),
+        },
+    ),
 )
 
 
@@ -446,4 +538,4 @@ def profile_for(name: str, dataset: str) -> Profile:
         raise VoclabError(f"There is no profile {name!r}; choose auto, {', '.join(PROFILES)}.")
     if name == "smoke":
         return _SMOKE
-    return _TABLE[name, "toy" if dataset == "toyvoc" else "photos"]
+    return _TABLE[name, "toy" if dataset in ("toyvoc", "toycifar") else "photos"]

@@ -15,11 +15,11 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from voclab.datasets import EMBEDDED, PICTURES
 from voclab.errors import VoclabError
 from voclab.files import write_text
 
 PARAMETERS_TAG = "parameters"
-EMBEDDED_DATA = "toyvoc"
 RUNS_FOLDER = Path("runs") / "notebooks"
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -58,6 +58,12 @@ def available(notebooks_dir: str | os.PathLike = "notebooks") -> list[str]:
     if not folder.is_dir():
         raise VoclabError(f"There is no folder {folder}; run this from the root of the repository.")
     return sorted(path.stem for path in folder.glob("*.ipynb") if not path.name.startswith("."))
+
+
+def suits(which: str, dataset: str, notebooks_dir: str | os.PathLike = "notebooks") -> bool:
+    """Whether a notebook is about data of that name: pictures of one class, or photos of several."""
+    notebook = _read(_find(which, notebooks_dir))
+    return bool(notebook.metadata.get("voclab", {}).get("pictures")) == (dataset in PICTURES)
 
 
 def run(
@@ -193,12 +199,12 @@ def _checked_values(parameters: Mapping[str, Any], declared: list[str], source: 
 
 
 def _embedded_data_only(values: dict[str, Any], declared: list[str], target: Path) -> dict[str, Any]:
-    if values.get("data") not in (None, "", EMBEDDED_DATA):
+    if values.get("data") not in (None, "", EMBEDDED, "toyvoc", "toycifar"):
         raise VoclabError(
             f"{target} is kept in the repository, so it may only show the embedded data; "
             f"leave out the option that writes there, or the data {values['data']}."
         )
-    return values | {"data": EMBEDDED_DATA} if "data" in declared else values
+    return values | {"data": values.get("data") or EMBEDDED} if "data" in declared else values
 
 
 def _execute(

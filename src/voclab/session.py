@@ -1,7 +1,6 @@
 """What a notebook opens first: profile, data, weights and the folders that its results go to."""
 
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -16,9 +15,10 @@ from voclab.config import Profile, profile_for
 from voclab.datasets.base import Dataset
 from voclab.datasets.splits import fit_validation
 from voclab.errors import VoclabError
-from voclab.files import make_folder, write_json
+from voclab.files import make_folder
 from voclab.training.source import Weights, resolve_weights
 
+_MADE = {"toyvoc": datasets.TOY_MANIFEST, "toycifar": datasets.TOYCIFAR_MANIFEST}  # drawn data -> its file
 _LIBRARIES = ("tensorflow", "keras", "numpy", "sklearn", "albumentations", "matplotlib")
 
 
@@ -27,12 +27,14 @@ class Session:
 
     Results of the default (ToyVOC, demo, seed 0) go to ``figures/``, ``submissions/`` and ``runs/`` of
     the project; those of any other setting go below ``runs/<setting>/`` and leave these alone. ``out``
-    names another folder; ``variant`` names what else a notebook was asked to do differently.
+    names another folder; ``variant`` names what else a notebook was asked to do differently. With
+    ``pictures`` the notebook is about data whose pictures show one class each, and ToyCIFAR is the default.
 
     Attributes:
         profile: sizes and lengths, see ``voclab.config.Profile``.
         fit, validation: the parts of the training photos; every choice is made on ``validation``.
         heldout: photos on which nothing is chosen (VOC's val list, or the competition's test set).
+        root: folder of the data, absolute.
         runs, figures_dir, submissions: folders.
     """
 
@@ -48,25 +50,34 @@ class Session:
         seed: int = 0,
         out: str | None = None,
         variant: str | None = None,
+        pictures: bool = False,
     ):
         self.notebook, self.question, self.seed = notebook, question, int(seed)
         self._parameters = {"weights": weights, "backbone": backbone}
         self._started = time.perf_counter()
         home = project_root()
-        found = datasets.find(data, base=home / "data")
-        if found.name in ("cifar10", "toycifar", "folder"):
+        found = datasets.find(data, base=home / "data", pictures=pictures)
+        if pictures != (found.name in datasets.PICTURES):
+            about, named = ("one class", "several") if pictures else ("several classes", "one")
+            others = (
+                "cifar10, toycifar or a folder of pictures by class"
+                if pictures
+                else ("voc2009, kaggle, toyvoc or a folder of one of them")
+            )
             raise VoclabError(
-                f"Notebook {notebook} is about photos that show several classes; {found.name} has one a"
-                " picture. Name voc2009, kaggle, toyvoc or a folder of one of them."
+                f"Notebook {notebook} is about photos that show {about}; those of {found.name} show {named}."
+                f" Name {others}."
             )
         self.profile: Profile = profile_for(profile, found.name)
-        named = data not in (None, *datasets.NAMES)
-        root = self._toy(found, named) if found.name == "toyvoc" else found.root
+        toy = found.name in _MADE
+        named = data not in (None, datasets.EMBEDDED, *datasets.NAMES)
+        root = self._toy(found) if toy and not named else found.root
+        self.root = root.resolve()
         self.train: Dataset = datasets.load(found.name, root, "train")
         self.heldout: Dataset = datasets.load(found.name, root, datasets.heldout_split(found.name))
         self.fit, self.validation = fit_validation(self.train, self.profile.validation_fraction, self.seed)
         asked = (found.name, self.profile.name, self.seed, backbone, variant)
-        default = asked == ("toyvoc", "demo", 0, None, None)
+        default = toy and asked[1:] == ("demo", 0, None, None)
         default = default and weights in ("auto", "source") and not named
         setting = f"{found.name}-{self.profile.name}-seed{self.seed}"
         for choice in (backbone, Path(weights).stem if weights != "auto" else None, variant):
@@ -79,22 +90,25 @@ class Session:
             make_folder(folder)
         self._why = found.why
         self._weights: Weights | None = None
-        self._written: set[str] = {"run.json"}
-        self._shown = 0
+        self._shown = figures.FigureFolder(self.figures_dir)
         self.trained_s = 0.0  # of runs that were read back, the time that they once took
         if self.profile.mixed_precision:
             self._mixed_precision()
 
-    def _toy(self, found: datasets.Found, named: bool) -> Path:
-        """ToyVOC of this profile's size, unless a folder of it was named; ``data/toyvoc`` is the demo's."""
-        if named:
-            return found.root
+    def _toy(self, found: datasets.Found) -> Path:
+        """Drawn data of this profile's size; ``data/toyvoc`` and ``data/toycifar`` are the demo's."""
+        name = self.profile.name
+        root = found.root if name == "demo" else found.root.with_name(f"{found.root.name}-{name}")
+        if name == "demo" and (root / _MADE[found.name]).is_file():
+            return root  # `voclab data make` may have made another number of images: they are the user's
+        if found.name == "toycifar":
+            from voclab.datasets.toycifar import make_toycifar
+
+            train, test = self.profile.pictures.toy_counts
+            return make_toycifar(root, train=train, test=test)
         from voclab.datasets.toyvoc import make_toyvoc
 
-        name, (train, val, test) = self.profile.name, self.profile.toy_counts
-        root = found.root if name == "demo" else found.root.with_name(f"{found.root.name}-{name}")
-        if name == "demo" and (root / "toyvoc.json").is_file():
-            return root  # `voclab data make` may have made another number of images: they are the user's
+        train, val, test = self.profile.toy_counts
         return make_toyvoc(root, train=train, val=val, test=test, size=self.profile.toy_size)
 
     @staticmethod
@@ -129,7 +143,12 @@ class Session:
 
     @property
     def _data(self) -> str:
-        title = {"toyvoc": "ToyVOC (drawn pictures)", "kaggle": "the competition's files"}
+        title = {
+            "toyvoc": "ToyVOC (drawn pictures)",
+            "toycifar": "ToyCIFAR (drawn pictures)",
+            "cifar10": "CIFAR-10",
+            "kaggle": "the competition's files",
+        }
         return f"{title.get(self.train.name, self.train.name)}: {self.train.source}"
 
     def describe(self) -> None:
@@ -156,10 +175,7 @@ class Session:
         """
         from IPython.display import Image, display
 
-        self._shown += 1
-        path = self.figures_dir / f"{self._shown:02d}_{name}"
-        png = figures.save(figure, path, photos=photos, **options)
-        self._written |= {path.name + suffix for suffix in (".png", ".json", *(() if photos else (".svg",)))}
+        png = self._shown.figure(figure, name, photos=photos, **options)
         display(Image(filename=str(png), alt=options["alt"]))
         markdown(f"*{options['caption']}*")
 
@@ -174,47 +190,30 @@ class Session:
         """
         from IPython.display import HTML, display
 
-        self._shown += 1
-        flat = frame.reset_index()
-        rows = [[_cell(value) for value in row] for row in flat.itertuples(index=False)]
-        file = f"{self._shown:02d}_{name}.table.json"
-        self._written.add(file)
-        write_json(
-            self.figures_dir / file,
-            {"title": title, "caption": caption, "columns": [str(c) for c in flat.columns], "rows": rows},
-        )
+        shown = self._shown.table(frame, name, title=title, caption=caption)
         markdown(f"**{title}**")
-        display(HTML(pd.DataFrame(rows, columns=flat.columns).to_html(index=False, border=0)))
+        display(HTML(shown.to_html(index=False, border=0)))
         markdown(f"*{caption}*")
 
     def close(self, answer: str) -> None:
         """Write what the gallery says of this run: question, answer, configuration, versions, time."""
         seconds = time.perf_counter() - self._started
-        write_json(
-            self.figures_dir / "run.json",
-            {
-                "question": self.question,
-                "answer": answer,
-                "profile": self.profile.name,
-                "seed": self.seed,
-                "data": self._data,
-                "weights": self._weights.why if self._weights else "none needed",
-                "versions": {
-                    "python": platform.python_version(),
-                    **{n: import_module(n).__version__ for n in _LIBRARIES},
-                },
-                "git": _git_revision(),
-                "run_time_s": round(max(seconds, self.trained_s)),
+        record = {
+            "question": self.question,
+            "answer": answer,
+            "profile": self.profile.name,
+            "seed": self.seed,
+            "data": self._data,
+            "weights": self._weights.why if self._weights else "none needed",
+            "versions": {
+                "python": platform.python_version(),
+                **{n: import_module(n).__version__ for n in _LIBRARIES},
             },
-        )
-        self._drop_stale_figures()
+            "git": _git_revision(),
+            "run_time_s": round(max(seconds, self.trained_s)),
+        }
+        self._shown.close(record)
         markdown(answer)
-
-    def _drop_stale_figures(self) -> None:
-        """Only now that this run is complete: figures of an earlier one that it did not draw again."""
-        for file in self.figures_dir.iterdir():
-            if re.match(r"\d\d_.*\.(png|svg|json)$", file.name) and file.name not in self._written:
-                file.unlink()
 
 
 def project_root() -> Path:
@@ -236,12 +235,6 @@ def markdown(text: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(text))
-
-
-def _cell(value) -> str:
-    if isinstance(value, float):
-        return "–" if value != value else f"{value:.3f}"
-    return str(value)
 
 
 def _git_revision() -> str:

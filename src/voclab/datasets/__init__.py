@@ -8,7 +8,9 @@ from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, voc_palette
 from voclab.errors import VoclabError
 
 __all__ = [
+    "EMBEDDED",
     "NAMES",
+    "PICTURES",
     "VOC_CLASSES",
     "VOID",
     "Dataset",
@@ -21,6 +23,8 @@ __all__ = [
 ]
 
 NAMES = ("voc2009", "kaggle", "toyvoc", "cifar10", "toycifar", "folder")
+PICTURES = ("cifar10", "toycifar", "folder")  # those whose pictures show one class each
+EMBEDDED = "embedded"  # what :func:`find` takes for the drawn data, whatever lies in the data folder
 TOY_FOLDER, TOY_MANIFEST = "toyvoc", "toyvoc.json"
 TOYCIFAR_MANIFEST = "toycifar.json"
 
@@ -85,22 +89,27 @@ def find(
     data: str | Path | None = None,
     base: str | Path = "data",
     kaggle_input: str | Path = "/kaggle/input",
+    pictures: bool = False,
 ) -> Found:
-    """Decide which data to use: what is named, Kaggle's input folder, ``base``, else ToyVOC.
+    """Decide which data to use: what is named, Kaggle's input folder, ``base``, else what is drawn.
 
-    Nothing is generated here; ToyVOC in ``base/toyvoc`` may not exist yet. CIFAR-10 is found where it is
-    named only.
+    Nothing is generated here; ToyVOC in ``base/toyvoc`` may not exist yet.
 
     Args:
         data: one of :data:`NAMES`, or a folder in the competition's layout, with a VOCdevkit, with
-            CIFAR-10's batches, of ToyVOC or ToyCIFAR, or with a sub-folder of pictures a class.
+            CIFAR-10's batches, of ToyVOC or ToyCIFAR, or with a sub-folder of pictures a class; or
+            :data:`EMBEDDED`.
         base: the project's data folder.
         kaggle_input: where Kaggle mounts competitions.
+        pictures: look for pictures of one class each (CIFAR-10 in ``base``, else ToyCIFAR) where none
+            are named.
 
     Raises:
         VoclabError: what is named is not there, or is no layout that can be read.
     """
     base, kaggle_input = Path(base), Path(kaggle_input)
+    if str(data) == EMBEDDED:
+        data = "toycifar" if pictures else "toyvoc"
     if data is not None and str(data) in NAMES:
         return _find_named(str(data), base, kaggle_input)
     if data is not None:
@@ -112,6 +121,11 @@ def find(
                 " a sub-folder with pictures for each class; correct the name."
             )
         return Found(*found, why=f"{data} was named and holds {_LAYOUTS[found[0]]}")
+    if pictures:
+        root = _cifar_root(base)
+        if root:
+            return Found("cifar10", root, f"no data was named, and {root} holds {_LAYOUTS['cifar10']}")
+        return _toycifar(base, f"no data was named and no CIFAR-10 was found in {base}, so ToyCIFAR is")
     root = _competition(kaggle_input, depth=2)
     if root:
         return Found("kaggle", root, f"the competition's data is mounted at {root}")
@@ -146,11 +160,7 @@ def _find_named(name: str, base: Path, kaggle_input: Path) -> Found:
     if name == "folder":
         raise VoclabError("A folder of pictures is named by its path, not by the word folder.")
     if name == "toycifar":
-        root = base / name
-        there = (root / TOYCIFAR_MANIFEST).is_file()
-        return Found(
-            name, root, f"toycifar was named, so it is {'read from' if there else 'generated in'} {root}"
-        )
+        return _toycifar(base, "toycifar was named, so it is")
     if name == "kaggle":
         root = _competition(kaggle_input, depth=2) or _competition(base, depth=2)
         where, remedy = f"{kaggle_input} and {base}", "voclab data fetch kaggle --competition SLUG"
@@ -168,6 +178,12 @@ def _toy(base: Path, reason: str) -> Found:
     root = base / TOY_FOLDER
     there = (root / TOY_MANIFEST).is_file()
     return Found("toyvoc", root, f"{reason} {'read from' if there else 'generated in'} {root}")
+
+
+def _toycifar(base: Path, reason: str) -> Found:
+    root = base / "toycifar"
+    there = (root / TOYCIFAR_MANIFEST).is_file()
+    return Found("toycifar", root, f"{reason} {'read from' if there else 'generated in'} {root}")
 
 
 def _recognise(path: Path) -> tuple[str, Path] | None:

@@ -27,6 +27,7 @@ from voclab.figures.base import (
     save,
 )
 from voclab.figures.classification import class_frequency, heat_maps, reliability_diagram
+from voclab.figures.folder import FigureFolder
 from voclab.figures.segmentation import (
     ERROR_COLOURS,
     ERROR_KINDS,
@@ -47,6 +48,7 @@ __all__ = [
     "ERROR_COLOURS",
     "ERROR_KINDS",
     "STYLE",
+    "FigureFolder",
     "adversary_curves",
     "architecture",
     "attack_mask_rows",

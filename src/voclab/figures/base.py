@@ -10,6 +10,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -145,11 +146,11 @@ def learning_curves(
     metric_label: str = "mAP",
     loss_label: str = "binary cross-entropy",
 ) -> Figure:
-    """Loss and a validation metric of all runs over epochs; runs without epochs as horizontal lines.
+    """Loss and a metric of all runs over epochs; runs without epochs as horizontal lines.
 
     Args:
-        histories: run -> entries with ``epoch``, the metric and, where they are known, ``loss`` and
-            ``validation_loss``.
+        histories: run -> entries with ``epoch``, the metric on validation data and, where they are known,
+            ``loss``, ``validation_loss`` and ``training_`` + the metric.
         levels: run -> validation metric of a model that has no epochs.
         metric: key of the metric, higher is better.
         metric_label: its name for people.
@@ -157,6 +158,9 @@ def learning_curves(
     """
     figure, axes = grid_axes(1, 2, width=4.9, height=3.7)
     left, right = axes[0]
+    seen = f"training_{metric}"
+    trained = any(seen in e for history in histories.values() for e in history)
+    validation = {"ls": "--", "lw": 1.2} if trained else {}  # dashes mean validation wherever both are drawn
     for k, (name, history) in enumerate(histories.items()):
         # Dashes mean validation, so that markers must tell apart what colours alone do not.
         step = max(1, len(history) // 6)
@@ -164,7 +168,8 @@ def learning_curves(
         style["markevery"] = (k % step, step)
         _curve(left, history, "loss", **style)
         _curve(left, history, "validation_loss", ls="--", lw=1.2, **style)
-        _curve(right, history, metric, label=name, **style)
+        _curve(right, history, seen, **style)
+        _curve(right, history, metric, label=name, **style, **validation)
         best = max((e for e in history if metric in e), key=lambda e: e[metric])
         outlined = {**style, "ms": 8, "markevery": None, "mec": "black", "zorder": 3}
         right.plot(best["epoch"], best[metric], **outlined)
@@ -175,7 +180,10 @@ def learning_curves(
     validated = any("validation_loss" in e for history in histories.values() for e in history)
     title = "Loss: training (solid), validation (dashed)" if validated else "Training loss"
     left.set(xlabel="epoch", ylabel=loss_label, title=title)
-    right.set(xlabel="epoch", ylabel=metric_label, title=f"Validation {metric_label}, best epoch outlined")
+    title = f"{metric_label[0].upper()}{metric_label[1:]}: training (solid), validation (dashed)"
+    right.set(xlabel="epoch", ylabel=metric_label, title=title)
+    if not trained:
+        right.set_title(f"Validation {metric_label}, best epoch outlined")
     right.set_ylim(bottom=0)
     handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
@@ -237,8 +245,18 @@ def confusion(
     xlabel: str,
     ylabel: str,
     row_names: Sequence[str] | None = None,
+    outlined: Sequence[tuple[int, int]] = (),
 ) -> Figure:
-    """A (classes, classes) matrix of shares as a heat map, entries over 5 % written out."""
+    """A (classes, classes) matrix of shares as a heat map, entries over 5 % written out.
+
+    Args:
+        matrix: shares in [0, 1]; NaN counts as 0.
+        class_names: of the columns.
+        xlabel: of the columns.
+        ylabel: of the rows.
+        row_names: of the rows, if others.
+        outlined: (row, column) of entries that the text speaks of.
+    """
     figure, axes = grid_axes(1, 1, width=8.4, height=7.2)
     axis = axes[0, 0]
     filled = np.nan_to_num(matrix)
@@ -246,6 +264,8 @@ def confusion(
     for i, j in np.argwhere(filled >= 0.05):
         colour = "black" if filled[i, j] > 0.55 else "white"
         axis.text(j, i, f"{100 * filled[i, j]:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    for i, j in outlined:
+        axis.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec=COLOURS[3], lw=2))
     axis.set_xticks(range(len(class_names)), class_names, rotation=90)
     axis.set_yticks(range(len(class_names)), row_names or class_names)
     axis.set(xlabel=xlabel, ylabel=ylabel)

@@ -31,10 +31,21 @@ def class_frequency(counts: Mapping[str, np.ndarray], class_names: Sequence[str]
 
 
 @styled
-def reliability_diagram(tables: Mapping[str, dict], eces: Mapping[str, float]) -> Figure:
+def reliability_diagram(
+    tables: Mapping[str, dict],
+    eces: Mapping[str, float],
+    xlabel: str = "predicted probability of a label",
+    ylabel: str = "share of those labels that are true",
+) -> Figure:
     """Frequency over predicted probability for each model; the diagonal is perfect calibration.
 
     Bins with fewer than ten forecasts are left out: their frequency says nothing.
+
+    Args:
+        tables: model -> what ``voclab.metrics.reliability`` gives.
+        eces: model -> expected calibration error.
+        xlabel: what is forecast.
+        ylabel: what is counted.
     """
     figure, axes = grid_axes(1, 1, width=5.2, height=4.6)
     axis = axes[0, 0]
@@ -45,7 +56,7 @@ def reliability_diagram(tables: Mapping[str, dict], eces: Mapping[str, float]) -
         axis.plot(
             table["confidence"][filled], table["frequency"][filled], "o-", color=COLOURS[k], ms=4, label=label
         )
-    axis.set(xlabel="predicted probability of a label", ylabel="share of those labels that are true")
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     figure.legend(loc="outside lower center", ncols=1)
     return figure

@@ -35,6 +35,7 @@ ZOO: dict[str, Architecture] = {
     "resnet18": Architecture("resnet18"),  # 11,173,962; known as 11.17 M
     "vgg": Architecture("vgg11"),  # 9,228,362; known as 9.23 M with one dense layer
     "densenet": Architecture("densenet_bc"),  # 176,122; published as 0.8 M at depth 100, where it has 769,162
+    "residual_cnn": Architecture("cnn", "width", _BOTH, 64),  # the network of the shipped source weights
     "mobilenet_v2": Architecture("mobilenet_v2", "alpha", _BOTH, 96),  # 2,249,482
     "efficientnet_b0": Architecture("efficientnet_b0", None, _BOTH, 96),  # 4,033,158
 }
@@ -51,8 +52,8 @@ def build(
 ) -> keras.Model:
     """The classifier of that name, made by :func:`voclab.models.classifiers.build_classifier`.
 
-    The small networks see a picture at its own size; the transfer models, which were made for photos,
-    enlarge it inside the model, so that an epsilon is in units of the small picture's pixels.
+    The small networks see a picture at its own size; those made for photos enlarge it inside the model, so
+    that an epsilon is in units of the small picture's pixels.
 
     Args:
         name: key of :data:`ZOO`.

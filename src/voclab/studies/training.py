@@ -24,6 +24,7 @@ from voclab.training.loop import Recipe, Run, train
 
 AUGMENTATIONS = ("none", "standard", "advanced", "adversarial")
 SMALL = 64  # pixels: pictures up to this side are shifted and flipped, larger ones cropped at random scale
+_ENLARGED = 96  # pixels: what small pictures become for a backbone of photos
 _ROBUST_PHOTOS = 256  # validation photos that adversarial training is scored on after each epoch
 
 
@@ -103,9 +104,10 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
         progress: receives lines of text.
 
     Returns:
-        The complete :class:`Run`. An entry of its history has ``loss``, ``validation_loss`` and ``accuracy``
-        (of the top class) and ``map`` (multi-label) or ``robust`` (adversarial training: accuracy under PGD);
-        its metrics have ``validation`` and ``heldout`` figures, ``seconds`` and ``parameters``.
+        The complete :class:`Run`. An entry of its history has ``loss``, ``validation_loss``, ``accuracy`` (of
+        the top class), ``training_accuracy`` (of some training pictures, whole and clean) and ``map``
+        (multi-label) or ``robust`` (adversarial training: accuracy under PGD); its metrics ``validation``
+        and ``heldout`` figures, ``seconds`` and ``parameters``; its predictions are the logits of both parts.
 
     Raises:
         VoclabError: an option without sense, data or weights that cannot be had.
@@ -117,7 +119,7 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
     if whole.labels is None:
         raise VoclabError(f"{found.name} in {found.root} has no labels to train on; name other data.")
     fit_set, validation = fit_validation(whole, plan.validation, plan.seed)
-    recipe = _recipe(plan, fit_set)
+    recipe = recipe_of(plan, fit_set)
     run = Run(runs / name)
     config = {
         "plan": asdict(plan),
@@ -146,7 +148,7 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
         loss=losses(from_logits=True),
         recipe=recipe,
         run=run,
-        score=_Score(plan, recipe, validation, robust=adversarial),
+        score=_Score(plan, recipe, fit_set, validation, robust=adversarial),
         monitor=monitor,
         cache=DecodedCache(fit_set, longest_side=3 * recipe.size),
         progress=progress,
@@ -154,8 +156,10 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
     if adversarial:
         run.save_model(model)  # shares the layers, so that loading it takes no attack
     figures = {"validation": max(run.history, key=lambda entry: entry[monitor])}
+    logits = {"validation": _answers(model, recipe, validation), "heldout": _answers(model, recipe, heldout)}
+    run.save_predictions(**logits)
     if heldout.labels is not None:
-        figures["heldout"] = _figures(model, recipe, heldout)
+        figures["heldout"] = _figures(logits["heldout"], heldout)
     seconds = sum(entry.get("seconds", 0.0) for entry in run.history)
     run.finish({**figures, "seconds": round(seconds, 1), "parameters": int(model.count_params())})
     shown = figures.get("heldout", figures["validation"])
@@ -189,7 +193,8 @@ def _check(plan: Plan) -> None:
             raise VoclabError(f"--{option} is {value}; choose one from {low} to {high}.")
 
 
-def _recipe(plan: Plan, fit_set: Dataset) -> Recipe:
+def recipe_of(plan: Plan, fit_set: Dataset) -> Recipe:
+    """The recipe of a plan; size, rate and policy follow the pictures where the plan leaves them open."""
     side = max(fit_set.image(0).shape[:2])
     size = plan.size or (side if side <= SMALL else 128)
     policy = "standard" if plan.augmentations == "adversarial" else plan.augmentations
@@ -214,47 +219,72 @@ def _recipe(plan: Plan, fit_set: Dataset) -> Recipe:
 
 def _build(plan: Plan, recipe: Recipe, fit_set: Dataset) -> keras.Model:
     keras.utils.set_random_seed(recipe.seed)
-    classes, options = len(fit_set.class_names), {"weights": plan.weights, "dropout": plan.dropout}
-    if plan.model in zoo.ZOO:
-        # Photos are large enough as they are; only small pictures are enlarged for a network made for photos.
-        resize = None if recipe.size <= SMALL else recipe.size
-        model = zoo.build(plan.model, classes, width=plan.width, resize=resize, **options)
-    elif plan.width is not None:
-        raise VoclabError(f"--width is for {', '.join(zoo.ZOO)}; leave it out for {plan.model}.")
-    else:
-        model = build_classifier(plan.model, classes, **options)
+    model = network(plan, recipe.size, len(fit_set.class_names))
     if fit_set.task == "multilabel":
         start_from_prior(model, fit_set.labels)
     return model
 
 
-class _Score:
-    """Figures on the validation pictures after each epoch."""
+def network(plan: Plan, size: int, classes: int) -> keras.Model:
+    """The classifier of a plan before training.
 
-    def __init__(self, plan: Plan, recipe: Recipe, validation: Dataset, robust: bool):
+    Args:
+        plan: names the model, its width, its weights and its dropout.
+        size: side of the pictures, pixels.
+        classes: number of logits.
+
+    Raises:
+        VoclabError: a width where there is none to choose, or weights that cannot be had.
+    """
+    options = {"weights": plan.weights, "dropout": plan.dropout}
+    # Photos are large enough as they are; only small pictures are enlarged for a network made for photos.
+    small = size <= SMALL
+    if plan.model in zoo.ZOO:
+        return zoo.build(plan.model, classes, width=plan.width, resize=None if small else size, **options)
+    if plan.width is not None:
+        raise VoclabError(f"--width is for {', '.join(zoo.ZOO)}; leave it out for {plan.model}.")
+    enlarged = small and BACKBONES[plan.model].min_size > 1
+    return build_classifier(plan.model, classes, resize=_ENLARGED if enlarged else None, **options)
+
+
+class _Score:
+    """Figures on the validation pictures after each epoch, and on some of those it is trained on."""
+
+    def __init__(self, plan: Plan, recipe: Recipe, fit_set: Dataset, validation: Dataset, robust: bool):
         self.plan, self.recipe, self.validation = plan, recipe, validation
-        self.kept = DecodedCache(validation, longest_side=2 * recipe.size)
-        self.bench = None
-        if robust:
-            few = (
-                np.linspace(0, len(validation) - 1, min(_ROBUST_PHOTOS, len(validation))).round().astype(int)
-            )
-            self.bench = Bench(validation.subset(few), recipe.size)
+        self.seen = _some(fit_set, len(validation))
+        self.kept = {
+            part: DecodedCache(part, longest_side=2 * recipe.size) for part in (validation, self.seen)
+        }
+        self.bench = Bench(_some(validation, _ROBUST_PHOTOS), recipe.size) if robust else None
 
     def __call__(self, model: keras.Model) -> dict[str, float]:
-        figures = _figures(model, self.recipe, self.validation, self.kept)
+        answers = {part: _answers(model, self.recipe, part, kept) for part, kept in self.kept.items()}
+        figures = _figures(answers[self.validation], self.validation)
+        figures["validation_loss"] = figures.pop("loss")
+        figures["training_accuracy"] = _figures(answers[self.seen], self.seen)["accuracy"]
         if self.bench is not None:
             victim = Victim(model, self.validation.task, "the network in training")
             attack = PGD(objective="cross_entropy", steps=5, step=0.3)
             images, _ = self.bench.attack(attack, victim, self.plan.epsilon / 255)
             figures["robust"] = self.bench.effect(victim, images)["accuracy"]
-        return {f"validation_{k}" if k == "loss" else k: v for k, v in figures.items()}
+        return figures
 
 
-def _figures(model, recipe: Recipe, dataset: Dataset, kept: DecodedCache | None = None) -> dict[str, float]:
-    """Loss, accuracy and what else the task has, of one look at each whole picture."""
+def _some(dataset: Dataset, n: int) -> Dataset:
+    """At most ``n`` pictures, spread evenly."""
+    n = min(n, len(dataset))
+    return dataset.subset(np.linspace(0, len(dataset) - 1, n).round().astype(int))
+
+
+def _answers(model, recipe: Recipe, dataset: Dataset, kept: DecodedCache | None = None) -> np.ndarray:
+    """(n, classes) logits of one look at each whole picture."""
     batches = evaluation_batches(dataset, recipe.size, recipe.batch_size, kept)
-    logits = np.concatenate([predict(model, pixels, recipe.batch_size) for pixels in batches])
+    return np.concatenate([predict(model, pixels, recipe.batch_size) for pixels in batches])
+
+
+def _figures(logits: np.ndarray, dataset: Dataset) -> dict[str, float]:
+    """Loss, accuracy and what else the task has."""
     z, labels = logits.astype(np.float64), dataset.labels
     top = z.argmax(1)
     right = labels[np.arange(len(z)), top] > 0
