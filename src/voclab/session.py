@@ -2,7 +2,6 @@
 
 import platform
 import re
-import subprocess
 import sys
 import time
 from importlib import import_module
@@ -16,7 +15,8 @@ from voclab.config import Profile, profile_for
 from voclab.datasets.base import Dataset
 from voclab.datasets.splits import fit_validation
 from voclab.errors import VoclabError
-from voclab.files import make_folder, write_json
+from voclab.files import make_folder, sha256, write_json
+from voclab.revision import git_revision
 from voclab.training.source import Weights, resolve_weights
 
 _LIBRARIES = ("tensorflow", "keras", "numpy", "sklearn", "albumentations", "matplotlib")
@@ -51,7 +51,7 @@ class Session:
     ):
         self.notebook, self.question, self.seed = notebook, question, int(seed)
         self._parameters = {"weights": weights, "backbone": backbone}
-        self._started = time.perf_counter()
+        self._started, self._began = time.perf_counter(), time.time()
         home = project_root()
         found = datasets.find(data, base=home / "data")
         if found.name in ("cifar10", "toycifar", "folder"):
@@ -203,12 +203,18 @@ class Session:
                     "python": platform.python_version(),
                     **{n: import_module(n).__version__ for n in _LIBRARIES},
                 },
-                "git": _git_revision(),
+                "git": git_revision(),
+                "submissions": self._submissions(),
                 "run_time_s": round(max(seconds, self.trained_s)),
             },
         )
         self._drop_stale_figures()
         markdown(answer)
+
+    def _submissions(self) -> dict[str, str]:
+        """Submission files that this run wrote, with their SHA-256: a file sent is traced back by it."""
+        files = sorted(self.submissions.glob("*.csv"))
+        return {file.name: sha256(file) for file in files if file.stat().st_mtime >= self._began}
 
     def _drop_stale_figures(self) -> None:
         """Only now that this run is complete: figures of an earlier one that it did not draw again."""
@@ -242,13 +248,3 @@ def _cell(value) -> str:
     if isinstance(value, float):
         return "–" if value != value else f"{value:.3f}"
     return str(value)
-
-
-def _git_revision() -> str:
-    """The last commit that changed the package: what a repeated run on the same code gives again."""
-    command = ["git", "log", "-1", "--format=%h", "--", str(Path(__file__).parent)]
-    try:
-        out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return out.stdout.strip() or "unknown"
