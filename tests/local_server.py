@@ -94,7 +94,6 @@ class Kaggle(Server):
         slug: the competition.
         joined: whether the account takes part in it.
         daily: submissions a day; ``total``: of the competition, ``None`` for no limit.
-        counts: whether it answers how many are left (a server of before answers 404).
         submissions: what it took, the newest first, as it lists them.
         stored: token -> bytes uploaded.
         looks: how often a submission is listed as pending before its score is there.
@@ -105,7 +104,7 @@ class Kaggle(Server):
 
     def __init__(self, slug):
         super().__init__()
-        self.slug, self.joined, self.daily, self.total, self.counts = slug, True, 5, None, True
+        self.slug, self.joined, self.daily, self.total = slug, True, 5, None
         self.submissions: list[dict] = []
         self.stored: dict[str, bytes] = {}
         self.looks = 0
@@ -192,8 +191,6 @@ class Kaggle(Server):
         return 200, {"submissions": listed, "nextPageToken": ""}
 
     def _GetSubmissionLimits(self, asked, no):
-        if not self.counts:
-            return no(404, "No such method")
         today, total = len(self.of_today()), len(self.submissions)
         left = self.daily - today if total else 0
         by_total = self.total is not None and self.total - total < left
