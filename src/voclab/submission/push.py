@@ -21,6 +21,8 @@ from voclab.submission.table import check_submission
 
 LOG = "submissions/log.csv"
 _UPLOADS = 2  # a broken one is repeated once
+_UPLOAD_FAILED = "Could not submit to competition"  # the client's answer; it then made no submission
+_BEFORE_SUBMISSION = ("StartSubmissionUpload", "/submission-url")  # its first request, since and before 2.0
 _LISTED = 100  # submissions asked for: several days of any competition
 _UNCERTAIN = timedelta(minutes=10)  # so long a file whose answer got lost may still turn up in the list
 _LONGEST_PAUSE = 30.0  # seconds between two looks at the score
@@ -291,16 +293,16 @@ def _send(api, entry: Entry, earlier: set[str], pause: float, say: Callable[[str
             with quiet():
                 response = api.competition_submit(entry.file, description, entry.competition, quiet=True)
         except (requests.RequestException, ValueError) as error:
-            step = getattr(getattr(error, "request", None), "url", None) or "CreateSubmission"
+            address = getattr(getattr(error, "request", None), "url", None) or ""
             status, said = answered(error) if isinstance(error, requests.HTTPError) else (0, "")
             if status and status < 500 and status != 408:
                 raise _NotSent(_reason_not_sent(error, entry.competition, said)) from error
             why = f"Kaggle answered {status}" if status else reason(error)
-            if "CreateSubmission" in step:
+            if not any(name in address for name in _BEFORE_SUBMISSION):
                 return _look_for(api, entry, earlier, why, pause, error)
             continue
-        if isinstance(response, str) or response.message.startswith("Could not submit"):
-            continue  # the client's words for an upload that failed; it then made no submission
+        if _UPLOAD_FAILED in (response, getattr(response, "message", None)):
+            continue
         ref = getattr(response, "ref", None)
         if ref:
             return replace(entry, ref=str(ref), status=PENDING)
