@@ -2,98 +2,20 @@
 
 import gzip
 import hashlib
-import http.server
 import json
 import os
 import subprocess
 import sys
 import tarfile
-import threading
 
 import numpy as np
 import pytest
+from local_server import Server
 from voc_trees import content, fails, make_tree, tar_of, zip_of
 
 from voclab import datasets
 from voclab.datasets import cifar10, fetch, kaggle, vocdevkit
 from voclab.errors import VoclabError
-
-
-class Server:
-    """Serves ``files`` (path -> bytes); ``script`` says what to do to the requests to come, in turn.
-
-    An entry of ``script`` is a status to answer with, ``("break", n)``: close after n bytes of the
-    body, ``"no range"``: send the whole file whatever was asked for, or ``"wrong range"``: send another
-    part than was asked for.
-    """
-
-    def __init__(self):
-        self.files: dict[str, bytes] = {}
-        self.script: list = []
-        self.requests: list[dict] = []
-        self.etag = '"one"'
-        self.redirect: dict[str, str] = {}
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                outer.answer(self)
-
-            do_POST = do_GET
-
-            def log_message(self, *_):
-                pass
-
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self._http.server_address[1]
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-
-    def url(self, path):
-        return f"http://127.0.0.1:{self.port}{path}"
-
-    def close(self):
-        if not self._thread.is_alive():
-            return
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    def answer(self, handler):
-        handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-        path = handler.path.removeprefix("http://localhost")  # as a proxy sees it
-        self.requests.append({"path": path, **handler.headers})
-        if path in self.redirect:
-            handler.send_response(302)
-            handler.send_header("Location", self.redirect[path])
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
-            return
-        step = self.script.pop(0) if self.script else None
-        if isinstance(step, int) or path not in self.files:
-            handler.send_error(step or 404)
-            return
-        body, start = self.files[path], 0
-        asked = handler.headers.get("Range")
-        same = handler.headers.get("If-Range", self.etag) == self.etag
-        if asked and same and step != "no range":
-            start = int(asked.removeprefix("bytes=").removesuffix("-")) if step != "wrong range" else 7
-            if start >= len(body):
-                handler.send_response(416)
-                handler.send_header("Content-Range", f"bytes */{len(body)}")
-                handler.send_header("Content-Length", "0")
-                handler.end_headers()
-                return
-            handler.send_response(206)
-            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        else:
-            handler.send_response(200)
-        handler.send_header("Content-Length", str(len(body) - start))
-        handler.send_header("ETag", self.etag)
-        handler.end_headers()
-        stop = start + step[1] if isinstance(step, tuple) else len(body)
-        handler.wfile.write(body[start:stop])
-        handler.close_connection = True
 
 
 @pytest.fixture

@@ -155,9 +155,26 @@ def test_in_place_runs_on_the_embedded_data_and_repeats_exactly(tmp_path):
     first = path.read_text()
     assert path == tmp_path / "notebooks" / "02_second.ipynb"
     assert first != before
-    assert texts(nbformat.reads(first, as_version=4))["stdout"] == "toyvoc 3\n"
-    run(tmp_path, "02", {"seed": 3, "data": "toyvoc"}, in_place=True)
+    assert texts(nbformat.reads(first, as_version=4))["stdout"] == "embedded 3\n"
+    run(tmp_path, "02", {"seed": 3, "data": "embedded"}, in_place=True)
     assert path.read_text() == first
+
+
+def test_a_notebook_says_what_kind_of_data_it_is_about(tmp_path):
+    for name, metadata in (("01_photos", {}), ("02_pictures", {"voclab": {"pictures": True}})):
+        notebook = nbformat.v4.new_notebook(metadata=metadata)
+        (tmp_path / "notebooks").mkdir(exist_ok=True)
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(nbformat.writes(notebook))
+    suited = {
+        (which, data): notebooks.suits(which, data, tmp_path / "notebooks")
+        for which in ("01", "02")
+        for data in ("voc2009", "cifar10", "folder")
+    }
+    assert [pair for pair, suits in suited.items() if suits] == [
+        ("01", "voc2009"),
+        ("02", "cifar10"),
+        ("02", "folder"),
+    ]
 
 
 @pytest.mark.parametrize("options", [{"in_place": True}, {"output": "notebooks/copy.ipynb"}])

@@ -19,6 +19,7 @@ TINY = {
     "resnet18": 4,
     "vgg": 4,
     "densenet": 4,
+    "residual_cnn": 4,
     "mobilenet_v2": 0.35,
     "efficientnet_b0": None,
 }

@@ -173,7 +173,7 @@ def _add_visualize(commands) -> None:
 
 
 def _add_submit(commands) -> None:
-    group = _group(commands, "submit", "check, merge and score submission files")
+    group = _group(commands, "submit", "check, merge, score and send submission files")
     check = _command(group, "check", _submit_check, "say whether a submission file is valid")
     check.add_argument("file")
     check.add_argument("--data", help="data set whose held-out images the file must cover")
@@ -181,6 +181,16 @@ def _add_submit(commands) -> None:
     merge = _command(group, "merge", _submit_merge, "join classification and segmentation rows")
     merge.add_argument("parts", nargs="+", metavar="FILE")
     merge.add_argument("--to", required=True, metavar="FILE")
+    push = _command(group, "push", _submit_push, "check a submission file and send it to Kaggle")
+    push.add_argument("file")
+    push.add_argument("--competition", required=True, metavar="SLUG", help="last part of its address")
+    push.add_argument("--message", help="description on Kaggle (default: the file and its run)")
+    push.add_argument("--wait", action="store_true", help="wait for the score and print it")
+    push.add_argument("--again", action="store_true", help="send a file that was sent before")
+    push.add_argument(
+        "--data", help="data set whose held-out images the file must cover (default: data/SLUG, if there)"
+    )
+    push.add_argument("--split", help="another list of that data set")
     score = _command(group, "score", _submit_score, "score a submission as the competition does")
     score.add_argument("prediction")
     score.add_argument("truth", help="a submission file made of the truth")
@@ -355,18 +365,39 @@ def _pretrain(arguments) -> None:
 def _submit_check(arguments) -> None:
     from voclab import submission
 
-    ids = shapes = None
-    if arguments.data:
-        from voclab import datasets
-
-        found = datasets.find(arguments.data)
-        data = datasets.load(found.name, found.root, arguments.split or datasets.heldout_split(found.name))
-        ids = data.ids
-        shapes = {name: data.image(i).shape[:2] for i, name in enumerate(data.ids)}
+    ids, shapes = _expected(arguments.data, arguments.split)
     report = submission.check_submission(arguments.file, ids=ids, shapes=shapes)
     print(f"{arguments.file} is valid: {report}")
     for kind in {"classification", "segmentation"} - set(report.kinds):
         print(f"It has no {kind} rows, and Kaggle wants both: join two files with `voclab submit merge`.")
+
+
+def _expected(data: str | None, split: str | None):
+    """Ids and sizes of the images that a submission must cover, as far as a data set is named."""
+    if data is None:
+        return None, None
+    from voclab import datasets
+
+    found = datasets.find(data)
+    images = datasets.load(found.name, found.root, split or datasets.heldout_split(found.name))
+    return images.ids, {name: images.image(i).shape[:2] for i, name in enumerate(images.ids)}
+
+
+def _submit_push(arguments) -> None:
+    from voclab import submission
+
+    fetched = Path("data") / arguments.competition
+    data = arguments.data or (str(fetched) if fetched.is_dir() else None)
+    ids, shapes = _expected(data, arguments.split)
+    submission.push_submission(
+        arguments.file,
+        arguments.competition,
+        arguments.message,
+        wait=arguments.wait,
+        again=arguments.again,
+        ids=ids,
+        shapes=shapes,
+    )
 
 
 def _submit_merge(arguments) -> None:

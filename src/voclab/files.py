@@ -1,6 +1,7 @@
 """Writing files so that a killed process leaves the old content or the new, never half of it."""
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -90,3 +91,9 @@ def read_json(path: str | os.PathLike) -> Any:
         raise VoclabError(f"{path} is missing; run the step that writes it first.") from error
     except (ValueError, UnicodeDecodeError) as error:
         raise VoclabError(f"{path} is not readable JSON ({error}); delete it and run again.") from error
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

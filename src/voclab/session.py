@@ -1,7 +1,6 @@
 """What a notebook opens first: profile, data, weights and the folders that its results go to."""
 
 import platform
-import subprocess
 import sys
 import time
 from importlib import import_module
@@ -15,7 +14,8 @@ from voclab.config import Profile, profile_for
 from voclab.datasets.base import Dataset
 from voclab.datasets.splits import fit_validation
 from voclab.errors import VoclabError
-from voclab.files import make_folder
+from voclab.files import make_folder, sha256
+from voclab.revision import git_revision
 from voclab.training.source import Weights, resolve_weights
 
 _MADE = {"toyvoc": datasets.TOY_MANIFEST, "toycifar": datasets.TOYCIFAR_MANIFEST}  # drawn data -> its file
@@ -54,7 +54,7 @@ class Session:
     ):
         self.notebook, self.question, self.seed = notebook, question, int(seed)
         self._parameters = {"weights": weights, "backbone": backbone}
-        self._started = time.perf_counter()
+        self._started, self._began = time.perf_counter(), time.time()
         home = project_root()
         found = datasets.find(data, base=home / "data", pictures=pictures)
         if pictures != (found.name in datasets.PICTURES):
@@ -209,11 +209,17 @@ class Session:
                 "python": platform.python_version(),
                 **{n: import_module(n).__version__ for n in _LIBRARIES},
             },
-            "git": _git_revision(),
+            "git": git_revision(),
+            "submissions": self._submissions(),
             "run_time_s": round(max(seconds, self.trained_s)),
         }
         self._shown.close(record)
         markdown(answer)
+
+    def _submissions(self) -> dict[str, str]:
+        """Submission files that this run wrote, with their SHA-256: a file sent is traced back by it."""
+        files = sorted(self.submissions.glob("*.csv"))
+        return {file.name: sha256(file) for file in files if file.stat().st_mtime >= self._began}
 
 
 def project_root() -> Path:
@@ -235,13 +241,3 @@ def markdown(text: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(text))
-
-
-def _git_revision() -> str:
-    """The last commit that changed the package: what a repeated run on the same code gives again."""
-    command = ["git", "log", "-1", "--format=%h", "--", str(Path(__file__).parent)]
-    try:
-        out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return out.stdout.strip() or "unknown"

@@ -1,8 +1,6 @@
 """Gets the real data: the official archive and the competition, by downloads that resume."""
 
-import contextlib
 import hashlib
-import io
 import os
 import re
 import shutil
@@ -11,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from voclab import kaggle_client
 from voclab.datasets import cifar10, vocdevkit
 from voclab.datasets.archives import extract_tar, extract_zip
 from voclab.datasets.kaggle import TRAIN_CSV
@@ -91,27 +90,18 @@ def fetch_kaggle(competition: str, root: str | Path, progress: bool = True) -> P
     """
     import requests
 
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", competition):
-        raise VoclabError(
-            f"{competition!r} is no competition; name the last part of its address, such as"
-            " kul-computer-vision-ga-2-2026."
-        )
+    address = kaggle_client.check_competition(competition)
     target = Path(root) / competition
     if any(target.glob(f"**/train/{TRAIN_CSV}")):
         if progress:
             print(f"{target} is already there; nothing was downloaded.", file=sys.stderr)
         return target
-    api = kaggle_api()
+    api = kaggle_client.kaggle_api()
     staging = make_folder(Path(root) / f".download-{competition}")
-    address = f"https://www.kaggle.com/competitions/{competition}"
     try:
         api.competition_download_files(competition, path=str(staging), quiet=not progress)
     except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else "an error"
-        raise VoclabError(
-            f"Kaggle answered {status} for {address}; check the name, accept the rules there and check the"
-            " credentials."
-        ) from error
+        raise kaggle_client.refusal(error, competition) from error
     except (requests.RequestException, ValueError) as error:  # ValueError: the client got too few bytes
         raise VoclabError(
             f"{address} could not be downloaded ({_reason(error)}); check the network and fetch again, or"
@@ -122,37 +112,6 @@ def fetch_kaggle(competition: str, root: str | Path, progress: bool = True) -> P
     extract_zip(staging / f"{competition}.zip", target)
     shutil.rmtree(staging)
     return target
-
-
-def kaggle_api():
-    """The authenticated ``KaggleApi`` of the official client.
-
-    The client is imported here and not before: without credentials its import ends the process in some
-    versions, asks the network in others and prints a page of help in most.
-
-    Raises:
-        VoclabError: the client is not installed, finds no credentials, or cannot reach Kaggle.
-    """
-    import requests
-
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            from kaggle.api.kaggle_api_extended import KaggleApi
-
-            api = KaggleApi()
-            api.authenticate()
-    except ImportError as error:
-        raise VoclabError("The kaggle client is not installed; run `pip install kaggle`.") from error
-    except requests.RequestException as error:
-        raise VoclabError(f"Kaggle cannot be reached ({_reason(error)}); check the network.") from error
-    except (SystemExit, OSError, ValueError) as error:
-        raise VoclabError(
-            "The kaggle client found no credentials; create a token on"
-            " https://www.kaggle.com/settings and put it into ~/.kaggle/kaggle.json, KAGGLE_USERNAME and"
-            " KAGGLE_KEY, or KAGGLE_API_TOKEN."
-        ) from error
-    return api
 
 
 def download(
@@ -297,9 +256,7 @@ def _receive(requests, url: str, part: Path, tag: str | None, progress: bool) ->
 
 
 def _reason(error: Exception) -> str:
-    """One short line of an exception; requests nests several."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).strip("_ ").lower()
-    return str(error) if isinstance(error, _Broken) else name
+    return str(error) if isinstance(error, _Broken) else kaggle_client.reason(error)
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The competition's submission: encode, write, merge, check and score it."""
+"""The competition's submission: encode, write, merge, check, score and send it."""
 
 from voclab.submission.codec import (
     decode_segmentation,
@@ -7,6 +7,7 @@ from voclab.submission.codec import (
     rle_decode,
     rle_encode,
 )
+from voclab.submission.push import push_submission
 from voclab.submission.score import Score, score_submission
 from voclab.submission.table import Report, check_submission, merge_submissions, write_submission
 
@@ -18,6 +19,7 @@ __all__ = [
     "encode_classification",
     "encode_segmentation",
     "merge_submissions",
+    "push_submission",
     "rle_decode",
     "rle_encode",
     "score_submission",
