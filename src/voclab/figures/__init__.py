@@ -27,6 +27,11 @@ from voclab.figures.base import (
     save,
 )
 from voclab.figures.classification import class_frequency, heat_maps, reliability_diagram
+from voclab.figures.robustness import (
+    dots_with_intervals,
+    perturbed_versions,
+    share_distribution,
+)
 from voclab.figures.segmentation import (
     ERROR_COLOURS,
     ERROR_KINDS,
@@ -56,6 +61,7 @@ __all__ = [
     "class_frequency",
     "confusion",
     "defence",
+    "dots_with_intervals",
     "edge_closeups",
     "error_kinds",
     "error_maps",
@@ -68,11 +74,13 @@ __all__ = [
     "overlay",
     "patterns",
     "per_class_scores",
+    "perturbed_versions",
     "pixel_confusion",
     "prediction_rows",
     "reliability_diagram",
     "save",
     "segmentation_samples",
+    "share_distribution",
     "survival",
     "trade_off",
     "transfer_matrix",
