@@ -13,6 +13,7 @@ from voclab.robustness import CONSISTENCY, STRENGTHS
 from voclab.robustness.consistency import ALL, one_picture
 from voclab.studies.consistency import MEASURES, PUBLISHED, Study
 
+_SPREAD = ("nine photos of ten keep", "photos that keep all", "none")
 _FEW = 30  # photos; the bootstrap interval of fewer is too narrow
 
 
@@ -43,14 +44,14 @@ def consistency_figures(study: Study, folder: Path) -> list[Path]:
     """Save the figures of a study of consistency; returns their PNGs."""
     tables, photos = study.tables(), _photos(study)
     apart = len(next(iter(tables.values()))) - len(CONSISTENCY)
-    names, title = ", ".join(tables), f"{study.facts['data']} {study.facts['split']}"
+    names = ", ".join(tables)
     drawn = [
         figures.save(
             figures.dots_with_intervals(
                 tables, {"kept": "photos whose top-1 is kept (%)"}, apart, percent=True
             ),
             folder / "consistency_kept",
-            title=f"Which answers stay: {photos} of {title}",
+            title=f"Which answers stay: {photos}",
             caption="Share of photos whose top class stays the same under each perturbation, with 95 %"
             " bootstrap intervals over photos. Control: another photo instead of a perturbed version.",
             alt=f"Dots with intervals of {names} for ten perturbations and all together",
@@ -60,7 +61,7 @@ def consistency_figures(study: Study, folder: Path) -> list[Path]:
                 tables, {key: MEASURES[key] for key in ("cosine", "euclidean")}, apart
             ),
             folder / "consistency_features",
-            title=f"Which features stay: {photos} of {title}",
+            title=f"Which features stay: {photos}",
             caption="Cosine similarity a·b / (‖a‖ ‖b‖) and Euclidean similarity 1 / (1 + ‖a − b‖ / ‖a‖) of"
             " the last feature map, averaged over places, of a clean photo (a) and its perturbed version (b);"
             " means with 95 % bootstrap intervals over photos. Control: b is another photo; it says where a"
@@ -74,7 +75,7 @@ def consistency_figures(study: Study, folder: Path) -> list[Path]:
             figures.save(
                 figures.share_distribution(study.kept_shares(), len(CONSISTENCY), marks),
                 folder / "consistency_photos",
-                title=f"What a single picture would have said: {photos} of {title}",
+                title=f"What a single picture would have said: {photos}",
                 caption="Photos by the number of perturbations under which their answer stays. Every bar is a"
                 f" result that a study of one picture could have published. {_published()}",
                 alt=f"Histograms of {names} over the number of answers kept",
@@ -104,36 +105,36 @@ def consistency_text(study: Study) -> str:
     for name, table in tables.items():
         row, found = table.loc[ALL], one_picture(study.results[name])
         totals[name] = [_cell(row, "kept"), _cell(row, "cosine"), _cell(row, "euclidean")]
-        totals[name] += [f"{_percent(found['low'])} to {_percent(found['high'])}"]
-        totals[name] += [_percent(found["all"]), _percent(found["none"])]
+        if facts["photos"] > 1:
+            totals[name] += [f"{_percent(found['low'])} to {_percent(found['high'])}"]
+            totals[name] += [_percent(found["all"]), _percent(found["none"])]
     parts = [
         "# Prediction consistency",
-        f"{_photos(study)} of {facts['data']} ({facts['split']}), seed {facts['seed']}, ten perturbations."
-        " Each photo is resized to the network's own square and perturbed then; its answer is kept if the top"
-        " class stays the same, right or wrong.",
-        markdown_table(
-            ["network", *MEASURES.values(), "nine photos of ten keep", "keep all", "keep none"], totals
-        ),
+        f"Measured on {_photos(study)} under {len(CONSISTENCY)} perturbations, seed {facts['seed']}. Each"
+        " photo is resized to the network's own square and perturbed then. An answer is kept if the top class"
+        " stays the same, right or wrong.",
+        markdown_table(["network", *MEASURES.values(), *_SPREAD * (facts["photos"] > 1)], totals),
         _interval_note(facts["photos"]),
         "## Where one picture misleads",
         "\n".join(f"- {line}" for line in study.misleading()),
         _published(),
     ]
     for measure, title in MEASURES.items():
-        columns = {
-            name: [_cell(table.loc[row], measure) for row in table.index] for name, table in tables.items()
-        }
         titles = next(iter(tables.values())).index
-        rows = {row: [column[k] for column in columns.values()] for k, row in enumerate(titles)}
-        parts += [f"## {title[0].upper() + title[1:]}", markdown_table(["perturbation", *columns], rows)]
+        rows = {row: [_cell(table.loc[row], measure) for table in tables.values()] for row in titles}
+        parts += [f"## {title[0].upper() + title[1:]}", markdown_table(["perturbation", *tables], rows)]
     networks = {
-        name: [entry["weights"], f"{entry['size']} × {entry['size']}", entry["features"]]
+        name: [entry["weights"], entry["classes"], f"{entry['size']} × {entry['size']}", entry["features"]]
         for name, entry in study.networks.items()
     }
     settings = {title: [f"{s.strength:g}", STRENGTHS[s.name]] for title, s in CONSISTENCY.items()}
     parts += [
         "## What was measured",
-        markdown_table(["network", "weights", "input in pixels", "layer of the features"], networks),
+        markdown_table(
+            ["network", "weights", "classes", "input in pixels", "layer of the features"], networks
+        ),
+        "An answer out of fewer classes is kept more easily: compare networks with as many, or each with its"
+        " control, in which another photo takes the place of the perturbed version.",
         "Features are the output of that layer, averaged over places: a of the clean photo, b of the"
         " perturbed one. Cosine similarity is a·b / (‖a‖ ‖b‖). Euclidean similarity is"
         " 1 / (1 + ‖a − b‖ / ‖a‖): 1 for the same features, 1/2 where they differ by their own length."
@@ -164,15 +165,10 @@ def write_page(path: Path, text: str, pictures: Sequence[Path] = ()) -> Path:
 
 
 def markdown_table(header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    """A Markdown table: a row for each name, with its cells; all columns but the first to the right."""
-    lines = [
-        header,
-        ["---", *["---:"] * (len(header) - 1)],
-        *([name, *cells] for name, cells in rows.items()),
-    ]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
+    """A Markdown table: a row for each name, with its cells; columns of numbers are put to the right."""
+    lines = [[str(cell).replace("|", "\\|") for cell in (name, *cells)] for name, cells in rows.items()]
+    rules = ["---:" if all(re.match(r"[-–\d]", cell) for cell in column) else "---" for column in zip(*lines)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rules, *lines))
 
 
 def _cell(row: pd.Series, measure: str) -> str:
@@ -194,8 +190,8 @@ def _interval_note(photos: int) -> str:
 
 
 def _photos(study: Study) -> str:
-    count = study.facts["photos"]
-    return "one photo" if count == 1 else f"{count} photos"
+    count, data = study.facts["photos"], f"{study.facts['data']} {study.facts['split']}".strip()
+    return f"one photo of {data}" if count == 1 else f"{count} photos of {data}"
 
 
 def _published() -> str:

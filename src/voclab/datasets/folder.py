@@ -78,7 +78,7 @@ def read(root: str | Path, split: str) -> Dataset:
 
 
 def pictures(path: str | Path) -> Dataset:
-    """One picture, or those that lie directly in a folder, by name; without labels and classes.
+    """One picture, or those that lie directly in a folder, by name; without labels, classes and splits.
 
     Raises:
         VoclabError: no such file or folder, or no pictures in it. A picture is checked when it is read.
@@ -95,7 +95,7 @@ def pictures(path: str | Path) -> Dataset:
         )
     return Dataset(
         name=path.resolve().stem if path.is_file() else path.resolve().name,
-        split="pictures",
+        split="",
         task="multiclass",
         ids=tuple(file.name for file in files),
         class_names=(),

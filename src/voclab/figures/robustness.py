@@ -72,7 +72,7 @@ def share_distribution(shares: Mapping[str, np.ndarray], steps: int, marks: Mapp
         steps: number of perturbations.
         marks: network -> a share that was published of one picture, drawn as a line in its panel.
     """
-    columns = min(len(shares), 3)
+    columns = 2 if len(shares) == 4 else min(len(shares), 3)
     rows = -(-len(shares) // columns)
     figure, axes = grid_axes(rows, columns, width=max(3.5, 7.0 / columns), height=3.1)
     highest = 0.0

@@ -45,13 +45,15 @@ class Network:
         weights: where its weights come from, for people.
         probe: its answers and features.
         size: side of its pictures, pixels.
-        class_names: of its answers; empty where they are not known.
+        classes: how many it tells apart.
+        class_names: their names; empty where they are not known.
     """
 
     name: str
     weights: str
     probe: Probe
     size: int
+    classes: int
     class_names: tuple[str, ...]
 
     def said(self, k: int) -> str:
@@ -85,7 +87,8 @@ class Study:
     Attributes:
         facts: data, number of photos, seed.
         ids: of the photos.
-        networks: name -> where its weights come from, side of its pictures, layer of its features.
+        networks: name -> where its weights come from, number of classes, side of its pictures, layer of its
+            features.
         results: name -> what was measured.
         examples: name -> one photo, the same for all networks: that whose share of kept answers, on average
             over networks, is nearest to the median photo's.
@@ -98,7 +101,7 @@ class Study:
     examples: dict[str, Versions]
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Network -> :func:`voclab.robustness.summary`: a row a perturbation and one for all."""
+        """Network -> what :func:`voclab.robustness.summary` gives."""
         return {name: summary(result) for name, result in self.results.items()}
 
     def kept_shares(self) -> dict[str, np.ndarray]:
@@ -106,11 +109,19 @@ class Study:
         return {name: result.kept.mean(axis=1) for name, result in self.results.items()}
 
     def misleading(self) -> list[str]:
-        """Sentences on what a study of one picture could have said: one a network, one a pair of networks."""
+        """Sentences on what a study of one picture could have said.
+
+        One a network and, since an answer out of fewer is kept more easily, one a pair of networks with as
+        many classes.
+        """
         shares = self.kept_shares()
         lines = [self._alone(name, shares[name]) for name in shares]
         if len(self.ids) > 1:
-            lines += [_ranked(*pair, shares) for pair in combinations(shares, 2)]
+            lines += [
+                _ranked(*pair, shares)
+                for pair in combinations(shares, 2)
+                if len({self.networks[name]["classes"] for name in pair}) == 1
+            ]
         return lines
 
     def _alone(self, name: str, shares: np.ndarray) -> str:
@@ -193,7 +204,7 @@ def _published(name: str, alpha: str | None, file: str | None) -> Network:
     model = build_imagenet_classifier(name, file, width)
     weights = "ImageNet weights of Keras" if file is None else Path(file).name
     probe = Probe(model, FEATURE_LAYERS.get(name), title)
-    return Network(title, weights, probe, SIDE, imagenet_class_names() or ())
+    return Network(title, weights, probe, SIDE, CLASSES, imagenet_class_names() or ())
 
 
 def _ours(model: Path, dataset: Dataset) -> Network:
@@ -214,7 +225,7 @@ def _ours(model: Path, dataset: Dataset) -> Network:
     layers = [layer.name for layer in network.layers]
     title = path.resolve().parent.name if path.name == "model.keras" else path.stem
     probe = Probe(network, FEATURES if FEATURES in layers else None, title)
-    return Network(title, str(path), probe, size, _class_names(shape[-1], config, dataset))
+    return Network(title, str(path), probe, size, shape[-1], _class_names(shape[-1], config, dataset))
 
 
 def _class_names(count: int, config: dict, dataset: Dataset) -> tuple[str, ...]:
@@ -258,7 +269,10 @@ def study(
     results = {n.name: consistency(n.probe, dataset, n.size, seed=seed, progress=progress) for n in networks}
     shares = np.mean([result.kept.mean(axis=1) for result in results.values()], axis=0)
     example = int(np.abs(shares - np.median(shares)).argmin())
-    described = {n.name: {"weights": n.weights, "size": n.size, "features": n.probe.layer} for n in networks}
+    described = {
+        n.name: {"weights": n.weights, "classes": n.classes, "size": n.size, "features": n.probe.layer}
+        for n in networks
+    }
     facts = {"data": dataset.name, "split": dataset.split, "photos": len(dataset), "seed": seed}
     examples = {n.name: versions(n, dataset, example, seed) for n in networks}
     return Study(facts, dataset.ids, described, results, examples)
