@@ -191,7 +191,7 @@ def _interval_note(photos: int) -> str:
 
 def _photos(study: Study) -> str:
     count, data = study.facts["photos"], f"{study.facts['data']} {study.facts['split']}".strip()
-    return f"one photo of {data}" if count == 1 else f"{count} photos of {data}"
+    return f"one photo, {study.ids[0]}" if count == 1 else f"{count} photos of {data}"
 
 
 def _published() -> str:

@@ -106,4 +106,4 @@ def _build(name: str, weights: str | None, options: dict) -> keras.Model:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:160]
+    return "it lacks layers" if isinstance(error, UserWarning) else str(error).splitlines()[0][:160]
