@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_visualize(commands)
+    _add_consistency(commands)
     _add_submit(commands)
     pretrain = _command(commands, "pretrain", _pretrain, "train a backbone on the procedural source task")
     pretrain.add_argument("--backbone", default="cnn")
@@ -170,6 +171,33 @@ def _add_visualize(commands) -> None:
     visualize.add_argument("--layers", nargs="+", help="whose feature maps to show (default: three)")
     visualize.add_argument("--size", type=int, help="side of the pictures in pixels (default: the run's)")
     visualize.add_argument("--to", metavar="FOLDER", help="where the pictures go (default: MODEL/pictures)")
+
+
+def _add_consistency(commands) -> None:
+    consistency = _command(
+        commands, "consistency", _consistency, "see which answers stay under ten perturbations"
+    )
+    consistency.add_argument(
+        "--model",
+        required=True,
+        nargs="+",
+        metavar="SPEC",
+        help="an ImageNet classifier by name (vgg16, resnet50, densenet121, efficientnet_b0, …), with Keras'"
+        " weights or with a file's, NAME=FILE or NAME:ALPHA=FILE; a run's folder; or a .keras file",
+    )
+    photos = consistency.add_mutually_exclusive_group()
+    _data_option(photos)
+    photos.add_argument("--image", metavar="PATH", help="a picture, or a folder of pictures without labels")
+    consistency.add_argument("--split", help="a list of the data set (default: the held-out one)")
+    consistency.add_argument("--images", type=int, help="measure on that many photos, spread evenly")
+    consistency.add_argument("--seed", type=int, default=0)
+    consistency.add_argument(
+        "--to",
+        metavar="FOLDER",
+        help="where page and figures go (default: figures/robustness for drawn data, else"
+        " runs/robustness/DATA)",
+    )
+    consistency.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def _add_submit(commands) -> None:
@@ -345,6 +373,47 @@ def _visualize(arguments) -> None:
         layers=arguments.layers,
         size=arguments.size,
     ):
+        print(path)
+
+
+def _consistency(arguments) -> None:
+    import numpy as np
+
+    from voclab import datasets, report
+    from voclab.datasets import folder
+    from voclab.studies import consistency
+
+    if arguments.image:
+        if arguments.split:
+            raise VoclabError("Pictures without labels have no splits; leave --split out, or name --data.")
+        dataset, name = folder.pictures(arguments.image), None
+    else:
+        found = datasets.find(arguments.data)
+        split = arguments.split or datasets.heldout_split(found.name)
+        dataset = datasets.load(found.name, found.root, split)
+        name = found.root.resolve().name if found.name == "folder" else found.name
+    to = arguments.to or (
+        "figures/robustness"
+        if name in ("toyvoc", "toycifar")
+        else Path("runs/robustness") / (name or dataset.name)
+    )
+    if arguments.images is not None and arguments.images < 1:
+        raise VoclabError(f"--images is {arguments.images}; measure on 1 photo or more.")
+    if arguments.images and arguments.images < len(dataset):
+        spread = np.linspace(0, len(dataset) - 1, arguments.images).round().astype(int)
+        dataset = dataset.subset(spread)
+    found = consistency.study(
+        consistency.opened_all(arguments.model, dataset),
+        dataset,
+        seed=arguments.seed,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    paths = report.consistency_report(found, to)
+    if arguments.json:
+        print(json.dumps(found.as_dict(), indent=1))
+        return
+    print(report.consistency_text(found), end="\n\n")
+    for path in paths:
         print(path)
 
 

@@ -77,6 +77,35 @@ def read(root: str | Path, split: str) -> Dataset:
     )
 
 
+def pictures(path: str | Path) -> Dataset:
+    """One picture, or those that lie directly in a folder, by name; without labels, classes and splits.
+
+    Raises:
+        VoclabError: no such file or folder, or no pictures in it. A picture is checked when it is read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise VoclabError(f"{path} is missing; name a picture or a folder of pictures.")
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        raise VoclabError(
+            f"{path} holds no pictures ({', '.join(SUFFIXES)}) itself; name a folder that does."
+        )
+    return Dataset(
+        name=path.resolve().stem if path.is_file() else path.resolve().name,
+        split="",
+        task="multiclass",
+        ids=tuple(file.name for file in files),
+        class_names=(),
+        labels=None,
+        read_image=lambda i: decode(files[i]),
+        read_mask=None,
+        source=f"{len(files)} pictures of {path}",
+    )
+
+
 def decode(path: str | Path) -> np.ndarray:
     """Decode a picture: (H, W, 3) uint8 RGB, turned as its EXIF says, transparent parts on white.
 

@@ -28,6 +28,11 @@ from voclab.figures.base import (
 )
 from voclab.figures.classification import class_frequency, heat_maps, reliability_diagram
 from voclab.figures.folder import FigureFolder
+from voclab.figures.robustness import (
+    dots_with_intervals,
+    perturbed_versions,
+    share_distribution,
+)
 from voclab.figures.segmentation import (
     ERROR_COLOURS,
     ERROR_KINDS,
@@ -58,6 +63,7 @@ __all__ = [
     "class_frequency",
     "confusion",
     "defence",
+    "dots_with_intervals",
     "edge_closeups",
     "error_kinds",
     "error_maps",
@@ -70,11 +76,13 @@ __all__ = [
     "overlay",
     "patterns",
     "per_class_scores",
+    "perturbed_versions",
     "pixel_confusion",
     "prediction_rows",
     "reliability_diagram",
     "save",
     "segmentation_samples",
+    "share_distribution",
     "survival",
     "trade_off",
     "transfer_matrix",

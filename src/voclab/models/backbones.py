@@ -1,6 +1,7 @@
 """Backbones by name: what a network expects of its pixels, and where its weights come from."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -102,6 +103,7 @@ class Backbone:
 
 
 _APPLICATIONS = {
+    "mobilenet": ("MobileNet", "tf", "mobilenet"),
     "mobilenet_v2": ("MobileNetV2", "tf", "mobilenet_v2"),
     "resnet50": ("ResNet50", "caffe", "resnet"),
     "densenet121": ("DenseNet121", "torch", "densenet"),
@@ -129,14 +131,15 @@ def get_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def imagenet_available(name: str, timeout: float = 4.0) -> bool:
+def imagenet_available(name: str, timeout: float = 4.0, top: bool = False) -> bool:
     """Whether ImageNet weights of this backbone are in Keras' cache or can probably be downloaded.
 
-    Their host is only asked whether it answers; nothing is downloaded here.
+    Their host is only asked whether it answers; nothing is downloaded here. ``top``: those with the last
+    layers, which tell the 1000 classes apart.
     """
     if get_backbone(name).module is None:
         return False
-    return _cached(name) or _answers(WEIGHTS_HOST, timeout)
+    return _cached(name, top) or _answers(WEIGHTS_HOST, timeout)
 
 
 def _answers(address: str, timeout: float) -> bool:
@@ -149,12 +152,19 @@ def _answers(address: str, timeout: float) -> bool:
     return True
 
 
-def _cached(name: str) -> bool:
-    """Whether Keras' cache has the ImageNet weights without top, e.g. ``efficientnetv2-b0_notop.h5``."""
-    folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
-    stem = _APPLICATIONS[name][0].lower()
-    files = [file.name.lower().replace("_", "").replace("-", "") for file in folder.glob("*.h5")]
-    return any(file.startswith((stem + "weights", stem + "notop")) and "notop" in file for file in files)
+def keras_cache() -> Path:
+    """The folder in which Keras keeps what it downloads for its applications."""
+    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
+
+
+def _cached(name: str, top: bool = False) -> bool:
+    """Whether Keras' cache has the ImageNet weights with or without top, e.g. ``efficientnetv2-b0_notop.h5``.
+
+    Those of MobileNet (2017) are named by alpha and size, ``mobilenet_1_0_224_tf_no_top.h5``.
+    """
+    ours = re.compile(_APPLICATIONS[name][0].lower() + r"(weights|notop|\.h5|\d+tf)")
+    files = [file.name.lower().replace("_", "").replace("-", "") for file in keras_cache().glob("*.h5")]
+    return any(ours.match(file) and ("notop" in file) != top for file in files)
 
 
 def build_backbone(name: str, weights: str | None, **options) -> keras.Model:

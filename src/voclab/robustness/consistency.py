@@ -1,7 +1,7 @@
 """How much of what a network says and sees stays when a photo changes and its content does not."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from voclab.errors import VoclabError
 from voclab.pipeline import resized
 from voclab.robustness.perturbations import CONSISTENCY, Setting, perturbed
 
-ALL = "all of them"  # row of a summary
+ALL, CONTROL = "all of them", "another photo (control)"  # rows of a summary
 
 
 class Probe:
@@ -75,6 +75,9 @@ class Consistency:
             1 for the same direction.
         euclidean: 1 / (1 + ‖a − b‖ / ‖a‖): 1 for the same features, 1/2 where they differ by their own
             length, so that networks with features of any size compare.
+        control: the same three, (n,) each, of every clean photo and another one, half the data set away: what
+            is left when nothing of the photo is. Features after a ReLU are never negative, so their cosine
+            similarity is far from 0 even then. Empty for a single photo.
     """
 
     network: str
@@ -83,6 +86,7 @@ class Consistency:
     kept: np.ndarray
     cosine: np.ndarray
     euclidean: np.ndarray
+    control: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def consistency(
@@ -110,11 +114,12 @@ def consistency(
     """
     if not len(dataset):
         raise VoclabError(f"{dataset.name} holds no images in {dataset.split}; name another split.")
-    rows = []
+    rows, features = [], []
     for start in range(0, len(dataset), batch_size):
         index = range(start, min(start + batch_size, len(dataset)))
         clean = np.stack([np.rint(255 * resized(dataset.image(i), size)).astype(np.uint8) for i in index])
         before, answers = probe(clean)
+        features.append(before)
         columns = []
         for setting in perturbations.values():
             changed = np.stack([perturbed(x, *setting, (seed, i)) for x, i in zip(clean, index, strict=True)])
@@ -126,7 +131,14 @@ def consistency(
         if progress:
             progress(f"{probe.name}: {index[-1] + 1}/{len(dataset)} photos")
     top, kept, cosine, euclidean = (np.concatenate(part) for part in zip(*rows, strict=True))
-    return Consistency(probe.name, tuple(perturbations), top, kept, cosine, euclidean)
+    control = _control(np.concatenate(features), top) if len(dataset) > 1 else {}
+    return Consistency(probe.name, tuple(perturbations), top, kept, cosine, euclidean, control)
+
+
+def _control(features: np.ndarray, top: np.ndarray) -> dict[str, np.ndarray]:
+    # Half the data set away: neighbours are often of the same class.
+    away = np.roll(np.arange(len(top)), len(top) // 2)
+    return {"kept": top == top[away], **feature_similarity(features, features[away])}
 
 
 def feature_similarity(before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
@@ -144,21 +156,28 @@ def feature_similarity(before: np.ndarray, after: np.ndarray) -> dict[str, np.nd
 
 
 def summary(result: Consistency, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """One row a perturbation and one for all: means over photos with 95 % bootstrap intervals.
+    """One row a perturbation, one for all and, where known, one for the control: means over photos.
 
-    Columns: ``kept``, ``cosine`` and ``euclidean``, each with ``… low`` and ``… high``. Photos are drawn, not
-    pairs of photo and perturbation, since the versions of one photo are alike.
+    Columns: ``kept``, ``cosine`` and ``euclidean``, each with ``… low`` and ``… high``, the ends of a 95 %
+    bootstrap interval. Photos are drawn, not pairs of photo and perturbation, since the versions of one photo
+    are alike. One photo alone has no
+    interval: ``low`` and ``high`` are NaN.
     """
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(result.kept), (draws, len(result.kept)))
     table = {}
     for measure in ("kept", "cosine", "euclidean"):
         values = np.asarray(getattr(result, measure), float)
-        values = np.concatenate([values, values.mean(axis=1, keepdims=True)], axis=1)
+        columns = [values, values.mean(axis=1, keepdims=True)]
+        if result.control:
+            columns.append(np.asarray(result.control[measure], float)[:, None])
+        values = np.concatenate(columns, axis=1)
         means = values[drawn].mean(axis=1)
         table[measure] = values.mean(axis=0)
-        table[f"{measure} low"], table[f"{measure} high"] = np.percentile(means, [2.5, 97.5], axis=0)
-    return pd.DataFrame(table, index=pd.Index([*result.titles, ALL], name="perturbation"))
+        ends = np.percentile(means, [2.5, 97.5], axis=0) if len(values) > 1 else (np.nan, np.nan)
+        table[f"{measure} low"], table[f"{measure} high"] = ends
+    rows = [*result.titles, ALL, *[CONTROL] * bool(result.control)]
+    return pd.DataFrame(table, index=pd.Index(rows, name="perturbation"))
 
 
 def one_picture(result: Consistency, shares: Sequence[float] = (0.05, 0.95)) -> dict[str, float]:

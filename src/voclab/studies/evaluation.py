@@ -256,9 +256,9 @@ def opened(model: str | Path, dataset: Dataset, size: int | None) -> tuple[Path,
     Raises:
         VoclabError: no such model, a model of other classes than the data, no truth, no size.
     """
-    path, config = _located(Path(model))
+    path, config = located(Path(model))
     network = load_model(path)
-    size = size or _trained_size(config)
+    size = size or trained_size(config)
     if size is None:
         raise VoclabError(f"{path} does not say at what size it was trained; add --size, in pixels.")
     if dataset.labels is None:
@@ -275,8 +275,12 @@ def opened(model: str | Path, dataset: Dataset, size: int | None) -> tuple[Path,
     return path, network, size
 
 
-def _located(model: Path) -> tuple[Path, dict]:
-    """(the .keras file, the configuration of its run, empty without one)."""
+def located(model: Path) -> tuple[Path, dict]:
+    """(the .keras file, the configuration of its run, empty without one).
+
+    Raises:
+        VoclabError: there is no such file.
+    """
     path = model / "model.keras" if model.is_dir() else model
     if not path.is_file():
         raise VoclabError(f"{path} is missing; name a run's folder or a .keras file.")
@@ -284,13 +288,13 @@ def _located(model: Path) -> tuple[Path, dict]:
     return path, read_json(config) if config.is_file() else {}
 
 
-def _trained_size(config: dict) -> int | None:
+def trained_size(config: dict) -> int | None:
     """The side of a run's training photos, wherever its configuration keeps the recipe."""
     if not isinstance(config, dict):
         return None
     if isinstance(config.get("recipe"), dict) and "size" in config["recipe"]:
         return int(config["recipe"]["size"])
-    return next((found for value in config.values() if (found := _trained_size(value))), None)
+    return next((found for value in config.values() if (found := trained_size(value))), None)
 
 
 def calibration(found: Report) -> tuple[dict[str, dict], dict[str, float]]:

@@ -1,0 +1,128 @@
+"""Pictures of robustness: measures under each perturbation with intervals, and the photos themselves."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from voclab.figures.base import COLOURS, MARKERS, grid_axes, image_grid, styled
+
+_KEPT, _CHANGED = "#1b7837", "#b2182b"
+_COLUMNS = 4  # of pictures
+
+
+@styled
+def dots_with_intervals(
+    tables: Mapping[str, pd.DataFrame], panels: Mapping[str, str], apart: int = 0, percent: bool = False
+) -> Figure:
+    """Measures of several networks, a line a condition, each a dot with its interval.
+
+    Args:
+        tables: network -> a row a condition; columns ``measure``, ``measure low`` and ``measure high``, the
+            latter NaN where no interval is known.
+        panels: measure -> label of its axis, side by side.
+        apart: how many rows at the end are no conditions like the others, e.g. their mean.
+        percent: whether the measures are shares in [0, 1] to be shown as percent of 0 to 100.
+    """
+    rows = list(next(iter(tables.values())).index)
+    lines = len(rows) * max(0.4, 0.14 * len(tables))
+    figure, axes = grid_axes(1, len(panels), width=7.6 if len(panels) == 1 else 5.2, height=1.3 + lines)
+    y = np.arange(len(rows))[::-1]
+    factor = 100 if percent else 1
+    for axis, (measure, label) in zip(axes[0], panels.items()):
+        for k, (name, table) in enumerate(tables.items()):
+            values = factor * table[[measure, f"{measure} low", f"{measure} high"]].to_numpy(float)
+            # Rounding can put an end of a narrow interval on the wrong side of its mean.
+            reach = np.clip(np.abs(values[:, :1] - values[:, 1:]), 0, None).T
+            offset = ((len(tables) - 1) / 2 - k) * min(0.22, 0.7 / len(tables))
+            style = {"color": COLOURS[k % 10], "marker": MARKERS[k % 8], "mec": "white", "mew": 0.5}
+            axis.errorbar(
+                values[:, 0],
+                y + offset,
+                xerr=reach,
+                ls="none",
+                ms=6,
+                lw=1.4,
+                capsize=2.5,
+                label=name,
+                **style,
+            )
+        for row in y[:-1]:
+            last = row == apart
+            axis.axhline(row - 0.5, color="#777777" if last else "#dddddd", lw=1.2 if last else 0.6)
+        axis.set_yticks(y, rows)
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="y", visible=False)
+        axis.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+        if percent:
+            axis.set_xlim(-2, 102)
+    for axis in axes[0, 1:]:
+        axis.set_yticklabels([])
+    _names_below(figure, axes[0, 0])
+    return figure
+
+
+@styled
+def share_distribution(shares: Mapping[str, np.ndarray], steps: int, marks: Mapping[str, float]) -> Figure:
+    """How the photos differ: for each network how many keep which share of their answers.
+
+    Args:
+        shares: network -> (photos,) share of perturbations under which a photo's answer stays.
+        steps: number of perturbations.
+        marks: network -> a share that was published of one picture, drawn as a line in its panel.
+    """
+    columns = 2 if len(shares) == 4 else min(len(shares), 3)
+    rows = -(-len(shares) // columns)
+    figure, axes = grid_axes(rows, columns, width=max(3.5, 7.0 / columns), height=3.1)
+    highest = 0.0
+    for k, (axis, (name, values)) in enumerate(zip(axes.flat, shares.items())):
+        counts = np.bincount(np.rint(steps * np.asarray(values)).astype(int), minlength=steps + 1)
+        heights = 100 * counts / counts.sum()
+        highest = max(highest, heights.max())
+        axis.bar(range(steps + 1), heights, 0.85, color=COLOURS[k % 10])
+        mean = float(np.mean(values))
+        axis.axvline(steps * mean, color="black", ls="--", lw=1.4)
+        axis.set_title(f"{name}\nmean {100 * mean:.0f} % (dashed)")
+        if name in marks:
+            axis.axvline(steps * marks[name], color="#767676", ls=":", lw=1.8)
+            axis.set_title(f"{name}\nmean {100 * mean:.0f} % (dashed), published {100 * marks[name]:.0f} %")
+        axis.set_xticks(range(0, steps + 1, 2))
+        axis.set_xlabel(f"answers kept, of {steps}")
+        axis.grid(axis="x", visible=False)
+    for axis in axes.flat[: len(shares)]:
+        axis.set_ylim(0, 1.08 * highest)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("photos (%)")
+    for axis in axes.flat[len(shares) :]:
+        axis.remove()
+    return figure
+
+
+def perturbed_versions(
+    pictures: Sequence[np.ndarray], titles: Sequence[str], said: Sequence[str], kept: Sequence[bool]
+) -> Figure:
+    """A photo beside its perturbed versions, each with what a network calls it.
+
+    Args:
+        pictures: (H, W, 3) uint8; the original first.
+        titles: their names.
+        said: what the network says of each.
+        kept: whether that is what it says of the original.
+    """
+    texts = [f"{titles[0]}\n{said[0]}"]
+    texts += [
+        f"{title}\n{'kept' if same else 'now'}: {_short(answer)}"
+        for title, answer, same in zip(titles[1:], said[1:], kept[1:], strict=True)
+    ]
+    colours = ["black", *(_KEPT if same else _CHANGED for same in kept[1:])]
+    return image_grid(pictures, texts, min(_COLUMNS, len(pictures)), colours)
+
+
+def _short(text: str, most: int = 22) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _names_below(figure: Figure, axis) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
