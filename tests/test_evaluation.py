@@ -103,7 +103,7 @@ def test_corruptions_have_five_errors_each(bench, victim):
     assert all(len(row) == 5 and all(0 <= e <= 1 for e in row) for row in errors.values())
     assert len(lines) == 2
     accuracy = Bench(few, 32).effect(victim, Bench(few, 32).images)["accuracy"]
-    assert evaluation.clean_error(victim, Bench(few, 32)) == 1 - accuracy
+    assert evaluation.error(victim, bench, bench.images) == 1 - accuracy
 
 
 # --- the command ---

@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_visualize(commands)
     _add_consistency(commands)
+    _add_robustness(commands)
     _add_submit(commands)
     pretrain = _command(commands, "pretrain", _pretrain, "train a backbone on the procedural source task")
     pretrain.add_argument("--backbone", default="cnn")
@@ -171,6 +172,25 @@ def _add_visualize(commands) -> None:
     visualize.add_argument("--layers", nargs="+", help="whose feature maps to show (default: three)")
     visualize.add_argument("--size", type=int, help="side of the pictures in pixels (default: the run's)")
     visualize.add_argument("--to", metavar="FOLDER", help="where the pictures go (default: MODEL/pictures)")
+
+
+def _add_robustness(commands) -> None:
+    robustness = _command(commands, "robustness", _robustness, "write a page on what harms each network")
+    robustness.add_argument(
+        "--model", required=True, nargs="+", metavar="PATH", help="folders of runs, or .keras files"
+    )
+    _data_option(robustness)
+    robustness.add_argument("--split", help="a list of the data set (default: the held-out one)")
+    robustness.add_argument("--size", type=int, help="side of the photos in pixels (default: the run's)")
+    robustness.add_argument("--images", type=int, default=0, help="that many photos (default: all)")
+    robustness.add_argument("--attacked", type=int, default=64, help="photos for the attacks (default: 64)")
+    robustness.add_argument(
+        "--baseline", metavar="NAME", help="network that mCE is relative to (default: the first)"
+    )
+    robustness.add_argument("--seed", type=int, default=0)
+    robustness.add_argument(
+        "--to", metavar="FOLDER", help="default: figures/robustness for drawn data, else runs/robustness/NAME"
+    )
 
 
 def _add_consistency(commands) -> None:
@@ -376,9 +396,36 @@ def _visualize(arguments) -> None:
         print(path)
 
 
-def _consistency(arguments) -> None:
-    import numpy as np
+def _robustness(arguments) -> None:
+    from voclab import datasets, report
+    from voclab.studies import robustness
 
+    found = datasets.find(arguments.data)
+    split = arguments.split or datasets.heldout_split(found.name)
+    dataset = datasets.load(found.name, found.root, split)
+    to = Path(arguments.to or _report_folder(found.name, found.root))
+    tested = robustness.subjects(arguments.model, dataset, arguments.size)
+    measured = robustness.measure(
+        tested,
+        dataset,
+        to,
+        images=arguments.images,
+        attacked=arguments.attacked,
+        seed=arguments.seed,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    for path in report.robustness_report(measured, tested, dataset, to, arguments.baseline):
+        print(path)
+
+
+def _report_folder(name: str, root: Path) -> Path:
+    """Where a report goes: photos of others must not land among the committed figures."""
+    if name in ("toyvoc", "toycifar"):
+        return Path("figures/robustness")
+    return Path("runs/robustness") / (root.resolve().name if name == "folder" else name)
+
+
+def _consistency(arguments) -> None:
     from voclab import datasets, report
     from voclab.datasets import folder
     from voclab.studies import consistency
@@ -386,29 +433,23 @@ def _consistency(arguments) -> None:
     if arguments.image:
         if arguments.split:
             raise VoclabError("Pictures without labels have no splits; leave --split out, or name --data.")
-        dataset, name = folder.pictures(arguments.image), None
+        dataset = folder.pictures(arguments.image)
+        to = Path("runs/robustness") / dataset.name
     else:
         found = datasets.find(arguments.data)
         split = arguments.split or datasets.heldout_split(found.name)
         dataset = datasets.load(found.name, found.root, split)
-        name = found.root.resolve().name if found.name == "folder" else found.name
-    to = arguments.to or (
-        "figures/robustness"
-        if name in ("toyvoc", "toycifar")
-        else Path("runs/robustness") / (name or dataset.name)
-    )
+        to = _report_folder(found.name, found.root)
     if arguments.images is not None and arguments.images < 1:
         raise VoclabError(f"--images is {arguments.images}; measure on 1 photo or more.")
-    if arguments.images and arguments.images < len(dataset):
-        spread = np.linspace(0, len(dataset) - 1, arguments.images).round().astype(int)
-        dataset = dataset.subset(spread)
+    dataset = dataset.spread(arguments.images or 0)
     found = consistency.study(
         consistency.opened_all(arguments.model, dataset),
         dataset,
         seed=arguments.seed,
         progress=lambda line: print(line, file=sys.stderr),
     )
-    paths = report.consistency_report(found, to)
+    paths = report.consistency_report(found, arguments.to or to)
     if arguments.json:
         print(json.dumps(found.as_dict(), indent=1))
         return

@@ -27,6 +27,7 @@ _DETAILS = {
     "seed": "Seed",
     "data": "Data",
     "weights": "Weights",
+    "model": "Model",
     "parameters": "Parameters",
     "versions": "Versions",
     "git": "Revision",
@@ -105,8 +106,29 @@ def write(figures_dir: str | os.PathLike = "figures") -> tuple[Path, Path]:
     if not chapters:
         raise VoclabError(f"{folder} holds no figures; run the notebooks first (voclab run all).")
     readme, index = folder / "README.md", folder / "index.html"
-    write_text(readme, _markdown(chapters, folder))
-    write_text(index, _html(chapters))
+    write_text(readme, _markdown(chapters, folder, TITLE, INTRODUCTION))
+    write_text(index, _html(chapters, TITLE, INTRODUCTION))
+    return readme, index
+
+
+def write_page(folder: str | os.PathLike, title: str, introduction: str) -> tuple[Path, Path]:
+    """The same two files in a folder of figures itself, about what is in it; returns both paths.
+
+    Args:
+        folder: with pictures, tables and ``run.json`` as :func:`write` wants them of a notebook.
+        title: heading of the page.
+        introduction: sentences below it.
+
+    Raises:
+        VoclabError: nothing to show, or a file that cannot be read or written.
+    """
+    folder = Path(folder)
+    chapter = _chapter(folder)
+    if chapter is None:
+        raise VoclabError(f"{folder} holds no figures; make them first.")
+    readme, index = folder / "README.md", folder / "index.html"
+    write_text(readme, _markdown([chapter], folder, title, introduction, headings=False))
+    write_text(index, _html([chapter], title, introduction))
     return readme, index
 
 
@@ -114,15 +136,17 @@ def read(figures_dir: str | os.PathLike) -> list[Chapter]:
     """The chapters of a folder of figures, by name; a folder without any files of ours is none."""
     folder = Path(figures_dir)
     found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    chapters = []
-    for path in found:
-        record = path / "run.json"
-        tables = [_table(entry) for entry in path.glob("*.table.json")]
-        items = [*tables, *(_figure(entry) for entry in path.glob("*.png"))]
-        if items or record.exists():
-            items.sort(key=lambda item: item.path.name)
-            chapters.append(Chapter(path.name, _object(record) if record.exists() else {}, items))
-    return chapters
+    return [chapter for path in found if (chapter := _chapter(path)) is not None]
+
+
+def _chapter(path: Path) -> Chapter | None:
+    record = path / "run.json"
+    tables = [_table(entry) for entry in path.glob("*.table.json")]
+    items = [*tables, *(_figure(entry) for entry in path.glob("*.png"))]
+    if not items and not record.exists():
+        return None
+    items.sort(key=lambda item: item.path.name)
+    return Chapter(path.name, _object(record) if record.exists() else {}, items)
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -204,14 +228,16 @@ def _duration(seconds: Any) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def _markdown(chapters: list[Chapter], folder: Path) -> str:
-    parts = [f"# {TITLE}", f"{INTRODUCTION} [index.html](index.html) is the same page in one file."]
+def _markdown(
+    chapters: list[Chapter], folder: Path, title: str, introduction: str, headings: bool = True
+) -> str:
+    parts = [f"# {_md(title)}", f"{introduction} [index.html](index.html) is the same page in one file."]
     for chapter in chapters:
-        parts.append(f"## {_md(chapter.title)}")
+        if headings:
+            parts.append(f"## {_md(chapter.title)}")
         notebook = folder.parent / "notebooks" / f"{chapter.name}.ipynb"
         if notebook.exists():
-            link = quote(os.path.relpath(notebook, folder).replace(os.sep, "/"))
-            parts.append(f"Notebook: [{_md(notebook.name)}]({link})")
+            parts.append(f"Notebook: [{_md(notebook.name)}]({_link(notebook, folder)})")
         if chapter.record.get("question"):
             parts.append(f"**Question.** {_md(_plain(chapter.record['question']))}")
         for spans in _paragraphs(chapter.record.get("answer")):
@@ -221,13 +247,17 @@ def _markdown(chapters: list[Chapter], folder: Path) -> str:
             if isinstance(item, Table):
                 parts.append(_markdown_table(item))
             else:
-                parts.append(f"![{_md(item.alt)}]({quote(f'{chapter.name}/{item.path.name}')})")
+                parts.append(f"![{_md(item.alt)}]({_link(item.path, folder)})")
             vector = item.vector if isinstance(item, Figure) else None
-            copy = f"[Vector copy]({quote(f'{chapter.name}/{vector.name}')})" if vector else ""
+            copy = f"[Vector copy]({_link(vector, folder)})" if vector else ""
             parts.append(" ".join(filter(None, (_md(item.caption), copy))))
         if chapter.details:
             parts.append("\n".join(f"- {label}: {_md(text)}" for label, text in chapter.details))
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _link(path: Path, folder: Path) -> str:
+    return quote(os.path.relpath(path, folder).replace(os.sep, "/"))
 
 
 def _markdown_table(table: Table) -> str:
@@ -246,7 +276,7 @@ def _md(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", plain)
 
 
-def _html(chapters: list[Chapter]) -> str:
+def _html(chapters: list[Chapter], title: str, introduction: str) -> str:
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -254,23 +284,27 @@ def _html(chapters: list[Chapter]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <link rel="icon" href="data:,">
-<title>{_esc(TITLE)}</title>
+<title>{_esc(title)}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
 <header>
-<h1>{_esc(TITLE)}</h1>
-<p>{_esc(INTRODUCTION)}</p>
+<h1>{_esc(title)}</h1>
+<p>{_esc(introduction)}</p>
 </header>
-<nav aria-label="Contents">
+{_html_contents(chapters) if len(chapters) > 1 else ""}<main>
+{"".join(_html_chapter(chapter) for chapter in chapters)}</main>
+</body>
+</html>
+"""
+
+
+def _html_contents(chapters: list[Chapter]) -> str:
+    return f"""<nav aria-label="Contents">
 <h2>Contents</h2>
 <ul>
 {"".join(_html_entry(chapter) for chapter in chapters)}</ul>
 </nav>
-<main>
-{"".join(_html_chapter(chapter) for chapter in chapters)}</main>
-</body>
-</html>
 """
 
 

@@ -3,15 +3,21 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 
-from voclab import figures
+from voclab import figures, gallery
+from voclab.datasets.base import Dataset
+from voclab.errors import VoclabError
 from voclab.files import read_json, write_json, write_text
 from voclab.robustness import CONSISTENCY, STRENGTHS
 from voclab.robustness.consistency import ALL, one_picture
+from voclab.studies import robustness
 from voclab.studies.consistency import MEASURES, PUBLISHED, Study
+from voclab.studies.evaluation import CLEAN
+from voclab.studies.robustness import Measured, Subject
 
 _SPREAD = ("nine photos of ten keep", "photos that keep all", "none")
 _FEW = 30  # photos; the bootstrap interval of fewer is too narrow
@@ -144,6 +150,194 @@ def consistency_text(study: Study) -> str:
         "Lengths are pixels of the network's input, so the same blur is milder to a network of larger input.",
     ]
     return "\n\n".join(parts)
+
+
+def robustness_report(
+    measured: Mapping[str, Measured],
+    tested: Sequence[Subject],
+    dataset: Dataset,
+    folder: str | Path,
+    baseline: str | None = None,
+) -> list[Path]:
+    """Write a page for each network, ``<name>/README.md`` and ``<name>/index.html``, and one to compare them.
+
+    Args:
+        measured: what :func:`voclab.studies.robustness.measure` gave.
+        tested: the networks.
+        dataset: the photos that it was given.
+        folder: of the report; ``README.md`` there compares the networks.
+        baseline: network that mCE is relative to among those of its task; without it the first of each task.
+
+    Returns:
+        Paths of the pages.
+
+    Raises:
+        VoclabError: a baseline that is not there, or a file that cannot be written.
+    """
+    folder, pages = Path(folder), []
+    if baseline is not None and baseline not in measured:
+        raise VoclabError(f"The baseline {baseline} is not among {', '.join(measured)}; name one of them.")
+    for subject in tested:
+        pages += _robustness_page(subject, measured[subject.name], dataset, folder / subject.name)
+    facts = next(iter(measured.values())).facts
+    parts = [
+        "# Robustness",
+        f"Measured on {facts['photos']} photos of {facts['data']}, attacks on {facts['attacked']}, seed"
+        f" {facts['seed']}."
+        " A name leads to the page of that network.",
+    ]
+    for segmenters in (False, True):
+        part = {name: m for name, m in measured.items() if m.segmenter == segmenters}
+        if part:
+            found = robustness.overview(part, baseline if baseline in part else None)
+            parts += ["## Segmenters" if segmenters else "## Classifiers", _linked(found.table)]
+            parts += [
+                (
+                    "Dice: mean over foreground classes."
+                    if segmenters
+                    else "Accuracy: the top class is a true one."
+                )
+                + " Under noise, blurred: means over those perturbations. mCE: mean corruption error over"
+                " ImageNet-C's"
+                f" fifteen corruptions and five severities relative to {found.baseline} (Hendrycks &"
+                " Dietterich 2019);"
+                " relative mCE: the same of what is lost against clean photos. Under 100 % is better than"
+                " that network."
+                + (
+                    ""
+                    if segmenters
+                    else " Answers kept: under the ten perturbations of the consistency study."
+                )
+            ]
+            parts += list(found.notes)
+    return [write_page(folder / "README.md", "\n\n".join(parts)), *pages]
+
+
+def _linked(table: pd.DataFrame) -> str:
+    rows = {
+        f"[{name}]({quote(str(name))}/README.md)": [
+            "–" if pd.isna(v) else f"{v:.1f}" if "%" in c else f"{v:.3f}" for c, v in row.items()
+        ]
+        for name, row in table.iterrows()
+    }
+    return markdown_table(["network", *table.columns], rows)
+
+
+def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Path) -> list[Path]:
+    """The page of one network; figures of an earlier one that were not drawn again are dropped."""
+    page, what = figures.FigureFolder(folder), "mean Dice" if m.segmenter else "top class right (share)"
+    photos, error = f"{m.facts['photos']} photos", "1 - Dice" if m.segmenter else "share of wrong answers"
+    page.figure(
+        figures.condition_scores({subject.name: m.scores}, what),
+        "conditions",
+        title=f"{subject.name} under perturbations and attacks",
+        caption=f"Measured on {photos}; attacks, which use the network's gradient, on {m.facts['attacked']}.",
+        alt=f"Dots: {what} of {subject.name} under each perturbation and attack",
+    )
+    page.table(
+        m.conditions.drop(columns="photos").assign(photos=m.conditions["photos"].astype(str)),
+        "conditions",
+        title="The same in numbers",
+        caption="fooled: share of what was right (for segmenters: of the Dice) that is lost, for attacks"
+        " their success rate."
+        + (
+            ""
+            if m.segmenter
+            else " precision, recall, f1: means over classes. ece: expected calibration error."
+        ),
+    )
+    page.figure(
+        figures.severity_panels(robustness.corruption_panels(m), error),
+        "corruptions",
+        title=f"{subject.name} under ImageNet-C's corruptions",
+        caption=f"Error over severity, {photos}. Fifteen corruptions of four families (Hendrycks &"
+        " Dietterich 2019).",
+        alt=f"Four panels of lines: error of {subject.name} over severity for each corruption",
+    )
+    page.table(
+        robustness.error_table(m),
+        "corruptions",
+        title=f"Error under each corruption (clean {m.clean_error:.3f})",
+        caption=f"Error: {error}.",
+    )
+    if m.reliability:
+        eces = m.conditions["ece"]
+        shown = list(dict.fromkeys([CLEAN, "Gaussian noise 0.2", eces.idxmax()]))
+        page.figure(
+            figures.reliability_diagram({k: m.reliability[k] for k in shown}, eces),
+            "reliability",
+            title=f"Can {subject.name}'s probabilities be believed?",
+            caption="On clean photos, under strong noise, and where the calibration error is largest.",
+            alt="Observed frequency over predicted probability under several conditions",
+        )
+    if m.consistency is not None:
+        apart = len(m.consistency) - len(CONSISTENCY)
+        page.figure(
+            figures.dots_with_intervals(
+                {subject.name: m.consistency}, {"kept": "photos whose top-1 is kept (%)"}, apart, percent=True
+            ),
+            "kept",
+            title=f"Which answers of {subject.name} stay",
+            caption="Share of photos whose top class, right or wrong, stays the same, with 95 % intervals"
+            " over photos.",
+            alt="Dots with intervals for ten perturbations and all together",
+        )
+        page.figure(
+            figures.dots_with_intervals(
+                {subject.name: m.consistency}, {key: MEASURES[key] for key in ("cosine", "euclidean")}, apart
+            ),
+            "features",
+            title=f"Which features of {subject.name} stay",
+            caption="Cosine similarity a·b / (‖a‖ ‖b‖) and Euclidean similarity 1 / (1 + ‖a − b‖ / ‖a‖) of"
+            " the last feature map,"
+            " averaged over places, of a clean photo (a) and its perturbed version (b).",
+            alt="Dots with intervals for ten perturbations and all together",
+        )
+    _versions(page, subject, m, dataset.spread(m.facts["photos"]))
+    page.close(
+        {
+            "question": f"What harms {subject.name}, and how much?",
+            "answer": robustness.text(subject.name, m),
+            "data": f"{dataset.name} {dataset.split}: {dataset.source}",
+            "model": f"{m.facts['model']}, photos of {m.facts['size']} pixels",
+            "seed": m.facts["seed"],
+        }
+    )
+    introduction = (
+        f"One network under everything that may happen to a photo, on {photos} of {m.facts['data']}."
+    )
+    return list(gallery.write_page(folder, f"Robustness of {subject.name}", introduction))
+
+
+def _versions(page: figures.FigureFolder, subject: Subject, m: Measured, dataset: Dataset) -> None:
+    """One photo beside its perturbed versions, with what the network says of each."""
+    name = dataset.ids[m.example]
+    if m.segmenter:
+        pictures, titles, masks = robustness.perturbed_masks(subject, dataset, m.example, m.facts["seed"])
+        figure = figures.image_grid(
+            [p for k in range(len(pictures)) for p in (pictures[k], figures.overlay(pictures[k], masks[k]))],
+            [t for title in titles for t in (title, "its labels")],
+            columns=6,
+        )
+        figures.mask_legend(figure, np.unique(masks), dataset.class_names)
+        title, caption = (
+            f"{subject.name} on {name}",
+            "The photo and its perturbed versions with the labels given to them.",
+        )
+    else:
+        found = robustness.perturbed_answers(subject, dataset, m.example, m.facts["seed"])
+        figure = figures.perturbed_versions(found.pictures, found.titles, found.said, found.kept)
+        title = f"{subject.name} on {name}: {sum(found.kept[1:])} of {len(CONSISTENCY)} answers stay"
+        caption = "The photo as the network sees it and its perturbed versions with the top class: green the"
+        " original's, red another."
+    page.figure(
+        figure,
+        "versions",
+        title=title,
+        caption=f"{caption} A typical photo, not a choice one.",
+        alt=f"{name} and its perturbed versions with what {subject.name} says",
+        photos=True,
+    )
 
 
 def write_page(path: Path, text: str, pictures: Sequence[Path] = ()) -> Path:

@@ -104,3 +104,9 @@ class Dataset:
             read_image=lambda i: self.read_image(int(index[i])),
             read_mask=None if self.read_mask is None else (lambda i: self.read_mask(int(index[i]))),
         )
+
+    def spread(self, n: int) -> "Dataset":
+        """At most ``n`` of the images, spread evenly over the list; 0 for all."""
+        if not n or n >= len(self):
+            return self
+        return self.subset(np.linspace(0, len(self) - 1, n).round().astype(int))

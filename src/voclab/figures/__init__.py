@@ -29,8 +29,10 @@ from voclab.figures.base import (
 from voclab.figures.classification import class_frequency, heat_maps, reliability_diagram
 from voclab.figures.folder import FigureFolder
 from voclab.figures.robustness import (
+    condition_scores,
     dots_with_intervals,
     perturbed_versions,
+    severity_panels,
     share_distribution,
 )
 from voclab.figures.segmentation import (
@@ -61,6 +63,7 @@ __all__ = [
     "block_diagram",
     "class_dice_bars",
     "class_frequency",
+    "condition_scores",
     "confusion",
     "defence",
     "dots_with_intervals",
@@ -82,6 +85,7 @@ __all__ = [
     "reliability_diagram",
     "save",
     "segmentation_samples",
+    "severity_panels",
     "share_distribution",
     "survival",
     "trade_off",

@@ -126,3 +126,52 @@ def _short(text: str, most: int = 22) -> str:
 def _names_below(figure: Figure, axis) -> None:
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+
+
+@styled
+def condition_scores(scores: Mapping[str, pd.Series], label: str) -> Figure:
+    """One score of networks under many conditions, a line a condition, the first of which is no harm at all.
+
+    Args:
+        scores: network -> score by condition, in [0, 1].
+        label: of the score.
+    """
+    rows = list(next(iter(scores.values())).index)
+    figure, axes = grid_axes(1, 1, width=7.6, height=1.2 + 0.27 * len(rows))
+    axis, y = axes[0, 0], np.arange(len(rows))[::-1]
+    for k, (name, series) in enumerate(scores.items()):
+        style = {"color": COLOURS[k % 10], "marker": MARKERS[k % 8]}
+        axis.axvline(series.iloc[0], color=COLOURS[k % 10], lw=1, ls=":")
+        axis.plot(series.to_numpy(), y, ls="none", ms=7, mec="white", mew=0.5, label=name, **style)
+    axis.set_yticks(y, rows)
+    axis.set(xlabel=f"{label} (dotted: clean)", xlim=(-0.02, 1.02), ylim=(-0.7, len(rows) - 0.3))
+    if len(scores) > 1:
+        _names_below(figure, axis)
+    return figure
+
+
+@styled
+def severity_panels(panels: Mapping[str, Mapping[str, Sequence[float]]], label: str) -> Figure:
+    """Error over the severity of corruptions, a panel a family.
+
+    Args:
+        panels: family -> line -> errors at severities 0 (clean), 1, …, in [0, 1].
+        label: of the error.
+    """
+    figure, axes = grid_axes(1, len(panels), width=3.1, height=3.6)
+    same = len({tuple(lines) for lines in panels.values()}) == 1
+    for number, (axis, (title, lines)) in enumerate(zip(axes[0], panels.items())):
+        for k, (name, values) in enumerate(lines.items()):
+            style = {"color": COLOURS[k % 10], "marker": MARKERS[k % 8]}
+            axis.plot(range(len(values)), values, ms=5, mec="white", mew=0.5, label=name, **style)
+        axis.set(title=title, xlabel="severity (0: clean)", ylim=(0, 1.02))
+        axis.set_xticks(range(len(values)))
+        if number:
+            axis.set_yticklabels([])
+        else:
+            axis.set_ylabel(label)
+        if not same:
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8.5)
+    if same:
+        _names_below(figure, axes[0, 0])
+    return figure

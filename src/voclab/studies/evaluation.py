@@ -104,15 +104,11 @@ def severities(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, list[float]]:
-    """Corruption -> error rates at severities 1 to 5, for ``mean_corruption_error``.
-
-    The error of a classifier is the share of photos whose top class is not among the true ones; that of a
-    segmenter is 1 - Dice.
-    """
+    """Corruption -> error rates at severities 1 to 5, for ``mean_corruption_error``; see :func:`error`."""
     errors = {}
     for number, name in enumerate(corruptions, start=1):
         errors[name] = [
-            _error(victim, bench, _each(bench, partial(_corrupted, name, s, seed))) for s in SEVERITIES
+            error(victim, bench, _each(bench, partial(_corrupted, name, s, seed))) for s in SEVERITIES
         ]
         if progress:
             progress(f"{number}/{len(corruptions)} {name}")
@@ -123,12 +119,12 @@ def _corrupted(name, severity, seed, image, k):
     return corrupted(image, name, severity, (seed, k))
 
 
-def clean_error(victim: Victim, bench: Bench) -> float:
-    """The same error on the photos as they are."""
-    return _error(victim, bench, bench.images)
+def error(victim: Victim, bench: Bench, images: np.ndarray) -> float:
+    """Error rate on (n, H, W, 3) uint8 versions of the photos of ``bench``.
 
-
-def _error(victim: Victim, bench: Bench, images: np.ndarray) -> float:
+    That of a classifier is the share of photos whose top class is not among the true ones; that of a
+    segmenter is 1 - Dice.
+    """
     found = bench.effect(victim, images)
     return 1 - found["dice" if victim.task == "segmentation" else "accuracy"]
 
@@ -236,8 +232,7 @@ def report(
     """
     path, network, size = opened(model, dataset, size)
     maps = len(network.output_shape) == 4
-    if images and images < len(dataset):
-        dataset = dataset.subset(np.linspace(0, len(dataset) - 1, images).round().astype(int))
+    dataset = dataset.spread(images or 0)
     settings = BATTERY
     if noise is not None:
         settings = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}
@@ -247,7 +242,7 @@ def report(
     facts = {"model": str(path), "data": f"{dataset.name} {dataset.split}", "photos": len(dataset)}
     facts |= {"size": size, "task": victim.task, "seed": seed}
     errors = severities(victim, bench, seed=seed, progress=progress) if corruptions else {}
-    return Report(facts, found, errors, clean_error(victim, bench) if corruptions else None)
+    return Report(facts, found, errors, error(victim, bench, bench.images) if corruptions else None)
 
 
 def opened(model: str | Path, dataset: Dataset, size: int | None) -> tuple[Path, keras.Model, int]:

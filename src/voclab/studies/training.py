@@ -252,11 +252,11 @@ class _Score:
 
     def __init__(self, plan: Plan, recipe: Recipe, fit_set: Dataset, validation: Dataset, robust: bool):
         self.plan, self.recipe, self.validation = plan, recipe, validation
-        self.seen = _some(fit_set, len(validation))
+        self.seen = fit_set.spread(len(validation))
         self.kept = {
             part: DecodedCache(part, longest_side=2 * recipe.size) for part in (validation, self.seen)
         }
-        self.bench = Bench(_some(validation, _ROBUST_PHOTOS), recipe.size) if robust else None
+        self.bench = Bench(validation.spread(_ROBUST_PHOTOS), recipe.size) if robust else None
 
     def __call__(self, model: keras.Model) -> dict[str, float]:
         answers = {part: _answers(model, self.recipe, part, kept) for part, kept in self.kept.items()}
@@ -269,12 +269,6 @@ class _Score:
             images, _ = self.bench.attack(attack, victim, self.plan.epsilon / 255)
             figures["robust"] = self.bench.effect(victim, images)["accuracy"]
         return figures
-
-
-def _some(dataset: Dataset, n: int) -> Dataset:
-    """At most ``n`` pictures, spread evenly."""
-    n = min(n, len(dataset))
-    return dataset.subset(np.linspace(0, len(dataset) - 1, n).round().astype(int))
 
 
 def _answers(model, recipe: Recipe, dataset: Dataset, kept: DecodedCache | None = None) -> np.ndarray:

@@ -1,0 +1,404 @@
+"""Several networks under all that may happen to a photo: what the pages of ``voclab robustness`` show."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from voclab.attacks import Bench, Victim, eight_bit
+from voclab.datasets.base import Dataset
+from voclab.errors import VoclabError
+from voclab.files import read_json, write_json
+from voclab.robustness import (
+    CONSISTENCY,
+    CORRUPTIONS,
+    SEVERITIES,
+    corrupted,
+    mean_corruption_error,
+    one_picture,
+    perturbed,
+    relative_mce,
+    summary,
+)
+from voclab.robustness.consistency import ALL
+from voclab.studies import consistency, evaluation
+from voclab.training.identity import digest, weights_digest
+
+FAMILIES = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}  # as Hendrycks & Dietterich 2019 sort them
+_FEW = 64  # photos that attacks are measured on by default: PGD takes 40 times as long as an answer
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network under test.
+
+    Attributes:
+        name: of its run.
+        path: of its ``.keras`` file.
+        victim: the network with its task.
+        size: side of the photos that it sees, pixels.
+    """
+
+    name: str
+    path: Path
+    victim: Victim
+    size: int
+
+    @property
+    def score(self) -> str:
+        """The column of a table of conditions that says how good its answers are."""
+        return "dice" if self.victim.task == "segmentation" else "accuracy"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What :func:`measure` found of one network.
+
+    Attributes:
+        facts: model, data, task, size, seed and how many photos each part was measured on.
+        conditions: a row a perturbation or attack, see :class:`voclab.studies.evaluation.Evaluation`.
+        reliability: condition -> what a reliability diagram shows; empty for segmenters.
+        errors: corruption -> error rates at severities 1 to 5.
+        clean_error: the same without corruption.
+        consistency: what :func:`voclab.robustness.summary` gives; ``None`` for segmenters.
+        one_picture: what a single picture could have said, see :func:`voclab.robustness.one_picture`.
+        example: index of the photo whose share of kept answers is nearest to the median photo's; for
+            segmenters that in the middle of the list.
+    """
+
+    facts: dict
+    conditions: pd.DataFrame
+    reliability: dict[str, dict[str, list[float]]]
+    errors: dict[str, list[float]]
+    clean_error: float
+    consistency: pd.DataFrame | None
+    one_picture: dict[str, float] | None
+    example: int
+
+    @property
+    def segmenter(self) -> bool:
+        """Whether it gives a label to each pixel."""
+        return self.facts["task"] == "segmentation"
+
+    @property
+    def scores(self) -> pd.Series:
+        """Accuracy of the top class, or mean Dice, under each condition."""
+        return self.conditions["dice" if self.segmenter else "accuracy"]
+
+
+def subjects(models: Sequence[str | Path], dataset: Dataset, size: int | None = None) -> list[Subject]:
+    """Load networks; of two runs of the same name the folder above is added to the names.
+
+    Args:
+        models: folders of runs or ``.keras`` files.
+        dataset: photos with truth.
+        size: side of the photos, pixels; without it each network's own.
+
+    Raises:
+        VoclabError: one named twice, a segmenter for data without masks, and what
+            :func:`voclab.studies.evaluation.opened` raises.
+    """
+    found = []
+    for model in models:
+        path, network, side = evaluation.opened(model, dataset, size)
+        maps = len(network.output_shape) == 4
+        if maps and not dataset.has_masks:
+            raise VoclabError(f"{path} is a segmenter, and {dataset.name} has no masks; name other data.")
+        name = path.resolve().parent.name if path.name == "model.keras" else path.stem
+        victim = Victim(network, "segmentation" if maps else dataset.task, name)
+        found.append(Subject(name, path, victim, side))
+    paths = [subject.path.resolve() for subject in found]
+    if len(set(paths)) < len(paths):
+        raise VoclabError(f"{next(p for p in paths if paths.count(p) > 1)} is named twice; name it once.")
+    names = [subject.name for subject in found]
+    return [
+        subject
+        if names.count(subject.name) == 1
+        else Subject(f"{path.parent.parent.name}-{subject.name}", subject.path, subject.victim, subject.size)
+        for subject, path in zip(found, paths, strict=True)
+    ]
+
+
+def measure(
+    tested: Sequence[Subject],
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    images: int = 0,
+    attacked: int = _FEW,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Measured]:
+    """Measure networks under perturbations, attacks and the fifteen corruptions, and how consistent they are.
+
+    What is measured is kept in ``folder/<name>/measured.json``; the same call reads it back, and goes on
+    where an earlier one was interrupted.
+
+    Args:
+        tested: the networks; those that see photos of one size see the same corrupted ones.
+        dataset: photos with truth.
+        folder: of the report.
+        images: at most so many photos, spread evenly; 0 for all.
+        attacked: at most so many of these for the attacks.
+        seed: of what is random.
+        progress: receives lines of text.
+    """
+    photos = dataset.spread(images)
+    few = photos.spread(attacked)
+    tell = progress or (lambda line: None)
+    kept = {}
+    for subject in tested:
+        facts = {"model": subject.path.as_posix(), "weights": weights_digest(str(subject.path))}
+        facts |= {"data": f"{photos.name} {photos.split}", "task": subject.victim.task, "size": subject.size}
+        facts |= {"photos": len(photos), "attacked": len(few), "seed": seed, "digest": digest(photos)}
+        kept[subject.name] = _Kept(Path(folder) / subject.name / "measured.json", facts)
+    for size in dict.fromkeys(subject.size for subject in tested):
+        group = [subject for subject in tested if subject.size == size]
+        if not all(kept[subject.name].has("conditions", "clean_error", "consistency") for subject in group):
+            bench, small = Bench(photos, size), Bench(few, size)
+            for subject in group:
+                _conditions(subject, bench, small, seed, kept[subject.name], tell)
+                _consistent(subject, photos, seed, kept[subject.name], tell)
+            _corruptions(group, bench, seed, kept, tell)
+    return {subject.name: _read(kept[subject.name].found) for subject in tested}
+
+
+class _Kept:
+    """Results in a file; those of other networks, photos or settings do not count."""
+
+    def __init__(self, path: Path, facts: dict):
+        self.path = path
+        found = read_json(path) if path.is_file() else None
+        same = isinstance(found, dict) and found.get("facts") == facts
+        self.found = found if same else {"facts": facts}
+
+    def has(self, *parts: str) -> bool:
+        return all(part in self.found for part in parts)
+
+    def add(self, **parts) -> None:
+        self.found |= parts
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, self.found)
+
+
+def _conditions(subject, bench, small, seed, kept, tell) -> None:
+    if kept.has("conditions"):
+        return
+
+    def told(line):
+        tell(f"{subject.name}: {line}")
+
+    found = evaluation.evaluate(subject.victim, bench, attacks={}, seed=seed, progress=told)
+    attacks = evaluation.attacks_at()
+    after = evaluation.evaluate(subject.victim, small, {}, attacks, seed, progress=told)
+    rows = pd.concat(
+        [
+            found.table.assign(photos=len(bench)),
+            after.table.drop(index=evaluation.CLEAN).assign(photos=len(small)),
+        ]
+    )
+    diagrams = found.reliability | {k: v for k, v in after.reliability.items() if k != evaluation.CLEAN}
+    kept.add(conditions=_rows(rows), reliability={k: _lists(v) for k, v in diagrams.items()})
+
+
+def _consistent(subject, photos, seed, kept, tell) -> None:
+    if kept.has("consistency"):
+        return
+    if subject.victim.task == "segmentation":
+        kept.add(consistency=None, one_picture=None, example=len(photos) // 2)
+        return
+    network = consistency.opened(str(subject.path), photos)
+    result = consistency.study([network], photos, seed, tell).results[network.name]
+    shares = result.kept.mean(axis=1)
+    example = int(np.abs(shares - np.median(shares)).argmin())
+    kept.add(consistency=_rows(summary(result)), one_picture=one_picture(result), example=example)
+
+
+def _corruptions(group, bench, seed, kept, tell) -> None:
+    missing = [s for s in group if not kept[s.name].has("clean_error")]
+    for number, name in enumerate(CORRUPTIONS, start=1):
+        left = [s for s in missing if name not in kept[s.name].found.get("errors", {})]
+        rates: dict[str, list[float]] = {s.name: [] for s in left}
+        for severity in SEVERITIES if left else ():
+            pictures = [corrupted(x, name, severity, (seed, k)) for k, x in enumerate(bench.images)]
+            for s in left:
+                rates[s.name].append(evaluation.error(s.victim, bench, np.stack(pictures)))
+            tell(f"{number}/{len(CORRUPTIONS)} {name}, severity {severity}")
+        for s in left:
+            kept[s.name].add(errors=kept[s.name].found.get("errors", {}) | {name: rates[s.name]})
+    for s in missing:
+        kept[s.name].add(clean_error=evaluation.error(s.victim, bench, bench.images))
+
+
+def _rows(table: pd.DataFrame) -> dict[str, dict]:
+    """A table as plain values: JSON has no NaN."""
+    return {
+        str(k): {c: None if pd.isna(v) else v for c, v in row.items()}
+        for k, row in table.astype(object).iterrows()
+    }
+
+
+def _lists(diagram: Mapping[str, np.ndarray]) -> dict[str, list]:
+    return {k: [None if np.isnan(v) else float(v) for v in np.asarray(x, float)] for k, x in diagram.items()}
+
+
+def _read(found: dict) -> Measured:
+    def table(rows, name):
+        return (
+            None
+            if rows is None
+            else pd.DataFrame.from_dict(rows, orient="index").astype(float).rename_axis(name)
+        )
+
+    conditions = table(found["conditions"], "condition")
+    return Measured(
+        found["facts"],
+        conditions.astype({"photos": int}),
+        {
+            k: {c: np.array(v, float) for c, v in diagram.items()}
+            for k, diagram in found["reliability"].items()
+        },
+        found["errors"],
+        found["clean_error"],
+        table(found["consistency"], "perturbation"),
+        found["one_picture"],
+        found["example"],
+    )
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All networks of one task in a table, with what could not be computed.
+
+    Attributes:
+        table: a row a network.
+        baseline: the network that mCE is relative to.
+        notes: sentences on what is left out, and why.
+    """
+
+    table: pd.DataFrame
+    baseline: str
+    notes: tuple[str, ...]
+
+
+def overview(measured: Mapping[str, Measured], baseline: str | None = None) -> Overview:
+    """Compare networks of one task.
+
+    Args:
+        measured: name -> what was measured.
+        baseline: whose errors 100 % mCE are; the first network without it.
+
+    Raises:
+        VoclabError: networks of several tasks, or a baseline that is none of them.
+    """
+    first = baseline or next(iter(measured))
+    if first not in measured:
+        raise VoclabError(f"The baseline {first} is not among {', '.join(measured)}; name one of them.")
+    if len({m.segmenter for m in measured.values()}) > 1:
+        raise VoclabError("Classifiers and segmenters are measured in other units; compare them apart.")
+    base, rows, notes = measured[first], {}, []
+    for name, m in measured.items():
+        score = m.scores
+        noisy = score[[c for c in score.index if "oise" in c or "pepper" in c]]
+        row = {"Dice" if m.segmenter else "accuracy": score[evaluation.CLEAN], "under noise": noisy.mean()}
+        row["blurred"] = score[[c for c in score.index if "blur" in c]].mean()
+        row |= {c: score[c] for c in score.index if c.startswith(("FGSM", "PGD"))}
+        for title, function, arguments in (
+            ("mCE (%)", mean_corruption_error, (m.errors, base.errors)),
+            ("relative mCE (%)", relative_mce, (m.errors, m.clean_error, base.errors, base.clean_error)),
+        ):
+            try:
+                row[title] = function(*arguments)
+            except VoclabError as error:
+                row[title] = float("nan")
+                notes.append(f"{title} is left out: {error}")
+        if not m.segmenter:
+            eces = m.conditions["ece"]
+            row |= {"ECE": eces[evaluation.CLEAN], "worst ECE": eces.max()}
+            row["answers kept"] = m.consistency.loc[ALL, "kept"]
+        rows[name] = row
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
+    return Overview(table, first, tuple(dict.fromkeys(notes)))
+
+
+def severity_panels(measured: Mapping[str, Measured]) -> dict[str, dict[str, list[float]]]:
+    """Family -> network -> mean error over its corruptions at severities 0 (clean) to 5."""
+    return {
+        family: {
+            name: [m.clean_error, *np.mean([m.errors[c] for c in members], axis=0)]
+            for name, m in measured.items()
+        }
+        for family, members in FAMILIES.items()
+    }
+
+
+def corruption_panels(m: Measured) -> dict[str, dict[str, list[float]]]:
+    """Family -> corruption -> error of one network at severities 0 (clean) to 5."""
+    return {
+        family: {c.replace("_", " "): [m.clean_error, *m.errors[c]] for c in members}
+        for family, members in FAMILIES.items()
+    }
+
+
+def error_table(m: Measured) -> pd.DataFrame:
+    """Error of one network: a row a corruption, a column a severity, and their mean."""
+    rows = {c.replace("_", " "): [*m.errors[c], float(np.mean(m.errors[c]))] for c in m.errors}
+    columns = [*(f"severity {s}" for s in SEVERITIES), "mean"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("corruption")
+
+
+def text(name: str, m: Measured) -> str:
+    """A paragraph on one network, from its numbers."""
+    score, what = m.scores, "Its mean foreground Dice" if m.segmenter else "Its top class is right in"
+    clean, others = score[evaluation.CLEAN], score.drop(evaluation.CLEAN)
+    plain = others[[c for c in others.index if not c.startswith(("FGSM", "PGD"))]]
+    worst, family = plain.idxmin(), severity_panels({name: m})
+    means = {k: float(np.mean(v[name][1:])) for k, v in family.items()}
+    hardest = max(means, key=means.get)
+    number = (lambda x: f"{x:.3f}") if m.segmenter else (lambda x: f"{x:.1%}")
+    is_, of = ("is", "") if m.segmenter else ("", " of the photos")
+    pgd = f"{number(score['PGD 8/255'])} (of {m.conditions.loc['PGD 8/255', 'photos']} photos)"
+    lines = [
+        f"{what} {is_} {number(clean)}{of}, and {number(plain[worst])} under {worst}, the worst of the"
+        f" perturbations here. PGD at 8/255 leaves {pgd}. Of ImageNet-C's families *{hardest}* harms most: a"
+        " mean"
+        f" error of {means[hardest]:.1%} over severities, {m.clean_error:.1%} clean."
+    ]
+    if m.consistency is not None:
+        row, one, eces = m.consistency.loc[ALL], m.one_picture, m.conditions["ece"]
+        middle = f"between {one['low']:.0%} and {one['high']:.0%} (nine of ten lie between)"
+        lines.append(
+            f"Under the ten perturbations of the consistency study it keeps {row['kept']:.1%} of its answers"
+            " (95 %"
+            f" interval {row['kept low']:.1%} to {row['kept high']:.1%}); single photos keep {middle}. Its"
+            f" calibration error is {eces[evaluation.CLEAN]:.3f} on clean photos and at most"
+            f" {eces.max():.3f},"
+            f" under {eces.idxmax()}."
+        )
+    return "\n\n".join(" ".join(line.split()) for line in lines)
+
+
+def perturbed_answers(subject: Subject, dataset: Dataset, index: int, seed: int = 0) -> consistency.Versions:
+    """One photo under the ten perturbations, with a classifier's answers."""
+    return consistency.versions(consistency.opened(str(subject.path), dataset), dataset, index, seed)
+
+
+def perturbed_masks(
+    subject: Subject, dataset: Dataset, index: int, seed: int = 0
+) -> tuple[list[np.ndarray], list[str], list[np.ndarray]]:
+    """One photo under the perturbations, with a segmenter's labels.
+
+    Returns:
+        Pictures (size, size, 3) uint8, what was done to each, label maps (size, size) uint8.
+    """
+    clean = Bench(dataset.subset([index]), subject.size).images[0]
+    pictures = [clean, *(perturbed(clean, *setting, (seed, index)) for setting in CONSISTENCY.values())]
+    maps = subject.victim.logits(eight_bit(np.stack(pictures))).argmax(-1).astype(np.uint8)
+    return pictures, ["original", *CONSISTENCY], list(maps)
