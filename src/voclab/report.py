@@ -58,8 +58,8 @@ def consistency_figures(study: Study, folder: Path) -> list[Path]:
             ),
             folder / "consistency_kept",
             title=f"Which answers stay: {photos}",
-            caption="Share of photos whose top class stays the same under each perturbation, with 95 %"
-            " bootstrap intervals over photos. Control: another photo instead of a perturbed version.",
+            caption="Share of photos whose top class stays the same under each perturbation."
+            + _bars(study, " Control: another photo instead of a perturbed version."),
             alt=f"Dots with intervals of {names} for ten perturbations and all together",
         ),
         figures.save(
@@ -69,9 +69,8 @@ def consistency_figures(study: Study, folder: Path) -> list[Path]:
             folder / "consistency_features",
             title=f"Which features stay: {photos}",
             caption="Cosine similarity a·b / (‖a‖ ‖b‖) and Euclidean similarity 1 / (1 + ‖a − b‖ / ‖a‖) of"
-            " the last feature map, averaged over places, of a clean photo (a) and its perturbed version (b);"
-            " means with 95 % bootstrap intervals over photos. Control: b is another photo; it says where a"
-            " network's scale begins.",
+            " the last feature map, averaged over places, of a clean photo (a) and its perturbed version (b)."
+            + _bars(study, " Control: b is another photo, which says where a network's scale begins."),
             alt=f"Dots with intervals of {names} for ten perturbations and all together",
         ),
     ]
@@ -386,6 +385,11 @@ def _interval_note(photos: int) -> str:
 def _photos(study: Study) -> str:
     count, data = study.facts["photos"], f"{study.facts['data']} {study.facts['split']}".strip()
     return f"one photo, {study.ids[0]}" if count == 1 else f"{count} photos of {data}"
+
+
+def _bars(study: Study, control: str) -> str:
+    several = study.facts["photos"] > 1
+    return f" Means with 95 % bootstrap intervals over photos.{control}" if several else ""
 
 
 def _published() -> str:

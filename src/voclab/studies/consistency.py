@@ -225,7 +225,8 @@ def _ours(model: Path, dataset: Dataset) -> Network:
     layers = [layer.name for layer in network.layers]
     title = path.resolve().parent.name if path.name == "model.keras" else path.stem
     probe = Probe(network, FEATURES if FEATURES in layers else None, title)
-    return Network(title, str(path), probe, size, shape[-1], _class_names(shape[-1], config, dataset))
+    weights = "/".join(path.parts[-3:])  # pages are passed on; where a user keeps runs is nobody's business
+    return Network(title, weights, probe, size, shape[-1], _class_names(shape[-1], config, dataset))
 
 
 def _class_names(count: int, config: dict, dataset: Dataset) -> tuple[str, ...]:
