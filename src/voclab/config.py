@@ -118,11 +118,11 @@ class AdversaryProfile:
 
 @dataclass(frozen=True)
 class Training:
-    """One classifier of notebook 05; options as those of ``voclab train``.
+    """One classifier of small pictures (notebooks 04 and 05); options as those of ``voclab train``.
 
     Attributes:
         model: key of ``voclab.models.zoo.ZOO``; ``None`` for the one that pretrained weights are there for.
-        augmentations: ``none``, ``standard`` or ``advanced``.
+        augmentations: ``none``, ``standard``, ``advanced`` or ``adversarial``.
         epochs: longest training.
         rate: peak learning rate.
         optimizer: ``adam`` or ``sgd``.
@@ -131,6 +131,9 @@ class Training:
         mixup: alpha.
         smoothing: of labels.
         batch_size: pictures a step.
+        dropout: before the last layer.
+        steps: of PGD, where augmentations are ``adversarial``.
+        patience: epochs without a better score before training stops.
     """
 
     model: str | None
@@ -143,6 +146,9 @@ class Training:
     mixup: float = 0.0
     smoothing: float = 0.0
     batch_size: int = 64
+    dropout: float = 0.2
+    steps: int = 4
+    patience: int = 15
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,31 @@ class PicturesProfile:
 
     toy_counts: tuple[int, int]
     trainings: dict[str, Training]
+
+
+@dataclass(frozen=True)
+class RobustnessProfile:
+    """Sizes and lengths of notebook 04.
+
+    Attributes:
+        classifiers: runs of notebook 01 that are measured, the baseline first.
+        segmenters: runs of notebook 02, likewise.
+        images: photos that they are measured on, spread over the held-out ones; 0 for all.
+        attacked: of these, photos for the attacks.
+        standard: the small classifier that adversarial training is compared with.
+        hardened: the same, adversarially trained.
+        pictures: small pictures that both are measured on.
+        epsilons: bounds of the attacks on them, steps of 1/255.
+    """
+
+    classifiers: tuple[str, ...]
+    segmenters: tuple[str, ...]
+    images: int
+    attacked: int
+    standard: Training
+    hardened: Training
+    pictures: int
+    epsilons: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -182,6 +213,7 @@ class Profile:
         segmentation: the same for notebook 02.
         adversary: the same for notebook 03.
         pictures: the same for notebook 05.
+        robustness: the same for notebook 04.
         batch_size: images a batch.
         validation_fraction: share of the training photos kept for every choice.
         mixed_precision: compute in float16 where the GPU is fast at it.
@@ -207,6 +239,7 @@ class Profile:
     segmentation: SegmentationProfile
     adversary: AdversaryProfile
     pictures: PicturesProfile
+    robustness: RobustnessProfile
     batch_size: int = 16
     validation_fraction: float = 0.2
     mixed_precision: bool = False
@@ -322,6 +355,34 @@ _PICTURES_ON_PHOTOS = replace(
     },
 )
 
+_ROBUSTNESS = RobustnessProfile(
+    classifiers=("scratch", "scratch-augmented", "finetuned", "finetuned-augmented"),
+    segmenters=("encoder-both", "deeplab-tuned"),
+    images=160,
+    attacked=48,
+    standard=Training("cnn", "standard", 16, 0.05, weight_decay=2e-3, dropout=0.0),
+    hardened=Training("cnn", "adversarial", 30, 0.05, weight_decay=2e-3, dropout=0.0, steps=2, patience=30),
+    pictures=256,
+    epsilons=(1, 2, 4, 8, 16),
+)
+_ROBUSTNESS_ON_PHOTOS = replace(
+    _ROBUSTNESS,
+    classifiers=("scratch", "scratch-augmented", "head", "finetuned-augmented"),
+    images=96,
+    attacked=24,
+    standard=replace(_ROBUSTNESS.standard, epochs=40),
+    hardened=replace(_ROBUSTNESS.hardened, epochs=100, patience=100),
+    pictures=512,
+)
+_FULL_ROBUSTNESS = replace(
+    _ROBUSTNESS,
+    images=400,
+    attacked=128,
+    standard=Training("resnet18", "standard", 30, 0.1, batch_size=128),
+    hardened=Training("resnet18", "adversarial", 30, 0.1, batch_size=128, steps=7, patience=30),
+    pictures=1000,
+)
+
 _FULL_PICTURES = replace(
     _PICTURES,
     trainings={
@@ -354,6 +415,7 @@ _DEMO = Profile(
     segmentation=_SEGMENTATION,
     adversary=_ADVERSARY,
     pictures=_PICTURES,
+    robustness=_ROBUSTNESS,
 )
 
 _TABLE = {
@@ -372,6 +434,7 @@ _TABLE = {
         segmentation=_SEGMENTATION_ON_PHOTOS,
         adversary=_ADVERSARY_ON_PHOTOS,
         pictures=_PICTURES_ON_PHOTOS,
+        robustness=_ROBUSTNESS_ON_PHOTOS,
     ),
     ("full", "toy"): replace(
         _DEMO,
@@ -416,6 +479,7 @@ _TABLE = {
             defence_steps=4,
         ),
         pictures=replace(_FULL_PICTURES, toy_counts=(10000, 2000)),
+        robustness=_FULL_ROBUSTNESS,
         batch_size=32,
         mixed_precision=True,
     ),
@@ -461,6 +525,7 @@ _TABLE = {
             defence_steps=4,
         ),
         pictures=_FULL_PICTURES,
+        robustness=replace(_FULL_ROBUSTNESS, classifiers=_ROBUSTNESS_ON_PHOTOS.classifiers),
         mixed_precision=True,
         cache_mb=2048,
     ),
@@ -518,6 +583,17 @@ _SMOKE = replace(
             "vgg": Training("vgg", "standard", 1, 0.05, width=2, mixup=0.2),
             "transfer": Training(None, "standard", 1, 1e-3, "adam"),
         },
+    ),
+    robustness=replace(
+        _ROBUSTNESS,
+        classifiers=("scratch", "finetuned-augmented"),
+        segmenters=("deeplab-tuned",),
+        images=8,
+        attacked=4,
+        standard=Training("cnn", "standard", 1, 0.05, width=4),
+        hardened=Training("cnn", "adversarial", 1, 0.05, width=4, steps=1),
+        pictures=16,
+        epsilons=(4, 8),
     ),
 )
 

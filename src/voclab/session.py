@@ -69,8 +69,7 @@ class Session:
                 f" Name {others}."
             )
         self.profile: Profile = profile_for(profile, found.name)
-        toy = found.name in _MADE
-        named = data not in (None, datasets.EMBEDDED, *datasets.NAMES)
+        toy, named = found.name in _MADE, _is_path(data)
         root = self._toy(found) if toy and not named else found.root
         self.root = root.resolve()
         self.train: Dataset = datasets.load(found.name, root, "train")
@@ -110,6 +109,27 @@ class Session:
 
         train, val, test = self.profile.toy_counts
         return make_toyvoc(root, train=train, val=val, test=test, size=self.profile.toy_size)
+
+    def small_pictures(self, data: str | None) -> tuple[Path, Profile]:
+        """Pictures that show one class each, for a part of a notebook about photos.
+
+        Args:
+            data: as for the session; ``None`` takes CIFAR-10 where it lies in ``data/``, else ToyCIFAR.
+
+        Returns:
+            Their folder, absolute, and the profile for them.
+
+        Raises:
+            VoclabError: no such data, or photos of several classes.
+        """
+        found = datasets.find(data, base=project_root() / "data", pictures=True)
+        if found.name not in datasets.PICTURES:
+            raise VoclabError(
+                f"Photos of {found.name} show several classes; name cifar10, toycifar or a folder of pictures"
+                " by class."
+            )
+        root = self._toy(found) if found.name in _MADE and not _is_path(data) else found.root
+        return root.resolve(), profile_for(self.profile.name, found.name)
 
     @staticmethod
     def _mixed_precision() -> None:
@@ -220,6 +240,10 @@ class Session:
         """Submission files that this run wrote, with their SHA-256: a file sent is traced back by it."""
         files = sorted(self.submissions.glob("*.csv"))
         return {file.name: sha256(file) for file in files if file.stat().st_mtime >= self._began}
+
+
+def _is_path(data: str | None) -> bool:
+    return data not in (None, datasets.EMBEDDED, *datasets.NAMES)
 
 
 def project_root() -> Path:

@@ -158,20 +158,22 @@ def severity_panels(panels: Mapping[str, Mapping[str, Sequence[float]]], label: 
         panels: family -> line -> errors at severities 0 (clean), 1, …, in [0, 1].
         label: of the error.
     """
-    figure, axes = grid_axes(1, len(panels), width=3.1, height=3.6)
+    figure, axes = grid_axes(-(-len(panels) // 2), 2, width=4.6, height=3.1)
     same = len({tuple(lines) for lines in panels.values()}) == 1
-    for number, (axis, (title, lines)) in enumerate(zip(axes[0], panels.items())):
+    for number, (axis, (title, lines)) in enumerate(zip(axes.flat, panels.items())):
         for k, (name, values) in enumerate(lines.items()):
             style = {"color": COLOURS[k % 10], "marker": MARKERS[k % 8]}
             axis.plot(range(len(values)), values, ms=5, mec="white", mew=0.5, label=name, **style)
         axis.set(title=title, xlabel="severity (0: clean)", ylim=(0, 1.02))
         axis.set_xticks(range(len(values)))
-        if number:
+        if number % 2:
             axis.set_yticklabels([])
         else:
             axis.set_ylabel(label)
         if not same:
-            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8.5)
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
     if same:
         _names_below(figure, axes[0, 0])
     return figure

@@ -1,6 +1,7 @@
 """Networks and photos that are not clean: perturbations with a strength, corruptions with a severity."""
 
 from voclab.robustness.consistency import (
+    ALL,
     Consistency,
     Probe,
     consistency,
@@ -18,6 +19,7 @@ from voclab.robustness.corruptions import (
 from voclab.robustness.perturbations import CONSISTENCY, PERTURBATIONS, STRENGTHS, Setting, perturbed
 
 __all__ = [
+    "ALL",
     "CONSISTENCY",
     "CORRUPTIONS",
     "PERTURBATIONS",

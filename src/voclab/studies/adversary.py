@@ -74,20 +74,29 @@ def victims(
     """
     options = {"cache_mb": profile.cache_mb, "progress": progress}
     known = {e.name: e for e in classification.experiments(profile, weights, seed)}
-    run = _chain(classifiers.run_experiment, known, profile.adversary.classifier, parts, folder, options)
+    run = run_chain(classifiers.run_experiment, known, profile.adversary.classifier, parts, folder, options)
     thresholds = run.predictions()["thresholds"]
     found = {CLASSIFIER: Victim(run.load_model(), parts[0].task, CLASSIFIER, thresholds)}
     if parts[0].has_masks:
         known = {e.name: e for e in segmentation.experiments(profile, weights, seed)}
-        run = _chain(segmenters.run_experiment, known, profile.adversary.segmenter, parts, folder, options)
+        run = run_chain(segmenters.run_experiment, known, profile.adversary.segmenter, parts, folder, options)
         found[SEGMENTER] = Victim(run.load_model(), "segmentation", SEGMENTER)
     return found
 
 
-def _chain(run_experiment, known, name: str, parts, folder: Path, options) -> Run:
-    """The run of that name, after the one that it starts from."""
+def run_chain(run_experiment, known, name: str, parts, folder: Path, options) -> Run:
+    """The run of that name, read back or trained, after the one that it starts from.
+
+    Args:
+        run_experiment: of classification or of segmentation.
+        known: name -> experiment.
+        name: which of them.
+        parts: fit, validation and held-out photos.
+        folder: of the runs.
+        options: further arguments of ``run_experiment``.
+    """
     if known[name].start:
-        _chain(run_experiment, known, known[name].start, parts, folder, options)
+        run_chain(run_experiment, known, known[name].start, parts, folder, options)
     return run_experiment(known[name], *parts, folder, **options)
 
 

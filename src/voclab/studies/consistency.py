@@ -21,8 +21,16 @@ from voclab.models.imagenet import (
     imagenet_class_names,
 )
 from voclab.pipeline import resized
-from voclab.robustness import CONSISTENCY, Consistency, Probe, consistency, one_picture, perturbed, summary
-from voclab.robustness.consistency import ALL
+from voclab.robustness import (
+    ALL,
+    CONSISTENCY,
+    Consistency,
+    Probe,
+    consistency,
+    one_picture,
+    perturbed,
+    summary,
+)
 from voclab.studies.evaluation import located, trained_size
 from voclab.training.loop import load_model
 

@@ -1,13 +1,13 @@
 """Notebook 05: classifiers of small pictures that show one thing each, and what they get together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from voclab.config import Profile
+from voclab.config import Profile, Training
 from voclab.datasets.base import Dataset
 from voclab.metrics import expected_calibration_error, reliability, single_label_report
 from voclab.studies.training import Plan
@@ -29,13 +29,19 @@ def plans(profile: Profile, data: Path, weights: Weights, seed: int) -> dict[str
     """
     planned = {}
     for name, training in profile.pictures.trainings.items():
-        options = asdict(training)
+        plan = plan_of(training, profile, data, seed)
         if training.model is None:
-            options |= {"model": weights.backbone, "weights": weights.value}
+            plan = replace(plan, model=weights.backbone, weights=weights.value)
             if weights.backbone == "cnn":
-                options |= {"model": "residual_cnn", "width": CNN_OPTIONS["width"]}
-        planned[name] = Plan(str(data), **options, validation=profile.validation_fraction, seed=seed)
+                plan = replace(plan, model="residual_cnn", width=CNN_OPTIONS["width"])
+        planned[name] = plan
     return planned
+
+
+def plan_of(training: Training, profile: Profile, data: Path, seed: int) -> Plan:
+    """What ``voclab train`` would be asked for."""
+    options = asdict(training)
+    return Plan(str(data), **options, validation=profile.validation_fraction, seed=seed)
 
 
 def label(name: str, plan: Plan) -> str:

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from voclab.attacks import Bench, Victim, eight_bit
+from voclab.config import Profile
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import read_json, write_json
 from voclab.robustness import (
+    ALL,
     CONSISTENCY,
     CORRUPTIONS,
     SEVERITIES,
@@ -22,9 +24,13 @@ from voclab.robustness import (
     relative_mce,
     summary,
 )
-from voclab.robustness.consistency import ALL
-from voclab.studies import consistency, evaluation
+from voclab.studies import classification, consistency, evaluation, segmentation
+from voclab.studies.adversary import run_chain
+from voclab.training import Run
+from voclab.training import classification as classifiers
+from voclab.training import segmentation as segmenters
 from voclab.training.identity import digest, weights_digest
+from voclab.training.source import Weights
 
 FAMILIES = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -69,6 +75,7 @@ class Measured:
         clean_error: the same without corruption.
         consistency: what :func:`voclab.robustness.summary` gives; ``None`` for segmenters.
         one_picture: what a single picture could have said, see :func:`voclab.robustness.one_picture`.
+        kept_by_photo: share of the ten answers that each photo keeps; ``None`` for segmenters.
         example: index of the photo whose share of kept answers is nearest to the median photo's; for
             segmenters that in the middle of the list.
     """
@@ -80,6 +87,7 @@ class Measured:
     clean_error: float
     consistency: pd.DataFrame | None
     one_picture: dict[str, float] | None
+    kept_by_photo: list[float] | None
     example: int
 
     @property
@@ -124,6 +132,41 @@ def subjects(models: Sequence[str | Path], dataset: Dataset, size: int | None = 
         else Subject(f"{path.parent.parent.name}-{subject.name}", subject.path, subject.victim, subject.size)
         for subject, path in zip(found, paths, strict=True)
     ]
+
+
+def trained(
+    profile: Profile,
+    weights: Weights,
+    seed: int,
+    parts: tuple[Dataset, Dataset, Dataset],
+    folder: Path,
+    *,
+    progress: Callable[[str], None] = print,
+) -> dict[str, list[Run]]:
+    """The networks of notebooks 01 and 02 that notebook 04 measures; what is missing is trained now.
+
+    Args:
+        profile: names them.
+        weights: that they are pretrained on.
+        seed: of their training.
+        parts: fit, validation and held-out photos.
+        folder: of the runs.
+        progress: receives lines of text.
+
+    Returns:
+        ``"classifiers"`` and, where there are masks, ``"segmenters"``: complete runs, the baseline first.
+    """
+    options = {"cache_mb": profile.cache_mb, "progress": progress}
+    kinds = [("classifiers", classification, classifiers, profile.robustness.classifiers)]
+    if parts[0].has_masks:
+        kinds.append(("segmenters", segmentation, segmenters, profile.robustness.segmenters))
+    found = {}
+    for kind, study, training, names in kinds:
+        known = {e.name: e for e in study.experiments(profile, weights, seed)}
+        found[kind] = [
+            run_chain(training.run_experiment, known, name, parts, folder, options) for name in names
+        ]
+    return found
 
 
 def measure(
@@ -212,13 +255,14 @@ def _consistent(subject, photos, seed, kept, tell) -> None:
     if kept.has("consistency"):
         return
     if subject.victim.task == "segmentation":
-        kept.add(consistency=None, one_picture=None, example=len(photos) // 2)
+        kept.add(consistency=None, one_picture=None, kept_by_photo=None, example=typical_photo(photos))
         return
     network = consistency.opened(str(subject.path), photos)
     result = consistency.study([network], photos, seed, tell).results[network.name]
     shares = result.kept.mean(axis=1)
     example = int(np.abs(shares - np.median(shares)).argmin())
-    kept.add(consistency=_rows(summary(result)), one_picture=one_picture(result), example=example)
+    found = {"one_picture": one_picture(result), "kept_by_photo": shares.tolist(), "example": example}
+    kept.add(consistency=_rows(summary(result)), **found)
 
 
 def _corruptions(group, bench, seed, kept, tell) -> None:
@@ -269,6 +313,7 @@ def _read(found: dict) -> Measured:
         found["clean_error"],
         table(found["consistency"], "perturbation"),
         found["one_picture"],
+        found["kept_by_photo"],
         found["example"],
     )
 
@@ -383,6 +428,19 @@ def text(name: str, m: Measured) -> str:
             f" under {eces.idxmax()}."
         )
     return "\n\n".join(" ".join(line.split()) for line in lines)
+
+
+def typical_photo(dataset: Dataset) -> int:
+    """Index of the photo in the middle of the list: any, but always the same and not chosen for its looks."""
+    return len(dataset) // 2
+
+
+def battery(
+    victim: Victim, bench: Bench, seed: int = 0, progress: Callable[[str], None] | None = None
+) -> pd.Series:
+    """Accuracy (mean Dice) of a network clean and under each perturbation, without attacks."""
+    found = evaluation.evaluate(victim, bench, attacks={}, seed=seed, progress=progress)
+    return found.table["dice" if victim.task == "segmentation" else "accuracy"]
 
 
 def perturbed_answers(subject: Subject, dataset: Dataset, index: int, seed: int = 0) -> consistency.Versions:
