@@ -156,3 +156,9 @@ def test_real_photos_are_found(shared, places):
     found = datasets.find(shared / "voc2009", **places)
     assert found.name == "voc2009"
     assert len(datasets.load(found.name, found.root, datasets.heldout_split(found.name))) == 574
+
+
+def test_a_part_of_a_data_set_is_spread_over_its_list(squares):
+    assert squares.spread(4).ids == ("square_00", "square_16", "square_31", "square_47")
+    assert squares.spread(0) is squares
+    assert squares.spread(100) is squares

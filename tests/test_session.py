@@ -222,3 +222,12 @@ def test_the_embedded_data_is_taken_whatever_else_lies_there(open_session, tree,
     (tmp_path / "data" / "toycifar").mkdir()
     assert open_session(data="embedded").train.name == "toyvoc"
     assert open_session(data="embedded", pictures=True).train.name == "toycifar"
+
+
+def test_a_part_about_small_pictures_finds_them_too(open_session, tmp_path):
+    root, profile = open_session().small_pictures(None)
+    assert root == tmp_path / "data" / "toycifar-smoke"
+    assert profile.name == "smoke"
+    assert len(datasets.load("toycifar", root, "train")) == SMOKE.pictures.toy_counts[0]
+    with pytest.raises(VoclabError, match="show several classes; name cifar10"):
+        open_session().small_pictures("toyvoc")

@@ -152,6 +152,14 @@ def test_cifar_10_learns_in_two_epochs(shared, tmp_path):
     assert run.metrics["heldout"]["accuracy"] > 0.25  # a tenth by chance
 
 
+def test_a_pretrained_backbone_is_transferred_to_ones_own_pictures(shared, colours, tmp_path):
+    weights = shared / "weights" / "mobilenet_v2_0.35_224_no_top.weights.h5"
+    data = ["--dataset", str(colours), "--epochs", "4", "--batch-size", "8", "--rate", "0.002"]
+    model = ["--model", "mobilenet_v2", "--width", "0.35", "--weights", str(weights)]
+    assert cli.main(["train", *data, *model, "--name", "transfer", "--runs", str(tmp_path)]) == 0
+    assert figures(tmp_path / "transfer")[1]["accuracy"] > 0.9
+
+
 @pytest.fixture
 def shown(first, colours, tmp_path, capsys):
     """Pictures of the quick run, by name."""

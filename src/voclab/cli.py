@@ -100,6 +100,7 @@ def _add_run(commands) -> None:
     run.add_argument("notebook", help="its number or name, e.g. 01, or all")
     run.add_argument("--profile", choices=["auto", "smoke", "demo", "full"])
     _data_option(run)
+    run.add_argument("--pictures", help="small pictures by class, for adversarial training (notebook 04)")
     run.add_argument("--weights", help="auto, imagenet, source, none, or a weights file")
     run.add_argument("--backbone", help="another backbone for the transfer models")
     run.add_argument("--seed", type=int)
@@ -304,9 +305,14 @@ def _data_export(arguments) -> None:
 def _run(arguments) -> None:
     from voclab import datasets, notebooks
 
-    names = ("profile", "data", "weights", "backbone", "seed", "epsilon", "out")
+    names = ("profile", "data", "pictures", "weights", "backbone", "seed", "epsilon", "out")
     parameters = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    for name in ("data", "weights", "out"):  # the kernel works in another folder than this command
+    for name in (
+        "data",
+        "pictures",
+        "weights",
+        "out",
+    ):  # the kernel works in another folder than this command
         if name in parameters and (name == "out" or Path(parameters[name]).exists()):
             parameters[name] = str(Path(parameters[name]).resolve())
     every = notebooks.available(arguments.notebooks)

@@ -1,0 +1,249 @@
+"""`voclab robustness`: a page for each network, on pictures and networks made here."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from voc_trees import fails
+
+from voclab import cli, datasets, figures, report
+from voclab.robustness import ALL, CORRUPTIONS, mean_corruption_error
+from voclab.studies import evaluation, hardening, robustness
+
+COLOURS = {"blue": (60, 70, 190), "green": (70, 180, 80), "red": (200, 70, 60)}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A user's own pictures: a sub-folder of twelve for each of three colours."""
+    root, rng = tmp_path_factory.mktemp("own") / "colours", np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (root / name).mkdir(parents=True)
+        for k in range(12):
+            pixels = np.clip(rng.normal(colour, 40, (20, 24, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{k:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(pictures, tmp_path_factory):
+    """Folder with two classifiers of these pictures, made by the command: one trained, one hardly."""
+    folder = tmp_path_factory.mktemp("runs")
+    common = ["train", "--dataset", str(pictures), "--model", "cnn", "--width", "4", "--batch-size", "12"]
+    for name, epochs in (("trained", "4"), ("hardly", "0")):
+        options = ["--rate", "0.02", "--epochs", epochs, "--name", name, "--runs", str(folder)]
+        assert cli.main([*common, *options]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(runs, pictures, tmp_path_factory):
+    """The report of both, as it is typed."""
+    to = tmp_path_factory.mktemp("report")
+    models = [str(runs / "hardly"), str(runs / "trained")]
+    command = [
+        "robustness",
+        "--model",
+        *models,
+        "--dataset",
+        str(pictures),
+        "--attacked",
+        "3",
+        "--to",
+        str(to),
+    ]
+    assert cli.main(command) == 0
+    return to, command
+
+
+def test_ones_own_pictures_go_all_the_way(written, runs, pictures, tmp_path, capsys):
+    model = ["--model", str(runs / "trained"), "--dataset", str(pictures)]
+    assert cli.main(["evaluate", *model, "--noise", "gaussian", "--level", "0.1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["conditions"]["clean"]["accuracy"] > 0.8
+    assert cli.main(["visualize", *model, "--sample-id", "0", "--to", str(tmp_path)]) == 0
+    assert (tmp_path / "grad_cam.png").is_file()
+    to, _ = written
+    for name in ("hardly", "trained"):
+        page = (to / name / "README.md").read_text()
+        pictures_shown = [line for line in page.splitlines() if line.startswith("![")]
+        assert len(pictures_shown) == 6
+        assert all((to / name / line.split("(")[-1].rstrip(")")).is_file() for line in pictures_shown)
+        assert "PGD at 8/255" in page
+        whole = (to / name / "index.html").read_text()
+        assert whole.count("data:image/") >= 6
+        assert "http" not in whole.split("</style>")[1].replace("http://www.w3.org", "")
+
+
+def test_networks_are_compared_on_one_page(written):
+    table = [line for line in (written[0] / "README.md").read_text().splitlines() if line.startswith("| [")]
+    assert [line.split("]")[0] for line in table] == ["| [hardly", "| [trained"]
+    assert "(trained/README.md)" in table[1]
+    assert "| 100.0 | " in table[0]  # mCE of the baseline
+
+
+def test_what_was_measured_is_read_back(written, monkeypatch):
+    to, command = written
+    before = (to / "trained" / "measured.json").read_bytes()
+
+    def never(*arguments, **options):
+        raise AssertionError("measured again")
+
+    for name in ("evaluate", "error"):
+        monkeypatch.setattr(evaluation, name, never)
+    assert cli.main([*command, "--baseline", "trained"]) == 0
+    assert (to / "trained" / "measured.json").read_bytes() == before
+    with pytest.raises(AssertionError, match="measured again"):
+        cli.main([*command, "--seed", "1"])  # other noise is another measurement
+
+
+def test_an_interrupted_measurement_goes_on_and_ends_the_same(written, runs, pictures, tmp_path, monkeypatch):
+    dataset = datasets.load("folder", pictures, "val")
+    tested = robustness.subjects([runs / "trained"], dataset)
+    calls, error = [], evaluation.error
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return error(*arguments)
+
+    monkeypatch.setattr(evaluation, "error", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        robustness.measure(tested, dataset, tmp_path, attacked=3)
+    robustness.measure(tested, dataset, tmp_path, attacked=3)
+    assert len(calls) == 12 + 13 * 5 + 1  # two corruptions were complete; the last is the clean photos
+    whole = json.loads((written[0] / "trained" / "measured.json").read_text())
+    assert json.loads((tmp_path / "trained" / "measured.json").read_text()) == whole
+
+
+def test_the_numbers_are_those_of_their_own_functions(runs, pictures, tmp_path):
+    dataset = datasets.load("folder", pictures, "val")
+    tested = robustness.subjects([runs / "hardly", runs / "trained"], dataset)
+    measured = robustness.measure(tested, dataset, tmp_path, images=4, attacked=2)
+    hardly, trained = measured["hardly"], measured["trained"]
+    assert (trained.facts["photos"], trained.facts["attacked"]) == (4, 2)
+    assert list(trained.errors) == list(CORRUPTIONS)
+    alone = evaluation.report(runs / "trained", dataset, images=4, attacks=False, corruptions=True)
+    assert trained.errors == alone.corruptions
+    assert (
+        trained.scores["Gaussian noise 0.2"] == alone.evaluation.table.loc["Gaussian noise 0.2", "accuracy"]
+    )
+    table = robustness.overview(measured).table
+    assert table.loc["trained", "mCE (%)"] == mean_corruption_error(trained.errors, hardly.errors)
+    assert table.loc["trained", "answers kept"] == trained.consistency.loc[ALL, "kept"]
+    panel = robustness.severity_panels(measured)["noise"]["trained"]
+    noise = [trained.errors[c][4] for c in ("gaussian_noise", "shot_noise", "impulse_noise")]
+    assert panel == pytest.approx([trained.clean_error, *panel[1:5], np.mean(noise)])
+
+
+def test_a_baseline_that_never_errs_leaves_mce_out_and_says_so(runs, pictures, tmp_path):
+    dataset = datasets.load("folder", pictures, "val")
+    measured = robustness.measure(
+        robustness.subjects([runs / "trained"], dataset), dataset, tmp_path, images=3, attacked=1
+    )
+    perfect = {c: [0.0] * 5 for c in CORRUPTIONS}
+    faultless = robustness.Measured(**{**vars(measured["trained"]), "errors": perfect})
+    found = robustness.overview({"faultless": faultless})
+    assert np.isnan(found.table.loc["faultless", "mCE (%)"])
+    assert any("mCE (%) is left out" in note for note in found.notes)
+
+
+@pytest.fixture
+def segmenter(squares, tmp_path):
+    """A run of a network that labels pixels by colour, more or less, and its photos."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 3))
+    maps = keras.layers.Conv2D(4, 1, name="logits")(inputs)
+    model = keras.Model(inputs, maps)
+    kernel = np.array([[0, 9, -5, -5], [0, -5, 9, -5], [0, -5, -5, 9]], np.float32)[None, None]
+    model.get_layer("logits").set_weights([kernel, np.array([1, 0, 0, 0], np.float32)])
+    folder = tmp_path / "colour-labels"
+    folder.mkdir()
+    model.save(folder / "model.keras")
+    (folder / "config.json").write_text(json.dumps({"recipe": {"size": 32}}))
+    return folder, squares.subset(range(6))
+
+
+def test_a_segmenter_has_a_page_of_its_own_with_masks(segmenter, tmp_path):
+    run, photos = segmenter
+    tested = robustness.subjects([run], photos)
+    measured = robustness.measure(tested, photos, tmp_path / "report", attacked=2)
+    found = measured["colour-labels"]
+    assert found.segmenter
+    assert found.scores["clean"] > 0.5 > found.scores["Gaussian noise 0.2"]
+    report.robustness_report(measured, tested, photos, tmp_path / "report")
+    page = (tmp_path / "report" / "colour-labels" / "README.md").read_text()
+    assert "mean foreground Dice" in page
+    assert len([line for line in page.splitlines() if line.startswith("![")]) == 3
+    pictures, titles, masks = robustness.perturbed_masks(tested[0], photos, 0)
+    assert len(pictures) == len(titles) == len(masks) == 11
+    assert masks[0].shape == pictures[0].shape[:2]
+
+
+def test_slips_are_one_sentence(runs, pictures, segmenter, tmp_path):
+    dataset = datasets.load("folder", pictures, "val")
+    fails("is named twice", robustness.subjects, [runs / "trained", runs / "trained"], dataset)
+    fails("is missing", robustness.subjects, [runs / "nothing"], dataset)
+    tested = robustness.subjects([runs / "trained"], dataset)
+    measured = robustness.measure(tested, dataset, tmp_path, images=3, attacked=1)
+    fails("baseline alexnet", report.robustness_report, measured, tested, dataset, tmp_path, "alexnet")
+    fails("baseline alexnet", robustness.overview, measured, "alexnet")
+    run, photos = segmenter
+    masks = robustness.measure(
+        robustness.subjects([run], photos), photos, tmp_path / "s", images=2, attacked=1
+    )
+    fails("compare them apart", robustness.overview, measured | masks)
+
+
+def test_runs_of_one_name_are_told_apart(runs, pictures, tmp_path):
+    copy = tmp_path / "others" / "trained"
+    copy.mkdir(parents=True)
+    for file in ("model.keras", "config.json"):
+        (copy / file).write_bytes((runs / "trained" / file).read_bytes())
+    dataset = datasets.load("folder", pictures, "val")
+    names = [s.name for s in robustness.subjects([runs / "trained", copy], dataset)]
+    assert names == [f"{runs.name}-trained", "others-trained"]
+
+
+@pytest.fixture(scope="module")
+def bench_and_victims(runs, pictures):
+    dataset = datasets.load("folder", pictures, "val")
+    tested = robustness.subjects([runs / "hardly", runs / "trained"], dataset)
+    return robustness.Bench(dataset, tested[0].size), {s.name: s.victim for s in tested}
+
+
+def test_accuracy_falls_as_attacks_may_change_more(bench_and_victims):
+    bench, victims = bench_and_victims
+    table = hardening.accuracy_under_attack(victims, bench, (1, 64))
+    clean = hardening.at(table, "trained")
+    assert clean["accuracy"] == bench.effect(victims["trained"], bench.images)["accuracy"]
+    assert clean["low"] < clean["accuracy"] <= clean["high"] <= 1
+    weak, strong = (hardening.at(table, "trained", "PGD-20", e)["accuracy"] for e in (1.0, 64.0))
+    assert strong < weak <= clean["accuracy"]
+    drawn = hardening.curves(table)
+    assert drawn["trained"]["PGD-20"] == ([1.0, 64.0], [weak, strong])
+    assert list(drawn) == ["hardly", "trained"]
+    assert list(drawn["hardly"]) == ["FGSM", "PGD-20"]
+
+
+def test_gradient_pictures_are_grey_where_nothing_matters(bench_and_victims):
+    bench, victims = bench_and_victims
+    shown = hardening.gradient_pictures(victims["trained"], bench, [0, 2])
+    assert [p.shape for p in shown] == [bench.images[0].shape] * 2
+    assert np.std(shown[0]) > 5
+    blind = keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()])
+    blind.add(keras.layers.Dense(3, kernel_initializer="zeros"))
+    victim = type(victims["trained"])(blind, "multiclass")
+    assert (hardening.gradient_pictures(victim, bench, [0])[0] == 128).all()
+
+
+def test_panels_share_or_part_their_legends():
+    lines = {"a": [0.1, 0.2, 0.4], "b": [0.2, 0.3, 0.9]}
+    shared = figures.severity_panels({"noise": lines, "blur": lines, "digital": lines}, "error")
+    assert [axis.get_title() for axis in shared.axes] == ["noise", "blur", "digital"]
+    assert all(axis.get_legend() is None for axis in shared.axes)
+    parted = figures.severity_panels({"noise": lines, "blur": {"c": [0, 0, 1]}}, "error")
+    texts = [[t.get_text() for t in axis.get_legend().get_texts()] for axis in parted.axes]
+    assert texts == [["a", "b"], ["c"]]
