@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ except ImportError:  # Windows
     import msvcrt
 
 TEMPORARY = ".part-"  # how the names of files begin that are still being written
+# What numpy, which reads the header of an array as Python, and zipfile raise for a damaged file.
+ARRAY_DAMAGE = (
+    AttributeError, EOFError, KeyError, MemoryError, NotImplementedError, OSError, OverflowError,
+    RuntimeError, SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or name a folder on another disk",
@@ -95,10 +101,13 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=True) + "\n")
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file; a damaged one is a ``VoclabError`` that names it."""
+def read_json(path: str | os.PathLike, kind: type = object) -> Any:
+    """Read a JSON file; one that is damaged, or holds no ``kind``, is a ``VoclabError`` that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(value, kind):
+            raise ValueError(f"it holds no {kind.__name__}")
+        return value
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; run the step that writes it first.") from error
     except OSError as error:
@@ -114,16 +123,10 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
             return {name: stored[name] for name in stored.files}
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; run the step that writes it first.") from error
-    except _NOT_ARRAYS as error:
+    except ARRAY_DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise VoclabError(f"{path} is no readable .npz file ({reason}); delete it and run again.") from error
 
-
-# What numpy and zipfile raise for a damaged file, or for one that is a single array.
-_NOT_ARRAYS = (
-    AttributeError, EOFError, KeyError, MemoryError, NotImplementedError, OSError, OverflowError,
-    RuntimeError, SyntaxError, TypeError, ValueError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 _held: dict[Path, int] = {}  # lock files of this process by their path, and their open descriptors
 

@@ -88,7 +88,7 @@ def extract_zip(
 
 
 class _Piecewise:
-    """A file read in pieces only: tarfile takes a name or comment into memory, however long it claims to be."""
+    """A file read in pieces only: tarfile reads a name into memory at whatever length it declares."""
 
     def __init__(self, file: IO[bytes]):
         self._file, self.tell, self.seek = file, file.tell, file.seek

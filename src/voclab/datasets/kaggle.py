@@ -14,7 +14,7 @@ import numpy as np
 
 from voclab.datasets.base import VOC_CLASSES, VOID, Dataset
 from voclab.errors import VoclabError
-from voclab.files import atomic_path, make_folder, read_json, write_json, write_text
+from voclab.files import ARRAY_DAMAGE, atomic_path, make_folder, read_json, write_json, write_text
 
 TRAIN_CSV, TEST_CSV, TRUTH_CSV = "train_set.csv", "test_set.csv", "truth_set.csv"
 MANIFEST = "export.json"
@@ -197,7 +197,7 @@ def _open_array(path: str | Path) -> np.ndarray:
         return np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; restore the file.") from error
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except ARRAY_DAMAGE as error:
         raise VoclabError(
             f"{path} is not a plain .npy array (pickled, truncated or damaged); download or export it again."
         ) from error

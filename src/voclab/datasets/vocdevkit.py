@@ -335,7 +335,7 @@ def read_objects(path: str | Path) -> list[tuple[int, bool]]:
     data = _read_bytes(path)
     try:
         annotation = defusedxml.ElementTree.fromstring(data, forbid_dtd=True)
-    except (ElementTree.ParseError, defusedxml.DefusedXmlException) as error:
+    except (ElementTree.ParseError, defusedxml.DefusedXmlException, LookupError, ValueError) as error:
         raise VoclabError(f"{path} is no readable annotation ({error}); extract the file again.") from error
     objects = []
     for found in annotation.findall("object"):

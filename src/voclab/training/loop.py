@@ -85,17 +85,21 @@ class Run:
     @property
     def config(self) -> dict:
         """What was asked for."""
-        return read_json(self.folder / "config.json")
+        return read_json(self.folder / "config.json", dict)
 
     @property
     def history(self) -> list[dict]:
         """One dict an epoch: epoch, loss, seconds, and the validation score."""
-        return read_json(self.folder / "history.json")
+        path = self.folder / "history.json"
+        entries = read_json(path, list)
+        if not all(isinstance(entry, dict) for entry in entries):
+            raise VoclabError(f"{path} does not hold the figures of epochs; delete it and run again.")
+        return entries
 
     @property
     def metrics(self) -> dict:
         """What the finished run was measured at."""
-        return read_json(self.folder / "metrics.json")
+        return read_json(self.folder / "metrics.json", dict)
 
     def load_model(self) -> keras.Model:
         """The best model. Nothing in the file can execute code (Keras' safe mode)."""
@@ -386,7 +390,7 @@ def _recover(run: Run) -> None:
 def _resume(model: keras.Model, state: Path, monitor: str) -> list[dict]:
     """Load the weights of the last epoch into ``model``; returns the history up to it."""
     try:
-        history = read_json(state / "state.json")["history"]
+        history = read_json(state / "state.json", dict)["history"]
         sound = [e["epoch"] for e in history] == list(range(len(history))) and len(history) > 0
         if not sound or not all(isinstance(e[monitor], (int, float)) for e in history):
             raise ValueError("its state.json does not hold the figures of every epoch")
