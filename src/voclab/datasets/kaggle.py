@@ -14,7 +14,7 @@ import numpy as np
 
 from voclab.datasets.base import VOC_CLASSES, VOID, Dataset
 from voclab.errors import VoclabError
-from voclab.files import ARRAY_DAMAGE, atomic_path, make_folder, read_json, write_json, write_text
+from voclab.files import ARRAY_DAMAGE, TEMPORARY, atomic_path, make_folder, read_json, write_json, write_text
 
 TRAIN_CSV, TEST_CSV, TRUTH_CSV = "train_set.csv", "test_set.csv", "truth_set.csv"
 MANIFEST = "export.json"
@@ -299,7 +299,7 @@ def _claim(folder: Path, manifest: dict, files: set[Path], apart: str | Path | N
     for entry in folder.rglob("*") if ours else folder.iterdir():
         if apart is not None and apart in (resolved := entry.resolve(), *resolved.parents):
             continue
-        if ours and entry.name.startswith(".part-"):
+        if entry.name.startswith(TEMPORARY) and (ours or entry.name.endswith(f"-{MANIFEST}")):
             entry.unlink()  # what a killed run was writing
         elif not ours or (entry.is_file() and entry != path and entry not in files):
             raise VoclabError(
