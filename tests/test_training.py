@@ -3,12 +3,15 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_files import HOLDER
 
 from voclab import files
 from voclab.backend import out_of_memory
@@ -311,19 +314,17 @@ def test_too_little_memory_names_a_batch_size_that_takes_less(error, parts, tmp_
     def score(model):
         raise error
 
-    for batch, remedy in ((8, "batch size 4"), (1, "pictures of less than 32 pixels")):
-        words = rf"Memory is too small .* batches of {batch} pictures of 32 × 32 .* {remedy}"
-        recipe = replace(RECIPE, batch_size=batch)
-        with pytest.raises(VoclabError, match=words):
-            _train(tmp_path / f"step{batch}", (replace(fit_set, read_image=read), validation), recipe)
-        with pytest.raises(VoclabError, match=words):
-            _train(tmp_path / f"score{batch}", parts, recipe, score)
+    words = "Memory is too small .* batches of {} pictures of 32 × 32 pixels; train with {}"
+    with pytest.raises(VoclabError, match=words.format(8, "batch size 4")):
+        _train(tmp_path / "step", (replace(fit_set, read_image=read), validation))
+    with pytest.raises(VoclabError, match=words.format(1, "pictures of less than 32 pixels")):
+        _train(tmp_path / "score", parts, replace(RECIPE, batch_size=1), score)
 
 
-def test_memory_that_tensorflow_itself_cannot_have_is_recognised():
-    with pytest.raises(Exception) as caught:
-        tf.random.uniform([10**7, 10**7])
-    assert out_of_memory(caught.value)
+def test_a_failed_allocation_is_recognised_by_what_it_says():
+    for words in ("RESOURCE_EXHAUSTED: 2.1GiB", "Failed to allocate: out of memory"):
+        assert out_of_memory(tf.errors.InternalError(None, None, words))
+    assert not out_of_memory(tf.errors.InternalError(None, None, "cuDNN version mismatch"))
     assert not out_of_memory(ValueError("out of memory"))
 
 
@@ -364,6 +365,28 @@ def test_another_configuration_in_the_same_folder_starts_anew(tmp_path):
     assert not run.begin({"rate": 2})
     assert not run.complete
     assert Run(tmp_path / "run.old").metrics == {"map": 0.5}  # a finished result is not lost
+
+
+def test_a_run_folder_belongs_to_one_process_at_a_time(tmp_path):
+    run = Run(tmp_path / "run")
+    command = [sys.executable, "-c", HOLDER, str(run.folder / ".lock")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(VoclabError, match=rf"run folder .*run is in use by .*{other.pid}\); wait until"):
+            run.begin({"rate": 1})
+        assert not (run.folder / "config.json").exists()
+        other.kill()  # it leaves the lock's file, but not the lock
+    assert (run.folder / ".lock").exists()
+    assert not run.begin({"rate": 1})
+    with subprocess.Popen(command, **pipes) as other:
+        assert f"number {os.getpid()}" in other.stdout.readline()
+    run.finish({"map": 0.5})
+    assert {p.name for p in run.folder.iterdir()} == {"config.json", "metrics.json"}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == "held\n"
+        assert run.begin({"rate": 1})  # a complete run is read, whoever is there
+        other.kill()
 
 
 def test_damaged_files_of_a_run_are_named(tmp_path):

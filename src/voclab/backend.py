@@ -29,7 +29,7 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     # tf.data turns what its Python functions raise into an error of its own that quotes it; some kernels of
     # cuDNN and XLA report a failed allocation as an internal error.
-    quoted = ("MemoryError", "RESOURCE_EXHAUSTED", "out of memory")
+    quoted = ("MemoryError", "ResourceExhaustedError", "RESOURCE_EXHAUSTED", "out of memory")
     return isinstance(error, tf.errors.OpError) and any(words in str(error) for words in quoted)
 
 
