@@ -97,7 +97,7 @@ def test_a_pickle_that_calls_something_is_refused_before_it_does(tmp_path, funct
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "Ran out of input"),
+        (b"", "pickle exhausted"),
         (b"hello", "is no batch"),
         (python_batch(*some())[:-400], "is no batch"),
         (pickle.dumps([1, 2], 2), "is no batch"),

@@ -1,12 +1,20 @@
 """The training loop: learns, resumes exactly, keeps the best, stops clearly."""
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from test_files import HOLDER
 
+from voclab import files
+from voclab.backend import out_of_memory
 from voclab.datasets.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.metrics import mean_average_precision
@@ -32,6 +40,37 @@ def parts(squares):
 def _scorer(validation):
     pixels = np.stack([resized(validation.image(i), 32) for i in range(len(validation))])
     return lambda model: {"map": mean_average_precision(validation.labels, model.predict_on_batch(pixels))}
+
+
+def _killing(score, epoch):
+    """A score that ends the training like a kill in that epoch; it is called once before the first."""
+    calls = []
+
+    def killing(model):
+        calls.append(1)
+        if len(calls) == epoch + 1:
+            raise Killed
+        return score(model)
+
+    return killing
+
+
+def _killed_and_resumed(training, score, folder, epoch):
+    """What ``training(folder, score)`` gives, killed while that epoch is scored and started again."""
+    with pytest.raises(Killed):
+        training(folder, _killing(score, epoch))
+    return training(folder, None)
+
+
+def _assert_same(ours, theirs):
+    """Two trainings, each (run, network), agree in every figure but the seconds, and in every weight."""
+    a, b = (
+        [{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history]
+        for run, _ in (ours, theirs)
+    )
+    assert a == b
+    for a, b in zip(ours[1].get_weights(), theirs[1].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def _train(folder, parts, recipe=RECIPE, score=None, model=None, progress=lambda line: None):
@@ -65,24 +104,15 @@ def test_training_learns_and_leaves_the_best_model(unbroken, parts):
 
 @pytest.mark.parametrize("killed_after", [1, 3])
 def test_a_killed_training_resumes_to_the_same_numbers(killed_after, unbroken, parts, tmp_path):
-    plain, calls = _scorer(parts[1]), []
+    def training(folder, score):
+        if score:
+            return _train(folder, parts, score=score)
+        keras.utils.set_random_seed(99)  # a resumed run must not depend on the new process' random state
+        model = build_classifier("cnn", 3, dropout=0.3, options={"width": 4})
+        return _train(folder, parts, model=model)
 
-    def score(model):
-        calls.append(1)
-        if len(calls) == killed_after + 2:  # the first call scores the start
-            raise Killed
-        return plain(model)
-
-    with pytest.raises(Killed):
-        _train(tmp_path / "run", parts, score=score)
-    keras.utils.set_random_seed(99)  # a resumed run must not depend on the new process' random state
-    model = build_classifier("cnn", 3, dropout=0.3, options={"width": 4})
-    run, resumed = _train(tmp_path / "run", parts, model=model)
-    for ours, theirs in zip(run.history, unbroken[0].history, strict=True):
-        for key in ("map", "loss"):
-            assert ours.get(key) == theirs.get(key)
-    for ours, theirs in zip(resumed.get_weights(), unbroken[1].get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    resumed = _killed_and_resumed(training, _scorer(parts[1]), tmp_path / "run", killed_after + 1)
+    _assert_same(resumed, unbroken)
 
 
 def test_sgd_with_mixed_and_smoothed_labels_learns_and_resumes_alike(parts, tmp_path):
@@ -98,20 +128,8 @@ def test_sgd_with_mixed_and_smoothed_labels_learns_and_resumes_alike(parts, tmp_
     for option in ("mixup", "smoothing"):  # each is used
         other, _ = run(tmp_path / option, recipe=replace(recipe, epochs=1, **{option: 0.0}))
         assert other.history[1]["loss"] != unbroken.history[1]["loss"]
-    plain, calls = _scorer(parts[1]), []
-
-    def score(model):
-        calls.append(1)
-        if len(calls) == 3:  # after the second epoch
-            raise Killed
-        return plain(model)
-
-    with pytest.raises(Killed):
-        run(tmp_path / "killed", score)
-    again, resumed = run(tmp_path / "killed")
-    assert [e["loss"] for e in again.history[1:]] == [e["loss"] for e in unbroken.history[1:]]
-    for ours, theirs in zip(resumed.get_weights(), model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    resumed = _killed_and_resumed(run, _scorer(parts[1]), tmp_path / "killed", 2)
+    _assert_same(resumed, (unbroken, model))
 
 
 def test_steps_of_sgd_are_those_computed_by_hand():
@@ -193,23 +211,12 @@ def test_losses_of_several_outputs_are_kept_apart_and_resumed_alike(unbroken, pa
         assert entry["loss"] == pytest.approx(entry["one_loss"] + entry["other_loss"], rel=1e-5)
         assert entry["one_loss"] != pytest.approx(entry["other_loss"], rel=0.05)
     assert not any(key.endswith("_loss") for entry in unbroken[0].history for key in entry)
-    plain, calls = _score_of_one(parts[1]), []
 
-    def score(model):
-        calls.append(1)
-        if len(calls) == 3:  # after the second epoch
-            raise Killed
-        return plain(model)
+    def training(folder, score):
+        return _train_two(folder, parts, score)
 
-    with pytest.raises(Killed):
-        _train_two(tmp_path / "killed", parts, score)
-    again, resumed = _train_two(tmp_path / "killed", parts)
-    ours, theirs = (
-        [{k: v for k, v in entry.items() if k != "seconds"} for entry in r.history] for r in (again, run)
-    )
-    assert ours == theirs
-    for a, b in zip(resumed.get_weights(), model.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    resumed = _killed_and_resumed(training, _score_of_one(parts[1]), tmp_path / "killed", 2)
+    _assert_same(resumed, (run, model))
 
 
 @pytest.mark.parametrize("half_deleted", [False, True])
@@ -244,12 +251,7 @@ def test_a_validation_score_that_is_no_number_stops_training(parts, tmp_path):
 
 
 def test_the_same_training_twice_gives_the_same_numbers(unbroken, parts, tmp_path):
-    again, _ = _train(tmp_path / "run", parts)
-    ours, theirs = (
-        [{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history]
-        for run in (again, unbroken[0])
-    )
-    assert ours == theirs
+    _assert_same(_train(tmp_path / "run", parts), unbroken)
 
 
 def test_fine_tuning_that_only_harms_changes_nothing(parts, tmp_path):
@@ -283,6 +285,78 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_named(parts, tmp_path):
     assert (tmp_path / "run" / "model.keras").is_file()
 
 
+def test_good_weights_outlive_a_loss_that_is_not_finite(unbroken, parts, tmp_path):
+    keras.utils.set_random_seed(RECIPE.seed)
+    model = build_classifier("cnn", 3, dropout=0.3, options={"width": 4})
+
+    def poison(line):  # the report of an epoch, after its state was kept
+        model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+
+    with pytest.raises(VoclabError, match=r"loss is nan at batch 1 of epoch 2 .* kept in model\.keras"):
+        _train(tmp_path / "run", parts, model=model, progress=poison)
+    assert all(np.isfinite(w).all() for w in Run(tmp_path / "run").load_model().get_weights())
+    _assert_same(_train(tmp_path / "run", parts), unbroken)  # and training goes on from there
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 3.1 GiB for an array"),
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[16,64,512,512]"),
+    ],
+)
+def test_too_little_memory_names_a_batch_size_that_takes_less(error, parts, tmp_path):
+    fit_set, validation = parts
+
+    def read(i):
+        raise error
+
+    def score(model):
+        raise error
+
+    words = "Memory is too small .* batches of {} pictures of 32 × 32 pixels; train with {}"
+    with pytest.raises(VoclabError, match=words.format(8, "batch size 4")):
+        _train(tmp_path / "step", (replace(fit_set, read_image=read), validation))
+    with pytest.raises(VoclabError, match=words.format(1, "pictures of less than 32 pixels")):
+        _train(tmp_path / "score", parts, replace(RECIPE, batch_size=1), score)
+
+
+def test_a_failed_allocation_is_recognised_by_what_it_says():
+    for words in ("RESOURCE_EXHAUSTED: 2.1GiB", "Failed to allocate: out of memory"):
+        assert out_of_memory(tf.errors.InternalError(None, None, words))
+    assert not out_of_memory(tf.errors.InternalError(None, None, "cuDNN version mismatch"))
+    assert not out_of_memory(ValueError("out of memory"))
+
+
+def test_a_clock_that_went_back_changes_nothing(unbroken, parts, tmp_path):
+    def training(folder, score):
+        for path in folder.rglob("*"):  # written in the year 2100, by the clock
+            os.utime(path, (4102444800, 4102444800))
+        return _train(folder, parts, score=score)
+
+    resumed = _killed_and_resumed(training, _scorer(parts[1]), tmp_path / "run", 2)
+    _assert_same(resumed, unbroken)
+
+
+def test_the_disk_filling_up_leaves_what_there_was(parts, tmp_path, monkeypatch):
+    run, model = _train(tmp_path / "run", parts, replace(RECIPE, epochs=1))
+    before = {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()}
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    for write in (
+        lambda: run.save_model(model),
+        lambda: run.save_history([]),
+        lambda: run.save_predictions(a=np.zeros(3)),
+        lambda: run.finish({}),
+    ):
+        with pytest.raises(VoclabError, match=r"Cannot write .*run/.*: the disk is full; free some space"):
+            write()
+        assert {p: p.read_bytes() for p in run.folder.rglob("*") if p.is_file()} == before
+
+
 def test_another_configuration_in_the_same_folder_starts_anew(tmp_path):
     run = Run(tmp_path / "run")
     assert not run.begin({"rate": 1})
@@ -291,6 +365,28 @@ def test_another_configuration_in_the_same_folder_starts_anew(tmp_path):
     assert not run.begin({"rate": 2})
     assert not run.complete
     assert Run(tmp_path / "run.old").metrics == {"map": 0.5}  # a finished result is not lost
+
+
+def test_a_run_folder_belongs_to_one_process_at_a_time(tmp_path):
+    run = Run(tmp_path / "run")
+    command = [sys.executable, "-c", HOLDER, str(run.folder / ".lock")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(VoclabError, match=rf"run folder .*run is in use by .*{other.pid}\); wait until"):
+            run.begin({"rate": 1})
+        assert not (run.folder / "config.json").exists()
+        other.kill()  # it leaves the lock's file, but not the lock
+    assert (run.folder / ".lock").exists()
+    assert not run.begin({"rate": 1})
+    with subprocess.Popen(command, **pipes) as other:
+        assert f"number {os.getpid()}" in other.stdout.readline()
+    run.finish({"map": 0.5})
+    assert {p.name for p in run.folder.iterdir()} == {"config.json", "metrics.json"}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout.readline() == "held\n"
+        assert run.begin({"rate": 1})  # a complete run is read, whoever is there
+        other.kill()
 
 
 def test_damaged_files_of_a_run_are_named(tmp_path):

@@ -23,6 +23,16 @@ def value_and_gradient(function: Callable, x: np.ndarray):
     return float(value), tape.gradient(value, x).numpy()
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether TensorFlow, or Python code that it called, failed for lack of memory."""
+    if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+        return True
+    # tf.data turns what its Python functions raise into an error of its own that quotes it; some kernels of
+    # cuDNN and XLA report a failed allocation as an internal error.
+    quoted = ("MemoryError", "ResourceExhaustedError", "RESOURCE_EXHAUSTED", "out of memory")
+    return isinstance(error, tf.errors.OpError) and any(words in str(error) for words in quoted)
+
+
 def compiled(model: Callable) -> Callable[[np.ndarray], np.ndarray]:
     """Inference of a model of pixels as one graph for all batch and image sizes.
 

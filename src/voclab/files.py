@@ -5,15 +5,34 @@ import hashlib
 import json
 import os
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from voclab.errors import VoclabError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
+
+TEMPORARY = ".part-"  # how the names of files begin that are still being written
+# What numpy, which reads the header of an array as Python, and zipfile raise for a damaged file.
+ARRAY_DAMAGE = (
+    AttributeError, EOFError, KeyError, MemoryError, NotImplementedError, OSError, OverflowError,
+    RuntimeError, SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space or name a folder on another disk",
+    errno.EFBIG: "the file would be larger than this disk or account allows; name a folder on another disk",
     errno.EDQUOT: "the disk quota is used up; free some space or name a folder on another disk",
     errno.EACCES: "permission denied; name a folder that you may write to",
     errno.EPERM: "permission denied; name a folder that you may write to",
@@ -51,7 +70,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     make_folder(path.parent)
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix="-" + path.name)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix="-" + path.name)
         os.close(handle)
         yield Path(temporary)
         with open(temporary, "rb") as written:  # a crash of the machine must not leave an empty file
@@ -83,13 +102,18 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=True) + "\n")
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file; a damaged one is a ``VoclabError`` that names it."""
+def read_json(path: str | os.PathLike, kind: type = object) -> Any:
+    """Read a JSON file; one that is damaged, or holds no ``kind``, is a ``VoclabError`` that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(value, kind):
+            raise ValueError(f"it holds no {kind.__name__}")
+        return value
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; run the step that writes it first.") from error
-    except (ValueError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise VoclabError(f"{path} cannot be read ({error.strerror}); check file and disk.") from error
+    except (ValueError, RecursionError) as error:
         raise VoclabError(f"{path} is not readable JSON ({error}); delete it and run again.") from error
 
 
@@ -97,3 +121,87 @@ def sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Every array of an ``.npz`` file; nothing is unpickled, and a damaged file is a ``VoclabError``."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except FileNotFoundError as error:
+        raise VoclabError(f"{path} is missing; run the step that writes it first.") from error
+    except ARRAY_DAMAGE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise VoclabError(f"{path} is no readable .npz file ({reason}); delete it and run again.") from error
+
+
+_held: dict[Path, int] = {}  # lock files of this process by their path, and their open descriptors
+
+
+def lock(path: str | os.PathLike, what: str) -> None:
+    """Hold ``path`` as a lock of this process until :func:`unlock`, or until the process ends.
+
+    The operating system keeps the lock, so that a killed process leaves none. Locking twice is no error.
+
+    Args:
+        path: the lock file; its folder is made.
+        what: what it guards, the beginning of the sentence.
+
+    Raises:
+        VoclabError: another process holds it.
+    """
+    path = Path(os.path.abspath(path))
+    if path in _held and _is_open_at(_held[path], path):
+        return
+    unlock(path)
+    make_folder(path.parent)
+    while path not in _held:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise writing_error(path, error) from error
+        try:
+            _lock_descriptor(descriptor)
+        except OSError as error:
+            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                return  # a file system without locks, as some network disks are
+            raise VoclabError(
+                f"{what} is in use by another process{holder and f' (number {holder})'}; wait until that"
+                " ends, or stop it."
+            ) from error
+        # Whoever held it before may have removed the file between our opening and locking it.
+        if _is_open_at(descriptor, path):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
+            _held[path] = descriptor
+        else:
+            os.close(descriptor)
+
+
+def unlock(path: str | os.PathLike) -> None:
+    """Give a lock of this process back and remove its file; none is held, nothing happens."""
+    path = Path(os.path.abspath(path))
+    descriptor = _held.pop(path, None)
+    if descriptor is not None:
+        if _is_open_at(descriptor, path):
+            with suppress(OSError):  # Windows removes no open file
+                path.unlink()
+        os.close(descriptor)
+
+
+def _is_open_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _lock_descriptor(descriptor: int) -> None:
+    if fcntl:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        os.lseek(descriptor, 1024, os.SEEK_SET)  # beyond the number of the process, which others may read
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)

@@ -1,10 +1,12 @@
 """Extracts tar and zip archives that nobody vouches for: every member is checked before one is written."""
 
 import contextlib
+import gzip
 import os
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -19,6 +21,11 @@ from voclab.files import make_folder, writing_error
 MAX_MEMBERS = 100_000
 MAX_BYTES = 16 * 2**30
 _CHUNK = 2**18
+_MAX_HEADER = 2**20  # bytes; the longest name, say, that a tar archive may declare
+_DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError,
+    RuntimeError, OverflowError, ValueError, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,12 @@ def extract_tar(
                 m.name, m.size, m.isdir(), m.isreg() or m.isdir(), lambda m=m: archive.extractfile(m)
             )
 
-    mode = "r:gz" if str(path).endswith("gz") else "r:"
-    with _readable(path), tarfile.open(path, mode) as archive:
+    unpacked = gzip.open if str(path).endswith("gz") else open
+    with (
+        _readable(path),
+        unpacked(path, "rb") as file,
+        tarfile.open(fileobj=_Piecewise(file), mode="r:") as archive,
+    ):
         return _extract(Path(path), members(archive), Path(root), max_members, max_bytes)
 
 
@@ -76,13 +87,25 @@ def extract_zip(
         return _extract(Path(path), members(archive), Path(root), max_members, max_bytes)
 
 
+class _Piecewise:
+    """A file read in pieces only: tarfile reads a name into memory at whatever length it declares."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file, self.tell, self.seek = file, file.tell, file.seek
+
+    def read(self, size: int) -> bytes:
+        if size > _MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
+
+
 @contextlib.contextmanager
 def _readable(path: str | Path):
     try:
         yield
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; download it first.") from error
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise VoclabError(f"{path} is a damaged archive ({error}); delete it and fetch it again.") from error
     except OSError as error:
         raise VoclabError(
@@ -104,6 +127,8 @@ def _extract(archive: Path, members: Iterable[_Member], root: Path, max_members:
             with member.open() as source, open(staging / name, "xb") as target:
                 shutil.copyfileobj(source, target, _CHUNK)  # both readers stop at the declared size
         _move_into_place(staging, root)
+    except gzip.BadGzipFile:  # an OSError, but of the archive
+        raise
     except OSError as error:
         raise writing_error(root, error) from error
     finally:

@@ -5,12 +5,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from voclab.errors import VoclabError
+
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 )  # fmt: skip
 VOID = 255
+MAX_PIXELS = 2**27  # of a picture: more than cameras give, and 0.4 GB decoded
 
 
 def voc_palette() -> np.ndarray:
@@ -25,6 +28,20 @@ def voc_palette() -> np.ndarray:
         for channel in range(3):
             palette[:, channel] |= (((labels >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
     return palette
+
+
+def require_size(path, size: tuple[int, int]) -> None:
+    """Refuse a picture whose header declares more pixels than memory should be spent on.
+
+    Args:
+        path: the file, for the sentence.
+        size: (width, height) that it declares.
+    """
+    if size[0] * size[1] > MAX_PIXELS:
+        raise VoclabError(
+            f"{path} declares {size[0]} × {size[1]} pixels, more than {MAX_PIXELS // 10**6} million; shrink"
+            " or remove it."
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,9 @@ Binary (Krizhevsky 2009): records of 3,073 bytes, a label from 0 to 9 and then t
 of a 32 × 32 image, row by row; any number of records a file.
 """
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,6 +95,8 @@ def read_batch(path: str | Path) -> Batch:
         data = np.fromfile(path, np.uint8)
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; fetch CIFAR-10 again.") from error
+    except OSError as error:
+        raise VoclabError(f"{path} cannot be read ({error.strerror}); check file and disk.") from error
     if not data.size or data.size % RECORD:
         raise VoclabError(
             f"{path} has {data.size} bytes, which are not whole records of {RECORD}; fetch CIFAR-10 again."
@@ -113,7 +117,8 @@ def write_batch(path: str | Path, images: np.ndarray, labels: np.ndarray) -> Pat
         raise VoclabError(f"{path} needs labels from 0 to 9; convert yours.")
     planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
     with atomic_path(path) as temporary:
-        np.concatenate([labels.astype(np.uint8)[:, None], planes], axis=1).tofile(temporary)
+        # Not ndarray.tofile, which reports a full disk without its error number.
+        temporary.write_bytes(np.concatenate([labels.astype(np.uint8)[:, None], planes], axis=1).tobytes())
     return Path(path)
 
 
@@ -133,7 +138,10 @@ def class_names(folder: str | Path) -> tuple[str, ...]:
     path = Path(folder) / _NAMES
     if not path.is_file():
         return CIFAR10_CLASSES
-    names = tuple(path.read_text(encoding="utf-8").split())
+    try:
+        names = tuple(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise VoclabError(f"{path} is no text ({error}); fetch CIFAR-10 again.") from error
     if len(names) != 10:
         raise VoclabError(f"{path} names {len(names)} classes, not 10; fetch CIFAR-10 again.")
     return names
@@ -184,18 +192,29 @@ class _Restricted(pickle.Unpickler):
         return _STAND_INS[module, name]
 
 
+def _refuse_bombs(data: bytes) -> None:
+    """A few bytes of a pickle can ask for gigabytes: a memo of any size, or an array not yet filled."""
+    for done, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if opcode.name.endswith("PUT") and int(argument) > done:
+            raise pickle.UnpicklingError(f"it stores its object number {done} as number {argument}")
+
+
 def _read_python(path: Path) -> Batch:
     try:
-        with open(path, "rb") as file:
-            content = _Restricted(file, encoding="bytes").load()
+        packed = path.read_bytes()
+        _refuse_bombs(packed)
+        content = _Restricted(io.BytesIO(packed), encoding="bytes").load()
         data, labels = content[b"data"], content[b"labels"]
         _, shape, dtype, by_columns, raw = data.state
         if dtype.arguments[0] not in (b"u1", "u1") or by_columns or shape != (len(labels), RECORD - 1):
             raise ValueError("its data are not (n, 3072) bytes")
         planes = np.frombuffer(raw, np.uint8).reshape(shape)
-        labels = np.array(labels)
-        if not len(labels) or labels.dtype.kind not in "iu" or labels.min() < 0:
-            raise ValueError("its labels are not whole numbers from 0 on")
+        # Before NumPy sees them: a list of lists that share their parts can be larger than memory.
+        if type(labels) is not list or not all(type(label) is int and 0 <= label < 256 for label in labels):
+            raise ValueError("its labels are not whole numbers from 0 to 255")
+        labels = np.array(labels, np.uint8)
+        if not len(labels):
+            raise ValueError("it holds no images")
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; fetch CIFAR-10 again.") from error
     except Exception as error:  # a damaged pickle can raise anything

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from voclab.datasets.base import Dataset
+from voclab.datasets.base import Dataset, require_size
 from voclab.errors import VoclabError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm")
@@ -110,10 +110,11 @@ def decode(path: str | Path) -> np.ndarray:
     """Decode a picture: (H, W, 3) uint8 RGB, turned as its EXIF says, transparent parts on white.
 
     Raises:
-        VoclabError: missing, damaged, or no picture.
+        VoclabError: missing, damaged, no picture, or one that declares more pixels than ``MAX_PIXELS``.
     """
     try:
         with Image.open(path) as picture:
+            require_size(path, picture.size)
             picture = ImageOps.exif_transpose(picture)
             if "A" in picture.getbands() or "transparency" in picture.info:
                 picture = picture.convert("RGBA")

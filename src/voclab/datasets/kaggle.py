@@ -14,7 +14,7 @@ import numpy as np
 
 from voclab.datasets.base import VOC_CLASSES, VOID, Dataset
 from voclab.errors import VoclabError
-from voclab.files import atomic_path, make_folder, read_json, write_json, write_text
+from voclab.files import ARRAY_DAMAGE, TEMPORARY, atomic_path, make_folder, read_json, write_json, write_text
 
 TRAIN_CSV, TEST_CSV, TRUTH_CSV = "train_set.csv", "test_set.csv", "truth_set.csv"
 MANIFEST = "export.json"
@@ -197,7 +197,7 @@ def _open_array(path: str | Path) -> np.ndarray:
         return np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; restore the file.") from error
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except ARRAY_DAMAGE as error:
         raise VoclabError(
             f"{path} is not a plain .npy array (pickled, truncated or damaged); download or export it again."
         ) from error
@@ -299,7 +299,7 @@ def _claim(folder: Path, manifest: dict, files: set[Path], apart: str | Path | N
     for entry in folder.rglob("*") if ours else folder.iterdir():
         if apart is not None and apart in (resolved := entry.resolve(), *resolved.parents):
             continue
-        if ours and entry.name.startswith(".part-"):
+        if entry.name.startswith(TEMPORARY) and (ours or entry.name.endswith(f"-{MANIFEST}")):
             entry.unlink()  # what a killed run was writing
         elif not ours or (entry.is_file() and entry != path and entry not in files):
             raise VoclabError(

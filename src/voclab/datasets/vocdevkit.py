@@ -17,7 +17,7 @@ import defusedxml.ElementTree
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, voc_palette
+from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, require_size, voc_palette
 from voclab.errors import VoclabError
 
 YEARS = tuple(range(2007, 2013))
@@ -209,13 +209,14 @@ def decode_jpeg(path: str | Path) -> np.ndarray:
     copy left filled with zeros (26 of 30 photos). So the end marker is checked here.
 
     Raises:
-        VoclabError: the file is missing, truncated or no JPEG.
+        VoclabError: the file is missing, truncated or no JPEG, or declares more pixels than ``MAX_PIXELS``.
     """
     path = Path(path)
     data = _read_bytes(path)
     # Inside a scan 0xFF is always escaped, so an end marker behind the last scan's start is the end.
     if data.rfind(_JPEG_END) <= data.rfind(_JPEG_SCAN):
         raise VoclabError(f"{path} is a truncated or damaged JPEG; copy or extract it again.")
+    _header_size(path, BytesIO(data))
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # masks lie in the stored orientation
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -241,6 +242,7 @@ def decode_mask(path: str | Path) -> np.ndarray:
                     f"{path} is a {picture.mode} picture, not a palette PNG of class numbers; use the"
                     " original masks of SegmentationClass."
                 )
+            require_size(path, picture.size)
             mask = np.array(picture)
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; restore the file.") from error
@@ -276,8 +278,13 @@ def _check_size(mask_path: Path, mask: np.ndarray, photo_path: Path) -> None:
 
 def jpeg_size(path: str | Path) -> tuple[int, int]:
     """(width, height) in pixels from the file's header, without decoding (0.1 ms)."""
+    return _header_size(path, path)
+
+
+def _header_size(path: str | Path, source: str | Path | BytesIO) -> tuple[int, int]:
     try:
-        with Image.open(path) as picture:
+        with Image.open(source) as picture:
+            require_size(path, picture.size)
             return picture.size
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; restore the file.") from error
@@ -328,7 +335,7 @@ def read_objects(path: str | Path) -> list[tuple[int, bool]]:
     data = _read_bytes(path)
     try:
         annotation = defusedxml.ElementTree.fromstring(data, forbid_dtd=True)
-    except (ElementTree.ParseError, defusedxml.DefusedXmlException) as error:
+    except (ElementTree.ParseError, defusedxml.DefusedXmlException, LookupError, ValueError) as error:
         raise VoclabError(f"{path} is no readable annotation ({error}); extract the file again.") from error
     objects = []
     for found in annotation.findall("object"):

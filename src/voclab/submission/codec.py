@@ -37,7 +37,9 @@ def rle_decode(text: str, shape: tuple[int, ...]) -> np.ndarray:
     """
     array = np.zeros(shape, np.uint8)
     flat = array.reshape(-1)
-    for first, end in parse_runs(text.encode(), "Run-length code", flat.size).tolist():
+    for first, end in parse_runs(
+        text.encode("utf-8", "backslashreplace"), "Run-length code", flat.size
+    ).tolist():
         flat[first:end] = 1
     return array
 
@@ -103,7 +105,9 @@ def decode_segmentation(text: str, shape: tuple[int, int], classes: int = len(VO
     """
     height, width = shape
     size = height * width
-    runs = parse_runs(text.encode(), "Run-length code of a segmentation", classes * size)
+    runs = parse_runs(
+        text.encode("utf-8", "backslashreplace"), "Run-length code of a segmentation", classes * size
+    )
     label_map = np.zeros(size, np.uint8)
     for first, end in runs.tolist():
         while first < end:
@@ -118,6 +122,12 @@ def decode_segmentation(text: str, shape: tuple[int, int], classes: int = len(VO
             f"map cannot hold; decode it with rle_decode(text, {(classes, height, width)})."
         )
     return label_map.reshape(shape)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(
+        "utf-8", "backslashreplace"
+    )  # half a surrogate pair is refused later, as other letters
 
 
 def parse_runs(code: bytes, where: str, size: int | None = None) -> np.ndarray:

@@ -15,7 +15,7 @@ from scipy.special import expit
 from voclab import __version__
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
-from voclab.files import atomic_path, write_json
+from voclab.files import atomic_path, read_arrays, write_json
 from voclab.metrics import choose_thresholds, classification_report, mean_average_precision, sigmoid
 from voclab.models.classifiers import (
     build_classifier,
@@ -348,8 +348,8 @@ def _features_once(folder: Path, experiment: Experiment, extractor, dataset, siz
         features = pooled_features(extractor, dataset, sizes, **options)
         with atomic_path(path) as temporary:
             np.savez(temporary, features=features, seconds=time.perf_counter() - started)
-    with np.load(path, allow_pickle=False) as stored:
-        features, seconds = stored["features"], seconds + float(stored["seconds"])
+    stored = read_arrays(path)
+    features, seconds = stored["features"], seconds + float(stored["seconds"])
     return (features if plain is None else np.concatenate([plain, features])), seconds
 
 

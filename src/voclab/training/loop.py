@@ -4,16 +4,18 @@ import dataclasses
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from voclab.backend import out_of_memory
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
-from voclab.files import atomic_path, make_folder, read_json, write_json
+from voclab.files import TEMPORARY, atomic_path, lock, make_folder, read_arrays, read_json, unlock, write_json
 from voclab.pipeline import DecodedCache, steps_per_epoch, training_batches
 
 
@@ -64,7 +66,7 @@ class Run:
 
     ``config.json`` says what was asked for, ``history.json`` holds one entry an epoch,
     ``model.keras`` the best model so far, ``metrics.json`` is written last, so its presence means
-    that the run is complete. ``resume/`` exists only while a training is under way.
+    that the run is complete. ``resume/`` and the lock file exist only while a training is under way.
     """
 
     def __init__(self, folder: str | Path):
@@ -83,17 +85,21 @@ class Run:
     @property
     def config(self) -> dict:
         """What was asked for."""
-        return read_json(self.folder / "config.json")
+        return read_json(self.folder / "config.json", dict)
 
     @property
     def history(self) -> list[dict]:
         """One dict an epoch: epoch, loss, seconds, and the validation score."""
-        return read_json(self.folder / "history.json")
+        path = self.folder / "history.json"
+        entries = read_json(path, list)
+        if not all(isinstance(entry, dict) for entry in entries):
+            raise VoclabError(f"{path} does not hold the figures of epochs; delete it and run again.")
+        return entries
 
     @property
     def metrics(self) -> dict:
         """What the finished run was measured at."""
-        return read_json(self.folder / "metrics.json")
+        return read_json(self.folder / "metrics.json", dict)
 
     def load_model(self) -> keras.Model:
         """The best model. Nothing in the file can execute code (Keras' safe mode)."""
@@ -117,22 +123,33 @@ class Run:
         """Start or resume the run that ``config`` describes; ``True`` if it is complete already.
 
         The name stands for what is asked for now: a complete run of another configuration is moved
-        aside to ``<name>.old``, an incomplete one is dropped.
+        aside to ``<name>.old``, an incomplete one is dropped. Until the run is finished, or this process
+        ends, no other process can begin in its folder.
+
+        Raises:
+            VoclabError: another process has begun there, or the folder cannot be read or written.
         """
         make_folder(self.folder)
         path = self.folder / "config.json"
         config = _plain(config)
+        if self.complete and path.is_file() and read_json(path) == config:
+            return True
+        self._lock()
         if path.is_file() and read_json(path) == config:
+            for leftover in self.folder.rglob(f"{TEMPORARY}*"):  # what a killed process was writing
+                leftover.unlink(missing_ok=True)
             return self.complete
         if self.complete:
             old = self.folder.with_name(self.folder.name + ".old")
             shutil.rmtree(old, ignore_errors=True)
+            self._unlock()
             self.folder.rename(old)
-            make_folder(self.folder)
+            self._lock()
         for leftover in ("config.json", "metrics.json", "history.json", "model.keras", "predictions.npz"):
             (self.folder / leftover).unlink(missing_ok=True)
-        for leftover in self.folder.glob("*_masks.zip"):
-            leftover.unlink()
+        for pattern in ("*_masks.zip", f"{TEMPORARY}*"):
+            for leftover in self.folder.glob(pattern):
+                leftover.unlink(missing_ok=True)
         for leftover in ("resume", "resume.new"):
             shutil.rmtree(self.folder / leftover, ignore_errors=True)
         write_json(path, config)
@@ -142,6 +159,13 @@ class Run:
         """Write the metrics, which completes the run, and drop what only resuming needs."""
         write_json(self.folder / "metrics.json", _plain(metrics))
         shutil.rmtree(self.folder / "resume", ignore_errors=True)
+        self._unlock()
+
+    def _lock(self) -> None:
+        lock(self.folder / ".lock", f"The run folder {self.folder}")
+
+    def _unlock(self) -> None:
+        unlock(self.folder / ".lock")
 
     def save_predictions(self, **arrays: np.ndarray) -> None:
         """Keep arrays (logits, say) from which figures are drawn, in ``predictions.npz``."""
@@ -153,21 +177,28 @@ class Run:
         path = self.folder / "predictions.npz"
         if not path.is_file():
             raise VoclabError(f"{path} is missing; delete {self.folder} and run again.")
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        return read_arrays(path)
 
 
 def load_model(path: str | Path) -> keras.Model:
-    """Load a ``.keras`` file in safe mode; one that is missing or damaged is a ``VoclabError``."""
+    """Load a ``.keras`` file in safe mode; one that is missing, damaged or of a kind without it is an error.
+
+    Raises:
+        VoclabError: one sentence with the remedy.
+    """
     import voclab.models.generator
     import voclab.models.segmenters  # noqa: F401  (both register our layers)
 
+    if Path(path).suffix != ".keras":  # older formats can hold code, whatever the mode
+        raise VoclabError(f"Model file {path} is no .keras file; save the model as one with Keras 3.")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # zip, HDF5 and Keras each have their own errors for a damaged file
-        raise VoclabError(
-            f"Model file {path} cannot be loaded ({str(error).splitlines()[0][:160]}); train it again."
-        ) from error
+        raise VoclabError(f"Model file {path} cannot be loaded ({_short(error)}); train it again.") from error
+
+
+def _short(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def train(
@@ -206,7 +237,8 @@ def train(
         progress: receives one line an epoch.
 
     Raises:
-        VoclabError: the loss is not finite. The best weights so far stay in the run.
+        VoclabError: the loss is not finite, memory is too small for the batch, or the state of an
+            interrupted training is damaged. The best weights so far stay in the run.
     """
     if score is None:
         score, monitor = (lambda model: {}), "epoch"
@@ -217,10 +249,10 @@ def train(
     state = run.folder / "resume"
     _recover(run)
     if (state / "state.json").is_file() and (state / "last.weights.h5").is_file():
-        model.load_weights(state / "last.weights.h5")
-        history = read_json(state / "state.json")["history"]
+        history = _resume(model, state, monitor)
     else:
-        history = [{"epoch": 0, **_finite(score(model), monitor, run)}]
+        with _enough_memory(run, recipe):
+            history = [{"epoch": 0, **_finite(score(model), monitor, run)}]
         run.save_model(model)
         _keep(run, model, history)
     best = max(range(len(history)), key=lambda k: history[k][monitor])
@@ -245,15 +277,16 @@ def train(
         if isinstance(loss, dict):
             batches = batches.map(lambda x, y: (x, {name: y for name in loss}), num_parallel_calls=1)
         try:
-            model.fit(
-                batches,
-                initial_epoch=done,
-                epochs=epochs,
-                steps_per_epoch=steps,
-                callbacks=[keeper],
-                shuffle=False,
-                verbose=0,
-            )
+            with _enough_memory(run, recipe):
+                model.fit(
+                    batches,
+                    initial_epoch=done,
+                    epochs=epochs,
+                    steps_per_epoch=steps,
+                    callbacks=[keeper],
+                    shuffle=False,
+                    verbose=0,
+                )
         except Exception:
             if failures:  # tf.data hides what a reader raised behind an error of its own
                 raise failures[0] from None
@@ -352,6 +385,40 @@ def _recover(run: Run) -> None:
     if (new / "state.json").is_file():
         shutil.rmtree(old, ignore_errors=True)
         new.rename(old)
+
+
+def _resume(model: keras.Model, state: Path, monitor: str) -> list[dict]:
+    """Load the weights of the last epoch into ``model``; returns the history up to it."""
+    try:
+        history = read_json(state / "state.json", dict)["history"]
+        sound = [e["epoch"] for e in history] == list(range(len(history))) and len(history) > 0
+        if not sound or not all(isinstance(e[monitor], (int, float)) for e in history):
+            raise ValueError("its state.json does not hold the figures of every epoch")
+        model.load_weights(state / "last.weights.h5")
+    except VoclabError:
+        raise
+    except Exception as error:  # HDF5 and Keras each have their own errors for a damaged file
+        raise VoclabError(
+            f"The interrupted training in {state} cannot be resumed ({_short(error)}); delete that folder, "
+            "and it starts again."
+        ) from error
+    return history
+
+
+@contextmanager
+def _enough_memory(run: Run, recipe: Recipe) -> Iterator[None]:
+    """Turn a lack of memory into a sentence with the remedy."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        batch, size = recipe.batch_size, recipe.size
+        remedy = f"batch size {batch // 2}" if batch > 1 else f"pictures of less than {size} pixels"
+        raise VoclabError(
+            f"Memory is too small to train run {run.folder} with batches of {batch} pictures of {size} × "
+            f"{size} pixels; train with {remedy}, or a smaller model."
+        ) from error
 
 
 def _finite(figures: dict[str, float], monitor: str, run: Run) -> dict[str, float]:

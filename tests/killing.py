@@ -1,0 +1,295 @@
+"""Does work in processes that are killed at random moments, until it is done: ``python killing.py KIND …``.
+
+A program of its own, since it forks: TensorFlow is imported here but has not run anything yet. The moments
+are counted in file operations and in items read, not in seconds: the same seed kills at the same places.
+"""
+
+import hashlib
+import io
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import numpy as np
+
+from voclab.files import TEMPORARY
+
+_OPERATIONS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.truncate"}
+
+
+class Moments:
+    """Counts down to the kill; whoever does something that a kill may fall into calls :meth:`pass_one`."""
+
+    def __init__(self, left: int | None, folder: Path):
+        self.left, self._lock, self._folder = left, threading.Lock(), str(folder)
+
+    def pass_one(self) -> None:
+        if self.left is not None:
+            with self._lock:
+                self.left -= 1
+                if self.left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    def hook(self, event: str, arguments: tuple) -> None:
+        """Of ``sys.addaudithook``: every file operation below the folder is a moment, before it is done."""
+        if event in _OPERATIONS and str(arguments[0]).startswith(self._folder):
+            self.pass_one()
+
+
+def survived(work: Callable[[Path, Moments], None], folder: Path, moment: int | None) -> bool:
+    """Whether a process that does ``work`` ends well; it is killed at that moment, if it gets there."""
+    process = os.fork()
+    if not process:
+        status = 1
+        try:
+            moments = Moments(moment, folder)
+            sys.addaudithook(moments.hook)
+            work(folder, moments)
+            status = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    _, status = os.waitpid(process, 0)
+    if os.WIFEXITED(status):
+        assert os.WEXITSTATUS(status) == 0, "the work failed; see above"
+        return True
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    return False
+
+
+def halves(folder: Path) -> list[str]:
+    """Files that are not whole, by their paths; those still being written have names that say so."""
+    found = []
+    for path in folder.rglob("*"):
+        working = any(part.startswith((TEMPORARY, ".extracting-")) for part in path.parts)
+        if path.is_file() and not working and not path.name.endswith((".part", ".lock")):
+            try:
+                _CHECKS.get(path.suffix, lambda data: None)(path.read_bytes())
+            except Exception as error:
+                found.append(f"{path}: {error!r}")
+    return found
+
+
+def _check_zip(data: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.testzip() is None
+
+
+def _arrays(data: bytes) -> list[bytes]:
+    """The content of every array of an HDF5 file."""
+    import h5py
+
+    found = []
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset):
+            found.append(np.asarray(item).tobytes())
+
+    with h5py.File(io.BytesIO(data)) as file:
+        file.visititems(visit)
+    return found
+
+
+def _check_rows(data: bytes) -> None:
+    lines = data.decode().split("\n")
+    assert lines[-1] == "", "the last line has no end"
+    assert len({line.count(",") for line in lines[:-1]}) == 1
+
+
+_CHECKS = {
+    ".json": json.loads,
+    ".ipynb": lambda data: nbformat.validate(json.loads(data)),
+    ".keras": _check_zip,
+    ".npz": _check_zip,
+    ".zip": _check_zip,
+    ".h5": _arrays,
+    ".npy": lambda data: np.load(io.BytesIO(data), allow_pickle=False),
+    ".csv": _check_rows,
+}
+
+
+# --- kinds of work: each does, or goes on with, something in a folder ---
+
+
+def training(folder: Path, moments: Moments) -> None:
+    """A run of six epochs with dropout and augmentation, its predictions and its metrics."""
+    import keras
+
+    from voclab.datasets.base import Dataset
+    from voclab.training import Recipe, Run, train
+
+    rng = np.random.default_rng(0)
+    pictures, labels = rng.integers(0, 256, (12, 16, 16, 3), np.uint8), rng.integers(0, 2, (12, 2), np.uint8)
+
+    def read(i):
+        moments.pass_one()
+        return pictures[i]
+
+    names = tuple("abcdefghijkl")
+    data = Dataset("drawn", "train", "multilabel", names, ("x", "y"), labels, read, None, "drawn")
+    recipe = Recipe(size=16, policy="standard", epochs=6, rate=0.05, batch_size=4, seed=1)
+    run = Run(folder / "run")
+    if run.begin({"recipe": recipe}):
+        return
+    start = keras.initializers.GlorotUniform(1)  # all else is random in a new process
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.GlobalAveragePooling2D()(inputs)
+    x = keras.layers.Dropout(0.3)(keras.layers.Dense(8, "relu", kernel_initializer=start)(x))
+    model = keras.Model(inputs, keras.layers.Dense(2, kernel_initializer=start)(x))
+    pixels = pictures.astype(np.float32) / 255.0
+
+    def score(model):
+        moments.pass_one()
+        return {"map": -float(np.abs(model(pixels).numpy() - labels).mean())}
+
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    train(model, data, loss=loss, recipe=recipe, run=run, score=score, progress=lambda line: None)
+    run.save_predictions(logits=model(pixels).numpy())
+    run.finish({"best": max(entry["map"] for entry in run.history)})
+
+
+def writing(folder: Path, moments: Moments) -> None:
+    """Two halves of a submission and the whole."""
+    from voclab.submission import merge_submissions, write_submission
+
+    ids = range(20)
+
+    def items(shape, top):
+        for k in ids:
+            moments.pass_one()
+            yield np.random.default_rng(k).integers(0, top, shape)
+
+    write_submission(folder / "classes.csv", ids, labels=items((20,), 2))
+    write_submission(folder / "masks.csv", ids, label_maps=items((40, 50), 21))
+    merge_submissions(folder / "submission.csv", folder / "classes.csv", folder / "masks.csv")
+
+
+def exporting(folder: Path, moments: Moments) -> None:
+    """A data set in the competition's layout."""
+    from voclab.datasets import kaggle
+    from voclab.datasets.base import VOC_CLASSES, Dataset
+
+    def reader(shape, top):
+        def decode(i):
+            moments.pass_one()
+            return np.random.default_rng(i).integers(0, top, shape, np.uint8)
+
+        return decode
+
+    labels = np.random.default_rng(0).integers(0, 2, (5, 20), np.uint8)
+    readers = reader((12, 10, 3), 256), reader((12, 10), 21)
+    data = Dataset("drawn", "train", "multilabel", tuple("abcde"), VOC_CLASSES, labels, *readers, "drawn")
+    kaggle.export(data, data, folder / "out", folder / "truth", progress=False)
+
+
+def fetching(folder: Path, moments: Moments) -> None:
+    """An archive downloaded from the address in the environment, and extracted."""
+    from tqdm import tqdm
+
+    from voclab.datasets import fetch
+
+    update, fetch.CHUNK = tqdm.update, 2**11
+
+    def arrived(bar, size=1):  # every piece that was received is a moment
+        moments.pass_one()
+        return update(bar, size)
+
+    tqdm.update = arrived
+    url, md5 = os.environ["KILLING_URL"], os.environ["KILLING_MD5"]
+    fetch.fetch_voc2009(folder / "data", url, md5, progress=False)
+
+
+def executing(folder: Path, moments: Moments) -> None:
+    """A notebook in its place. A cell kills the process that runs it, or a file operation after the cells."""
+    from voclab import notebooks
+
+    os.environ["KILLING_CELL"] = str(moments.left)
+    if moments.left is not None:
+        moments.left = moments.left - CELLS if moments.left >= CELLS else None
+    notebooks.run("01", parameters={}, notebooks_dir=folder / "notebooks", in_place=True, progress=False)
+
+
+CELLS = 3
+
+
+def _notebook(folder: Path) -> None:
+    kill = "import os, signal\nif os.environ['KILLING_CELL'] == '{0}': os.kill(os.getppid(), signal.SIGKILL)"
+    cells = [nbformat.v4.new_code_cell(f"{kill.format(k)}\nprint({k})", id=f"c{k}") for k in range(CELLS)]
+    (folder / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebooks" / "01_first.ipynb")
+
+
+KINDS = {  # work, what it finds, the farthest moment, after how many kills it is left alone
+    "training": (training, None, 70, 99),
+    "writing": (writing, None, 70, 3),
+    "exporting": (exporting, None, 70, 3),
+    "fetching": (fetching, None, 120, 3),
+    "executing": (executing, _notebook, 8, 99),
+}
+
+
+def results(folder: Path) -> dict[str, str]:
+    """Digest of every file below, by its path; of a run's history without the seconds, of weights alone."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        if path.name == "history.json":
+            entries = [{k: v for k, v in e.items() if k != "seconds"} for e in json.loads(data)]
+            data = json.dumps(entries).encode()
+        elif path.suffix == ".keras":  # the archive holds a date
+            with zipfile.ZipFile(path) as archive:
+                data = b"".join(_arrays(archive.read("model.weights.h5")))
+        found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+def main(kind: str, root: str, seed: str, kills: str) -> dict:
+    """Do the work once unbroken, then again and again with kills until there were so many.
+
+    Returns:
+        ``kills``, ``faults`` (files that a kill left half-written), ``unbroken`` and ``resumed`` results.
+    """
+    work, prepare, farthest, most = KINDS[kind]
+    rng, count = random.Random(int(seed)), 0
+    report = {"kills": 0, "faults": [], "resumed": []}
+
+    def fresh(name: str) -> Path:
+        folder = Path(root) / name
+        folder.mkdir()
+        if prepare:
+            prepare(folder)
+        return folder
+
+    first = fresh("unbroken")
+    survived(work, first, None)
+    report["unbroken"] = results(first)
+    while report["kills"] < int(kills):
+        folder, count = fresh(f"killed{count}"), count + 1
+        done, here = False, 0
+        while not done:
+            more = report["kills"] < int(kills) and here < most
+            done = survived(work, folder, rng.randrange(farthest) if more else None)
+            here += not done
+            report["kills"] += not done
+            report["faults"] += halves(folder)
+        report["resumed"].append(results(folder))
+    return report
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "training":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        import keras  # noqa: F401 - before the fork, not in every process
+
+        import voclab.training  # noqa: F401
+    elif sys.argv[1] == "executing":
+        import nbclient  # noqa: F401
+        from ipykernel import kernelspec  # noqa: F401
+    json.dump(main(*sys.argv[1:]), sys.stdout)

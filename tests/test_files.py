@@ -1,0 +1,145 @@
+"""Files are written whole or not at all, and a lock is held by one process and by none that is dead."""
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from voc_trees import content, fails
+
+from voclab.datasets import cifar10
+from voclab.files import atomic_path, lock, read_arrays, read_json, unlock, write_json, write_text
+from voclab.submission import write_submission
+from voclab.training.masks import write_masks
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """Within, no file can grow beyond so many bytes: the system refuses as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def _arrays(path, values):
+    with atomic_path(path) as temporary:
+        np.savez(temporary, values)
+
+
+RANDOM = np.random.default_rng(0)
+WRITERS = {
+    "a.txt": lambda path, n: write_text(path, "x" * n),
+    "a.json": lambda path, n: write_json(path, ["x" * 9] * n),
+    "a.npz": lambda path, n: _arrays(path, RANDOM.random(n)),
+    "a.csv": lambda path, n: write_submission(path, range(n), RANDOM.integers(0, 2, (n, 20))),
+    "a.zip": lambda path, n: write_masks(path, map(str, range(n)), np.zeros((n, 9, 9), np.uint8)),
+    "a.bin": lambda path, n: cifar10.write_batch(path, np.zeros((n, 32, 32, 3), np.uint8), np.zeros(n)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_the_disk_cannot_take_leaves_the_old_file(tmp_path, name):
+    path = tmp_path / "results" / name
+    WRITERS[name](path, 3)
+    before = content(tmp_path)
+    with largest_file(20_000):
+        message = fails("Cannot write .*name a folder on another disk", WRITERS[name], path, 30_000)
+    assert str(path) in message
+    assert content(tmp_path) == before
+
+
+def test_masks_are_the_same_bytes_whatever_the_clock_says(tmp_path, monkeypatch):
+    write_masks(tmp_path / "a.zip", ["x"], [np.zeros((4, 4), np.uint8)])
+    # A board without a battery starts in 1970, which the ZIP format does not know.
+    monkeypatch.setattr(zipfile.time, "localtime", lambda *_: (1970, 1, 1, 0, 0, 0, 3, 1, 0))
+    write_masks(tmp_path / "b.zip", ["x"], [np.zeros((4, 4), np.uint8)])
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    fails(r"a\.json is missing", read_json, tmp_path / "a.json")
+    fails(r"a\.npz is missing", read_arrays, tmp_path / "a.npz")
+    fails("cannot be read", read_json, tmp_path)
+    write_json(tmp_path / "a.json", [1])
+    fails(r"a\.json .*holds no dict", read_json, tmp_path / "a.json", dict)
+
+
+# --- locks ---
+
+HOLDER = """
+import sys
+from voclab.files import lock, unlock
+from voclab.errors import VoclabError
+try:
+    lock(sys.argv[1], "The folder")
+except VoclabError as error:
+    print(error, flush=True)
+else:
+    print("held", flush=True)
+    sys.stdin.readline()
+    unlock(sys.argv[1])
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Starts other processes that lock the same file; what each said is its ``said``."""
+    started = []
+
+    def start():
+        command = [sys.executable, "-c", HOLDER, str(tmp_path / "lock")]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        process.said = process.stdout.readline().strip()
+        return process
+
+    yield start
+    unlock(tmp_path / "lock")
+    for process in started:
+        process.communicate()
+
+
+def test_a_lock_is_held_by_one_process(tmp_path, other):
+    holder = other()
+    assert holder.said == "held"
+    message = fails("The folder is in use by another process", lock, tmp_path / "lock", "The folder")
+    assert f"(number {holder.pid}); wait until that ends, or stop it" in message
+    holder.communicate("give back\n")
+    assert not (tmp_path / "lock").exists()
+    lock(tmp_path / "lock", "The folder")
+    lock(tmp_path / "lock", "The folder")  # it is ours already
+    assert f"number {os.getpid()}" in other().said
+    unlock(tmp_path / "lock")
+    unlock(tmp_path / "lock")
+    assert other().said == "held"
+
+
+def test_a_dead_process_holds_no_lock(tmp_path, other):
+    holder = other()
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert (tmp_path / "lock").read_text() == str(holder.pid)
+    lock(tmp_path / "lock", "The folder")
+
+
+def test_a_lock_file_that_was_taken_away_is_made_again(tmp_path, other):
+    lock(tmp_path / "lock", "The folder")
+    (tmp_path / "lock").unlink()
+    lock(tmp_path / "lock", "The folder")
+    assert "in use" in other().said
+
+
+def test_a_folder_without_locks_is_used_without(tmp_path, monkeypatch, other):
+    def unsupported(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("voclab.files.fcntl.flock", unsupported)
+    lock(tmp_path / "lock", "The folder")
