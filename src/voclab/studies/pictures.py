@@ -14,7 +14,7 @@ from voclab.studies.training import Plan
 from voclab.training import Run
 from voclab.training.source import CNN_OPTIONS, Weights
 
-ENSEMBLE = "ensemble of all"
+ENSEMBLE, CHOSEN = "ensemble of all", "ensemble, chosen"
 _Z = 1.96  # standard normal quantile of a 95 % interval
 
 
@@ -78,6 +78,21 @@ def ensemble(members: Sequence[np.ndarray]) -> np.ndarray:
     return np.mean(members, axis=0)
 
 
+def chosen_members(answers: Mapping[str, np.ndarray], truth: np.ndarray) -> list[str]:
+    """The best k networks, with the k whose average is right most often; of equal ones the fewest.
+
+    Args:
+        answers: network -> (n, classes) probabilities on validation pictures.
+        truth: (n,) classes.
+    """
+    order = sorted(answers, key=lambda name: -(answers[name].argmax(1) == truth).mean())
+    right = [
+        (ensemble([answers[name] for name in order[:k]]).argmax(1) == truth).mean()
+        for k in range(1, len(order) + 1)
+    ]
+    return order[: int(np.argmax(right)) + 1]
+
+
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson, *Probable inference*, 1927), also near 0 and 1.
 
@@ -93,12 +108,12 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 def results_table(
     runs: Mapping[str, Run], titles: Mapping[str, str], answers: Mapping[str, np.ndarray], scored: Dataset
 ) -> pd.DataFrame:
-    """One row a classifier and one for the ensemble, figures of the held-out pictures.
+    """One row a classifier and one an ensemble, figures of the held-out pictures.
 
     Args:
         runs: name -> complete run.
         titles: name -> what people call it.
-        answers: name -> (n, classes) probabilities; :data:`ENSEMBLE` among them.
+        answers: name -> (n, classes) probabilities, those of ensembles among them.
         scored: the held-out pictures.
     """
     truth, rows = scored.labels.argmax(1), {}
@@ -108,20 +123,14 @@ def results_table(
         row = {"accuracy": found["accuracy"], "95 % interval": f"{low:.3f}–{high:.3f}"}
         row |= {key: found[f"{key}_macro"] for key in ("precision", "recall", "f1")}
         row |= {"ECE": calibration_error(truth, shares)}
+        row |= {"validation": float("nan"), "epochs": "–", "training (s)": "–", "parameters": "–"}
         if name in runs:
             metrics = runs[name].metrics
             row |= {
                 "validation": metrics["validation"]["accuracy"],
                 "epochs": str(runs[name].history[-1]["epoch"]),
-                "training (s)": round(metrics["seconds"]),
+                "training (s)": str(round(metrics["seconds"])),
                 "parameters": f"{metrics['parameters']:,}",
-            }
-        else:
-            row |= {
-                "validation": float("nan"),
-                "epochs": "–",
-                "training (s)": round(sum(run.metrics["seconds"] for run in runs.values())),
-                "parameters": f"{sum(run.metrics['parameters'] for run in runs.values()):,}",
             }
         rows[titles.get(name, name)] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("classifier").rename(columns={"f1": "F1"})
