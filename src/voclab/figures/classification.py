@@ -26,7 +26,7 @@ def class_frequency(counts: Mapping[str, np.ndarray], class_names: Sequence[str]
     axis.set_xticks(range(len(order)), [class_names[k] for k in order], rotation=45, ha="right")
     axis.set(ylabel="images with the class (%)", xlabel="class")
     axis.grid(axis="x", visible=False)
-    axis.legend()
+    figure.legend(loc="outside upper right", ncols=len(counts))
     return figure
 
 
