@@ -2,6 +2,7 @@
 
 from voclab.robustness.consistency import (
     ALL,
+    CONTROL,
     Consistency,
     Probe,
     consistency,
@@ -21,6 +22,7 @@ from voclab.robustness.perturbations import CONSISTENCY, PERTURBATIONS, STRENGTH
 __all__ = [
     "ALL",
     "CONSISTENCY",
+    "CONTROL",
     "CORRUPTIONS",
     "PERTURBATIONS",
     "SEVERITIES",
