@@ -358,7 +358,7 @@ _PICTURES_ON_PHOTOS = replace(
 )
 
 _SMALL = Training("vgg", "standard", 14, 0.05, width=16, weight_decay=2e-3, dropout=0.0)
-_PLAIN = Training("cnn", "standard", 40, 0.05, weight_decay=2e-3, dropout=0.0)
+_PLAIN = Training("cnn", "standard", 30, 0.05, weight_decay=2e-3, dropout=0.0)
 _ROBUSTNESS = RobustnessProfile(
     classifiers=("scratch", "scratch-augmented", "finetuned", "finetuned-augmented"),
     segmenters=("encoder-both", "deeplab-tuned"),
@@ -376,7 +376,7 @@ _ROBUSTNESS_ON_PHOTOS = replace(
     images=96,
     attacked=24,
     standard=_PLAIN,
-    hardened=replace(_PLAIN, augmentations="adversarial", epochs=100, steps=2, patience=100),
+    hardened=replace(_PLAIN, augmentations="adversarial", epochs=60, steps=2, patience=60),
     pictures=512,
 )
 _FULL_ROBUSTNESS = replace(
