@@ -48,7 +48,8 @@ def accuracy_under_attack(
         A row for each network, attack (``none``, ``FGSM``, ``PGD-20``) and bound, with ``accuracy`` and
         its 95 % Wilson interval ``low`` to ``high``.
     """
-    attacks = {"FGSM": FGSM(), f"PGD-{STEPS}": PGD(steps=STEPS, objective="cross_entropy", step=2.5 / STEPS)}
+    # Both climb the margin, which harms adversarially trained networks more than cross-entropy does.
+    attacks = {"FGSM": FGSM(), f"PGD-{STEPS}": PGD(steps=STEPS, step=2.5 / STEPS)}
     rows = []
     for title, victim in victims.items():
         rows.append((title, "none", 0.0, bench.effect(victim, bench.images)["accuracy"]))
