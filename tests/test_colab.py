@@ -13,6 +13,7 @@ import sysconfig
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -21,7 +22,8 @@ from voclab.cli import main
 from voclab.datasets import kaggle
 from voclab.datasets.toyvoc import make_toyvoc
 from voclab.errors import VoclabError
-from voclab.submission import check_submission
+from voclab.session import Session
+from voclab.submission import check_submission, write_submission
 
 ROOT = Path(__file__).resolve().parents[1]
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -110,7 +112,9 @@ def test_badges_survive_a_run_which_does_not_count_the_install_cell(project):
     assert badges.write_badges("a/b", REVISION, root=project) == []
 
 
-@pytest.mark.parametrize("repo", ["name", "a/b/c", "a/", "/b", "a b/c", "https://github.com/a/b", "a/b.git", "ä/b"])
+@pytest.mark.parametrize(
+    "repo", ["name", "a/b/c", "a/", "/b", "a b/c", "https://github.com/a/b", "a/b.git", "ä/b"]
+)
 def test_a_wrong_address_is_refused_in_one_sentence(project, repo, monkeypatch, capsys):
     monkeypatch.chdir(project)
     before = contents(project)
@@ -121,7 +125,10 @@ def test_a_wrong_address_is_refused_in_one_sentence(project, repo, monkeypatch, 
 
 def test_what_is_missing_is_named_before_anything_is_written(project):
     before = contents(project)
-    for revision, reason in (("a b", "'a b' is no revision"), (None, "not known to git; name one with --rev")):
+    for revision, reason in (
+        ("a b", "'a b' is no revision"),
+        (None, "not known to git; name one with --rev"),
+    ):
         with pytest.raises(VoclabError, match=reason):
             badges.write_badges("a/b", revision, root=project)
     assert contents(project) == before
@@ -155,8 +162,43 @@ def test_installing_takes_the_pinned_revision_and_leaves_tensorflow_as_it_is(tmp
 
 def test_without_an_address_and_a_wheel_the_notebook_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="voclab is missing: put its wheel .* beside this notebook"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"voclab is missing: put its wheel .* beside this notebook"
+    ):
         _installed(badges.install_cell(), monkeypatch)
+
+
+def test_on_kaggle_the_rows_of_both_notebooks_come_together(tmp_path, monkeypatch):
+    for folder in ("working", "tmp"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "working")
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    tree = make_toyvoc(tmp_path / "toyvoc", train=40, val=3, test=4, size=64, progress=False)
+
+    def hand_in(name, *kinds):
+        """A session that writes these rows of each held-out photo: its first class, in a map of it only."""
+        session = Session(name, question="Why?", profile="smoke", data=str(tree))
+        ids = session.heldout.ids
+        rows = {
+            "classification": {"labels": [np.eye(20, dtype=np.uint8)[0]] * len(ids)},
+            "segmentation": {"label_maps": [np.ones((2, 2), np.uint8)] * len(ids)},
+        }
+        for kind in kinds:
+            write_submission(session.submissions / f"{kind}.csv", ids, **rows[kind])
+        if "segmentation" in kinds:
+            write_submission(
+                session.submissions / "submission.csv", ids, **rows["classification"], **rows["segmentation"]
+            )
+        session.close("Because.")
+        return [line.partition(",")[2] for line in Path("submission.csv").read_text().splitlines()[1:3]]
+
+    Session("03_other", question="Why?", profile="smoke", data=str(tree)).close("Because.")
+    assert contents(Path()) == {}
+    assert hand_in("01_first", "classification") == ["1 1", ""]
+    assert hand_in("02_second", "segmentation") == ["1 1", "1 4"]
+    assert hand_in("01_first", "classification") == ["1 1", "1 4"]
+    assert set(contents(Path())) == {"submission.csv"}
 
 
 @pytest.fixture(scope="module")
@@ -195,45 +237,66 @@ nbformat.write(notebook, sys.argv[2])
 """
 
 
-def execute(name: str, python: Path, work: Path, result: Path, first: str, **environment: str):
-    """Run a committed notebook in smoke as someone who opened it in ``work`` would; ``first`` comes first."""
+def execute(name: str, python: Path, work: Path, mounted: Path, result: Path, **environment: str):
+    """Run a committed notebook in smoke as someone who opened it in ``work`` would; return it executed.
+
+    ``mounted`` takes the place of Kaggle's input folder, in the install cell and for the package.
+    """
     source = work / f"{name}.ipynb"
     notebook = nbformat.read(ROOT / "notebooks" / source.name, as_version=4)
     notebook.cells = [c for c in notebook.cells if "install" not in c.metadata.get("tags", [])]
     parameters = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
     parameters.source += '\nprofile = "smoke"'
-    install = nbformat.v4.new_code_cell(f"{badges.install_cell()}\n{first}")
-    notebook.cells.insert(notebook.cells.index(parameters) + 1, install)
-    notebook.cells.append(nbformat.v4.new_code_cell("import voclab\nprint(voclab.__file__)"))
+    first = (
+        badges.install_cell().replace("/kaggle/input", str(mounted)),
+        "import functools\nimport voclab.datasets\nprint(voclab.__file__)\n"
+        f"find = functools.partial(voclab.datasets.find, kaggle_input={str(mounted)!r})\n"
+        "voclab.datasets.find = find",
+    )
+    below = notebook.cells.index(parameters) + 1
+    notebook.cells[below:below] = [nbformat.v4.new_code_cell(text) for text in first]
     nbformat.write(notebook, source)
     own = {"PYTHONPATH", "PYTEST_CURRENT_TEST", "MPLBACKEND", "JUPYTER_PATH"}
     inherited = {key: value for key, value in os.environ.items() if key not in own}
-    variables = {"PIP_NO_INDEX": "1", "JUPYTER_NO_CONFIG": "1", **environment}
+    variables = inherited | {"PIP_NO_INDEX": "1", "JUPYTER_NO_CONFIG": "1"} | environment
     command = [python, "-c", _EXECUTE, source.name, result]
-    done = subprocess.run(command, cwd=work, env=inherited | variables, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=work, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    source.unlink()
-    return nbformat.read(result, as_version=4)
+    executed = nbformat.read(result, as_version=4)
+    where = Path(executed.cells[below + 1].outputs[0].text.strip())
+    assert where.is_relative_to(python.parents[1])  # not a checkout's package
+    return executed
 
 
 def test_a_notebook_alone_on_colab_installs_the_package_and_runs(wheel, elsewhere, tmp_path):
     work = tmp_path / "content"
     work.mkdir()
     shutil.copy(wheel, work)
-    executed = execute("05_cifar10", elsewhere, work, tmp_path / "done.ipynb", "")
-    where = Path(executed.cells[-1].outputs[0].text.strip())
-    assert where.is_relative_to(elsewhere.parents[1])
-    assert {entry.name for entry in work.iterdir()} == {wheel.name, "data", "runs"}
+    execute("05_cifar10", elsewhere, work, tmp_path / "none", tmp_path / "done.ipynb")
+    assert {entry.name for entry in work.iterdir()} == {"05_cifar10.ipynb", wheel.name, "data", "runs"}
 
 
 def test_a_notebook_on_kaggle_leaves_one_submission_and_few_files(wheel, elsewhere, tmp_path):
-    tree = make_toyvoc(tmp_path / "toyvoc", train=40, val=12, test=4, size=64, progress=False)
+    tree = make_toyvoc(tmp_path / "toyvoc", train=60, val=12, test=4, size=64, progress=False)
     train, heldout = (datasets.load("toyvoc", tree, split) for split in ("train", "val"))
-    mounted = tmp_path / "input" / "some-competition"
-    kaggle.export(train, heldout, mounted, progress=False)
+    mounted, work = tmp_path / "input", tmp_path / "working"
+    kaggle.export(train, heldout, mounted / "some-competition", progress=False)
+    (mounted / "package").mkdir()
+    shutil.copy(wheel, mounted / "package")
     before = contents(mounted)
-    for path in (*mounted.rglob("*"), mounted, mounted.parent):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    work = tmp_path / "working"
-    work.mkdir()
-    shutil.copy(wheel, tmp_path / "input")
+    folders = [mounted, *(path for path in mounted.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    for folder in (work, tmp_path / "tmp"):
+        folder.mkdir()
+    temporary = {"TMPDIR": str(tmp_path / "tmp"), "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
+    executed = execute("01_classification", elsewhere, work, mounted, tmp_path / "done.ipynb", **temporary)
+    for folder in folders:
+        folder.chmod(0o755)
+    assert contents(mounted) == before
+    assert set(contents(work)) == {"01_classification.ipynb", "submission.csv"}
+    report = check_submission(
+        work / "submission.csv", ids=kaggle.read(mounted / "some-competition", "test").ids
+    )
+    assert report.kinds == ("classification", "segmentation")
+    assert "segmentation rows are empty" in nbformat.writes(executed)
