@@ -53,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--size", type=int, default=64, help="side of the pictures in pixels (default: 64)")
     pretrain.add_argument("--seed", type=int, default=0)
     pretrain.add_argument("--runs", default="runs", help="folder that keeps the run (default: runs)")
+    badges = _command(commands, "badges", _badges, "write what opens the notebooks on Colab and Kaggle")
+    badges.add_argument("--repo", metavar="OWNER/NAME", help="public address on GitHub (default: none yet)")
+    badges.add_argument("--revision", help="what the notebooks install (default: the commit checked out)")
+    badges.add_argument("--branch", default="main", help="where badges open the notebooks (default: main)")
     gallery = _command(commands, "gallery", _gallery, "write figures/README.md and figures/index.html")
     gallery.add_argument("--figures", default="figures", help="folder of the figures (default: figures)")
     return parser
@@ -533,6 +537,13 @@ def _submit_score(arguments) -> None:
         return
     for name, value in parts.items():
         print(f"{name:15s} {'-' if value is None else format(value, '.4f')}")
+
+
+def _badges(arguments) -> None:
+    from voclab import badges
+
+    changed = badges.write_badges(arguments.repo, arguments.revision, branch=arguments.branch)
+    print("\n".join(map(str, changed)) or "All badges and install cells are as they should be")
 
 
 def _gallery(arguments) -> None:

@@ -20,6 +20,7 @@ from voclab.errors import VoclabError
 from voclab.files import write_text
 
 PARAMETERS_TAG = "parameters"
+INSTALL_TAG = "install"
 RUNS_FOLDER = Path("runs") / "notebooks"
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -62,8 +63,19 @@ def available(notebooks_dir: str | os.PathLike = "notebooks") -> list[str]:
 
 def suits(which: str, dataset: str, notebooks_dir: str | os.PathLike = "notebooks") -> bool:
     """Whether a notebook is about data of that name: pictures of one class, or photos of several."""
-    notebook = _read(_find(which, notebooks_dir))
+    notebook = read(_find(which, notebooks_dir))
     return bool(notebook.metadata.get("voclab", {}).get("pictures")) == (dataset in PICTURES)
+
+
+def read(source: Path) -> NotebookNode:
+    """The notebook in a file; ``VoclabError`` if it is none."""
+    try:
+        text = source.read_text(encoding="utf-8")
+        nbformat.validate(json.loads(text), version=4)
+        return nbformat.reads(text, as_version=4)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise VoclabError(f"{source} is not a readable notebook ({reason}); restore it with git.") from error
 
 
 def run(
@@ -103,7 +115,7 @@ def run(
     target = source if in_place else Path(output or root / RUNS_FOLDER / source.name)
     failed = root / RUNS_FOLDER / f"{source.stem}.failed.ipynb"
 
-    notebook = _read(source)
+    notebook = read(source)
     index, declared = _parameters_cell(notebook, source)
     values = _checked_values(parameters, declared, source)
     if target.resolve().is_relative_to(source.parent.resolve()):
@@ -143,16 +155,6 @@ def _find(which: str, notebooks_dir: str | os.PathLike) -> Path:
             f'"{which}" names {found} of {notebooks_dir}; there is: {", ".join(names) or "none"}.'
         )
     return (Path(notebooks_dir) / f"{matches[0]}.ipynb").absolute()
-
-
-def _read(source: Path) -> NotebookNode:
-    try:
-        text = source.read_text(encoding="utf-8")
-        nbformat.validate(json.loads(text), version=4)
-        return nbformat.reads(text, as_version=4)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise VoclabError(f"{source} is not a readable notebook ({reason}); restore it with git.") from error
 
 
 def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -270,6 +272,8 @@ def _tidy(notebook: NotebookNode) -> None:
     for cell in _code_cells(notebook):
         cell.metadata.pop("execution", None)
         cell.outputs = [output for output in cell.outputs if not _only_startup_litter(output)]
+        if INSTALL_TAG in cell.metadata.get("tags", []):
+            cell.execution_count = None  # it does nothing here, and may be written anew without a run
         if cell.execution_count is None:
             continue
         count += 1

@@ -1,11 +1,14 @@
 """What a notebook opens first: profile, data, weights and the folders that its results go to."""
 
+import os
 import platform
 import sys
+import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -16,6 +19,7 @@ from voclab.datasets.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.files import make_folder, sha256
 from voclab.revision import git_revision
+from voclab.submission import merge_submissions, write_submission
 from voclab.training.source import Weights, resolve_weights
 
 _MADE = {"toyvoc": datasets.TOY_MANIFEST, "toycifar": datasets.TOYCIFAR_MANIFEST}  # drawn data -> its file
@@ -29,6 +33,9 @@ class Session:
     the project; those of any other setting go below ``runs/<setting>/`` and leave these alone. ``out``
     names another folder; ``variant`` names what else a notebook was asked to do differently. With
     ``pictures`` the notebook is about data whose pictures show one class each, and ToyCIFAR is the default.
+
+    On Kaggle the working folder becomes a notebook's output, of which a submission may hold few files. All
+    results go to a temporary folder there, and only a complete ``submission.csv`` to the working folder.
 
     Attributes:
         profile: sizes and lengths, see ``voclab.config.Profile``.
@@ -235,6 +242,21 @@ class Session:
         }
         self._shown.close(record)
         markdown(answer)
+        if on_kaggle() and record["submissions"]:
+            self._hand_in(record["submissions"])
+
+    def _hand_in(self, written: dict[str, str]) -> None:
+        """Write ``submission.csv`` into the working folder, from the rows of this notebook and the other."""
+        target, note = Path("submission.csv"), ""
+        parts = [self.submissions / target.name]
+        if target.name not in written:
+            parts = [self.submissions / "classification.csv", self.submissions / "segmentation.csv"]
+        if not parts[-1].is_file():
+            parts[-1] = self.runs / "no_segmentation.csv"
+            empty = (np.zeros((1, 1), np.uint8) for _ in self.heldout.ids)
+            write_submission(parts[-1], self.heldout.ids, label_maps=empty)
+            note = "; its segmentation rows are empty until notebook 02 is run in the same session"
+        markdown(f"**{target}** is in the working folder: {merge_submissions(target, *parts)}{note}.")
 
     def _submissions(self) -> dict[str, str]:
         """Submission files that this run wrote, with their SHA-256: a file sent is traced back by it."""
@@ -246,8 +268,18 @@ def _is_path(data: str | None) -> bool:
     return data not in (None, datasets.EMBEDDED, *datasets.NAMES)
 
 
+def on_kaggle() -> bool:
+    """Whether this is a notebook that runs on Kaggle."""
+    return "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+
+
 def project_root() -> Path:
-    """The working folder, or the one above it for a notebook opened in the project's ``notebooks/``."""
+    """The working folder, or the one above it for a notebook opened in the project's ``notebooks/``.
+
+    On Kaggle a temporary folder, which lasts as long as the session.
+    """
+    if on_kaggle():
+        return Path(tempfile.gettempdir()) / "voclab"
     here = Path()
     if here.resolve().name == "notebooks" and (here.resolve().parent / "pyproject.toml").is_file():
         return Path("..")
