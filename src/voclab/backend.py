@@ -42,7 +42,7 @@ def use_all_gpus(batch_size: int) -> int:
 
 def share_batches(devices: Sequence[str], batch_size: int) -> int:
     """:func:`use_all_gpus` for devices by name."""
-    if tf.distribute.has_strategy():  # a second one in a process would wait for the first's messages
+    if tf.distribute.has_strategy():  # TensorFlow's devices cannot share messages under a second one
         return replicas()
     used = max((n for n in range(1, len(devices) + 1) if batch_size % n == 0), default=0)
     if used > 1:
