@@ -27,6 +27,11 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def squares() -> Dataset:
     """48 pictures of coloured squares in memory: three classes, one to two an image, with masks."""
+    return draw_squares()
+
+
+def draw_squares() -> Dataset:
+    """What the fixture gives, for another process."""
     rng = np.random.default_rng(0)
     colours = np.array([[220, 40, 40], [40, 200, 60], [50, 60, 230]])
     images, masks, labels = [], [], []

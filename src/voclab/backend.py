@@ -1,9 +1,14 @@
-"""What must know which backend Keras runs on (here TensorFlow): gradients, inference, resizing."""
+"""What must know which backend Keras runs on (here TensorFlow): gradients, inference, resizing, devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
+
+# Gradients at pixels are computed this many times as large and divided again: those of a mean over pixels
+# fall below what float16 holds. A power of two changes nothing in float32.
+_SCALE = 2.0**6
 
 
 def value_and_gradient(function: Callable, x: np.ndarray):
@@ -21,6 +26,92 @@ def value_and_gradient(function: Callable, x: np.ndarray):
         tape.watch(x)
         value = function(x)
     return float(value), tape.gradient(value, x).numpy()
+
+
+def use_all_gpus(batch_size: int) -> int:
+    """Let all networks made from now on train on every visible GPU, each on its part of the batch.
+
+    Args:
+        batch_size: images a step, of all GPUs together.
+
+    Returns:
+        How many GPUs are used: the most that divide the batch evenly; 0 or 1 change nothing.
+    """
+    return share_batches([device.name for device in tf.config.list_logical_devices("GPU")], batch_size)
+
+
+def share_batches(devices: Sequence[str], batch_size: int) -> int:
+    """:func:`use_all_gpus` for devices by name."""
+    if tf.distribute.has_strategy():  # TensorFlow's devices cannot share messages under a second one
+        return replicas()
+    used = max((n for n in range(1, len(devices) + 1) if batch_size % n == 0), default=0)
+    if used > 1:
+        tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy(list(devices[:used])))
+    return used
+
+
+def replicas() -> int:
+    """Devices that share each batch of a training."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _sharing():
+    """The context of a training step that several devices share; ``None`` elsewhere."""
+    context = tf.distribute.get_replica_context()
+    return context if context is not None and context.num_replicas_in_sync > 1 else None
+
+
+def sum_over_replicas(x):
+    """The sum of what each device has of its part of the batch, in a training step; ``x`` elsewhere."""
+    context = _sharing()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, x) if context else x
+
+
+def gather_over_replicas(x):
+    """What each device has, joined along the first axis, in a training step; ``x`` elsewhere."""
+    context = _sharing()
+    return context.all_gather(x, axis=0) if context else x
+
+
+def share_of_mean(loss):
+    """A scalar loss as what this device adds to the mean over all, in a training step; ``loss`` elsewhere.
+
+    Keras divides the losses of single images so, whose mean it takes, but not one that is a scalar already.
+    """
+    return loss / replicas() if _sharing() else loss
+
+
+def own_part(x, size):
+    """The part of what was made for the whole batch that belongs to the device at work.
+
+    Args:
+        x: tensor whose first axis is :func:`replicas` × ``size`` long, the same on each device.
+        size: integer or scalar tensor.
+    """
+    context = _sharing()
+    rank = context.replica_id_in_sync_group if context else 0
+    return x[rank * size : (rank + 1) * size]
+
+
+def train_as_one(model: keras.Model) -> None:
+    """Let a compiled model that several devices train take the steps that one would.
+
+    By itself Keras normalises by the statistics of each device's part, cuts the gradient of each part, and
+    looks for overflow in the first. The optimizer gets the mean of the parts' gradients instead, and adds
+    these equal shares up itself: a norm to cut at must be divided by :func:`replicas`.
+    """
+    if replicas() == 1:
+        return
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
+    apply = model.optimizer.apply
+
+    def apply_mean(gradients, trainable_variables=None):
+        shares = [None if g is None else sum_over_replicas(g) / replicas() for g in gradients]
+        apply(shares, trainable_variables)
+
+    model.optimizer.apply = apply_mean
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -92,9 +183,10 @@ def compiled_gradient(model: Callable, objective: Callable, truth_rank: int):
             tape.watch(pixels)
             output = tf.cast(model(pixels), tf.float32)
             values = objective(output, truth)
+            scaled = values * _SCALE
         # An output that does not depend on the pixels at all has no gradient: zero says the same.
-        gradient = tape.gradient(values, pixels, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return values, gradient, output
+        gradient = tape.gradient(scaled, pixels, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return values, gradient / _SCALE, output
 
     def call(pixels: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         results = graph(
@@ -117,5 +209,5 @@ def input_gradient(function: Callable, x):
     """
     with tf.GradientTape() as tape:
         tape.watch(x)
-        values = function(x)
-    return tape.gradient(values, x)
+        values = function(x) * _SCALE
+    return tape.gradient(values, x) / _SCALE

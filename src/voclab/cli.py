@@ -345,10 +345,12 @@ def _run(arguments) -> None:
 def _train(arguments) -> None:
     from dataclasses import fields
 
+    from voclab.backend import use_all_gpus
     from voclab.studies import training
 
     options = {field.name: getattr(arguments, field.name, None) for field in fields(training.Plan)}
     plan = training.plan_from(options, arguments.config)
+    use_all_gpus(plan.batch_size)
     name = arguments.name or training.usual_name(plan)
     print(training.train_classifier(plan, name, Path(arguments.runs)).folder)
 

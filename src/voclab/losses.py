@@ -6,6 +6,7 @@ from functools import cached_property
 import keras
 from keras import ops
 
+from voclab.backend import gather_over_replicas, share_of_mean, sum_over_replicas
 from voclab.datasets.base import VOID
 from voclab.errors import VoclabError
 
@@ -54,11 +55,12 @@ class Pixels:
 class SegmentationLoss(keras.losses.Loss):
     """A loss of label maps (B, H, W), 255 = void, and logits (B, H, W, C): a float32 scalar.
 
-    Void pixels add nothing to value or gradient; a batch of void alone gives 0 and a zero gradient.
+    Void pixels add nothing to value or gradient; a batch of void alone gives 0 and a zero gradient. Where
+    several devices share a batch, sums run over the pixels of all: their parts differ in void and classes.
     """
 
     def call(self, y_true, y_pred):
-        return self.of(Pixels(y_true, y_pred))
+        return share_of_mean(self.of(Pixels(y_true, y_pred)))
 
     def of(self, pixels: Pixels):
         """The loss of pixels already prepared: a float32 scalar."""
@@ -95,12 +97,12 @@ class SoftDice(SegmentationLoss):
     """
 
     def of(self, pixels):
-        common = ops.sum(pixels.probabilities * pixels.truth, axis=0)
-        predicted = ops.matmul(pixels.valid, pixels.probabilities)
-        there = ops.sum(pixels.truth, axis=0)
-        present = there > 0
-        dice = 2 * common / ops.where(present, predicted + there, 1.0)
-        return _mean(1 - dice, ops.cast(present, "float32"))
+        common = sum_over_replicas(ops.sum(pixels.probabilities * pixels.truth, axis=0))
+        predicted = sum_over_replicas(ops.matmul(pixels.valid, pixels.probabilities))
+        there = sum_over_replicas(ops.sum(pixels.truth, axis=0))
+        dice = 2 * common / ops.where(there > 0, predicted + there, 1.0)
+        present = ops.cast(there > 0, "float32")
+        return _ratio(ops.sum((1 - dice) * present), ops.sum(present))
 
 
 class Focal(SegmentationLoss):
@@ -135,16 +137,16 @@ class LovaszSoftmax(SegmentationLoss):
         classes = ops.arange(pixels.classes, dtype="int32")[:, None]
         # void pixels have error 0, so they sort last: nothing that weighs comes after them
         errors = ops.abs(pixels.truth - pixels.probabilities) * pixels.valid[:, None]
-        errors = ops.transpose(errors)
+        errors = ops.transpose(gather_over_replicas(errors))
         count = ops.shape(errors)[1]
         errors, order = ops.top_k(errors, k=count)
-        hit = ops.take(pixels.labels, order) == classes
-        total = ops.sum(pixels.truth, axis=0)[:, None]
+        hit = ops.take(gather_over_replicas(pixels.labels), order) == classes
+        total = sum_over_replicas(ops.sum(pixels.truth, axis=0))[:, None]
         hits = ops.cumsum(ops.cast(hit, "float32"), axis=1)
         union = total + ops.arange(1, count + 1, dtype="float32") - hits
         weight = ops.where(hit, 1 / union, (total - hits) / (union * ops.maximum(union - 1, 1.0)))
         present = ops.cast(total[:, 0] > 0, "float32")
-        return _mean(ops.sum(errors * weight, axis=1), present)
+        return _ratio(ops.sum(ops.sum(errors * weight, axis=1) * present), ops.sum(present))
 
 
 class Sum(SegmentationLoss):
@@ -183,6 +185,9 @@ def get_loss(name: str) -> SegmentationLoss:
 
 
 def _mean(values, weights):
-    """Weighted mean; 0, with a zero gradient, where all weights are 0."""
-    total = ops.sum(weights)
-    return ops.sum(values * weights) / ops.where(total > 0, total, 1.0)
+    """Weighted mean over the pixels of a batch; 0, with a zero gradient, where all weights are 0."""
+    return _ratio(sum_over_replicas(ops.sum(values * weights)), sum_over_replicas(ops.sum(weights)))
+
+
+def _ratio(part, total):
+    return part / ops.where(total > 0, total, 1.0)

@@ -1,5 +1,6 @@
 """From a data set to batches: augmentation policies, a bounded cache, a reproducible `tf.data` stream."""
 
+import os
 import random
 import threading
 from collections.abc import Callable
@@ -142,7 +143,7 @@ def training_batches(
     cache: DecodedCache | None = None,
     smoothing: float = 0.0,
     mixup: float = 0.0,
-    workers: int = 2,
+    workers: int | None = None,
     failures: list[VoclabError] | None = None,
 ):
     """An endless-enough stream of shuffled, augmented batches for ``fit(steps_per_epoch=…)``.
@@ -165,7 +166,7 @@ def training_batches(
         mixup: alpha of mixup (Zhang et al. 2018): each batch becomes weight × batch + (1 - weight) × the
             batch in another order, pixels and labels alike, the weight drawn from Beta(alpha, alpha) once a
             batch as in the authors' code. 0 mixes nothing.
-        workers: parallel decoding threads.
+        workers: parallel decoding threads; one a core by default.
         failures: receives the ``VoclabError`` of a damaged file, which TensorFlow would replace by an
             error of its own.
 
@@ -233,13 +234,13 @@ def training_batches(
     stream = tf.data.Dataset.from_generator(
         order, output_signature=(tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64))
     )
-    stream = stream.map(load, num_parallel_calls=workers, deterministic=True).batch(
+    stream = stream.map(load, num_parallel_calls=workers or os.cpu_count() or 1, deterministic=True).batch(
         batch_size, drop_remainder=True
     )
     stream = stream.map(to_float, num_parallel_calls=1)
     if mixup:
         stream = stream.enumerate(start_epoch * steps).map(mix, num_parallel_calls=1)
-    return stream.prefetch(1).with_options(_no_autotune())
+    return stream.prefetch(2).with_options(_no_autotune())
 
 
 def smoothed(labels, smoothing: float, task: str):

@@ -1,5 +1,6 @@
 """What a notebook opens first: profile, data, weights and the folders that its results go to."""
 
+import math
 import os
 import platform
 import sys
@@ -99,7 +100,7 @@ class Session:
         self._shown = figures.FigureFolder(self.figures_dir)
         self.trained_s = 0.0  # of runs that were read back, the time that they once took
         if self.profile.mixed_precision:
-            self._mixed_precision()
+            self._use_gpus()
 
     def _toy(self, found: datasets.Found) -> Path:
         """Drawn data of this profile's size; ``data/toyvoc`` and ``data/toycifar`` are the demo's."""
@@ -138,12 +139,14 @@ class Session:
         root = self._toy(found) if found.name in _MADE and not _is_path(data) else found.root
         return root.resolve(), profile_for(self.profile.name, found.name)
 
-    @staticmethod
-    def _mixed_precision() -> None:
+    def _use_gpus(self) -> None:
         import keras
-        import tensorflow as tf
 
-        if tf.config.list_physical_devices("GPU"):
+        from voclab.backend import use_all_gpus
+
+        p = self.profile
+        batches = (p.batch_size, p.segmentation.batch_size, p.segmentation.deeplab_batch_size)
+        if use_all_gpus(math.gcd(*batches, p.adversary.batch_size)):
             keras.config.set_dtype_policy("mixed_float16")
 
     @property

@@ -15,7 +15,7 @@ from voclab.attacks.gradient import Attack
 from voclab.attacks.measures import Bench
 from voclab.attacks.target import objective
 from voclab.attacks.victim import Victim
-from voclab.backend import compiled
+from voclab.backend import compiled, share_of_mean
 from voclab.datasets.base import VOID, Dataset
 from voclab.errors import VoclabError
 from voclab.models.backbones import BACKBONE
@@ -110,7 +110,7 @@ class Fooling(keras.losses.Loss):
             logits = victim.model(y_pred, training=False)
             margin = value(ops.cast(logits, "float32"), _truth(y_true, victim.task, logits.shape[-1]))
             total = total + ops.mean(ops.relu(kappa - margin))
-        return total
+        return share_of_mean(total)
 
 
 def _truth(y, task: str, classes: int):
@@ -143,7 +143,7 @@ class Penalty(keras.losses.Loss):
         self.kind, self.epsilon, self.weight, self.norm = kind, epsilon, weight, norm
 
     def call(self, y_true, y_pred):
-        return self.weight * self.size(y_pred)
+        return share_of_mean(self.weight * self.size(y_pred))
 
     def size(self, perturbation):
         """The penalty without its weight."""
@@ -329,7 +329,7 @@ class _Validation:
 
     def __call__(self, model: keras.Model) -> dict[str, float]:
         generator = model.get_layer(GENERATOR)
-        perturb = Perturb(self.experiment.epsilon)
+        perturb = Perturb(self.experiment.epsilon, dtype="float32")
         budget = Budget(self.experiment.epsilon, self.experiment.norm)
         fooling, sizes, n = [], [], self.experiment.recipe.batch_size
         reached = {victim: [] for victim in self.victims}

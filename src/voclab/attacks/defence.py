@@ -16,7 +16,7 @@ from voclab.attacks.gradient import PGD
 from voclab.attacks.measures import Bench
 from voclab.attacks.target import objective
 from voclab.attacks.victim import Victim
-from voclab.backend import input_gradient
+from voclab.backend import input_gradient, own_part, replicas
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.pipeline import DecodedCache
@@ -54,8 +54,9 @@ class AdversariallyTrained(keras.Model):
         def value(pixels):
             return of_logits(ops.cast(self(pixels, training=False), "float32"), target)
 
-        noise = keras.random.uniform(ops.shape(images), -epsilon, epsilon, seed=self._start)
-        perturbed = ops.clip(images + noise, 0.0, 1.0)
+        size, *shape = ops.shape(images)
+        noise = keras.random.uniform((replicas() * size, *shape), -epsilon, epsilon, seed=self._start)
+        perturbed = ops.clip(images + own_part(noise, size), 0.0, 1.0)
         for _ in range(steps):
             moved = perturbed + 1.25 * epsilon / steps * ops.sign(input_gradient(value, perturbed))
             perturbed = ops.clip(ops.clip(moved, images - epsilon, images + epsilon), 0.0, 1.0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from voclab.backend import out_of_memory
+from voclab.backend import out_of_memory, replicas, train_as_one
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import TEMPORARY, atomic_path, lock, make_folder, read_arrays, read_json, unlock, write_json
@@ -246,6 +246,7 @@ def train(
     steps = steps_per_epoch(len(fit_set), recipe.batch_size)
     model.compile(optimizer=make_optimizer(recipe, steps), loss=loss, jit_compile=False)
     model.optimizer.build(model.trainable_variables)
+    train_as_one(model)
     state = run.folder / "resume"
     _recover(run)
     if (state / "state.json").is_file() and (state / "last.weights.h5").is_file():
@@ -310,7 +311,7 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
         warmup_target=recipe.rate,
         warmup_steps=warmup,
     )
-    options = {"weight_decay": recipe.weight_decay, "clipnorm": 5.0}
+    options = {"weight_decay": recipe.weight_decay, "clipnorm": 5.0 / replicas()}  # see train_as_one
     if recipe.optimizer == "adam":
         optimizer = keras.optimizers.AdamW(schedule, **options)
     elif recipe.optimizer == "sgd":

@@ -1,0 +1,150 @@
+"""What a GPU changes, as far as a CPU can tell: several devices take the steps of one; float16 trains."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import draw_squares
+from fragile_victims import four_classes, fragile_classifier, fragile_segmenter
+
+from voclab import backend
+from voclab.attacks import Experiment, Target, Victim, run_experiment
+from voclab.attacks.defence import harden
+from voclab.losses import get_loss
+from voclab.models import zoo
+from voclab.models.segmenters import build_unet
+from voclab.training import Recipe, Run, load_model, train
+
+TRAININGS = ("classifier", "segmenter", "hardened", "adversary")
+RECIPE = Recipe(32, "none", 1, 0.01, batch_size=8, optimizer="sgd", seed=3)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """What ``two_devices.py`` says of the same trainings on one device and on two."""
+    folder = tmp_path_factory.mktemp("devices")
+    script = Path(__file__).with_name("two_devices.py")
+    done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((folder / "report.json").read_text())
+
+
+def _assert_alike(ours, theirs, relative):
+    for a, b in zip(ours[0], theirs[0], strict=True):
+        assert a == pytest.approx(b, rel=relative, abs=1e-5)
+    for a, b in zip(ours[1], theirs[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=relative, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_two_devices_take_the_steps_of_one(name, report):
+    one, two = report["one"][name], report["two"][name]
+    assert one[0][-1]["loss"] != one[0][-2].get("loss")
+    _assert_alike(two, one, relative=1e-3)
+
+
+def test_a_killed_training_on_two_devices_resumes_to_the_same_network(report):
+    _assert_alike(report["two"]["resumed"], report["two"]["classifier"], relative=1e-6)
+
+
+def test_two_devices_train_in_half_precision(report):
+    half, whole = report["two"]["half_precision"][0], report["two"]["classifier"][0]
+    assert [e["loss"] for e in half[1:]] == pytest.approx([e["loss"] for e in whole[1:]], rel=1e-2)
+
+
+def test_each_picture_is_answered_once_on_two_devices(report):
+    answers = report["answers"]
+    assert np.shape(answers["predict"]) == (5, 3)
+    np.testing.assert_allclose(answers["predict"], answers["called"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "batch_size", "used"), [(0, 8, 0), (1, 8, 1), (2, 8, 2), (3, 8, 2), (3, 9, 3)]
+)
+def test_as_many_gpus_are_used_as_divide_the_batch(gpus, batch_size, used, monkeypatch):
+    asked = []
+    monkeypatch.setattr(backend.tf.distribute, "MirroredStrategy", lambda devices: devices)
+    monkeypatch.setattr(backend.tf.distribute, "experimental_set_strategy", asked.append)
+    devices = [f"/device:GPU:{k}" for k in range(gpus)]
+    assert backend.share_batches(devices, batch_size) == used
+    assert asked == ([devices[:used]] if used > 1 else [])
+
+
+# --- float16 ---
+
+
+@pytest.fixture
+def half():
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="module")
+def parts():
+    data = four_classes(draw_squares())
+    return data.subset(range(24), "fit"), data.subset(range(24, 32), "validation")
+
+
+def _assert_sound(run, model=None):
+    """Losses are finite, and the saved network answers in float32 what the trained one does."""
+    assert all(np.isfinite(e["loss"]) for e in run.history[1:])
+    assert len(run.history) > 1
+    pixels = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    loaded = keras.tree.flatten(load_model(run.folder / "model.keras")(pixels, training=False))
+    assert all(out.dtype == "float32" and np.isfinite(out).all() for out in loaded)
+    if model is not None:
+        np.testing.assert_allclose(loaded[0], model(pixels, training=False), atol=1e-3)
+    return load_model(run.folder / "model.keras")
+
+
+def _halves(model):
+    return {layer.compute_dtype for layer in model._flatten_layers() if "conv" in layer.name}
+
+
+@pytest.mark.parametrize("target", ["labels", "masks"])
+def test_a_network_trains_in_half_precision(target, half, parts, tmp_path):
+    if target == "labels":
+        model, loss = zoo.build("cnn", 4, width=4), keras.losses.BinaryCrossentropy(from_logits=True)
+    else:
+        model, loss = build_unet(5, width=4, depth=1), get_loss("cross_entropy_dice")
+    run = Run(tmp_path / target)
+    run.begin({})
+    options = {"score": None, "target": target, "progress": lambda line: None}
+    train(model, parts[0], loss=loss, recipe=RECIPE, run=run, **options)
+    assert "float16" in _halves(_assert_sound(run, model))
+
+
+def test_the_adversary_trains_in_half_precision(half, parts, tmp_path):
+    victims = {"classifier": Victim(fragile_classifier(norm=False), "multilabel")}
+    tiny = {"width": 4, "blocks": 1, "tile": 16, "patterns": 2}
+    experiment = Experiment("a", ("classifier",), RECIPE, weight=1.0, options=tiny)
+    _assert_sound(run_experiment(experiment, victims, *parts, tmp_path, progress=lambda line: None))
+
+
+def test_the_defence_trains_in_half_precision(half, parts, tmp_path):
+    victim = Victim(zoo.build("cnn", 4, width=4), "multilabel")
+    run = harden("h", victim, *parts, tmp_path, recipe=RECIPE, progress=lambda line: None)
+    assert "float16" in _halves(_assert_sound(run))
+
+
+def test_half_precision_keeps_the_direction_of_an_attack_on_many_pixels(half, parts):
+    """The gradient of a mean over pixels is smaller than what float16 holds."""
+    pixels = np.stack([np.tile(parts[0].image(i), (6, 5, 1)) for i in range(2)]).astype(np.float32) / 255
+    truth = np.stack([np.tile(parts[0].mask(i), (6, 5)) for i in range(2)])
+    coarse = fragile_segmenter()
+    keras.config.set_dtype_policy("float32")
+    whole = fragile_segmenter()
+    for model in (whole, coarse):
+        kernel, bias = model.get_layer("logits").get_weights()
+        model.get_layer("logits").set_weights([kernel / 4000, bias / 4000])
+    gradients = [
+        Victim(model, "segmentation").gradient(pixels, Target(truth), "cross_entropy")[1]
+        for model in (whole, coarse)
+    ]
+    a, b = (gradient.ravel() / np.linalg.norm(gradient) for gradient in gradients)
+    assert a @ b > 0.99

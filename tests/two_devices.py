@@ -1,0 +1,124 @@
+"""Trains on one CPU device, then on two that share each batch; ``two_devices.py FOLDER`` writes a report.
+
+A process of its own, since TensorFlow divides its devices only before it has used them, and keeps a strategy.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from conftest import draw_squares
+from fragile_victims import four_classes, fragile_classifier, victims
+
+from voclab.attacks import Experiment, Victim, run_experiment
+from voclab.attacks.defence import harden
+from voclab.backend import replicas, share_batches
+from voclab.datasets.base import VOID
+from voclab.losses import CrossEntropy, LovaszSoftmax, SoftDice, Sum
+from voclab.models import zoo
+from voclab.models.classifiers import predict
+from voclab.models.segmenters import build_unet
+from voclab.training import Recipe, Run, train
+from voclab.training.segmentation import Experiment as Segmentation
+from voclab.training.segmentation import TestTime, _scorer
+
+RECIPE = Recipe(32, "standard", 2, 0.02, batch_size=8, optimizer="sgd", seed=3)
+SQUARES = draw_squares()
+FIT, VALIDATION = SQUARES.subset(range(24), "fit"), SQUARES.subset(range(24, 36), "validation")
+NONE = {"score": None, "progress": lambda line: None}
+
+
+class Killed(BaseException):
+    """Stands for a kill."""
+
+
+def silent(line):
+    """For runs whose progress nobody reads."""
+
+
+def kill(line):
+    raise Killed
+
+
+def classifier(folder, **options):
+    keras.utils.set_random_seed(0)
+    model, run = zoo.build("cnn", 3, width=4), Run(folder)
+    run.begin({})
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    return train(model, FIT, loss=loss, recipe=RECIPE, run=run, **NONE | options)
+
+
+def segmenter(folder):
+    """With batch norm; some pictures are nearly all void; the loss is so steep that the gradient is cut."""
+    keras.utils.set_random_seed(0)
+    model, run = build_unet(4, width=4, depth=1), Run(folder)
+    run.begin({})
+    loss = Sum([CrossEntropy([1, 2, 3, 4]), SoftDice(), LovaszSoftmax()], [50, 50, 50])
+    hidden = np.arange(64) < 60
+    masks = [np.where(hidden & (i % 3 == 0), VOID, FIT.mask(i)).astype(np.uint8) for i in range(len(FIT))]
+    data = replace(FIT, read_mask=lambda i: masks[i])
+    score = _scorer(Segmentation("u", "scratch", RECIPE, TestTime((32,))), VALIDATION)
+    options = NONE | {"score": score, "monitor": "dice", "target": "masks"}
+    return train(model, data, loss=loss, recipe=replace(RECIPE, rate=1e-3), run=run, **options)
+
+
+def hardened(folder):
+    parts = four_classes(FIT), four_classes(VALIDATION)
+    victim = Victim(fragile_classifier(norm=False), "multilabel")
+    recipe = replace(RECIPE, policy="none", rate=0.15)
+    run = harden(folder.name, victim, *parts, folder.parent, recipe=recipe, epsilon=1 / 255, progress=silent)
+    return run.load_model()
+
+
+def adversary(folder):
+    """Its patterns are weights with a constraint, and its shares are standardised over the batch."""
+    tiny = {"width": 4, "blocks": 1, "tile": 16, "patterns": 2}
+    recipe = replace(RECIPE, policy="none", rate=0.01)
+    experiment = Experiment(folder.name, ("classifier", "segmenter"), recipe, weight=1.0, options=tiny)
+    parts = four_classes(FIT), four_classes(VALIDATION)
+    return run_experiment(experiment, victims(), *parts, folder.parent, progress=silent).load_model()
+
+
+def half_precision(folder):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        return classifier(folder)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def record(training, folder):
+    model = training(folder)
+    history = [{k: v for k, v in entry.items() if k != "seconds"} for entry in Run(folder).history]
+    return history, [weight.tolist() for weight in model.get_weights()]
+
+
+def main(folder: Path) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    trainings = (classifier, segmenter, hardened, adversary)
+    one = {training.__name__: record(training, folder / f"one-{training.__name__}") for training in trainings}
+    used = share_batches([device.name for device in tf.config.list_logical_devices("CPU")], 8)
+    assert used == replicas() == 2
+    two = {training.__name__: record(training, folder / training.__name__) for training in trainings}
+    try:
+        classifier(folder / "killed", progress=kill)
+        raise AssertionError("nothing was killed")
+    except Killed:
+        two["resumed"] = record(classifier, folder / "killed")
+    two["half_precision"] = record(half_precision, folder / "half")
+    pixels = np.random.default_rng(0).random((5, 32, 32, 3), np.float32)
+    network = Run(folder / "classifier").load_model()
+    answers = {
+        "predict": predict(network, pixels, 8).tolist(),
+        "called": np.asarray(network(pixels, training=False)).tolist(),
+    }
+    (folder / "report.json").write_text(json.dumps({"one": one, "two": two, "answers": answers}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
