@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from voclab import kaggle_client
 from voclab.datasets import cifar10, vocdevkit
 from voclab.datasets.archives import extract_tar, extract_zip
 from voclab.datasets.kaggle import TRAIN_CSV
@@ -89,6 +88,8 @@ def fetch_kaggle(competition: str, root: str | Path, progress: bool = True) -> P
             cannot be written.
     """
     import requests
+
+    from voclab import kaggle_client
 
     address = kaggle_client.check_competition(competition)
     target = Path(root) / competition
@@ -256,7 +257,9 @@ def _receive(requests, url: str, part: Path, tag: str | None, progress: bool) ->
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, _Broken) else kaggle_client.reason(error)
+    from voclab.kaggle_client import reason
+
+    return str(error) if isinstance(error, _Broken) else reason(error)
 
 
 def _size(path: Path) -> int:
