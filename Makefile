@@ -23,7 +23,7 @@ demo: install ## answer the assignment on the embedded data: notebooks, figures,
 	@echo "The submission files    submissions/"
 
 test: $(VENV)/.installed-test ## run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-test ## check style, also of the notebooks, and the direction of imports
 	@$(BIN)/ruff check .
