@@ -29,8 +29,8 @@ class Case:
     """One thing done in several ways, ``voclab`` among them.
 
     ``seconds``: of each repetition of each way. ``items``: how many of ``unit`` one call works on.
-    ``target``: how many times faster than the fastest other way it should be. ``peak_bytes``: of each way, with
-    ``memory_target`` as the share of the other way's that is allowed. ``note``: what a reader must know.
+    ``target``: how many times faster than the fastest other way it should be. ``peak_bytes``: of each way,
+    with ``memory_target`` as the share of the other way's that is allowed. ``note``: what a reader must know.
     """
 
     name: str
@@ -56,7 +56,11 @@ class Growth:
 
 @dataclass
 class Report:
-    """All that one script measured. ``what``: the set-up in a few sentences; ``packages``: whose version counts."""
+    """All that one script measured.
+
+    ``what``: the set-up in a few sentences. ``packages``: whose versions are recorded. ``notes``: for the page,
+    what was tried where a target is missed.
+    """
 
     name: str
     title: str
