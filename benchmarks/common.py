@@ -58,8 +58,8 @@ class Growth:
 class Report:
     """All that one script measured.
 
-    ``what``: the set-up in a few sentences. ``packages``: whose versions are recorded. ``notes``: for the page,
-    what was tried where a target is missed.
+    ``what``: the set-up in a few sentences. ``packages``: whose versions are recorded. ``notes``: for the
+    page, what was tried where a target is missed.
     """
 
     name: str
