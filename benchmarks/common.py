@@ -29,8 +29,9 @@ class Case:
     """One thing done in several ways, ``voclab`` among them.
 
     ``seconds``: of each repetition of each way. ``items``: how many of ``unit`` one call works on.
-    ``target``: how many times faster than the fastest other way it should be. ``peak_bytes``: of each way,
-    with ``memory_target`` as the share of the other way's that is allowed. ``note``: what a reader must know.
+    ``target``: how many times faster than the fastest other way it should be; ``limit``: how many seconds it
+    may take. ``peak_bytes``: of each way, with ``memory_target`` as the share of the other way's that is
+    allowed. ``note``: what a reader must know.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Case:
     items: int = 1
     unit: str = "call"
     target: float | None = None
+    limit: float | None = None
     peak_bytes: dict[str, int] = field(default_factory=dict)
     memory_target: float | None = None
     note: str = ""

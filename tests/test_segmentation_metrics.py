@@ -39,6 +39,14 @@ def valid_pixels(pairs):
     return [np.concatenate([pair[side][k] for pair, k in zip(pairs, keep)]) for side in (0, 1)]
 
 
+def test_counts_stay_exact_in_a_photo_of_more_pixels_than_float32_counts():
+    truth = np.ones((4099, 4099), np.uint8)
+    truth[0, 0] = VOID
+    predicted = np.ones_like(truth)
+    result = gathered([(truth, predicted)], 2, boundaries=False)
+    np.testing.assert_array_equal(result.matrix, [[0, 0], [0, 4099**2 - 1]])
+
+
 def test_matrix_iou_dice_and_accuracy_equal_scikit_learn(photos):
     result = gathered(photos)
     truth, predicted = valid_pixels(photos)

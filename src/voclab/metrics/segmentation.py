@@ -249,10 +249,15 @@ def _check_labels(name: str, labels: np.ndarray, classes: int, void: bool) -> No
 
 def _confusion(truth, predicted, classes: int) -> np.ndarray:
     """Confusion matrix of one photo, (classes, classes) int64, rows truth; void left out."""
-    truth, predicted = _label_maps(truth, predicted, classes)
-    valid = truth != VOID
-    pairs = truth[valid].astype(np.int64) * classes + predicted[valid].astype(np.int64)
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    truth, predicted = (labels.astype(np.uint8) for labels in _label_maps(truth, predicted, classes))
+    matrix = np.zeros((classes, classes), np.int64)
+    # OpenCV's histogram of pairs counts in one pass and leaves out what is out of range, as void is; it
+    # counts in float32, which is exact up to 2**24, so larger photos go in strips.
+    rows = max(1, 2**24 // max(1, truth.shape[1]))
+    for top in range(0, len(truth) if truth.size else 0, rows):
+        pair = [np.ascontiguousarray(labels[top : top + rows]) for labels in (truth, predicted)]
+        matrix += cv2.calcHist(pair, [0, 1], None, [classes] * 2, [0, classes] * 2).astype(np.int64)
+    return matrix
 
 
 def _foreground_dice(matrix: np.ndarray) -> float:
