@@ -37,8 +37,7 @@ from voclab.submission import (
     score_submission,
     write_submission,
 )
-from voclab.training import Run, load_model, train
-from voclab.training.loop import Recipe
+from voclab.training import Recipe, Run, load_model, train
 from voclab.training.masks import StoredMasks, write_masks
 
 MEMORY = 2**30  # bytes that reading one damaged file may take beyond what is in use

@@ -178,7 +178,7 @@ def test_the_stored_model_is_a_plain_network(hardened, parts, tmp_path):
     code = f"""
 import sys
 import numpy as np
-from voclab.training.loop import load_model
+from voclab.training import load_model
 model = load_model({str(run.folder / "model.keras")!r})
 assert not any(name.startswith("voclab.attacks") for name in sys.modules)
 np.save({str(tmp_path / "logits.npy")!r}, model(np.load({str(tmp_path / "pixels.npy")!r}), training=False))

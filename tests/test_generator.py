@@ -242,7 +242,7 @@ def test_files_load_safely_where_nothing_of_ours_was_imported_before(tmp_path):
 import sys
 from pathlib import Path
 import numpy as np
-from voclab.training.loop import load_model
+from voclab.training import load_model
 assert "voclab.models.generator" not in sys.modules and "voclab.attacks" not in sys.modules
 folder = Path({str(tmp_path)!r})
 images = np.load(folder / "images.npy")

@@ -13,8 +13,8 @@ from voc_trees import fails
 from voclab import cli, datasets, visual
 from voclab.studies import training
 from voclab.studies.training import Plan
+from voclab.training import Run, load_model
 from voclab.training.identity import weights_digest
-from voclab.training.loop import Run, load_model
 
 COLOURS = {"blue": (60, 70, 190), "green": (70, 180, 80), "red": (200, 70, 60)}
 QUICK = {"batch_size": 16, "width": 4, "dropout": 0.0}

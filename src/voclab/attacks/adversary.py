@@ -27,8 +27,8 @@ from voclab.models.generator import (
     start_from_universal,
 )
 from voclab.pipeline import DecodedCache
+from voclab.training import Recipe, Run, train
 from voclab.training.identity import digest, weights_digest
-from voclab.training.loop import Recipe, Run, train
 from voclab.training.segmentation import require_masks
 
 PENALTIES = ("l2", "linf")

@@ -20,8 +20,8 @@ from voclab.backend import input_gradient, own_part, replicas
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.pipeline import DecodedCache
+from voclab.training import Recipe, Run, train
 from voclab.training.identity import digest
-from voclab.training.loop import Recipe, Run, train
 
 
 @keras.saving.register_keras_serializable("voclab")

@@ -32,7 +32,7 @@ from voclab.robustness import (
     summary,
 )
 from voclab.studies.evaluation import located, trained_size
-from voclab.training.loop import load_model
+from voclab.training import load_model
 
 # Share of its answers that each kept in a published table, made on one picture with other strengths.
 PUBLISHED = {"densenet121": 0.9, "vgg16": 0.4, "efficientnet_b0": 0.2, "resnet50": 0.0}

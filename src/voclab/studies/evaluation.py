@@ -15,7 +15,7 @@ from voclab.errors import VoclabError
 from voclab.files import read_json
 from voclab.metrics import expected_calibration_error, precision_recall_f1, reliability, sigmoid
 from voclab.robustness import CORRUPTIONS, SEVERITIES, Setting, corrupted, perturbed
-from voclab.training.loop import load_model
+from voclab.training import load_model
 
 CLEAN = "clean"
 BATTERY = {

@@ -19,8 +19,8 @@ from voclab.models import zoo
 from voclab.models.backbones import BACKBONES
 from voclab.models.classifiers import build_classifier, predict, start_from_prior
 from voclab.pipeline import DecodedCache, evaluation_batches
+from voclab.training import Recipe, Run, train
 from voclab.training.identity import digest, weights_digest
-from voclab.training.loop import Recipe, Run, train
 
 AUGMENTATIONS = ("none", "standard", "advanced", "adversarial")
 SMALL = 64  # pixels: pictures up to this side are shifted and flipped, larger ones cropped at random scale

@@ -26,7 +26,8 @@ from voclab.models.classifiers import (
 )
 from voclab.pipeline import DecodedCache, apply_augmentation, augmentation, evaluation_batches, resized
 from voclab.training.identity import digest, weights_digest
-from voclab.training.loop import Recipe, Run, train
+from voclab.training.loop import Recipe, train
+from voclab.training.run import Run
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # strengths tried for the linear head
 

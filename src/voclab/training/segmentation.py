@@ -19,8 +19,9 @@ from voclab.models.prediction import Segmenter, TestTime
 from voclab.models.segmenters import ENCODER, build_segmenter, build_unet
 from voclab.pipeline import DecodedCache, resized
 from voclab.training.identity import digest, weights_digest
-from voclab.training.loop import Recipe, Run, train
+from voclab.training.loop import Recipe, train
 from voclab.training.masks import StoredMasks, write_masks
+from voclab.training.run import Run
 
 
 @dataclass(frozen=True)

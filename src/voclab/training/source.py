@@ -14,7 +14,8 @@ from voclab.files import atomic_path
 from voclab.metrics import mean_average_precision
 from voclab.models.backbones import BACKBONE, build_backbone, imagenet_available
 from voclab.models.classifiers import build_classifier, predict, start_from_prior
-from voclab.training.loop import Recipe, Run, train
+from voclab.training.loop import Recipe, train
+from voclab.training.run import Run
 
 # `voclab pretrain` made this file; docs/decisions.md says how and what it scores.
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "source_cnn.weights.h5"

@@ -1,0 +1,323 @@
+"""What each command of ``voclab`` does with its arguments; :mod:`voclab.cli` says which it takes.
+
+Each imports what it needs, so that ``--help`` and checking a file need not wait for TensorFlow.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from voclab.errors import VoclabError
+
+
+def data_make(arguments) -> None:
+    """Generate ToyVOC, the embedded default data."""
+    from voclab.datasets.toyvoc import make_toyvoc
+
+    given = {name: getattr(arguments, name) for name in ("train", "val", "test", "size")}
+    given = {name: value for name, value in given.items() if value is not None}
+    print(f"ToyVOC is in {make_toyvoc(arguments.root, seed=arguments.seed, **given)}")
+
+
+def data_fetch(arguments) -> None:
+    """Download the original data."""
+    from voclab.datasets import fetch
+
+    if arguments.source == "voc2009":
+        print(f"PASCAL VOC 2009 is in {fetch.fetch_voc2009(arguments.root)}")
+        return
+    if arguments.source == "cifar10":
+        print(f"CIFAR-10 is in {fetch.fetch_cifar10(arguments.root)}")
+        return
+    if not arguments.competition:
+        raise VoclabError("No competition was named; add --competition SLUG, the last part of its address.")
+    print(f"{arguments.competition} is in {fetch.fetch_kaggle(arguments.competition, arguments.root)}")
+
+
+def data_info(arguments) -> None:
+    """Count classes, sizes, objects and background."""
+    from voclab import datasets
+    from voclab.datasets import info
+
+    found = datasets.find(arguments.data)
+    dataset = datasets.load(found.name, found.root, arguments.split)
+    description = info.describe(
+        dataset, objects=datasets.count_objects(found.name, found.root, arguments.split)
+    )
+    print(json.dumps(description, indent=1) if arguments.json else info.table(description))
+
+
+def data_export(arguments) -> None:
+    """Write a data set in the competition's layout."""
+    from voclab import datasets
+    from voclab.datasets import kaggle
+
+    found = datasets.find(arguments.data)
+    train = datasets.load(found.name, found.root, "train")
+    split = arguments.test_split or datasets.heldout_split(found.name)
+    kaggle.export(
+        train, datasets.load(found.name, found.root, split), arguments.to, truth_root=arguments.truth
+    )
+    print(f"{found.name} is in {arguments.to}, in the competition's layout")
+
+
+def run(arguments) -> None:
+    """Execute a notebook, or all of them."""
+    from voclab import datasets, notebooks
+
+    names = ("profile", "data", "pictures", "weights", "backbone", "seed", "epsilon", "out")
+    parameters = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    for name in (
+        "data",
+        "pictures",
+        "weights",
+        "out",
+    ):  # the kernel works in another folder than this command
+        if name in parameters and (name == "out" or Path(parameters[name]).exists()):
+            parameters[name] = str(Path(parameters[name]).resolve())
+    every = notebooks.available(arguments.notebooks)
+    if arguments.notebook == "all" and arguments.output:
+        raise VoclabError(
+            f"All notebooks cannot be saved in the one file {arguments.output}; name one notebook."
+        )
+    chosen = [arguments.notebook]
+    if arguments.notebook == "all":
+        chosen = every
+        if arguments.data not in (None, datasets.EMBEDDED):
+            kind = datasets.find(arguments.data).name
+            chosen = [which for which in every if notebooks.suits(which, kind, arguments.notebooks)]
+            print(f"{', '.join(chosen)}: the notebooks that are about data such as {arguments.data}")
+    for which in chosen:
+        written = notebooks.run(
+            which,
+            parameters=parameters,
+            notebooks_dir=arguments.notebooks,
+            output=arguments.output,
+            in_place=arguments.in_place,
+        )
+        print(f"{which}: executed, saved in {written}")
+
+
+def train(arguments) -> None:
+    """Train one classifier by name."""
+    from dataclasses import fields
+
+    from voclab.backend import use_all_gpus
+    from voclab.studies import training
+
+    options = {field.name: getattr(arguments, field.name, None) for field in fields(training.Plan)}
+    plan = training.plan_from(options, arguments.config)
+    use_all_gpus(plan.batch_size)
+    name = arguments.name or training.usual_name(plan)
+    print(training.train_classifier(plan, name, Path(arguments.runs)).folder)
+
+
+def evaluate(arguments) -> None:
+    """Measure a model, also under noise and attack."""
+    from voclab import datasets
+    from voclab.studies import evaluation
+
+    if (arguments.noise is None) != (arguments.level is None):
+        raise VoclabError("--noise and --level belong together, e.g. --noise gaussian --level 0.1.")
+    found = datasets.find(arguments.data)
+    split = arguments.split or datasets.heldout_split(found.name)
+    dataset = datasets.load(found.name, found.root, split)
+    report = evaluation.report(
+        arguments.model,
+        dataset,
+        size=arguments.size,
+        images=arguments.images,
+        noise=arguments.noise,
+        level=arguments.level,
+        attacks=not arguments.no_attacks,
+        corruptions=arguments.corruptions,
+        seed=arguments.seed,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    if arguments.figure:
+        from voclab import figures
+
+        tables, eces = evaluation.calibration(report)
+        figures.save(
+            figures.reliability_diagram(tables, eces),
+            Path(arguments.figure).with_suffix(""),
+            title="Calibration",
+            caption=f"{report.facts['model']} on {report.facts['photos']} photos of {report.facts['data']}.",
+            alt="Observed frequency over predicted probability",
+        )
+    print(json.dumps(report.as_dict(), indent=1) if arguments.json else report.text())
+
+
+def visualize(arguments) -> None:
+    """Show what a classifier sees and gets wrong."""
+    from voclab import datasets, visual
+
+    found = datasets.find(arguments.data)
+    split = arguments.split or datasets.heldout_split(found.name)
+    model = Path(arguments.model)
+    to = arguments.to or (model if model.is_dir() else model.parent) / "pictures"
+    for path in visual.visualize(
+        model,
+        datasets.load(found.name, found.root, split),
+        arguments.sample_id,
+        to,
+        layers=arguments.layers,
+        size=arguments.size,
+    ):
+        print(path)
+
+
+def robustness(arguments) -> None:
+    """Write a page on what harms each network."""
+    from voclab import datasets, report
+    from voclab.studies import robustness
+
+    found = datasets.find(arguments.data)
+    split = arguments.split or datasets.heldout_split(found.name)
+    dataset = datasets.load(found.name, found.root, split)
+    to = Path(arguments.to or _report_folder(found.name, found.root))
+    tested = robustness.subjects(arguments.model, dataset, arguments.size)
+    measured = robustness.measure(
+        tested,
+        dataset,
+        to,
+        images=arguments.images,
+        attacked=arguments.attacked,
+        seed=arguments.seed,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    for path in report.robustness_report(measured, tested, dataset, to, arguments.baseline):
+        print(path)
+
+
+def _report_folder(name: str, root: Path) -> Path:
+    """Where a report goes: photos of others must not land among the committed figures."""
+    if name in ("toyvoc", "toycifar"):
+        return Path("figures/robustness")
+    return Path("runs/robustness") / (root.resolve().name if name == "folder" else name)
+
+
+def consistency(arguments) -> None:
+    """See which answers stay under ten perturbations."""
+    from voclab import datasets, report
+    from voclab.datasets import folder
+    from voclab.studies import consistency
+
+    if arguments.image:
+        if arguments.split:
+            raise VoclabError("Pictures without labels have no splits; leave --split out, or name --data.")
+        dataset = folder.pictures(arguments.image)
+        to = Path("runs/robustness") / dataset.name
+    else:
+        found = datasets.find(arguments.data)
+        split = arguments.split or datasets.heldout_split(found.name)
+        dataset = datasets.load(found.name, found.root, split)
+        to = _report_folder(found.name, found.root)
+    if arguments.images is not None and arguments.images < 1:
+        raise VoclabError(f"--images is {arguments.images}; measure on 1 photo or more.")
+    dataset = dataset.spread(arguments.images or 0)
+    found = consistency.study(
+        consistency.opened_all(arguments.model, dataset),
+        dataset,
+        seed=arguments.seed,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    paths = report.consistency_report(found, arguments.to or to)
+    if arguments.json:
+        print(json.dumps(found.as_dict(), indent=1))
+        return
+    print(report.consistency_text(found), end="\n\n")
+    for path in paths:
+        print(path)
+
+
+def pretrain(arguments) -> None:
+    """Train a backbone on the procedural source task."""
+    from voclab.training.source import pretrain_source
+
+    path = pretrain_source(
+        arguments.backbone,
+        Path(arguments.runs),
+        images=arguments.images,
+        epochs=arguments.epochs,
+        size=arguments.size,
+        seed=arguments.seed,
+    )
+    print(f"weights without head: {path}")
+
+
+def submit_check(arguments) -> None:
+    """Say whether a submission file is valid."""
+    from voclab import submission
+
+    ids, shapes = _expected(arguments.data, arguments.split)
+    report = submission.check_submission(arguments.file, ids=ids, shapes=shapes)
+    print(f"{arguments.file} is valid: {report}")
+    for kind in {"classification", "segmentation"} - set(report.kinds):
+        print(f"It has no {kind} rows, and Kaggle wants both: join two files with `voclab submit merge`.")
+
+
+def _expected(data: str | None, split: str | None):
+    """Ids and sizes of the images that a submission must cover, as far as a data set is named."""
+    if data is None:
+        return None, None
+    from voclab import datasets
+
+    found = datasets.find(data)
+    images = datasets.load(found.name, found.root, split or datasets.heldout_split(found.name))
+    return images.ids, {name: images.image(i).shape[:2] for i, name in enumerate(images.ids)}
+
+
+def submit_push(arguments) -> None:
+    """Check a submission file and send it to Kaggle."""
+    from voclab import submission
+
+    fetched = Path("data") / arguments.competition
+    data = arguments.data or (str(fetched) if fetched.is_dir() else None)
+    ids, shapes = _expected(data, arguments.split)
+    submission.push_submission(
+        arguments.file,
+        arguments.competition,
+        arguments.message,
+        wait=arguments.wait,
+        again=arguments.again,
+        ids=ids,
+        shapes=shapes,
+    )
+
+
+def submit_merge(arguments) -> None:
+    """Join classification and segmentation rows."""
+    from voclab import submission
+
+    submission.merge_submissions(arguments.to, *arguments.parts)
+    print(f"{arguments.to} is written")
+
+
+def submit_score(arguments) -> None:
+    """Score a submission as the competition does."""
+    from voclab import submission
+
+    score = submission.score_submission(arguments.prediction, arguments.truth)
+    parts = {"mean": score.mean, "classification": score.classification, "segmentation": score.segmentation}
+    if arguments.json:
+        print(json.dumps(parts))
+        return
+    for name, value in parts.items():
+        print(f"{name:15s} {'-' if value is None else format(value, '.4f')}")
+
+
+def badges(arguments) -> None:
+    """Write what opens the notebooks on Colab and Kaggle."""
+    from voclab import badges
+
+    changed = badges.write_badges(arguments.repo, arguments.revision, branch=arguments.branch)
+    print("\n".join(map(str, changed)) or "All badges and install cells are as they should be")
+
+
+def gallery(arguments) -> None:
+    """Write figures/README.md and figures/index.html."""
+    from voclab import gallery
+
+    for path in gallery.write(arguments.figures):
+        print(path)
