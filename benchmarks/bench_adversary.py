@@ -20,10 +20,10 @@ import keras
 import numpy as np
 
 from voclab.attacks import FGSM, PGD, Adversary, Attack, Target, Victim
-from voclab.config import profile_for
 from voclab.models.classifiers import build_classifier
 from voclab.models.generator import build_generator
 from voclab.models.segmenters import build_segmenter
+from voclab.profiles import profile_for
 
 EPSILON = 8 / 255
 

@@ -34,10 +34,10 @@ def measure(root: Path, images: int, steps: int) -> dict:
     import keras
 
     from voclab import datasets
-    from voclab.config import profile_for
     from voclab.losses import get_loss
     from voclab.models.segmenters import build_unet
     from voclab.pipeline import DecodedCache, steps_per_epoch, training_batches
+    from voclab.profiles import profile_for
 
     profile = profile_for(*PROFILE)
     p = profile.segmentation

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import binomtest
 
 from voclab import datasets, figures
-from voclab.config import PROFILES, profile_for
 from voclab.datasets.toycifar import make_toycifar
+from voclab.profiles import PROFILES, profile_for
 from voclab.studies import hardening
 from voclab.studies import pictures as study
 from voclab.studies.training import network, recipe_of, train_classifier

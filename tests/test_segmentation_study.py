@@ -8,9 +8,9 @@ import pytest
 from matplotlib import pyplot as plt
 
 from voclab import figures
-from voclab.config import profile_for
 from voclab.datasets.base import VOID, Dataset
 from voclab.metrics import SegmentationMetrics, image_scores
+from voclab.profiles import profile_for
 from voclab.studies import segmentation as study
 from voclab.training import Run
 from voclab.training.masks import write_masks

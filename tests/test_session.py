@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from voclab import datasets, figures
-from voclab.config import profile_for
 from voclab.datasets import kaggle
 from voclab.datasets.toyvoc import make_toyvoc
 from voclab.errors import VoclabError
 from voclab.models import backbones
 from voclab.models.classifiers import build_classifier
+from voclab.profiles import profile_for
 from voclab.session import Session
 from voclab.training import source
 from voclab.training.source import CNN_OPTIONS, SHIPPED, pretrain_source, resolve_weights, source_dataset

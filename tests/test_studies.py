@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from voclab.config import profile_for
 from voclab.errors import VoclabError
+from voclab.profiles import profile_for
 from voclab.studies import classification as study
 from voclab.training.source import Weights
 

@@ -14,11 +14,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from voclab import datasets, figures
-from voclab.config import Profile, profile_for
+from voclab.config import Profile
 from voclab.datasets.base import Dataset
 from voclab.datasets.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.files import make_folder, sha256
+from voclab.profiles import profile_for
 from voclab.revision import git_revision
 from voclab.submission import merge_submissions, write_submission
 from voclab.training.source import Weights, resolve_weights
