@@ -15,6 +15,7 @@ from voclab.metrics import image_scores
 from voclab.models.generator import attack_model, build_generator
 from voclab.profiles import profile_for
 from voclab.studies import adversary as study
+from voclab.studies import fooling
 from voclab.training import Run
 from voclab.training.source import Weights
 
@@ -288,7 +289,7 @@ def opened(adversaries, networks, further, scored, tmp_path):
     def _opened(**changes):
         options = {"scored": scored, "victims": networks, "adversaries": adversaries, "profile": PROFILE}
         options |= {"further": further, "epsilon": 8, "progress": silent}
-        return study.Measurements(Run(tmp_path / "attacks"), **(options | changes))
+        return fooling.Measurements(Run(tmp_path / "attacks"), **(options | changes))
 
     return _opened
 
@@ -297,7 +298,7 @@ def opened(adversaries, networks, further, scored, tmp_path):
 def measured(adversaries, networks, further, scored, tmp_path_factory):
     """Measurements that the tests below share: none of them changes a figure."""
     run = Run(tmp_path_factory.mktemp("shared") / "attacks")
-    return study.Measurements(run, scored, networks, adversaries, PROFILE, further, progress=silent)
+    return fooling.Measurements(run, scored, networks, adversaries, PROFILE, further, progress=silent)
 
 
 @pytest.fixture
@@ -480,8 +481,8 @@ def test_all_photos_may_be_asked_for(opened):
 
 
 def test_the_table_of_attacks_begins_with_the_clean_photos(measured, networks):
-    tables = {name: study.attack_table(measured, name) for name in networks}
-    names = ["none", *study.LABELS.values()]
+    tables = {name: fooling.attack_table(measured, name) for name in networks}
+    names = ["none", *fooling.LABELS.values()]
     for name, table in tables.items():
         assert list(table.index) == names
         clean = measured.bench.effect(networks[name], measured.bench.images)
@@ -508,14 +509,14 @@ def test_without_an_adversary_of_both_there_is_no_row_of_it(opened, adversaries,
     runs = {name: run for name, run in adversaries.items() if "classifier" in name}
     measured = opened(victims=alone, adversaries=runs)
     assert "both" not in measured.names()
-    assert list(study.attack_table(measured, "classifier").index)[-1] == "adversary, image-dependent"
-    assert not any("both" in title for title in study.transfer(measured)[1])
-    assert not any("segmenter" in title for title in study.on_one_photo(measured, 0))
+    assert list(fooling.attack_table(measured, "classifier").index)[-1] == "adversary, image-dependent"
+    assert not any("both" in title for title in fooling.transfer(measured)[1])
+    assert not any("segmenter" in title for title in fooling.on_one_photo(measured, 0))
 
 
 def test_fooling_over_epsilon_has_all_bounds_and_no_momentum(measured):
-    lines = study.over_epsilon(measured, "classifier")
-    assert list(lines) == [title for name, title in study.LABELS.items() if name != "momentum"]
+    lines = fooling.over_epsilon(measured, "classifier")
+    assert list(lines) == [title for name, title in fooling.LABELS.items() if name != "momentum"]
     for bounds, shares in lines.values():
         assert bounds == [4, 8]
         assert len(shares) == 2
@@ -524,7 +525,7 @@ def test_fooling_over_epsilon_has_all_bounds_and_no_momentum(measured):
 
 
 def test_transfer_tries_each_attack_on_each_network(measured, networks, further):
-    matrix, sources, tested = study.transfer(measured)
+    matrix, sources, tested = fooling.transfer(measured)
     assert sources == [
         "sign noise",
         *(
@@ -548,7 +549,7 @@ def test_transfer_tries_each_attack_on_each_network(measured, networks, further)
 
 
 def test_survival_is_measured_after_each_handling(measured, networks):
-    table = study.survival(measured, "classifier")
+    table = fooling.survival(measured, "classifier")
     assert list(table) == ["FGSM", "PGD", "adversary, universal", "adversary, image-dependent"]
     for row in table.values():
         assert list(row) == ["as saved", *HANDLING]
@@ -561,7 +562,7 @@ def test_survival_is_measured_after_each_handling(measured, networks):
 
 
 def test_the_trade_off_follows_the_weights(measured):
-    curves = study.trade_off(measured)
+    curves = fooling.trade_off(measured)
     assert list(curves) == ["adversary, penalty on L2", "sign noise", "FGSM", "PGD", "adversary, universal"]
     curve = curves["adversary, penalty on L2"]
     assert [label for _, _, label in curve] == ["weight 0", "weight 0.5", "weight 4"]
@@ -574,7 +575,7 @@ def test_the_trade_off_follows_the_weights(measured):
 
 
 def test_goals_are_measured_by_what_they_wanted(measured, networks, adversaries):
-    table = study.goals(measured, 2)
+    table = fooling.goals(measured, 2)
     assert list(table.index) == ["sign noise", "PGD", "adversary"]
     assert set(table.columns) == {
         f"{goal}: {what}" for goal in ("appear", "vanish") for what in ("success", "PSNR (dB)")
@@ -592,7 +593,7 @@ def test_goals_are_measured_by_what_they_wanted(measured, networks, adversaries)
 def test_the_defence_is_compared_attack_by_attack(measured, networks, adversaries):
     defended = Victim(moved_classifier(1.0), "multilabel", "defended")
     own = Adversary.of(adversaries["adversary-classifier-universal"])
-    table = study.defence(measured, defended, own)
+    table = fooling.defence(measured, defended, own)
     assert list(table) == ["as trained", "adversarially fine-tuned"]
     before, after = table.values()
     attacks = ["no attack", "sign noise", "first adversary", "own adversary", "FGSM", "PGD"]
@@ -620,19 +621,19 @@ def test_an_attack_is_shown_on_photos_that_are_understood(measured, scored):
     wrong = {i for i in range(12) if not scored.labels[i, logits[i].argmax()]}
     assert 0 < len(wrong) < 8
     for seed in range(4):
-        chosen = study.telling_photos(measured.bench, victim, 12, seed)
+        chosen = fooling.telling_photos(measured.bench, victim, 12, seed)
         assert not wrong & set(chosen)
         shown = [tuple(scored.labels[i]) for i in chosen]
         assert len(set(shown)) == len(shown)
         assert set(shown) == {tuple(scored.labels[i]) for i in range(12) if i not in wrong}
-        np.testing.assert_array_equal(chosen, study.telling_photos(measured.bench, victim, 12, seed))
-        assert list(study.telling_photos(measured.bench, victim, 2, seed)) == list(chosen[:2])
-    drawn = {tuple(study.telling_photos(measured.bench, victim, 3, seed)) for seed in range(6)}
+        np.testing.assert_array_equal(chosen, fooling.telling_photos(measured.bench, victim, 12, seed))
+        assert list(fooling.telling_photos(measured.bench, victim, 2, seed)) == list(chosen[:2])
+    drawn = {tuple(fooling.telling_photos(measured.bench, victim, 3, seed)) for seed in range(6)}
     assert len(drawn) > 1
 
 
 def test_a_segmenter_is_shown_on_its_best_maps(measured, networks, scored):
-    chosen = study.telling_photos(measured.bench, networks["segmenter"], 4)
+    chosen = fooling.telling_photos(measured.bench, networks["segmenter"], 4)
     truth = measured.bench.truth("segmentation")
     maps = networks["segmenter"].logits(eight_bit(measured.bench.images)).argmax(-1)
     quality = np.zeros(12)
@@ -658,18 +659,18 @@ def test_specks_are_not_shown_however_well_they_are_segmented():
         truth=lambda task: truth,
         dataset=SimpleNamespace(labels=np.array([[1], [1]])),
     )
-    assert list(study.telling_photos(bench, SimpleNamespace(task="segmentation"), 1)) == [1]
+    assert list(fooling.telling_photos(bench, SimpleNamespace(task="segmentation"), 1)) == [1]
 
 
 def test_an_answer_names_the_surest_classes():
     multilabel, multiclass = (Victim(fragile_classifier(), task) for task in ("multilabel", "multiclass"))
     logits = np.log(np.array([0.9, 0.8, 0.6, 0.05]) / (1 - np.array([0.9, 0.8, 0.6, 0.05])))
-    assert study.answer_text(multilabel, logits, CLASSES) == "red 0.90, green 0.80"
-    assert study.answer_text(multilabel, logits, CLASSES, most=3) == "red 0.90, green 0.80, blue 0.60"
-    assert study.answer_text(multilabel, np.array([-3.0, -4, -5, -9]), CLASSES) == "red 0.05"
+    assert fooling.answer_text(multilabel, logits, CLASSES) == "red 0.90, green 0.80"
+    assert fooling.answer_text(multilabel, logits, CLASSES, most=3) == "red 0.90, green 0.80, blue 0.60"
+    assert fooling.answer_text(multilabel, np.array([-3.0, -4, -5, -9]), CLASSES) == "red 0.05"
     shares = np.log([0.02, 0.25, 0.68, 0.05]) + 100  # softmax does not mind
-    assert study.answer_text(multiclass, shares, CLASSES) == "blue 0.68, green 0.25"
-    assert study.answer_text(multiclass, np.array([0.0, 9, 0, 0]), CLASSES) == "green 1.00"
+    assert fooling.answer_text(multiclass, shares, CLASSES) == "blue 0.68, green 0.25"
+    assert fooling.answer_text(multiclass, np.array([0.0, 9, 0, 0]), CLASSES) == "green 1.00"
 
 
 def test_the_rarest_class_that_is_common_enough():
@@ -683,21 +684,21 @@ def test_the_rarest_class_that_is_common_enough():
 
 def test_triptychs_show_what_the_adversary_did(measured, networks, scored):
     victim, chosen = networks["classifier"], [3, 0, 7]
-    rows = study.triptychs(measured, "classifier", chosen, CLASSES)
+    rows = fooling.triptychs(measured, "classifier", chosen, CLASSES)
     images = measured.perturbed("image", "classifier")
     before, after = (victim.logits(eight_bit(x)) for x in (measured.bench.images, images))
     assert len(rows) == 3
     for i, (clean, perturbed, answer, attacked, fooled) in zip(chosen, rows):
         np.testing.assert_array_equal(clean, measured.bench.images[i])
         np.testing.assert_array_equal(perturbed, images[i])
-        assert answer == study.answer_text(victim, before[i], CLASSES)
-        assert attacked == study.answer_text(victim, after[i], CLASSES)
+        assert answer == fooling.answer_text(victim, before[i], CLASSES)
+        assert attacked == fooling.answer_text(victim, after[i], CLASSES)
         assert fooled is (not scored.labels[i, after[i].argmax()])
     assert any(row[-1] for row in rows)
 
 
 def test_masks_are_shown_with_the_dice_of_each_map(measured, networks):
-    rows = study.mask_rows(measured, [5, 2])
+    rows = fooling.mask_rows(measured, [5, 2])
     images = measured.perturbed("image", "segmenter")
     truth = measured.bench.truth("segmentation")
     for i, (clean, perturbed, true, before, after, *texts) in zip([5, 2], rows):
@@ -711,7 +712,7 @@ def test_masks_are_shown_with_the_dice_of_each_map(measured, networks):
 
 
 def test_one_photo_is_shown_after_each_attack(measured):
-    pictures = study.on_one_photo(measured, 4)
+    pictures = fooling.on_one_photo(measured, 4)
     assert list(pictures) == [
         "sign noise",
         "FGSM\n(on the classifier)",
