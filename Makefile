@@ -30,8 +30,9 @@ lint: $(VENV)/.installed-test ## check style, also of the notebooks, and the dir
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 
-bench: install ## run the benchmarks
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: $(VENV)/.installed-bench ## measure what is claimed to be fast, and write docs/benchmarks.md (about an hour)
+	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@$(BIN)/python benchmarks/write_page.py
 
 install: $(VENV)/.installed ## make .venv and install voclab into it
 
@@ -53,6 +54,13 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	@$(PIP) -e ".[test]"
+	@touch $@
+
+# Not an extra of the package: most of it is torch, which nothing else here needs.
+$(VENV)/.installed-bench: $(VENV)/.installed benchmarks/requirements.txt
+	@echo "Installing what the benchmarks compare with (3 GB)"
+	@$(PIP) -r benchmarks/requirements.txt
+	@$(PIP) --no-deps imagecorruptions-imaug==1.1.5
 	@touch $@
 
 clean: ## remove .venv and caches; data, runs, figures and submissions stay
