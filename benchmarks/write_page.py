@@ -141,8 +141,8 @@ def main() -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `make bench` from what it measured; nothing here is typed in. In each comparison all ways",
-        "get the same inputs and threads, in one process, repetition by repetition in turn, after one call to",
+        "Written by `make bench` from what it measured; nothing is typed in. In each comparison all ways",
+        "get the same inputs and threads, in one process, repetition by repetition in turn, after a call to",
         "warm up; times are medians with the range in brackets. *Faster* is against the fastest other way.",
         "",
     ]
