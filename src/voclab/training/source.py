@@ -20,7 +20,6 @@ from voclab.training.run import Run
 # `voclab pretrain` made this file; docs/decisions.md says how and what it scores.
 SHIPPED = Path(__file__).resolve().parents[1] / "weights" / "source_cnn.weights.h5"
 CNN_OPTIONS = {"width": 24}  # the network in that file
-CHOICES = ("auto", "imagenet", "source", "none")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def resolve_weights(
     ``auto`` takes ImageNet if it is cached or reachable and otherwise pretrains on the source task.
 
     Args:
-        requested: one of :data:`CHOICES` or the path of a weights file.
+        requested: ``auto``, ``imagenet``, ``source``, ``none`` or the path of a weights file.
         profile: names the backbone and the length of source pretraining.
         folder: where the source run is kept.
         backbone: another backbone than the profile's.
