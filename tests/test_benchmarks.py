@@ -1,0 +1,75 @@
+"""The benchmarks run, time what they say, and their page tells a target that is met from a missed one."""
+
+import importlib
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Imports a module of benchmarks/, which is a folder of scripts, and forgets it afterwards."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def load(name):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        loaded = importlib.import_module(name)
+        monkeypatch.setitem(sys.modules, name, loaded)
+        return loaded
+
+    return load
+
+
+@pytest.mark.parametrize("name", ["submission", "metrics", "start"])
+def test_a_benchmark_runs_on_little_data_and_leaves_the_record_alone(name):
+    records = FOLDER.parent / "runs" / "benchmarks" / f"{name}.json"
+    before = records.read_bytes() if records.exists() else None
+    command = [sys.executable, str(FOLDER / f"bench_{name}.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "voclab" in done.stdout
+    assert (records.read_bytes() if records.exists() else None) == before
+
+
+def test_ways_are_timed_in_turn_after_a_call_of_each_that_is_not_counted(module):
+    calls = []
+    seconds = module("common").timed(
+        {"voclab": lambda: calls.append("a"), "other": lambda: calls.append("b")}, 3
+    )
+    assert calls == ["a", "b"] * 4
+    assert [len(values) for values in seconds.values()] == [3, 3]
+
+
+def test_traced_memory_is_the_peak_and_not_what_is_left(module):
+    def allocate():
+        np.ones(10**6)
+
+    assert 8e6 <= module("common").traced_memory(allocate) < 9e6
+
+
+@pytest.mark.parametrize(
+    ("ours", "limits", "expected"),
+    [
+        (1.0, {"target": 2.0}, ("3.0 ×", "≥ 2 ×, met")),
+        (1.0, {"target": 5.0}, ("3.0 ×", "≥ 5 ×, **missed**")),
+        (1.0, {"limit": 2.0}, ("1 s", "≤ 2 s, met")),
+        (4.0, {"limit": 2.0}, ("4 s", "≤ 2 s, **missed**")),
+        (6.0, {}, ("0.50 ×", "–")),
+    ],
+)
+def test_the_page_compares_with_the_fastest_other_way(module, ours, limits, expected):
+    case = module("common").Case("x", {"voclab": [ours] * 3, "slow": [9.0] * 3, "fast": [3.0] * 3}, **limits)
+    assert module("write_page").verdict(asdict(case)) == expected
+
+
+def test_times_are_written_for_one_item_in_a_unit_that_suits_them(module):
+    page = module("write_page")
+    assert page.spread([0.2, 0.1, 0.4], 100) == "2 ms (1 ms to 4 ms)"
+    assert page.scaled(2.5) == "2.5 s"
+    assert page.scaled(3e-7) == "0.3 µs"
