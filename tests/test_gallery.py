@@ -226,3 +226,12 @@ def test_an_answer_keeps_its_paragraphs_and_emphasis(tmp_path):
     readme, index = (path.read_text() for path in gallery.write(tmp_path / "figures"))
     assert "<p><strong>Why?</strong> Because of <em>it</em>, 2 * 3 &lt; 7.</p><p>And more.</p>" in index
     assert "**Why?** Because of *it*, 2 " in readme
+
+
+def test_a_chapter_is_called_as_people_write_it():
+    names = ["05_cifar10", "01_classification", "two_words"]
+    assert [gallery.Chapter(name, {}).title for name in names] == [
+        "05 CIFAR-10",
+        "01 Classification",
+        "Two words",
+    ]

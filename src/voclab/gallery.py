@@ -77,7 +77,7 @@ class Chapter:
     def title(self) -> str:
         """Heading made from the folder's name."""
         number, name = re.fullmatch(r"(\d*)[_-]?(.*)", self.name, re.DOTALL).groups()
-        return f"{number} {name.replace('_', ' ').capitalize()}".strip()
+        return f"{number} {_words(name)}".strip()
 
     @property
     def details(self) -> list[tuple[str, str]]:
@@ -157,7 +157,12 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _default_title(path: Path) -> str:
-    return re.sub(r"^\d+[_-]", "", path.name.split(".")[0]).replace("_", " ").capitalize()
+    return _words(re.sub(r"^\d+[_-]", "", path.name.split(".")[0]))
+
+
+def _words(name: str) -> str:
+    words = name.replace("_", " ").capitalize()
+    return re.sub(r"\bcifar(\d+)", r"CIFAR-\1", words, flags=re.IGNORECASE)
 
 
 def _figure(path: Path) -> Figure:
