@@ -10,7 +10,7 @@ from voc_trees import fails
 
 from voclab import cli, datasets, figures, report
 from voclab.robustness import ALL, CORRUPTIONS, mean_corruption_error
-from voclab.studies import evaluation, hardening, robustness
+from voclab.studies import comparison, evaluation, hardening, robustness
 
 COLOURS = {"blue": (60, 70, 190), "green": (70, 180, 80), "red": (200, 70, 60)}
 
@@ -130,10 +130,10 @@ def test_the_numbers_are_those_of_their_own_functions(runs, pictures, tmp_path):
     assert (
         trained.scores["Gaussian noise 0.2"] == alone.evaluation.table.loc["Gaussian noise 0.2", "accuracy"]
     )
-    table = robustness.overview(measured).table
+    table = comparison.overview(measured).table
     assert table.loc["trained", "mCE (%)"] == mean_corruption_error(trained.errors, hardly.errors)
     assert table.loc["trained", "answers kept"] == trained.consistency.loc[ALL, "kept"]
-    panel = robustness.severity_panels(measured)["noise"]["trained"]
+    panel = comparison.severity_panels(measured)["noise"]["trained"]
     noise = [trained.errors[c][4] for c in ("gaussian_noise", "shot_noise", "impulse_noise")]
     assert panel == pytest.approx([trained.clean_error, *panel[1:5], np.mean(noise)])
 
@@ -145,7 +145,7 @@ def test_a_baseline_that_never_errs_leaves_mce_out_and_says_so(runs, pictures, t
     )
     perfect = {c: [0.0] * 5 for c in CORRUPTIONS}
     faultless = robustness.Measured(**{**vars(measured["trained"]), "errors": perfect})
-    found = robustness.overview({"faultless": faultless})
+    found = comparison.overview({"faultless": faultless})
     assert np.isnan(found.table.loc["faultless", "mCE (%)"])
     assert any("mCE (%) is left out" in note for note in found.notes)
 
@@ -189,12 +189,12 @@ def test_slips_are_one_sentence(runs, pictures, segmenter, tmp_path):
     tested = robustness.subjects([runs / "trained"], dataset)
     measured = robustness.measure(tested, dataset, tmp_path, images=3, attacked=1)
     fails("baseline alexnet", report.robustness_report, measured, tested, dataset, tmp_path, "alexnet")
-    fails("baseline alexnet", robustness.overview, measured, "alexnet")
+    fails("baseline alexnet", comparison.overview, measured, "alexnet")
     run, photos = segmenter
     masks = robustness.measure(
         robustness.subjects([run], photos), photos, tmp_path / "s", images=2, attacked=1
     )
-    fails("compare them apart", robustness.overview, measured | masks)
+    fails("compare them apart", comparison.overview, measured | masks)
 
 
 def test_runs_of_one_name_are_told_apart(runs, pictures, tmp_path):

@@ -14,7 +14,7 @@ from voclab.errors import VoclabError
 from voclab.files import read_json, write_json, write_text
 from voclab.robustness import CONSISTENCY, STRENGTHS
 from voclab.robustness.consistency import ALL, one_picture
-from voclab.studies import robustness
+from voclab.studies import comparison, robustness
 from voclab.studies.consistency import MEASURES, PUBLISHED, Study
 from voclab.studies.evaluation import CLEAN
 from voclab.studies.robustness import Measured, Subject
@@ -188,7 +188,7 @@ def robustness_report(
     for segmenters in (False, True):
         part = {name: m for name, m in measured.items() if m.segmenter == segmenters}
         if part:
-            found = robustness.overview(part, baseline if baseline in part else None)
+            found = comparison.overview(part, baseline if baseline in part else None)
             parts += ["## Segmenters" if segmenters else "## Classifiers", _linked(found.table)]
             parts += [
                 (
@@ -246,7 +246,7 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
         ),
     )
     page.figure(
-        figures.severity_panels(robustness.corruption_panels(m), error),
+        figures.severity_panels(comparison.corruption_panels(m), error),
         "corruptions",
         title=f"{subject.name} under ImageNet-C's corruptions",
         caption=f"Error over severity, {photos}. Fifteen corruptions of four families (Hendrycks &"
@@ -254,7 +254,7 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
         alt=f"Four panels of lines: error of {subject.name} over severity for each corruption",
     )
     page.table(
-        robustness.error_table(m),
+        comparison.error_table(m),
         "corruptions",
         title=f"Error under each corruption (clean {m.clean_error:.3f})",
         caption=f"Error: {error}.",
@@ -296,7 +296,7 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
     page.close(
         {
             "question": f"What harms {subject.name}, and how much?",
-            "answer": robustness.text(subject.name, m),
+            "answer": comparison.text(subject.name, m),
             "data": f"{dataset.name} {dataset.split}: {dataset.source}",
             "model": f"{m.facts['model']}, photos of {m.facts['size']} pixels",
             "seed": m.facts["seed"],
