@@ -15,14 +15,8 @@ from voclab.models.backbones import build_backbone
 from voclab.models.classifiers import build_classifier, feature_extractor
 from voclab.pipeline import evaluation_batches
 from voclab.training import Recipe
-from voclab.training.classification import (
-    Experiment,
-    fit_linear_head,
-    pooled_features,
-    predict_logits,
-    refit,
-    run_experiment,
-)
+from voclab.training.classification import Experiment, refit, run_experiment
+from voclab.training.features import fit_linear_head, pooled_features, predict_logits
 
 RECIPE = Recipe(size=32, policy="standard", epochs=2, rate=2e-3, batch_size=8)
 OPTIONS = {"width": 4}

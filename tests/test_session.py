@@ -174,7 +174,7 @@ def test_the_shipped_source_weights_know_the_source_task():
     """A linear head on their features tells source classes apart far better than on random weights."""
     from voclab.metrics import mean_average_precision
     from voclab.models.classifiers import feature_extractor, predict
-    from voclab.training.classification import fit_linear_head
+    from voclab.training.features import fit_linear_head
 
     fit_set, held = source_dataset(300, 64, "train", seed=11), source_dataset(120, 64, "val", seed=11)
     score = {}
