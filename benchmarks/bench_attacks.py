@@ -155,7 +155,7 @@ def measure(quick: bool) -> common.Report:
                 ways[library] = make(steps, model, *test)
                 ways[f"{library}, compiled"] = make(steps, compiled(model), *test)
             rates = {way: success(model, call(), test[1]) for way, call in ways.items()}
-            assert max(rates.values()) - min(rates.values()) <= 0.02, rates
+            assert rates["voclab"] >= max(rates.values()) - 0.02, rates  # speed must not cost success
             text = ", ".join(f"{way} {rate:.1%}" for way, rate in rates.items())
             cases.append(
                 common.Case(
@@ -170,9 +170,9 @@ def measure(quick: bool) -> common.Report:
     return common.Report(
         "attacks",
         "Gradient attacks",
-        f"{IMAGES} drawn pictures of 32 × 32 in batches of {BATCH}, L∞ 8/255, cross-entropy; PGD with a random"
-        f" start and {STEPS} steps of an eighth. The pretrained network sees them enlarged to 64 × 64. Ours also"
-        " asserts the bound after rounding to 8 bits. Both libraries run a network as it is given; *compiled*"
+        f"{IMAGES} drawn pictures of 32 × 32 in batches of {BATCH}, L∞ 8/255, cross-entropy; PGD with a"
+        f" random start and {STEPS} steps of an eighth. The pretrained network sees them enlarged to 64 × 64."
+        " Ours also asserts the bound after rounding to 8 bits. Both libraries run a network as it is given; *compiled*"
         " hands them the same one as a graph. By default our PGD leaves a picture alone once it is fooled.",
         cases,
         [] if quick else [common.growth("attacks: PGD-20, plain CNN", "pictures", growing)],
