@@ -175,7 +175,8 @@ def measure(quick: bool) -> common.Report:
         "Drawn pictures of 32 × 32 in batches of {BATCH}, L∞ 8/255, cross-entropy; PGD with a"
         f" random start and {STEPS} steps of an eighth. The pretrained network sees them enlarged to 64 × 64."
         " Ours also asserts the bound after rounding to 8 bits. Both libraries run a network as it is given;"
-        " *compiled* hands them the same one as a graph. By default our PGD leaves a picture alone once it is fooled.",
+        " *compiled* hands them the same one as a graph. By default our PGD leaves a picture alone once it is"
+        " fooled.",
         cases,
         [] if quick else [common.growth("attacks: PGD-20, plain CNN", "pictures", growing)],
         ("tensorflow", "keras", "foolbox", "adversarial-robustness-toolbox"),
