@@ -318,6 +318,8 @@ def _versions(page: figures.FigureFolder, subject: Subject, m: Measured, dataset
             [t for title in titles for t in (title, "its labels")],
             columns=6,
         )
+        for axis, mask in zip(figure.axes[1::2], masks):
+            figures.name_regions(axis, mask, dataset.class_names)
         figures.mask_legend(figure, np.unique(masks), dataset.class_names)
         title, caption = (
             f"{subject.name} on {name}",
@@ -327,8 +329,10 @@ def _versions(page: figures.FigureFolder, subject: Subject, m: Measured, dataset
         found = robustness.perturbed_answers(subject, dataset, m.example, m.facts["seed"])
         figure = figures.perturbed_versions(found.pictures, found.titles, found.said, found.kept)
         title = f"{subject.name} on {name}: {sum(found.kept[1:])} of {len(CONSISTENCY)} answers stay"
-        caption = "The photo as the network sees it and its perturbed versions with the top class: green the"
-        " original's, red another."
+        caption = (
+            "The photo as the network sees it and its perturbed versions with the top class: green the"
+            " original's, red another."
+        )
     page.figure(
         figure,
         "versions",
