@@ -21,7 +21,8 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # noth
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LARGEST_SVG = 400_000  # bytes; beyond that (many thousand marks) the PNG is embedded instead
 _LONGEST_TEXT = 32  # characters that a table cell keeps on one line
-_MOST_COLUMNS = 16  # of a table on paper; with more, its rows and columns are exchanged
+_MANY_COLUMNS = 10  # of a table; with more it is printed smaller
+_MOST_COLUMNS = 16  # that fit on paper; with more, rows and columns are exchanged
 _WIDE = 600  # pixels; a phone shows wider pictures at less than their size and lets them be scrolled
 _QUANTITY = r"[-+−<>≈~]?\d[\d.,]*(?: ?(?:%|[a-zµ]{1,3}))?"
 _NUMBER_LIKE = re.compile(rf"{_QUANTITY}(?:(?: | ?(?:±|/|–|×) ?){_QUANTITY})*")
@@ -391,7 +392,7 @@ def _html_table(table: Table, anchor: str) -> str:
         tags = [("th", "row"), *[("td", "")] * (len(row) - 1)]
         rows.append("".join(_cell(*tag, kind, text) for tag, kind, text in zip(tags, table.kinds, row)))
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return f"""<figure id="{anchor}" class="table">
+    return f"""<figure id="{anchor}" class="table{" many" if len(table.columns) > _MANY_COLUMNS else ""}">
 <h3>{_esc(table.title)}</h3>
 <div class="scroll" tabindex="0" role="region" aria-label="{_esc(table.title)}">
 <table>
@@ -516,7 +517,8 @@ tbody .prose { min-width: 16rem; white-space: normal; }
   .scroll { overflow: visible; background: none !important; }
   table { font-size: 7.5pt; }
   th, td { padding: .2rem .25rem; }
-  thead th { hyphens: auto; }
+  .many table { font-size: 6.7pt; }
+  .many th, .many td { padding: .2rem .15rem; }
   tbody th, tbody td { white-space: normal; }
   tbody .prose { min-width: 0; }
   .details { font-size: 8.5pt; }  /* one paragraph, or it would need a page of its own */

@@ -234,15 +234,17 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
         alt=f"Dots: {what} of {subject.name} under each perturbation and attack",
     )
     page.table(
-        m.conditions.drop(columns="photos").assign(photos=m.conditions["photos"].astype(str)),
+        m.conditions.drop(columns="photos")
+        .assign(photos=m.conditions["photos"].astype(str))
+        .rename(columns={"map": "mAP", "f1": "F1", "ece": "ECE", "dice": "Dice", "miou": "mIoU"}),
         "conditions",
         title="The same in numbers",
-        caption="fooled: share of what was right (for segmenters: of the Dice) that is lost, for attacks"
+        caption="Fooled: share of what was right (for segmenters: of the Dice) that is lost, for attacks"
         " their success rate."
         + (
             ""
             if m.segmenter
-            else " precision, recall, f1: means over classes. ece: expected calibration error."
+            else " Precision, recall, F1: means over classes. ECE: expected calibration error."
         ),
     )
     page.figure(

@@ -23,6 +23,7 @@ from voclab.figures.base import (
     confusion,
     image_grid,
     learning_curves,
+    look,
     per_class_scores,
     save,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "heat_maps",
     "image_grid",
     "learning_curves",
+    "look",
     "magnified",
     "mask_legend",
     "name_regions",

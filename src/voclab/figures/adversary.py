@@ -17,9 +17,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from voclab.figures.base import COLOURS, _curve, grid_axes, look, row_height, styled
+from voclab.figures.base import COLOURS, _curve, grid_axes, look, panel_width, row_height, styled
 from voclab.figures.segmentation import (
-    _PANEL,
     _labels,
     _photo_axes,
     _remove_empty,
@@ -60,18 +59,17 @@ def attack_triptychs(rows: Sequence[tuple[np.ndarray, np.ndarray, str, str, bool
         factor: that perturbations are magnified by.
     """
     pairs = 2 if len(rows) > 3 else 1
+    side = panel_width(3.15 * pairs)
     texts = [
-        (_said(before), _said(f"{'fooled' if fooled else 'holds'}: {after}"))
+        (_said(before, side), _said(f"{'fooled' if fooled else 'holds'}: {after}", side))
         for _, _, before, after, fooled in rows
     ]
-    heights = [
-        _PANEL * row_height([row[0] for row in rows[k : k + pairs]]) for k in range(0, len(rows), pairs)
-    ]
+    heights = [side * row_height([row[0] for row in rows[k : k + pairs]]) for k in range(0, len(rows), pairs)]
     below = 0.15 + 0.15 * _most_lines(text for pair in texts for text in pair)
     figure, axes = plt.subplots(
         len(heights),
         4 * pairs - 1,
-        figsize=(3.15 * _PANEL * pairs, sum(heights) + below * len(heights) + 0.6),
+        figsize=(3.15 * side * pairs, sum(heights) + below * len(heights) + 0.6),
         height_ratios=heights,
         width_ratios=[1, 1, 1, 0.15, 1, 1, 1][: 4 * pairs - 1],
         squeeze=False,
@@ -108,7 +106,7 @@ def attack_mask_rows(
     known = any(row[2] is not None for row in rows)
     names = ("photo", _times(factor), "perturbed photo", *["truth"] * known, "mask before", "mask after")
     figure, axes = _photo_axes([row_height([row[0]]) for row in rows], len(names))
-    texts = [(_said(row[5]), _said(row[6])) for row in rows]
+    texts = [tuple(_said(text, panel_width(len(names))) for text in row[5:7]) for row in rows]
     below = 0.15 * _most_lines(text for pair in texts for text in pair) - 0.1  # one line has room as it is
     figure.set_figheight(figure.get_figheight() + below * len(rows))
     shown = []
@@ -316,11 +314,12 @@ def patterns(pictures: Mapping[str, np.ndarray]) -> Figure:
     shown = list(pictures.values())
     columns = -(-len(shown) // -(-len(shown) // 5))  # 3 + 3 rather than 5 + 1
     ratios = [row_height(shown[k : k + columns]) for k in range(0, len(shown), columns)]
-    heights = [0.85 * _PANEL * height for ratio in ratios for height in (ratio, 1)]
+    side = panel_width(columns)
+    heights = [0.85 * side * height for ratio in ratios for height in (ratio, 1)]
     figure, axes = plt.subplots(
         len(heights),
         columns + 1,
-        figsize=(_PANEL * columns + 1.4, sum(heights) + 0.9 * len(ratios) + 0.3),
+        figsize=(side * columns + 1.4, sum(heights) + 0.9 * len(ratios) + 0.3),
         height_ratios=heights,
         width_ratios=[1] * columns + [0.06],
         squeeze=False,
@@ -361,9 +360,9 @@ def _spectrum(picture: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.fft.fftshift(power) + 1 / 12)  # as much as rounding to 8 bits has anyway
 
 
-def _said(text: str) -> str:
-    """A text to stand below a photo; a class and its probability stay on one line."""
-    return _wrapped(re.sub(r" (?=\d)", "\u00a0", text), 30).replace("\u00a0", " ")
+def _said(text: str, inches: float) -> str:
+    """A text to stand below a photo of that width; a class and its probability stay on one line."""
+    return _wrapped(re.sub(r" (?=\d)", "\u00a0", text), int(14.7 * inches)).replace("\u00a0", " ")
 
 
 def _wrapped(text: str, width: int) -> str:

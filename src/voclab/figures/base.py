@@ -1,6 +1,7 @@
 """The style of every picture, how it is saved, and the pictures that several tasks share."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def save(
     make_folder(path.parent)
     png = path.with_name(path.name + ".png")
     # Suptitles collide with axes titles unless the layout engine knows them.
-    figure.suptitle(title, fontsize=12, fontweight="bold")
+    lines = textwrap.fill(title, max(20, int(figure.get_figwidth() / 0.11)))  # a letter is 0.11 inches wide
+    figure.suptitle(lines, fontsize=12, fontweight="bold")
     with mpl.rc_context(STYLE):
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
@@ -120,7 +122,6 @@ def save(
 
 
 _WHITE = (255, 255, 255)
-_WIDEST = 11.0  # inches of a grid; in wider ones texts would be small where a page shows all of it
 
 
 def _legend_colours(figure: Figure) -> list[tuple[int, ...]]:
@@ -151,6 +152,11 @@ def grid_axes(rows: int, columns: int, *, width: float, height: float):
     )
 
 
+def panel_width(columns: float) -> float:
+    """Inches that a picture in a grid may take: no grid is so wide that a page must make its texts small."""
+    return min(2.05, 10.4 / columns)
+
+
 def row_height(pictures: Sequence[np.ndarray]) -> float:
     """Height over width that a row of these needs; a portrait is made as small as what stands beside it."""
     ratios = [p.shape[0] / p.shape[1] for p in pictures]
@@ -162,7 +168,7 @@ def image_grid(
     images: Sequence[np.ndarray], titles: Sequence[str], columns: int, colours: Sequence[str] | None = None
 ) -> Figure:
     """Pictures (H, W, 3) uint8 in rows, each with a title, in its own colour if given."""
-    side = min(2.05, _WIDEST / columns)
+    side = panel_width(columns)
     starts = range(0, len(images), columns)
     heights = [side * row_height(images[k : k + columns]) for k in starts]
     titled = sum(0.17 * max(t.count("\n") + 1.5 for t in titles[k : k + columns]) for k in starts)

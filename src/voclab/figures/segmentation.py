@@ -14,7 +14,15 @@ from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from voclab.datasets.base import VOID, voc_palette
-from voclab.figures.base import COLOURS, confusion, grid_axes, per_class_scores, row_height, styled
+from voclab.figures.base import (
+    COLOURS,
+    confusion,
+    grid_axes,
+    panel_width,
+    per_class_scores,
+    row_height,
+    styled,
+)
 
 ERROR_KINDS = ("right", "missed object", "invented object", "wrong class", "void (not scored)")
 """What the codes of :func:`error_kinds` mean."""
@@ -24,7 +32,6 @@ RIGHT, MISSED, INVENTED, WRONG_CLASS, NOT_SCORED = range(5)
 ERROR_COLOURS = np.array([(0, 0, 0), (0, 114, 178), (213, 94, 0), (240, 228, 66), (150, 150, 150)], np.uint8)
 
 _PALETTE = voc_palette()
-_PANEL = 2.05  # inches
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, alpha: float = 0.55, *, contour: bool = True) -> np.ndarray:
@@ -103,7 +110,10 @@ def name_regions(axis: Axes, mask: np.ndarray, class_names: Sequence[str]) -> No
         class_names: label k + 1 is class k.
     """
     height, width = mask.shape
-    pixels = max(height, width) / _PANEL  # of the photo that make an inch of the page
+    columns = axis.get_subplotspec().get_gridspec().ncols
+    pixels = (
+        columns * max(height, width) / axis.figure.get_figwidth()
+    )  # of the photo in an inch of the figure
     areas = np.bincount(mask.ravel(), minlength=256)
     named = []
     for label in np.argsort(-areas, kind="stable"):
@@ -382,11 +392,12 @@ def _patch(colour: np.ndarray, name: str) -> Patch:
 
 def _photo_axes(ratios: Sequence[float], columns: int) -> tuple[Figure, np.ndarray]:
     """(rows, columns) axes, rows as high as their photos; room for titles and labels is added."""
-    heights = [_PANEL * ratio for ratio in ratios]
+    side = panel_width(columns)
+    heights = [side * ratio for ratio in ratios]
     return plt.subplots(
         len(ratios),
         columns,
-        figsize=(_PANEL * columns + 0.3, sum(heights) + 0.25 * len(ratios) + 0.6),
+        figsize=(side * columns + 0.3, sum(heights) + 0.25 * len(ratios) + 0.6),
         height_ratios=heights,
         squeeze=False,
         layout="constrained",
