@@ -160,7 +160,9 @@ def panel_width(columns: float) -> float:
 def row_height(pictures: Sequence[np.ndarray]) -> float:
     """Height over width that a row of these needs; a portrait is made as small as what stands beside it."""
     ratios = [p.shape[0] / p.shape[1] for p in pictures]
-    return max([ratio for ratio in ratios if ratio <= 1] or [1.0])
+    if min(ratios) > 1:
+        return 1.0
+    return max(0.75 if ratio > 1 else ratio for ratio in ratios)
 
 
 @styled

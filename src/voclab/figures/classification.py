@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from voclab.figures.base import COLOURS, grid_axes, look, styled
+from voclab.figures.base import COLOURS, grid_axes, look, panel_width, row_height, styled
 
 _DASHES = ("-", (0, (6, 1.5)), (0, (4, 2)), (0, (2, 2)), (0, (1, 2)))
 
@@ -76,11 +76,15 @@ def heat_maps(rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray, s
     pairs = 2 if len(rows) > 3 else 1
     panels = 1 + max(len(maps) for _, maps in rows)
     widths = [*[1] * panels, 0.15, *[1] * panels][: pairs * (panels + 1) - 1]  # a gap between the pairs
-    lines = -(-len(rows) // pairs)
+    side = panel_width(sum(widths))
+    heights = [
+        side * row_height([photo for photo, _ in rows[k : k + pairs]]) for k in range(0, len(rows), pairs)
+    ]
     figure, axes = plt.subplots(
-        lines,
+        len(heights),
         len(widths),
-        figsize=(1.9 * panels * pairs, 1.8 * lines),
+        figsize=(side * sum(widths), sum(heights) + 0.27 * len(heights) + 0.3),
+        height_ratios=heights,
         width_ratios=widths,
         squeeze=False,
         layout="constrained",
