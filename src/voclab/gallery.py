@@ -483,6 +483,7 @@ tbody tr + tr > * { border-top: 1px solid #e3e6ea; }
 tbody th, tbody td { white-space: nowrap; }
 .number { text-align: right; }
 tbody .prose { min-width: 16rem; white-space: normal; }
+.many th, .many td { padding: .35rem .4rem; }
 .details { margin: 0; font-size: .9rem; color: #43484e; }
 .details div { display: grid; grid-template-columns: 7rem 1fr; gap: .75rem; padding: .2rem 0; }
 .details dt { font-weight: 600; }
