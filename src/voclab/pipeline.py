@@ -4,6 +4,7 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 
 import albumentations as A
 import cv2
@@ -184,34 +185,36 @@ def training_batches(
         raise ValueError(f"smoothing is {smoothing} and mixup {mixup}, expected 0 to 1 and at least 0")
     cache = cache or DecodedCache(dataset)
     steps, batch_size = steps_per_epoch(len(dataset), batch_size), min(batch_size, len(dataset))
+    shape = (size, size) if target == "masks" else (len(dataset.class_names),)
     local = threading.local()
 
-    def order():
-        for epoch in range(start_epoch, epochs):
-            shuffled = np.random.default_rng([seed, epoch]).permutation(len(dataset))
-            for index in shuffled[: steps * batch_size]:
-                yield epoch, index
+    @lru_cache(maxsize=2)
+    def order(epoch):
+        return np.random.default_rng([seed, epoch]).permutation(len(dataset))
 
-    def sample(epoch, index):
+    def batch(step):
         if not hasattr(local, "compose"):
             local.compose = augmentation(policy, size)
-        index = int(index)
-        try:
-            image, mask = cache.image(index), cache.mask(index) if target == "masks" else None
-        except VoclabError as error:
-            if failures is not None:
-                failures.append(error)
-            raise
-        out = apply_augmentation(local.compose, (seed, int(epoch), index), image, mask)
-        return out["image"], (out["mask"] if target == "masks" else dataset.labels[index])
+        epoch, k = divmod(int(step), steps)
+        images = np.empty((batch_size, size, size, 3), np.uint8)
+        wanted = np.empty((batch_size, *shape), np.uint8)
+        for row, index in enumerate(order(epoch)[k * batch_size : (k + 1) * batch_size].tolist()):
+            try:
+                image, mask = cache.image(index), cache.mask(index) if target == "masks" else None
+            except VoclabError as error:
+                if failures is not None:
+                    failures.append(error)
+                raise
+            out = apply_augmentation(local.compose, (seed, epoch, index), image, mask)
+            images[row] = out["image"]
+            wanted[row] = out["mask"] if target == "masks" else dataset.labels[index]
+        return images, wanted
 
-    target_shape = (size, size) if target == "masks" else (len(dataset.class_names),)
-
-    def load(epoch, index):
-        image, wanted = tf.numpy_function(sample, (epoch, index), (tf.uint8, tf.uint8), stateful=False)
-        image.set_shape((size, size, 3))
-        wanted.set_shape(target_shape)
-        return image, wanted
+    def load(step):
+        images, wanted = tf.numpy_function(batch, (step,), (tf.uint8, tf.uint8), stateful=False)
+        images.set_shape((batch_size, size, size, 3))
+        wanted.set_shape((batch_size, *shape))
+        return images, wanted
 
     def to_float(images, wanted):
         images = tf.cast(images, tf.float32) / 255.0
@@ -231,12 +234,9 @@ def training_batches(
         other.set_shape((batch_size,))
         return tuple(weight * part + (1.0 - weight) * tf.gather(part, other) for part in batch)
 
-    stream = tf.data.Dataset.from_generator(
-        order, output_signature=(tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64))
-    )
-    stream = stream.map(load, num_parallel_calls=workers or os.cpu_count() or 1, deterministic=True).batch(
-        batch_size, drop_remainder=True
-    )
+    # One call of Python a batch: a generator of indices and a call a sample took as long as the augmentation.
+    stream = tf.data.Dataset.range(start_epoch * steps, epochs * steps)
+    stream = stream.map(load, num_parallel_calls=workers or os.cpu_count() or 1, deterministic=True)
     stream = stream.map(to_float, num_parallel_calls=1)
     if mixup:
         stream = stream.enumerate(start_epoch * steps).map(mix, num_parallel_calls=1)
