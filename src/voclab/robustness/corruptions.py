@@ -234,10 +234,10 @@ def _mean_over(image: np.ndarray, disc: np.ndarray) -> np.ndarray:
 
 def _glass_blur(image, numbers, rng):
     sigma, reach, rounds = numbers
-    moved = eight_bit(blurred(image, sigma))
+    moved = blurred(image, sigma)
     for _ in range(rounds):
         moved = _copied_around(moved, rng.integers(-reach, reach, (2, *image.shape[:2]), np.int8), reach)
-    return eight_bit(blurred(moved, sigma))
+    return blurred(moved, sigma)
 
 
 def _copied_around(image: np.ndarray, offsets: np.ndarray, reach: int) -> np.ndarray:

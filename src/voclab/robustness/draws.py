@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from voclab.errors import VoclabError
+
 _UNSURE = np.iinfo(np.int16).min  # in a table: the cell holds more than one number
 
 
@@ -14,9 +16,17 @@ def generator(seed: int | Sequence[int] | np.random.SeedSequence) -> np.random.G
 
 
 def bits(rng: np.random.Generator, shape: tuple[int, ...], kind: type[np.unsignedinteger]) -> np.ndarray:
-    """Independent numbers of an unsigned type (16 or 32 bits), each as likely as any other: ``shape``."""
+    """Independent numbers of an unsigned type (16 or 32 bits), each as likely as any other: ``shape``.
+
+    Raises:
+        VoclabError: the generator stands on MT19937, whose words have 32 bits; all others of numpy have 64.
+    """
+    if isinstance(rng.bit_generator, np.random.MT19937):
+        raise VoclabError(
+            "MT19937 gives too few bits at a time; make the generator with np.random.default_rng."
+        )
     count, parts = math.prod(shape), 8 // np.dtype(kind).itemsize
-    words = rng.integers(0, 2**64, -(-count // parts), np.uint64)
+    words = rng.bit_generator.random_raw(-(-count // parts))
     return words.view(kind)[:count].reshape(shape)
 
 
@@ -41,18 +51,15 @@ class Table:
 
     def __init__(self, lowest: int, cumulative: np.ndarray, cell_bits: int = 16):
         cumulative = np.atleast_2d(cumulative)
-        self._lowest, self._shift = lowest, 16 - cell_bits
-        self._rows, self._steps = cumulative.shape
-        cells = 2**cell_bits
-        # One sorted list for all rows: row r lies in [r, r + 1].
-        self._cumulative = (cumulative + np.arange(self._rows)[:, None]).ravel()
-        ends = cumulative * cells
+        (rows, self._steps), self._lowest, self._bits = cumulative.shape, lowest, cell_bits
+        ends = cumulative * 2.0**cell_bits
         first = np.ceil(ends).astype(np.int64)  # the first cell that begins at or beyond each step
-        lengths = np.diff(first, axis=1, prepend=0, append=cells)
+        lengths = np.diff(first, axis=1, prepend=0, append=2**cell_bits)
         numbers = np.arange(lowest, lowest + self._steps + 1, dtype=np.int16)
-        self._cells = np.repeat(np.tile(numbers, self._rows), lengths.ravel())
-        row, step = np.nonzero(first != ends)
-        self._cells[row * cells + first[row, step] - 1] = _UNSURE
+        self._cells = np.repeat(np.tile(numbers, rows), lengths.ravel())
+        starts = np.arange(rows)[:, None] << cell_bits
+        self._cells[(starts + first - 1)[first != ends]] = _UNSURE
+        self._ends = (starts + ends).ravel()
 
     def draw(
         self, rng: np.random.Generator, shape: tuple[int, ...], rows: np.ndarray | None = None
@@ -64,15 +71,14 @@ class Table:
             shape: of the result.
             rows: of that shape, whole numbers: which of the distributions; the first without it.
         """
-        chosen = bits(rng, shape, np.uint16) >> self._shift if self._shift else bits(rng, shape, np.uint16)
+        chosen = bits(rng, shape, np.uint16)
         if rows is not None:
-            chosen = chosen + rows.astype(np.int32) * 2 ** (16 - self._shift)
+            chosen = (chosen >> 16 - self._bits) | (rows.astype(np.uint32) << self._bits)
         drawn = self._cells.take(chosen, out=np.empty(shape, np.int16), mode="clip")
         unsure = np.flatnonzero(drawn == _UNSURE)
-        if len(unsure):
-            # The row is the whole part of the cell's place in the sorted list.
-            place = (chosen.ravel()[unsure] + rng.random(len(unsure))) / 2 ** (16 - self._shift)
-            row = place.astype(np.int64)
-            step = np.searchsorted(self._cumulative, place, side="right") - row * self._steps
-            drawn.ravel()[unsure] = self._lowest + np.minimum(step, self._steps)
+        cell = chosen.ravel()[unsure]
+        steps = self._ends.searchsorted(cell + rng.random(len(unsure)), "right")
+        if rows is not None:
+            steps = np.minimum(steps - (cell >> self._bits) * np.int64(self._steps), self._steps)
+        drawn.ravel()[unsure] = steps + self._lowest
         return drawn

@@ -65,7 +65,7 @@ def occlusion(image: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 def gaussian_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian blur, mirrored at the border; ``strength``: sigma in pixels, at most the longer side."""
-    return eight_bit(blurred(image, min(strength, max(image.shape[:2]))))
+    return blurred(image, min(strength, max(image.shape[:2])))
 
 
 def defocus_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -86,12 +86,13 @@ def defocus_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -
 def brightness(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """More light; ``strength``: added to the value of HSV, in [0, 1], hue and saturation kept."""
     planes = cv2.split(image)
-    value = cv2.max(cv2.max(planes[0], planes[1]), planes[2])
+    value = cv2.max(planes[0], planes[1])
+    value = cv2.max(value, planes[2], value)
     # Hue and saturation stay the same where the three channels keep their ratios.
-    levels = np.arange(256)
-    gain = np.minimum(levels + 255 * strength, 255) / np.maximum(levels, 1)
-    gain = cv2.LUT(value, gain.astype(np.float32))
-    lit = cv2.merge([cv2.multiply(plane, gain, dtype=cv2.CV_8U) for plane in planes])
+    gain = cv2.LUT(value, _gains(strength))
+    for plane in planes:
+        cv2.multiply(plane, gain, plane, dtype=cv2.CV_8U)
+    lit = cv2.merge(planes)
     if strength and cv2.countNonZero(value) < value.size:  # black has no ratios to keep
         lit[value == 0] = np.rint(255 * min(strength, 1))
     return lit
@@ -265,18 +266,19 @@ def eight_bit(values: np.ndarray) -> np.ndarray:
 
 
 def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of (H, W) or (H, W, C) uint8 or float32 values, ``sigma`` in pixels, as float32.
+    """Gaussian blur of (H, W) or (H, W, C) values, uint8 (then rounded) or float32; ``sigma`` in pixels.
 
     The border is mirrored. Weights beyond 3.5 sigma, less than 1/2000 in sum, are left out.
     """
     if sigma > _WIDE:
-        return _blurred_widely(values, sigma)
+        wide = _blurred_widely(values, sigma)
+        return eight_bit(wide) if values.dtype == np.uint8 else wide
     reach = round(3.5 * sigma)
     if reach < 1:
-        return values.astype(np.float32)
+        return values.copy()
     kernel = cv2.getGaussianKernel(2 * reach + 1, sigma, cv2.CV_32F)
     # GaussianBlur would round the weights for 8-bit images to 1/256.
-    return cv2.sepFilter2D(values, cv2.CV_32F, kernel, kernel)
+    return cv2.sepFilter2D(values, -1, kernel, kernel)
 
 
 _WIDE = 8  # pixels: from about this sigma on, waves take less time than weights
@@ -362,11 +364,17 @@ def fogged(image: np.ndarray, thickness: float, decay: float, rng: np.random.Gen
 def _noisy(image: np.ndarray, table: Table, rng: np.random.Generator) -> np.ndarray:
     """Rounding an image with noise on it is adding rounded noise: the image is in whole numbers."""
     noise = table.draw(rng, image.shape)
-    noise += image
-    return np.clip(noise, 0, 255, out=noise).astype(np.uint8)
+    noise += image.astype(np.int16)
+    return noise.clip(0, 255, out=noise).astype(np.uint8)
 
 
 _EDGES = np.arange(-255, 255) + 0.5  # between the noises that make a difference to bytes
+
+
+@lru_cache(maxsize=16)
+def _gains(added: float) -> np.ndarray:
+    levels = np.arange(256)
+    return (np.minimum(levels + 255 * added, 255) / np.maximum(levels, 1)).astype(np.float32)
 
 
 @lru_cache(maxsize=16)
