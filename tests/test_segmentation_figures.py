@@ -176,7 +176,8 @@ def test_the_outline_of_close_ups_runs_along_pixels_of_objects():
 
 def test_regions_are_named_where_they_are_and_names_cover_no_other():
     mask = np.zeros((60, 80), np.uint8)
-    mask[:50, :70], mask[10:14, 5:75], mask[58, 78] = 1, 20, 3  # the last is too small for a name
+    mask[:50, :70], mask[10:16, 5:75] = 1, 20
+    mask[58, 78], mask[20:22, 5:70] = 3, 6  # too small and too thin for a name
     mask[52:, 72:] = 12
     mask[:4] = VOID
     figure, axis = plt.subplots(figsize=(2.05, 1.54))
@@ -192,8 +193,8 @@ def test_regions_are_named_where_they_are_and_names_cover_no_other():
         x, y = where[name]
         assert mask[round(y), round(x)] == label
     for box in boxes.values():
-        assert axis.bbox.x0 <= box.x0
-        assert box.x1 <= axis.bbox.x1
+        assert (axis.bbox.min <= box.min).all()
+        assert (box.max <= axis.bbox.max).all()
     for one, other in combinations(boxes.values(), 2):
         assert not one.overlaps(other)
 

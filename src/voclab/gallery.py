@@ -17,6 +17,7 @@ from voclab.files import read_json, write_text
 
 TITLE = "voclab: results and figures"
 INTRODUCTION = "What each notebook asked, what it found, and every table and figure that it made."
+_STYLE = Path(__file__).with_name("gallery.css").read_text(encoding="utf-8")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched, nothing runs
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LARGEST_SVG = 400_000  # bytes; beyond that (many thousand marks) the PNG is embedded instead
@@ -442,90 +443,3 @@ def _html_spans(spans: list[tuple[str, str]]) -> str:
 
 def _esc(text: str) -> str:
     return html.escape(text, quote=True)
-
-
-_STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 79rem; padding: 1.5rem 1rem 4rem; background: #fff; color: #1c1e21;
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
-  overflow-wrap: break-word; }
-h1, h2, h3 { line-height: 1.25; text-wrap: balance; }
-h1 { margin: 0 0 .5rem; font-size: 1.9rem; }
-h2 { margin: 0 0 1rem; font-size: 1.5rem; }
-h3 { margin: 0 0 .75rem; font-size: 1.1rem; }
-a { color: #0b57a4; }
-p, nav, .answer, figcaption, .details { max-width: 52rem; }  /* longer lines are hard to follow */
-nav { margin: 1.5rem 0; padding: 1rem 1.25rem; border: 1px solid #d8dce1; border-radius: 6px;
-  background: #f7f8fa; }
-nav h2 { margin: 0 0 .5rem; font-size: 1.1rem; }
-nav ul { margin: 0; padding-left: 1.4rem; }
-nav li + li { margin-top: .5rem; }
-section { margin-top: 3rem; padding-top: 2rem; border-top: 2px solid #d8dce1; }
-.question { font-size: 1.05rem; }
-.answer { padding: .75rem 1rem; border-left: 4px solid #0b57a4; background: #f2f6fb; }
-.items { columns: 18rem; column-gap: 2rem; margin: 1.25rem 0 0; padding-left: 1.25rem; font-size: .93rem; }
-figure { margin: 2.25rem 0; }
-img { display: block; max-width: 100%; height: auto; }
-figcaption { margin-top: .6rem; color: #43484e; font-size: .93rem; }
-figcaption:empty { display: none; }
-.scroll { overflow-x: auto; }
-.table .scroll {  /* a shadow at the side where there is more to scroll to */
-  background: linear-gradient(90deg, #fff 40%, #fff0) 0 0 / 3rem 100% no-repeat local,
-    linear-gradient(-90deg, #fff 40%, #fff0) 100% 0 / 3rem 100% no-repeat local,
-    linear-gradient(90deg, #0003, #0000) 0 0 / .8rem 100% no-repeat scroll,
-    linear-gradient(-90deg, #0003, #0000) 100% 0 / .8rem 100% no-repeat scroll; }
-table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid #1c1e21; vertical-align: bottom; }
-tbody th { font-weight: 600; }
-tbody tr + tr > * { border-top: 1px solid #e3e6ea; }
-tbody th, tbody td { white-space: nowrap; }
-.number { text-align: right; }
-tbody .prose { min-width: 16rem; white-space: normal; }
-.many th, .many td { padding: .35rem .4rem; }
-.details { margin: 0; font-size: .9rem; color: #43484e; }
-.details div { display: grid; grid-template-columns: 7rem 1fr; gap: .75rem; padding: .2rem 0; }
-.details dt { font-weight: 600; }
-.details dd { margin: 0; min-width: 0; }
-@media (min-width: 36rem), print {  /* the picture shows its title itself, too small only on a phone */
-  .picture h3 { position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden;
-    clip-path: inset(50%); }
-}
-@media screen and (max-width: 36rem) {
-  body { padding-top: 1rem; }
-  h1 { font-size: 1.5rem; }
-  h2 { font-size: 1.3rem; }
-  img { max-width: max(100%, var(--natural) * .6); }  /* scrolled: shrunk further it could not be read */
-  .wide h3::after { content: "scroll sideways \\2194"; display: block; font-weight: 400; font-size: .85rem;
-    color: #43484e; }
-  th, td { padding: .3rem .5rem; }
-  .details div { grid-template-columns: 1fr; gap: 0; }
-}
-@media print {
-  @page { margin: 15mm; }
-  body { max-width: none; padding: 0; font-size: 10pt; line-height: 1.4; }
-  p, nav, .answer, figcaption, .details { max-width: none; }
-  a { color: inherit; text-decoration: none; }
-  nav, .answer { background: none; }
-  .items { display: none; }
-  section { margin-top: 0; padding-top: 0; border-top: 0; }
-  section + section { break-before: page; }
-  figure { margin: 1.2rem 0; }
-  figure, tr, .answer p, .details { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
-  thead { display: table-header-group; }
-  .scroll { overflow: visible; background: none !important; }
-  table { font-size: 7.5pt; }
-  th, td { padding: .2rem .25rem; }
-  .many table { font-size: 6.7pt; }
-  .many th, .many td { padding: .2rem .15rem; }
-  tbody th, tbody td { white-space: normal; }
-  tbody .prose { min-width: 0; }
-  .details { font-size: 8.5pt; }  /* one paragraph, or it would need a page of its own */
-  .details div, .details dt, .details dd { display: inline; padding: 0; }
-  .details dt::after { content: ": "; }
-  .details dd::after { content: ". "; }
-  img { max-height: 170mm; width: auto; max-width: min(100%, var(--natural) * .62); }  /* text of 6.5 pt */
-}
-"""

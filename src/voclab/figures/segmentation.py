@@ -106,7 +106,7 @@ def name_regions(axis: Axes, mask: np.ndarray, class_names: Sequence[str]) -> No
 
     Args:
         axis: that shows the photo with its mask.
-        mask: (H, W) uint8 label map, 0 background, 255 void; regions under 1 % of it get no name.
+        mask: (H, W) uint8 label map, 0 background, 255 void; scraps and thin regions get no name.
         class_names: label k + 1 is class k.
     """
     height, width = mask.shape
@@ -121,10 +121,12 @@ def name_regions(axis: Axes, mask: np.ndarray, class_names: Sequence[str]) -> No
             continue
         # The place that is furthest from any other label; outside of the photo counts as another.
         depth = cv2.distanceTransform(np.pad((mask == label).astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        if depth.max() < 0.03 * max(height, width):
+            continue
         y, x = np.unravel_index(depth.argmax(), depth.shape)
         name = _name(int(label), class_names)
         half = min(0.034 * len(name) * pixels, width / 2)
-        x = np.clip(x, half, width - half)
+        x, y = np.clip(x, half, width - half), np.clip(y, 0.07 * pixels, height - 0.07 * pixels)
         if any(abs(y - b) < 0.13 * pixels and abs(x - a) < half + other for a, b, other in named):
             continue  # it would lie upon another name
         named.append((x, y, half))
