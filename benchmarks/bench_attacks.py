@@ -187,18 +187,18 @@ def measure(quick: bool) -> common.Report:
         small = plain_cnn(320, 64, 2)
         found = cases(small, 1, 64, 1) + cases(small, STEPS, 64, 1)
     else:
-        small, large = plain_cnn(3000, 256, 8), mobilenet(64)
+        small, large = plain_cnn(3000, 256, 8), mobilenet(32)
         found = cases(small, 1, 256, 5) + cases(small, STEPS, 256, 3)
-        found += cases(large, 1, 64, 3) + cases(large, STEPS, 16, 3)
+        found += cases(large, 1, 32, 3) + cases(large, STEPS, 16, 3)
     return common.Report(
         "attacks",
         "Gradient attacks",
-        f"Cross-entropy, L∞ 8/255; PGD takes {STEPS} steps of an eighth from the clean picture. The plain CNN is"
-        " trained on drawn pictures of 32 × 32; MobileNetV2 at 224 × 224 has random weights, and what it says"
-        " of the clean pictures counts as true. Ours also refuses unsuitable pictures and gradients, and asserts"
-        " the bound, which it keeps after rounding to 8 bits. Both libraries run a network as it is given,"
-        " operation by operation; *compiled* hands them the same one as a `tf.function`. By default our PGD"
-        " leaves a picture alone once it is fooled: *with early stop*.",
+        f"Cross-entropy, L∞ 8/255; PGD takes {STEPS} steps of an eighth from the clean picture. The plain CNN"
+        " is trained on drawn pictures of 32 × 32; MobileNetV2 at 224 × 224 has random weights, and what it"
+        " says of the clean pictures counts as true. Ours also refuses unsuitable pictures and gradients, and"
+        " asserts the bound, which it keeps after rounding to 8 bits. Both libraries run a network as it is"
+        " given, operation by operation; *compiled* hands them the same one as a `tf.function`. By default"
+        " our PGD leaves a picture alone once it is fooled: *with early stop*.",
         found,
         [] if quick else [common.growth("attacks: PGD-20, plain CNN", "pictures", growing)],
         ("tensorflow", "keras", *OTHERS),
