@@ -168,7 +168,8 @@ class _Climb:
                     return self.best, self.score
                 if len(left) < len(active):
                     active = active[left]
-                    target, move = self.target.of(active), self.budget.mover(self.images[active], step[active])
+                    target = self.target.of(active)
+                    move = self.budget.mover(self.images[active], step[active])
                     points, gradient = ops.take(points, left, axis=0), ops.take(gradient, left, axis=0)
                     momentum = ops.take(momentum, left, axis=0) if attack.momentum else None
             if attack.momentum:
