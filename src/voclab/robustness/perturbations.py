@@ -1,8 +1,8 @@
 """Perturbations of one photo, each with a strength: noise, occlusion, blur, light, JPEG, fog, turns, flips.
 
 Every function takes an (H, W, 3) uint8 RGB image, a strength of 0 or more and a random generator, which those
-that draw nothing ignore, and returns a new image of the same shape and type. Strength 0 changes nothing; what a
-strength means is said at each.
+that draw nothing ignore, and returns a new image of the same shape and type. Strength 0 changes nothing; what
+a strength means is said at each.
 """
 
 import math
