@@ -1,98 +1,68 @@
-"""The adversary's forward pass against gradient attacks, per photo at the same batch size, in one process.
+"""The adversary's forward pass against our own gradient attacks, on a classifier and a segmenter."""
 
-    python benchmarks/bench_adversary.py [--batch 16] [--size 224] [--json FILE]
+import os
 
-Victims are a MobileNetV2 classifier and DeepLabV3+ on MobileNetV2, with random weights: the cost does not
-depend on them. The adversary has the size of the notebook's on photos (width 32, four blocks). PGD takes all
-of its 20 steps (no early stop). All attacks get the same batch, repetition by repetition in turn, after one
-warm-up that traces the graphs; times are medians with the range over the repetitions.
-"""
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import argparse
-import json
-import platform
+import functools
 import statistics
 import sys
-import time
-from pathlib import Path
 
+import common
 import keras
 import numpy as np
 
-from voclab.attacks import FGSM, PGD, Adversary, Attack, Target, Victim
+from voclab.attacks import FGSM, PGD, Adversary, Target, Victim, eight_bit
 from voclab.models.classifiers import build_classifier
 from voclab.models.generator import build_generator
 from voclab.models.segmenters import build_segmenter
 from voclab.profiles import profile_for
 
 EPSILON = 8 / 255
+OURS, PGD_20 = common.OURS, "PGD-20"
 
 
-def victims(batch: int, size: int) -> dict[str, tuple[Victim, Target]]:
+def classifier(images: np.ndarray) -> tuple[Victim, Target]:
     rng = np.random.default_rng(0)
-    labels = np.eye(20, dtype=np.uint8)[rng.integers(0, 20, batch)]
-    maps = rng.integers(0, 21, (batch, size, size)).astype(np.uint8)
-    classifier = Victim(build_classifier("mobilenet_v2", 20), "multilabel", "classifier")
-    segmenter = Victim(build_segmenter("deeplab", "mobilenet_v2", 21), "segmentation", "segmenter")
-    return {"MobileNetV2": (classifier, Target(labels)), "DeepLabV3+": (segmenter, Target(maps))}
+    labels = np.eye(20, dtype=np.uint8)[rng.integers(0, 20, len(images))]
+    return Victim(build_classifier("mobilenet_v2", 20), "multilabel", "MobileNetV2"), Target(labels)
 
 
-def timed(attack: Attack, victim: Victim, images: np.ndarray, target: Target) -> float:
-    started = time.perf_counter()
-    attack(victim, images, target, EPSILON)
-    return 1000 * (time.perf_counter() - started) / len(images)
+def segmenter(images: np.ndarray) -> tuple[Victim, Target]:
+    maps = np.random.default_rng(0).integers(0, 21, images.shape[:3]).astype(np.uint8)
+    network = build_segmenter("deeplab", "mobilenet_v2", 21)
+    return Victim(network, "segmentation", "DeepLabV3+ on MobileNetV2"), Target(maps)
 
 
-def measure(batch: int, size: int, repetitions: int) -> dict:
+def measure(quick: bool) -> common.Report:
     keras.utils.set_random_seed(0)
     p = profile_for("demo", "voc2009").adversary
-    images = np.random.default_rng(1).integers(0, 256, (batch, size, size, 3)).astype(np.float32) / 255
+    batch, size = (2, 64) if quick else (16, 224)
+    images = eight_bit(np.random.default_rng(1).integers(0, 256, (batch, size, size, 3)).astype(np.uint8))
     attacks = {
-        "adversary": Adversary(build_generator(width=p.width, blocks=p.blocks)),
+        OURS: Adversary(build_generator(width=p.width, blocks=p.blocks)),
         "FGSM": FGSM(),
-        "PGD-20": PGD(steps=20, early_stop=False),
+        PGD_20: PGD(steps=20, early_stop=False),
     }
-    report = {"batch": batch, "size": size, "repetitions": repetitions, "machine": platform.platform()}
-    for name, (victim, target) in victims(batch, size).items():
-        taken = {attack: [] for attack in attacks}
-        for repetition in range(repetitions + 1):
-            for attack, call in attacks.items():
-                ms = timed(call, victim, images, target)
-                if repetition:
-                    taken[attack].append(ms)
-        report[name] = taken
-    return report
-
-
-def as_markdown(report: dict) -> str:
-    lines = [
-        f"Milliseconds a photo, batches of {report['batch']} at {report['size']} px, median (range) of "
-        f"{report['repetitions']}:",
-        "",
-        "| victim | adversary | FGSM | PGD-20 | PGD-20 / adversary |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for victim, taken in report.items():
-        if isinstance(taken, dict):
-            median = {name: statistics.median(values) for name, values in taken.items()}
-            cells = [f"{median[n]:.1f} ({min(v):.1f}–{max(v):.1f})" for n, v in taken.items()]
-            ratio = median["PGD-20"] / median["adversary"]
-            lines.append(f"| {victim} | {' | '.join(cells)} | {ratio:.0f} × |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--size", type=int, default=224, help="side of the photos in pixels")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write every measurement to this file")
-    options = parser.parse_args()
-    report = measure(options.batch, options.size, options.repetitions)
-    print(as_markdown(report))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    cases = []
+    for build in (classifier,) if quick else (classifier, segmenter):
+        victim, target = build(images)
+        given = (victim, images, target, EPSILON)
+        ways = {name: functools.partial(attack, *given) for name, attack in attacks.items()}
+        seconds = common.timed(ways, 1 if quick else common.REPETITIONS)
+        pgd = statistics.median(seconds[PGD_20]) / statistics.median(seconds[OURS])
+        note = f"PGD-20 takes {pgd:.0f} times as long as the adversary."
+        cases.append(common.Case(victim.name, seconds, items=batch, unit="photo", note=note))
+    return common.Report(
+        "adversary",
+        "The adversary's forward pass",
+        "*voclab* is the trained adversary, of the size that the notebook trains on photos; FGSM and PGD,"
+        f" which takes all of its 20 steps, are ours too. One batch of {batch} pictures at {size} × {size};"
+        " all networks have random weights, on which the cost does not depend.",
+        cases,
+        packages=("tensorflow", "keras"),
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(common.main(measure, __doc__))

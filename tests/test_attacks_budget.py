@@ -271,6 +271,17 @@ def test_fill_with_a_share_for_each_image_and_without_a_direction(norm):
 
 
 @thorough
+@given(photos, fractions, fractions, radii, st.sampled_from(["linf", "l2"]))
+def test_a_step_goes_along_its_direction_and_stays_in_the_ball(photo, fraction, direction, epsilon, norm):
+    clean, budget = eight_bit(photo), Budget(min(epsilon, 1.0), norm)
+    points, share = budget.project(clean + fraction, clean), np.array([0.25, 1.0], np.float32)
+    moved = np.asarray(budget.mover(clean, share)(points, direction))
+    expected = budget.project(points + budget.fill(direction, share), clean)
+    np.testing.assert_array_equal(moved, expected)
+    assert (budget.norms(np.subtract(moved, clean, dtype=np.float64)) <= budget.epsilon + 2**-23).all()
+
+
+@thorough
 @given(st.integers(0, 2**32), st.sampled_from(["linf", "l2"]), st.floats(1e-6, 1))
 def test_random_points_lie_in_the_ball_and_depend_on_the_generator_alone(seed, norm, epsilon):
     budget = Budget(epsilon, norm)

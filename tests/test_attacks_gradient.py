@@ -260,6 +260,16 @@ def test_gradient_is_the_numeric_gradient(victims, truths, task, name, goal, k):
 
 
 @every_task
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_values_without_a_gradient_are_those_with_one(victims, truths, task, name):
+    victim, target = victims[task], Target(truths[task])
+    values, logits = victim.values(PHOTOS, target, name)
+    expected, _, expected_logits = victim.gradient(PHOTOS, target, name)
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits, expected_logits, rtol=1e-5, atol=1e-5)
+
+
+@every_task
 def test_an_image_gets_the_same_in_every_batch(victims, truths, task):
     victim, target = victims[task], Target(truths[task])
     values, gradient, logits = victim.gradient(PHOTOS, target, "margin")
@@ -537,6 +547,22 @@ def test_early_stop_goes_by_the_image_that_can_be_saved():
     above = attack(victim, photo, np.array([0]), 2.6 / 255)
     np.testing.assert_allclose(above - photo, 2 * 0.15 * 2.6 / 255, atol=1e-6)  # the second step rounds to 1
     assert victim.succeeded(victim.logits(eight_bit(above)), Target(np.array([0]))).all()
+
+
+@pytest.mark.parametrize(("early_stop", "restarts", "looks"), [(False, 1, 0), (False, 2, 2), (True, 1, 1)])
+def test_pgd_asks_for_no_more_gradients_than_steps(victims, truths, monkeypatch, early_stop, restarts, looks):
+    asked = {"gradient_tensors": 0, "values": 0}
+    for name in asked:
+        method = getattr(Victim, name)
+
+        def counted(self, *arguments, name=name, method=method):
+            asked[name] += 1
+            return method(self, *arguments)
+
+        monkeypatch.setattr(Victim, name, counted)
+    attack = PGD(steps=3, early_stop=early_stop, restarts=restarts)
+    attack(victims["segmentation"], PHOTOS, truths["segmentation"], 4 / 255)
+    assert asked == {"gradient_tensors": 3 * restarts, "values": looks}
 
 
 @every_task
