@@ -27,14 +27,14 @@ WHAT = (
 NOTES = (
     "Where 2 × is missed, both sides spend their time in the same library. Flips: one cv2.flip is 6 of our 8"
     " and their 9 µs at 224 × 224; numpy's reversed copy takes 230 µs. JPEG: libjpeg-turbo codes and decodes"
-    " for about 200 µs in both, byte for byte alike; only what surrounds it is less here. Gaussian blur: both"
+    " for about 200 µs in both, to as many bytes; only what surrounds it is less here. Gaussian blur: both"
     " call cv2.sepFilter2D with 11 weights, 120 µs of our 125 and their 140; GaussianBlur in 8, 16 and 32"
-    " bits takes 165 to 380 µs, filter2D twice 215, and a matrix product or shifted sums more. Brightness:"
+    " bits takes 165 to 380 µs, filter2D twice 215. Brightness:"
     " splitting the channels, their maximum, a table of gains and a product each take 80 µs, theirs goes to"
     " HSV and back; products in place, of merged or of float32 images, in strips and with cv2.blendLinear"
     " are equal or slower. The linear transforms of albumentations look bytes up with StringZilla, which"
-    " cannot keep the hue. Once in a process: a drawing of ice takes 20 to 40 ms for photos up to 256 pixels"
-    " and 100 to 230 ms up to 512, five are needed; a table of shot noise 3 to 10 ms a strength."
+    " cannot keep the hue. Once in a process: a drawing of ice takes up to 40 ms for photos up to 256 pixels"
+    " and 230 ms up to 512, five are needed; a table of shot noise 3 to 10 ms a strength."
 )
 
 
