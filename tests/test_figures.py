@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -62,6 +63,48 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path):
     first, second = (figures.save(MAKERS["learning_curves"](), tmp_path / n, **args) for n in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
     assert first.with_suffix(".svg").read_bytes() == second.with_suffix(".svg").read_bytes()
+
+
+def test_series_differ_and_can_be_seen_on_white():
+    looks = [figures.look(k) for k in range(10)]
+    assert (
+        len({(look["color"], look["marker"]) for look in looks})
+        == len({look["color"] for look in looks})
+        == 10
+    )
+    for look in looks:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in look["color"]]
+        assert 1.05 / (np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05) > 2.2  # contrast as WCAG defines it
+
+
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_equal_scores_hide_no_dot(count):
+    per_class = figures.per_class_scores({f"n{k}": np.full(4, 0.5) for k in range(count)}, NAMES, "AP")
+    conditions = pd.Series([0.9, 0.5, 0.5], ["clean", "noise", "blur"])
+    under = figures.condition_scores({f"n{k}": conditions for k in range(count)}, "right")
+    for figure in (per_class, under):
+        dots = [line.get_ydata() for line in figure.axes[0].lines if line.get_linestyle() == "None"]
+        assert len({round(float(y[0]), 6) for y in dots}) == len(dots) == count
+        assert np.ptp([y[0] for y in dots]) < 0.8  # none stands on a neighbour's line
+
+
+def test_titles_of_a_row_stand_in_one_line_and_many_columns_are_no_wider():
+    mixed = [np.zeros((60, 40, 3), np.uint8), np.zeros((30, 40, 3), np.uint8), *PHOTOS]
+    for columns in (2, 8):
+        figure = figures.image_grid(mixed, ["a photo"] * 8, columns)
+        figure.suptitle("A title")
+        figure.draw_without_rendering()
+        assert figure.get_figwidth() < 10.5
+        heights = [axis.title.get_window_extent().y0 for axis in figure.axes[:columns]]
+        assert max(heights) - min(heights) < 1
+
+
+def test_rows_of_heat_maps_side_by_side_are_apart():
+    figure = MAKERS["heat_maps"]()
+    figure.draw_without_rendering()
+    shown = [axis.get_position() for axis in figure.axes if axis.images][:4]
+    within, between = (shown[1].x0 - shown[0].x1, shown[2].x0 - shown[1].x1)
+    assert between > 2 * within
 
 
 def test_all_panels_of_a_grid_show_their_picture():

@@ -235,3 +235,40 @@ def test_a_chapter_is_called_as_people_write_it():
         "01 Classification",
         "Two words",
     ]
+
+
+def test_a_table_too_wide_for_a_page_is_turned(tmp_path):
+    classes = [f"class {k}" for k in range(17)]
+    folder = tmp_path / "figures" / "01_first"
+    rows = [["net", *[0.5] * 16, 0.25], ["other", *[None] * 18][:18]]
+    put(folder / "01_wide.table.json", title="Wide", columns=["model", *classes], rows=rows)
+    put(folder / "02_texts.table.json", title="Texts", columns=["model", *classes], rows=[["net", *"a" * 17]])
+    readme, index = (path.read_text() for path in gallery.write(tmp_path / "figures"))
+    turned, kept = Page(index).tables
+    assert [[text for _, text in row] for row in turned[:2]] == [
+        ["model", "net", "other"],
+        ["class 0", "0.500", ""],
+    ]
+    assert turned[-1] == [("text", "class 16"), ("number", "0.250"), ("number", "")]
+    assert len(turned) == 18
+    assert len(kept[0]) == 18
+    assert "| model | net | other |\n| --- | ---: | ---: |\n| class 0 | 0.500 |  |" in readme
+
+
+def test_a_column_of_dashes_stands_like_the_numbers_beside_it(tmp_path):
+    put(
+        tmp_path / "figures" / "01_first" / "01_a.table.json",
+        columns=["a", "none", "empty"],
+        rows=[["x", "–", ""], ["y", float("nan"), None]],
+    )
+    (table,) = Page(gallery.write(tmp_path / "figures")[1].read_text()).tables
+    assert [kind for kind, _ in table[0]] == ["text", "number", "text"]
+
+
+def test_pages_below_are_named_and_a_page_of_one_folder_has_one_heading(figures):
+    put(figures / "robustness" / "net" / "run.json", question="What harms net?")
+    gallery.write_page(figures / "robustness" / "net", "Robustness of net", "All of it.")
+    (figures / "robustness" / "README.md").write_text("# Robustness\n")
+    assert "Pages of their own: [Robustness](robustness/README.md)." in gallery.write(figures)[0].read_text()
+    page = Page((figures / "robustness" / "net" / "index.html").read_text())
+    assert [name for name, _ in page.tags if name in ("h1", "h2")] == ["h1"]

@@ -1,4 +1,4 @@
-"""The gallery as a browser shows it: headless Chromium at a phone's width and a desk's."""
+"""The gallery as a browser shows it: headless Chromium at the width of a phone, a desk and paper."""
 
 import html
 import json
@@ -7,14 +7,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
-from PIL import Image
+from conftest import ROOT
 
-from voclab import gallery
+from voclab import figures, gallery
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FIGURES = Path(__file__).resolve().parents[1] / "figures"
-PHONE, DESK = 390, 1280
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+PHONE, DESK, PAPER = 390, 1280, 680  # CSS pixels; A4 within margins of 15 mm is 180 mm or 680 wide
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)")
 
@@ -22,16 +24,23 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian
 WRAPPER = """<!doctype html><meta charset="utf-8"><body>
 %s
 <script>
+const scrolls = element => ["auto", "scroll"].includes(getComputedStyle(element).overflowX);
 addEventListener("load", () => {
   const found = [...document.querySelectorAll("iframe")].map(frame => {
     const page = frame.contentDocument, pictures = [...page.images];
     const entries = frame.contentWindow.performance.getEntriesByType("resource");
     return {
+      page: frame.title,
       asked: frame.clientWidth,
       width: page.documentElement.scrollWidth,
       pictures: pictures.length,
       broken: pictures.filter(picture => !picture.naturalWidth).map(picture => picture.alt),
-      unnamed: pictures.filter(picture => !picture.alt).length,
+      narrowest: Math.min(...pictures.map(picture => picture.clientWidth / picture.getAttribute("width"))),
+      unnamed: pictures.filter(picture => !picture.alt.trim()).length,
+      tables: page.querySelectorAll("table").length,
+      loose: [...page.querySelectorAll("table")].filter(table => !scrolls(table.parentElement)).length,
+      scrolled: [...page.querySelectorAll(".table .scroll")].filter(e => e.scrollWidth > e.clientWidth)
+        .length,
       fetched: entries.map(entry => entry.name).filter(name => !name.startsWith("data:")),
     };
   });
@@ -43,14 +52,15 @@ addEventListener("load", () => {
 </script>"""
 
 
-def shown(page: Path, folder: Path) -> tuple[dict[int, dict], list[str]]:
-    """What Chromium makes of a page at both widths, and what it complains of."""
+def shown(pages: dict[Path, tuple[int, ...]], folder: Path) -> tuple[dict[tuple[str, int], dict], list[str]]:
+    """What Chromium makes of pages at these widths, by file name and width, and what it complains of."""
     frames = [
-        f'<iframe src="{page.as_uri()}" style="border:0;width:{w}px;height:900px"></iframe>'
-        for w in (PHONE, DESK)
+        f'<iframe title="{page.name}" src="{page.as_uri()}" style="border:0;width:{w}px"></iframe>'
+        for page, widths in pages.items()
+        for w in widths
     ]
     wrapper = folder / "wrapper.html"
-    wrapper.write_text(WRAPPER % "\n".join(frames))
+    wrapper.write_text(WRAPPER % "\n".join(frames), encoding="utf-8")
     command = [
         CHROMIUM,
         "--headless",
@@ -64,54 +74,129 @@ def shown(page: Path, folder: Path) -> tuple[dict[int, dict], list[str]]:
         "--dump-dom",
         wrapper.as_uri(),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120)
     result = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
     assert result, f"Chromium shows nothing: {done.stderr[-2000:]}"
-    found = {entry["asked"]: entry for entry in json.loads(html.unescape(result.group(1)))}
+    found = {(entry["page"], entry["asked"]): entry for entry in json.loads(html.unescape(result.group(1)))}
+    assert len(found) == len(frames)
     return found, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
 
 
-def pages() -> list[Path]:
-    robustness = sorted((FIGURES / "robustness").glob("*/index.html"))
-    return [FIGURES / "index.html", *robustness[:1]]
+def faults(entry: dict) -> set[str]:
+    """What is wrong with a page at one width."""
+    wrong = {
+        "too wide": entry["width"] > entry["asked"],
+        "picture broken": bool(entry["broken"]),
+        "picture without text": bool(entry["unnamed"]),
+        "asks the network": bool(entry["fetched"]),
+        "table moves the page": entry["asked"] != PAPER and entry["loose"] > 0,
+    }
+    return {fault for fault, is_so in wrong.items() if is_so}
 
 
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.parent.name)
+def on_paper(page: Path, folder: Path) -> Path:
+    """The page with its rules for print on the screen, whose width stands for the paper's."""
+    text = page.read_text(encoding="utf-8")
+    assert text.count("@media print") == 1
+    path = folder / f"paper-{page.parent.name}.html"
+    path.write_text(text.replace("@media print", "@media all"), encoding="utf-8")
+    return path
+
+
+def committed_pages() -> list[Path]:
+    robustness = sorted((ROOT / "figures" / "robustness").glob("*/index.html"))
+    return [ROOT / "figures" / "index.html", *robustness[:1], *robustness[-1:]]
+
+
+@pytest.mark.parametrize("page", committed_pages(), ids=lambda page: page.parent.name)
 def test_a_committed_page_fits_a_phone_and_loads_all_its_pictures(page, tmp_path):
-    found, complaints = shown(page, tmp_path)
+    found, complaints = shown({page: (PHONE, DESK)}, tmp_path)
     assert complaints == []
-    for width, entry in found.items():
-        assert entry["width"] <= width
+    for entry in found.values():
+        assert faults(entry) == set()
         assert entry["pictures"] >= 3
-        assert (entry["broken"], entry["unnamed"], entry["fetched"]) == ([], 0, [])
-    assert set(found) == {PHONE, DESK}
+        assert entry["tables"] >= 2
 
 
-def test_a_wide_table_and_long_words_scroll_within_the_page(tmp_path):
-    figure = tmp_path / "figures" / "01_a" / "01_wide.png"
-    figure.parent.mkdir(parents=True)
-    Image.new("RGB", (3000, 200), (0, 90, 180)).save(figure)
-    described = {"title": "W" * 200, "caption": "c" * 300, "alt": "A wide blue field"}
-    figure.with_suffix(".json").write_text(json.dumps(described))
-    table = {"title": "T", "caption": "", "columns": [f"column {i}" for i in range(40)], "rows": [[1.5] * 40]}
-    (figure.parent / "02_table.table.json").write_text(json.dumps(table))
-    _, page = gallery.write(tmp_path / "figures")
-    found, complaints = shown(page, tmp_path)
-    assert complaints == []
-    assert {width: entry["width"] <= width for width, entry in found.items()} == {PHONE: True, DESK: True}
-    assert found[PHONE]["pictures"] == 1
-    assert found[PHONE]["broken"] == []
-
-
-def test_what_is_wrong_with_a_page_is_noticed(tmp_path):
-    page = tmp_path / "bad.html"
-    page.write_text(
-        '<!doctype html><title>x</title><img src="missing.png" alt="gone"><img src="http://host.test/a.png">'
-        '<div style="width:2000px">wide</div><script>absent();</script>'
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> tuple[Path, Path]:
+    """A gallery made here, and a page of one folder: figures, long words, tables wider than any screen."""
+    root = tmp_path_factory.mktemp("gallery") / "figures"
+    folder = figures.FigureFolder(root / "01_first")
+    texts = {"caption": "c" * 300, "alt": "Lines"}
+    folder.figure(
+        figures.block_diagram({"net": [("box", True)] * 6}),
+        "net",
+        title="A title of many words " * 9,
+        **texts,
     )
-    found, complaints = shown(page, tmp_path)
-    assert any("absent is not defined" in line for line in complaints)
-    assert "gone" in found[PHONE]["broken"]
-    assert found[PHONE]["unnamed"] == 1
-    assert found[DESK]["width"] >= 2000
-    assert any("host.test" in name for name in found[PHONE]["fetched"])
+    photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    grid = figures.image_grid([photo] * 8, ["a photo"] * 8, 8)
+    folder.figure(grid, "photos", title="Photos", caption="Noise.", alt="Grid of noise", photos=True)
+    classes = [f"class {k}, rare" for k in range(20)]
+    scores = pd.DataFrame(0.123, [f"a network, {k}" for k in range(10)], classes).rename_axis("network")
+    folder.table(scores, "classes", title="More columns than a page is wide", caption="")
+    folder.table(scores.iloc[:, :14], "many", title="As many as fit", caption="")
+    folder.table(scores.T.assign(note="long words " * 9), "prose", title="Sentences", caption="")
+    record = {"question": "Why? " * 20, "answer": "Because " + "x" * 200, "model": "folder/" * 40}
+    folder.close(record | {"versions": dict.fromkeys(classes, "1.2.3"), "run_time_s": 61})
+    (root / "02_second").mkdir()
+    (root / "02_second" / "run.json").write_text(json.dumps({"question": "And now?"}))
+    _, page = gallery.write(root)
+    _, alone = gallery.write_page(root / "01_first", "One folder", "All that is in it.")
+    return page, alone
+
+
+def test_new_pages_fit_a_phone_a_desk_and_paper(written, tmp_path):
+    pages = {}
+    for k, page in enumerate(written):
+        copy = tmp_path / f"{k}.html"
+        shutil.copy(page, copy)
+        pages |= {copy: (PHONE, DESK), on_paper(page, tmp_path): (PAPER,)}
+    found, complaints = shown(pages, tmp_path)
+    assert complaints == []
+    for key, entry in found.items():
+        assert faults(entry) == set(), key
+        assert (entry["pictures"], entry["tables"]) == (2, 3)
+        assert entry["narrowest"] > 0.55, key  # of their size: texts of 9 pt can be read
+    assert found["0.html", PHONE]["scrolled"] == 3
+    assert found["paper-figures.html", PAPER]["scrolled"] == 0
+
+
+# What is done to a sound page, and what must be said of it at the phone's width.
+FAULTS = {
+    "nothing": ("</main>", "</main>", set(), ""),
+    "picture": ("image/png;base64,", "image/png;base64,AAAA", {"picture broken"}, ""),
+    "missing": ('src="data:image/png', 'src="nowhere.png" title="', {"picture broken"}, ""),
+    "nameless": ('alt="Lines"', 'alt=" "', {"picture without text"}, ""),
+    "table": (
+        ".scroll { overflow-x: auto; }",
+        ".scroll { overflow-x: visible; }",
+        {"too wide", "table moves the page"},
+        "",
+    ),
+    "text": ("overflow-wrap: break-word;", "", {"too wide"}, ""),
+    "script": ("</main>", "</main><script>absent();</script>", set(), "absent is not defined"),
+    "policy": ("</main>", "</main><script>absent();</script>", set(), "Content Security Policy"),
+    "network": ("</main>", '</main><img alt="x" src="http://host.test/a.png">', {"asks the network"}, ""),
+}
+
+
+def test_what_is_wrong_with_a_page_is_noticed(written, tmp_path):
+    pages = {}
+    for name, (before, after, _, _) in FAULTS.items():
+        text = written[0].read_text(encoding="utf-8")
+        if name != "policy":
+            text = re.sub(r"<meta http-equiv[^>]*>", "", text)
+        assert before in text
+        page = tmp_path / f"{name}.html"
+        page.write_text(text.replace(before, after, 1), encoding="utf-8")
+        pages[page] = (PHONE,)
+    found, complaints = shown(pages, tmp_path)
+    for name, (_, _, expected, said) in FAULTS.items():
+        seen = faults(found[f"{name}.html", PHONE])
+        assert expected <= seen, name
+        assert seen <= expected | ({"picture broken"} if name == "network" else set()), name
+        lines = [line for line in complaints if f"/{name}.html" in line]
+        assert bool(lines) == bool(said) or name in ("network", "missing"), lines
+        assert all(said in line for line in lines) or not said

@@ -71,6 +71,8 @@ def test_ones_own_pictures_go_all_the_way(written, runs, pictures, tmp_path, cap
         assert len(pictures_shown) == 6
         assert all((to / name / line.split("(")[-1].rstrip(")")).is_file() for line in pictures_shown)
         assert "PGD at 8/255" in page
+        assert "with the top class: green the original's, red another. A typical photo" in page
+        assert "| condition | accuracy | precision | recall | F1 | ECE | fooled | photos |" in page
         whole = (to / name / "index.html").read_text()
         assert whole.count("data:image/") >= 6
         assert "http" not in whole.split("</style>")[1].replace("http://www.w3.org", "")

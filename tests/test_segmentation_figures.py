@@ -1,6 +1,7 @@
 """Figures of masks: colours where they belong, legends that name what is shown, errors told apart."""
 
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -171,6 +172,31 @@ def test_the_outline_of_close_ups_runs_along_pixels_of_objects():
     plt.close(figure)
     assert points.min(0).tolist() == [5.5, 4.5]
     assert points.max(0).tolist() == [11.5, 9.5]
+
+
+def test_regions_are_named_where_they_are_and_names_cover_no_other():
+    mask = np.zeros((60, 80), np.uint8)
+    mask[:50, :70], mask[10:16, 5:75] = 1, 20
+    mask[58, 78], mask[20:22, 5:70] = 3, 6  # too small and too thin for a name
+    mask[52:, 72:] = 12
+    mask[:4] = VOID
+    figure, axis = plt.subplots(figsize=(2.05, 1.54))
+    axis.set_position((0, 0, 1, 1))
+    axis.imshow(mask)
+    figures.name_regions(axis, mask, VOC_CLASSES)
+    figure.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in axis.texts}
+    where = {text.get_text(): text.get_position() for text in axis.texts}
+    plt.close(figure)
+    assert list(where) == ["aeroplane", "tvmonitor", "dog"]  # by area
+    for name, label in (("aeroplane", 1), ("tvmonitor", 20)):
+        x, y = where[name]
+        assert mask[round(y), round(x)] == label
+    for box in boxes.values():
+        assert (axis.bbox.min <= box.min).all()
+        assert (box.max <= axis.bbox.max).all()
+    for one, other in combinations(boxes.values(), 2):
+        assert not one.overlaps(other)
 
 
 def test_rare_colours_of_a_legend_survive_the_reduction_to_256(tmp_path):

@@ -1,5 +1,6 @@
 """What must know which backend Keras runs on (here TensorFlow): gradients, inference, resizing, devices."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import keras
@@ -9,6 +10,14 @@ import tensorflow as tf
 # Gradients at pixels are computed this many times as large and divided again: those of a mean over pixels
 # fall below what float16 holds. A power of two changes nothing in float32.
 _SCALE = 2.0**6
+
+
+@contextlib.contextmanager
+def _tape(x):
+    """Records what is needed for gradients with respect to ``x`` and, unlike by default, to no weight."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        yield tape
 
 
 def value_and_gradient(function: Callable, x: np.ndarray):
@@ -22,8 +31,7 @@ def value_and_gradient(function: Callable, x: np.ndarray):
         (value as a float, gradient as a float32 array of the shape of ``x``).
     """
     x = tf.convert_to_tensor(x, tf.float32)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
+    with _tape(x) as tape:
         value = function(x)
     return float(value), tape.gradient(value, x).numpy()
 
@@ -169,8 +177,8 @@ def compiled_gradient(model: Callable, objective: Callable, truth_rank: int):
         truth_rank: number of axes of the truth.
 
     Returns:
-        (pixels, truth) arrays -> (values (B,), gradients (B, H, W, 3), output), float32; one graph for all
-        batch and image sizes.
+        (pixels, truth) arrays or tensors -> (values (B,), gradients (B, H, W, 3), output), float32 tensors;
+        one graph for all batch and image sizes.
     """
     signature = [
         tf.TensorSpec((None, None, None, 3), tf.float32),
@@ -179,8 +187,7 @@ def compiled_gradient(model: Callable, objective: Callable, truth_rank: int):
 
     @tf.function(input_signature=signature)
     def graph(pixels, truth):
-        with tf.GradientTape() as tape:
-            tape.watch(pixels)
+        with _tape(pixels) as tape:
             output = tf.cast(model(pixels), tf.float32)
             values = objective(output, truth)
             scaled = values * _SCALE
@@ -188,11 +195,10 @@ def compiled_gradient(model: Callable, objective: Callable, truth_rank: int):
         gradient = tape.gradient(scaled, pixels, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return values, gradient / _SCALE, output
 
-    def call(pixels: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        results = graph(
+    def call(pixels, truth):
+        return graph(
             tf.convert_to_tensor(pixels, tf.float32), tf.convert_to_tensor(np.asarray(truth, np.int32))
         )
-        return tuple(result.numpy() for result in results)
 
     return call
 
@@ -207,7 +213,6 @@ def input_gradient(function: Callable, x):
     Returns:
         Tensor of the shape of ``x``.
     """
-    with tf.GradientTape() as tape:
-        tape.watch(x)
+    with _tape(x) as tape:
         values = function(x) * _SCALE
     return tape.gradient(values, x) / _SCALE

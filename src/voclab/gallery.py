@@ -6,6 +6,7 @@ import math
 import os
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from voclab.files import read_json, write_text
 
 TITLE = "voclab: results and figures"
 INTRODUCTION = "What each notebook asked, what it found, and every table and figure that it made."
+_STYLE = Path(__file__).with_name("gallery.css").read_text(encoding="utf-8")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # nothing is fetched, nothing runs
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LARGEST_SVG = 400_000  # bytes; beyond that (many thousand marks) the PNG is embedded instead
 _LONGEST_TEXT = 32  # characters that a table cell keeps on one line
+_MANY_COLUMNS = 10  # of a table; with more it is printed smaller
+_MOST_COLUMNS = 16  # that fit on paper; with more, rows and columns are exchanged
+_WIDE = 600  # pixels; a phone shows wider pictures at less than their size and lets them be scrolled
 _QUANTITY = r"[-+−<>≈~]?\d[\d.,]*(?: ?(?:%|[a-zµ]{1,3}))?"
 _NUMBER_LIKE = re.compile(rf"{_QUANTITY}(?:(?: | ?(?:±|/|–|×) ?){_QUANTITY})*")
 _DETAILS = {
@@ -106,7 +111,8 @@ def write(figures_dir: str | os.PathLike = "figures") -> tuple[Path, Path]:
     if not chapters:
         raise VoclabError(f"{folder} holds no figures; run the notebooks first (voclab run all).")
     readme, index = folder / "README.md", folder / "index.html"
-    write_text(readme, _markdown(chapters, folder, TITLE, INTRODUCTION))
+    others = sorted(path for path in folder.glob("*/README.md") if _chapter(path.parent) is None)
+    write_text(readme, _markdown(chapters, folder, TITLE, INTRODUCTION, others=others))
     write_text(index, _html(chapters, TITLE, INTRODUCTION))
     return readme, index
 
@@ -128,7 +134,7 @@ def write_page(folder: str | os.PathLike, title: str, introduction: str) -> tupl
         raise VoclabError(f"{folder} holds no figures; make them first.")
     readme, index = folder / "README.md", folder / "index.html"
     write_text(readme, _markdown([chapter], folder, title, introduction, headings=False))
-    write_text(index, _html([chapter], title, introduction))
+    write_text(index, _html([chapter], title, introduction, headings=False))
     return readme, index
 
 
@@ -191,10 +197,22 @@ def _table(path: Path) -> Table:
         path,
         _plain(texts.get("title")) or _default_title(path),
         _plain(texts.get("caption")),
-        [_plain(column) for column in columns],
-        [list(cells) for cells in zip(*(cells for cells, _ in formatted), strict=True)],
-        [kind for _, kind in formatted],
+        *_upright(
+            [_plain(column) for column in columns],
+            [list(cells) for cells in zip(*(cells for cells, _ in formatted), strict=True)],
+            [kind for _, kind in formatted],
+        ),
     )
+
+
+def _upright(
+    columns: list[str], rows: list[list[str]], kinds: list[str]
+) -> tuple[list[str], list[list[str]], list[str]]:
+    """Columns, rows and kinds of a table, exchanged where numbers make it too wide for a page."""
+    if not len(rows) < _MOST_COLUMNS < len(columns) or set(kinds[1:]) != {"number"}:
+        return columns, rows, kinds
+    turned = [list(line) for line in zip(columns, *rows, strict=True)]
+    return turned[0], turned[1:], ["text", *["number"] * len(rows)]
 
 
 def _column(values: list[Any]) -> tuple[list[str], str]:
@@ -206,7 +224,7 @@ def _column(values: list[Any]) -> tuple[list[str], str]:
         for value in values
     ]
     filled = [cell for cell in cells if cell not in ("", "–")]
-    if filled and all(_NUMBER_LIKE.fullmatch(cell) for cell in filled):
+    if (filled or "–" in cells) and all(map(_NUMBER_LIKE.fullmatch, filled)):
         return cells, "number"
     return cells, "prose" if any(len(cell) > _LONGEST_TEXT for cell in cells) else "text"
 
@@ -234,9 +252,17 @@ def _duration(seconds: Any) -> str:
 
 
 def _markdown(
-    chapters: list[Chapter], folder: Path, title: str, introduction: str, headings: bool = True
+    chapters: list[Chapter],
+    folder: Path,
+    title: str,
+    introduction: str,
+    headings: bool = True,
+    others: Sequence[Path] = (),
 ) -> str:
     parts = [f"# {_md(title)}", f"{introduction} [index.html](index.html) is the same page in one file."]
+    if others:
+        links = (f"[{_md(_words(path.parent.name))}]({_link(path, folder)})" for path in others)
+        parts.append(f"Pages of their own: {', '.join(links)}.")
     for chapter in chapters:
         if headings:
             parts.append(f"## {_md(chapter.title)}")
@@ -281,7 +307,7 @@ def _md(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", plain)
 
 
-def _html(chapters: list[Chapter], title: str, introduction: str) -> str:
+def _html(chapters: list[Chapter], title: str, introduction: str, headings: bool = True) -> str:
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -298,7 +324,7 @@ def _html(chapters: list[Chapter], title: str, introduction: str) -> str:
 <p>{_esc(introduction)}</p>
 </header>
 {_html_contents(chapters) if len(chapters) > 1 else ""}<main>
-{"".join(_html_chapter(chapter) for chapter in chapters)}</main>
+{"".join(_html_chapter(chapter, headings) for chapter in chapters)}</main>
 </body>
 </html>
 """
@@ -319,8 +345,10 @@ def _html_entry(chapter: Chapter) -> str:
     return f'<li><a href="#{_anchor(chapter)}">{_esc(chapter.title)}</a>{said}</li>\n'
 
 
-def _html_chapter(chapter: Chapter) -> str:
-    parts = [f'<section id="{_anchor(chapter)}">', f"<h2>{_esc(chapter.title)}</h2>"]
+def _html_chapter(chapter: Chapter, heading: bool) -> str:
+    parts = [f'<section id="{_anchor(chapter)}">']
+    if heading:
+        parts.append(f"<h2>{_esc(chapter.title)}</h2>")
     if chapter.record.get("question"):
         text = _esc(_plain(chapter.record["question"]))
         parts.append(f'<p class="question"><strong>Question.</strong> {text}</p>')
@@ -348,12 +376,11 @@ def _html_figure(figure: Figure, anchor: str) -> str:
     sharp = vector is not None and vector.stat().st_size <= _LARGEST_SVG
     kind, source = ("svg+xml", vector) if sharp else ("png", figure.path)
     data = base64.b64encode(source.read_bytes()).decode("ascii")
-    shape = "wide" if figure.width > 1.3 * figure.height else "tall"
-    size = f'width="{figure.width}" height="{figure.height}"'
-    return f"""<figure id="{anchor}" class="picture">
+    size = f'width="{figure.width}" height="{figure.height}" style="--natural: {figure.width}px"'
+    return f"""<figure id="{anchor}" class="picture{" wide" if figure.width > _WIDE else ""}">
 <h3>{_esc(figure.title)}</h3>
 <div class="scroll">
-<img alt="{_esc(figure.alt)}" class="{shape}" {size} src="data:image/{kind};base64,{data}">
+<img alt="{_esc(figure.alt)}" {size} src="data:image/{kind};base64,{data}">
 </div>
 <figcaption>{_esc(figure.caption)}</figcaption>
 </figure>"""
@@ -366,7 +393,7 @@ def _html_table(table: Table, anchor: str) -> str:
         tags = [("th", "row"), *[("td", "")] * (len(row) - 1)]
         rows.append("".join(_cell(*tag, kind, text) for tag, kind, text in zip(tags, table.kinds, row)))
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return f"""<figure id="{anchor}" class="table">
+    return f"""<figure id="{anchor}" class="table{" many" if len(table.columns) > _MANY_COLUMNS else ""}">
 <h3>{_esc(table.title)}</h3>
 <div class="scroll" tabindex="0" role="region" aria-label="{_esc(table.title)}">
 <table>
@@ -416,77 +443,3 @@ def _html_spans(spans: list[tuple[str, str]]) -> str:
 
 def _esc(text: str) -> str:
     return html.escape(text, quote=True)
-
-
-_STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 64rem; padding: 1.5rem 1rem 4rem; background: #fff; color: #1c1e21;
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
-  overflow-wrap: break-word; }
-h1, h2, h3 { line-height: 1.25; text-wrap: balance; }
-h1 { margin: 0 0 .5rem; font-size: 1.9rem; }
-h2 { margin: 0 0 1rem; font-size: 1.5rem; }
-h3 { margin: 0 0 .75rem; font-size: 1.1rem; }
-a { color: #0b57a4; }
-nav { margin: 1.5rem 0; padding: 1rem 1.25rem; border: 1px solid #d8dce1; border-radius: 6px;
-  background: #f7f8fa; }
-nav h2 { margin: 0 0 .5rem; font-size: 1.1rem; }
-nav ul { margin: 0; padding-left: 1.4rem; }
-nav li + li { margin-top: .5rem; }
-section { margin-top: 3rem; padding-top: 2rem; border-top: 2px solid #d8dce1; }
-.question { font-size: 1.05rem; }
-.answer { padding: .75rem 1rem; border-left: 4px solid #0b57a4; background: #f2f6fb; }
-.items { columns: 18rem; column-gap: 2rem; margin: 1.25rem 0 0; padding-left: 1.25rem; font-size: .93rem; }
-figure { margin: 2.25rem 0; }
-img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-figcaption { margin-top: .6rem; color: #43484e; font-size: .93rem; }
-figcaption:empty { display: none; }
-.scroll { overflow-x: auto; }
-.table .scroll {  /* a shadow at the side where there is more to scroll to */
-  background: linear-gradient(90deg, #fff 40%, #fff0) 0 0 / 3rem 100% no-repeat local,
-    linear-gradient(-90deg, #fff 40%, #fff0) 100% 0 / 3rem 100% no-repeat local,
-    linear-gradient(90deg, #0003, #0000) 0 0 / .8rem 100% no-repeat scroll,
-    linear-gradient(-90deg, #0003, #0000) 100% 0 / .8rem 100% no-repeat scroll; }
-table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid #1c1e21; vertical-align: bottom; }
-tbody th { font-weight: 600; }
-tbody tr + tr > * { border-top: 1px solid #e3e6ea; }
-tbody th, tbody td { white-space: nowrap; }
-.number { text-align: right; }
-tbody .prose { min-width: 16rem; white-space: normal; }
-.details { margin: 0; font-size: .9rem; color: #43484e; }
-.details div { display: grid; grid-template-columns: 7rem 1fr; gap: .75rem; padding: .2rem 0; }
-.details dt { font-weight: 600; }
-.details dd { margin: 0; min-width: 0; }
-@media (min-width: 36rem), print {  /* the picture shows its title itself, too small only on a phone */
-  .picture h3 { position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden;
-    clip-path: inset(50%); }
-}
-@media (max-width: 36rem) {
-  body { padding-top: 1rem; }
-  h1 { font-size: 1.5rem; }
-  h2 { font-size: 1.3rem; }
-  .wide { max-width: 40rem; }  /* scrolled sideways: shrunk to the screen its text could not be read */
-  th, td { padding: .3rem .5rem; }
-  .details div { grid-template-columns: 1fr; gap: 0; }
-}
-@media print {
-  @page { margin: 15mm; }
-  body { max-width: none; padding: 0; font-size: 10.5pt; }
-  a { color: inherit; text-decoration: none; }
-  nav, .answer { background: none; }
-  .items { display: none; }
-  section { break-before: page; margin-top: 0; padding-top: 0; border-top: 0; }
-  figure, tr, .answer, .details { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
-  thead { display: table-header-group; }
-  .scroll { overflow: visible; background: none !important; }
-  table { font-size: 8.5pt; }
-  th, td { padding: .25rem .4rem; }
-  tbody th, tbody td { white-space: normal; }
-  tbody .prose { min-width: 0; }
-  img { max-height: 225mm; width: auto; max-width: 100%; }
-}
-"""

@@ -234,15 +234,17 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
         alt=f"Dots: {what} of {subject.name} under each perturbation and attack",
     )
     page.table(
-        m.conditions.drop(columns="photos").assign(photos=m.conditions["photos"].astype(str)),
+        m.conditions.drop(columns="photos")
+        .assign(photos=m.conditions["photos"].astype(str))
+        .rename(columns={"map": "mAP", "f1": "F1", "ece": "ECE", "dice": "Dice", "miou": "mIoU"}),
         "conditions",
         title="The same in numbers",
-        caption="fooled: share of what was right (for segmenters: of the Dice) that is lost, for attacks"
+        caption="Fooled: share of what was right (for segmenters: of the Dice) that is lost, for attacks"
         " their success rate."
         + (
             ""
             if m.segmenter
-            else " precision, recall, f1: means over classes. ece: expected calibration error."
+            else " Precision, recall, F1: means over classes. ECE: expected calibration error."
         ),
     )
     page.figure(
@@ -318,6 +320,8 @@ def _versions(page: figures.FigureFolder, subject: Subject, m: Measured, dataset
             [t for title in titles for t in (title, "its labels")],
             columns=6,
         )
+        for axis, mask in zip(figure.axes[1::2], masks):
+            figures.name_regions(axis, mask, dataset.class_names)
         figures.mask_legend(figure, np.unique(masks), dataset.class_names)
         title, caption = (
             f"{subject.name} on {name}",
@@ -327,8 +331,10 @@ def _versions(page: figures.FigureFolder, subject: Subject, m: Measured, dataset
         found = robustness.perturbed_answers(subject, dataset, m.example, m.facts["seed"])
         figure = figures.perturbed_versions(found.pictures, found.titles, found.said, found.kept)
         title = f"{subject.name} on {name}: {sum(found.kept[1:])} of {len(CONSISTENCY)} answers stay"
-        caption = "The photo as the network sees it and its perturbed versions with the top class: green the"
-        " original's, red another."
+        caption = (
+            "The photo as the network sees it and its perturbed versions with the top class: green the"
+            " original's, red another."
+        )
     page.figure(
         figure,
         "versions",

@@ -1,9 +1,11 @@
 """The bound of a perturbation: what an attack may change, exactly, in float and after rounding to 8 bits."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from keras import ops
 
 from voclab.errors import VoclabError
 
@@ -45,15 +47,19 @@ class Budget:
 
     def norms(self, perturbation: np.ndarray) -> np.ndarray:
         """(B,) size of each perturbation (B, H, W, C) in this norm."""
-        flat = np.abs(perturbation, dtype=np.float64)
-        flat = flat.reshape(len(flat), math.prod(flat.shape[1:]))
-        return flat.max(1) if self.norm == "linf" else np.sqrt((flat**2).sum(1))
+        flat = perturbation.reshape(len(perturbation), math.prod(perturbation.shape[1:]))
+        if self.norm == "linf":
+            return np.maximum(flat.max(1), -flat.min(1)).astype(np.float64)
+        return np.sqrt(np.square(flat, dtype=np.float64).sum(1))
+
+    def box(self, clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """L∞: the least and the largest values of pixels, (B, H, W, C) float32 each."""
+        return np.maximum(clean - self.epsilon, 0), np.minimum(clean + self.epsilon, 1)
 
     def project(self, perturbed: np.ndarray, clean: np.ndarray) -> np.ndarray:
         """The nearest images in the ball (L2: on the ray to it) and in [0, 1]; (B, H, W, C) float32."""
         if self.norm == "linf":
-            low, high = np.maximum(clean - self.epsilon, 0), np.minimum(clean + self.epsilon, 1)
-            return np.clip(perturbed, low, high, dtype=np.float32)
+            return np.clip(perturbed, *self.box(clean), dtype=np.float32)
         change = np.subtract(perturbed, clean, dtype=np.float64)
         change *= np.minimum(1, self.epsilon / np.maximum(self.norms(change), 1e-12))[:, None, None, None]
         # Cutting at 0 and 1 afterwards can only shorten the change, since the clean pixels lie within.
@@ -74,10 +80,31 @@ class Budget:
         L∞: the sign of every entry; L2: the direction itself. An all-zero direction gives no change.
         """
         if self.norm == "linf":
-            size = np.broadcast_to(share, len(direction))[:, None, None, None]
-            return (self.epsilon * size * np.sign(direction)).astype(np.float32)
+            size = self.epsilon * np.broadcast_to(share, len(direction))[:, None, None, None]
+            return np.sign(direction).astype(np.float32, copy=False) * size.astype(np.float32)
         length = np.maximum(self.norms(direction), 1e-30)
         return (direction * (self.epsilon * share / length)[:, None, None, None]).astype(np.float32)
+
+    def mover(self, clean: np.ndarray, share: np.ndarray) -> Callable:
+        """A step from anywhere in the ball that does not leave it.
+
+        Args:
+            clean: (B, H, W, C) images that the ball is around.
+            share: (B,) length of the step, relative to the ball's radius.
+
+        Returns:
+            Function of (points, directions), (B, H, W, C) float32 tensors, to points; see :meth:`fill`.
+        """
+        if self.norm == "linf":
+            low, high = map(ops.convert_to_tensor, self.box(clean))
+            size = ops.convert_to_tensor((self.epsilon * share)[:, None, None, None].astype(np.float32))
+            return lambda points, directions: ops.clip(points + size * ops.sign(directions), low, high)
+
+        def move(points, directions):
+            points, directions = ops.convert_to_numpy(points), ops.convert_to_numpy(directions)
+            return ops.convert_to_tensor(self.project(points + self.fill(directions, share), clean))
+
+        return move
 
     def finish(self, perturbed: np.ndarray, clean: np.ndarray) -> np.ndarray:
         """What an attack returns: in the ball as it is, and still in it once rounded to 8 bits.
@@ -92,12 +119,14 @@ class Budget:
             (B, H, W, C) float32 in [0, 1]. The bound is asserted.
         """
         perturbed = self.project(perturbed, clean)
-        base, rounded = np.rint(255 * clean), np.rint(255 * perturbed)
+        change = _in_steps(perturbed, clean)
         if self.norm == "linf":
-            allowed = np.clip(rounded, base - self.steps, base + self.steps)
-            perturbed = np.where(rounded == allowed, perturbed, allowed / np.float32(255)).astype(np.float32)
+            outside = np.abs(change) > self.steps
+            if outside.any():
+                allowed = np.rint(255 * clean[outside]) + self.steps * np.sign(change[outside])
+                perturbed[outside] = allowed / np.float32(255)
         else:
-            for i in np.flatnonzero(self.norms(rounded - base) > 255 * self.epsilon + _GRID):
+            for i in np.flatnonzero(self.norms(change) > 255 * self.epsilon + _GRID):
                 perturbed[i] = self._shortened(perturbed[i], clean[i])
         self.check(perturbed, clean)
         return perturbed
@@ -125,15 +154,23 @@ class Budget:
         """Assert that images are in [0, 1] and within the bound, as they are and rounded to 8 bits."""
         within = self.epsilon + _FLOAT * max(1.0, self.epsilon)
         assert perturbed.shape == clean.shape, f"{perturbed.shape} is not {clean.shape}"
-        assert np.isfinite(perturbed).all(), "perturbed images are not finite"
-        assert perturbed.min(initial=0) >= 0, "perturbed pixels below 0"
-        assert perturbed.max(initial=0) <= 1, "perturbed pixels above 1"
+        low, high = perturbed.min(initial=0), perturbed.max(initial=0)
+        assert np.isfinite((low, high)).all(), "perturbed images are not finite"  # NaN is least and largest
+        assert low >= 0, "perturbed pixels below 0"
+        assert high <= 1, "perturbed pixels above 1"
         assert (self.norms(perturbed - clean) <= within).all(), f"the perturbation exceeds {self}"
-        change = np.rint(255 * perturbed) - np.rint(255 * clean)
+        change = _in_steps(perturbed, clean)
         if self.norm == "linf":
             assert np.abs(change).max(initial=0) <= self.steps, f"the rounded perturbation exceeds {self}"
         else:
             assert (self.norms(change / 255) <= within).all(), f"the rounded perturbation exceeds {self}"
+
+
+def _in_steps(perturbed: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """The change of the 8-bit values that float images are saved as."""
+    change, base = 255 * perturbed, 255 * clean
+    np.rint(change, out=change)
+    return np.subtract(change, np.rint(base, out=base), out=change)
 
 
 def eight_bit(images: np.ndarray) -> np.ndarray:
@@ -171,7 +208,8 @@ def require_images(images: np.ndarray) -> np.ndarray:
             "divide 8-bit photos by 255."
         )
     images = images.astype(np.float32)
-    if np.abs(255 * images - np.rint(255 * images)).max(initial=0) > _GRID:
+    steps = 255 * images
+    if np.abs(steps - np.rint(steps)).max(initial=0) > _GRID:
         raise VoclabError(
             "Images are not multiples of 1/255, so no file holds them and a bound after rounding means "
             "nothing: pass voclab.attacks.eight_bit(images)."

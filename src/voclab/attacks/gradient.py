@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from keras import ops
 
 from voclab.attacks.budget import Budget, eight_bit, require_images
 from voclab.attacks.target import Target
@@ -146,51 +147,53 @@ class _Climb:
     def __init__(self, attack: PGD, victim: Victim, images: np.ndarray, target: Target, budget: Budget):
         self.attack, self.victim, self.images = attack, victim, images
         self.target, self.budget = target, budget
+        self.best, self.score = images.copy(), np.full(len(images), -np.inf)
 
     def run(self, start: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(images found, their scores)."""
-        attack, images, budget = self.attack, self.images, self.budget
-        current = budget.project(start, images)
-        best, score = current.copy(), np.full(len(images), -np.inf)
-        direction = np.zeros_like(images)
-        active = np.arange(len(images))
+        attack, target, active = self.attack, self.target, np.arange(len(self.images))
+        # Points and directions are those of the active images and stay on the device from step to step.
+        points = ops.convert_to_tensor(self.budget.project(start, self.images))
+        move = self.budget.mover(self.images, step)
+        momentum = ops.zeros_like(points) if attack.momentum else None
         for k in range(attack.steps):
-            values, gradient, logits = self._look(current, active)
+            values, gradient, logits = self.victim.gradient_tensors(points, target, attack.objective)
             if k == 0:
-                reached = self.victim.succeeded(logits, self.target)
-                self.victim.refuse_vanishing(gradient, attack.objective, reached)
+                reached = self.victim.succeeded(ops.convert_to_numpy(logits), target)
+                self.victim.refuse_vanishing(ops.convert_to_numpy(gradient), attack.objective, reached)
             if attack.early_stop:
-                values = self._judged(values, logits, current, active)
-                better = values > score[active]
-                best[active[better]], score[active[better]] = current[active[better]], values[better]
-                left = ~np.isposinf(score[active])
-                active, gradient = active[left], gradient[left]
-                if not len(active):
-                    return best, score
+                self._keep(points, values, logits, active)
+                left = np.flatnonzero(~np.isposinf(self.score[active]))
+                if not len(left):
+                    return self.best, self.score
+                if len(left) < len(active):
+                    active = active[left]
+                    target = self.target.of(active)
+                    move = self.budget.mover(self.images[active], step[active])
+                    points, gradient = ops.take(points, left, axis=0), ops.take(gradient, left, axis=0)
+                    momentum = ops.take(momentum, left, axis=0) if attack.momentum else None
             if attack.momentum:
-                size = np.abs(gradient).mean((1, 2, 3), keepdims=True)
-                gradient = attack.momentum * direction[active] + gradient / np.maximum(size, 1e-30)
-                direction[active] = gradient
-            moved = current[active] + budget.fill(gradient, step[active])
-            current[active] = budget.project(moved, images[active])
-        values, _, logits = self._look(current, active)
-        values = self._judged(values, logits, current, active)
-        better = values > score[active] if attack.early_stop else np.full(len(active), True)
-        best[active[better]], score[active[better]] = current[active[better]], values[better]
-        return best, score
+                size = ops.mean(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
+                momentum = gradient = attack.momentum * momentum + gradient / ops.maximum(size, 1e-30)
+            points = move(points, gradient)
+        if attack.early_stop or attack.restarts > 1:
+            self._keep(points, *self.victim.values(points, target, attack.objective), active)
+            return self.best, self.score
+        return ops.convert_to_numpy(points), np.zeros(len(points))
 
-    def _look(self, current, active):
-        return self.victim.gradient(current[active], self.target.of(active), self.attack.objective)
+    def _keep(self, points, values, logits, active):
+        """Remember which points are better than those before, and how good they are.
 
-    def _judged(self, values, logits, current, active):
-        """The objective, +inf where the image that can be saved reaches the goal (for pixels: never)."""
-        values = values.astype(float)
-        if self.victim.task == "segmentation":
-            return values
-        hits = np.flatnonzero(self.victim.succeeded(logits, self.target.of(active)))
-        if len(hits):
-            chosen = active[hits]
-            saved = eight_bit(self.budget.finish(current[chosen], self.images[chosen]))
-            fooled = self.victim.succeeded(self.victim.logits(saved), self.target.of(chosen))
-            values[hits[fooled]] = np.inf
-        return values
+        That is the objective, and +inf where the image that can be saved reaches the goal (pixels: never).
+        """
+        points, logits = ops.convert_to_numpy(points), ops.convert_to_numpy(logits)
+        values = ops.convert_to_numpy(values).astype(float)
+        if self.victim.task != "segmentation":
+            hits = np.flatnonzero(self.victim.succeeded(logits, self.target.of(active)))
+            if len(hits):
+                chosen = active[hits]
+                saved = eight_bit(self.budget.finish(points[hits], self.images[chosen]))
+                fooled = self.victim.succeeded(self.victim.logits(saved), self.target.of(chosen))
+                values[hits[fooled]] = np.inf
+        better = values > self.score[active]
+        self.best[active[better]], self.score[active[better]] = points[better], values[better]

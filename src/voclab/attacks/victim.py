@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from keras import ops
 
 from voclab.attacks.target import TASKS, Target, objective
 from voclab.backend import compiled, compiled_gradient
@@ -27,8 +28,8 @@ class Victim:
         self._forward = compiled(model)
         self._gradients: dict = {}
 
-    def logits(self, images: np.ndarray, batch_size: int = 16) -> np.ndarray:
-        """(B, …) float32 logits of (B, H, W, 3) images in [0, 1]."""
+    def logits(self, images, batch_size: int = 16) -> np.ndarray:
+        """(B, …) float32 logits of (B, H, W, 3) images in [0, 1], an array or a tensor."""
         parts = [self._forward(images[k : k + batch_size]) for k in range(0, len(images), batch_size)]
         return np.concatenate(parts)
 
@@ -46,18 +47,28 @@ class Victim:
         Raises:
             VoclabError: the gradient is not finite.
         """
+        return tuple(map(ops.convert_to_numpy, self.gradient_tensors(images, target, name)))
+
+    def gradient_tensors(self, images, target: Target, name: str):
+        """:meth:`gradient` of an array or a tensor, left on the device that computes it."""
         key = (name, target.goal, target.k)
         if key not in self._gradients:
             of_logits = objective(self.task, *key)
             forward = lambda x: self.model(x, training=False)  # noqa: E731
             self._gradients[key] = compiled_gradient(forward, of_logits, np.ndim(target.truth))
         values, gradient, logits = self._gradients[key](images, target.truth)
-        if not np.isfinite(gradient).all():
+        if not ops.all(ops.isfinite(gradient)):
             raise VoclabError(
                 f"The gradient of {self.name} is not finite, so there is no direction to attack along; "
                 "look for a division by zero or an overflow in its layers."
             )
         return values, gradient, logits
+
+    def values(self, images, target: Target, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Objective and logits, as :meth:`gradient` gives them, where no gradient is needed."""
+        logits = self.logits(images, batch_size=len(images))
+        values = objective(self.task, name, target.goal, target.k)(logits, target.truth)
+        return ops.convert_to_numpy(values), logits
 
     def require(self, images: np.ndarray, target: Target) -> None:
         """Refuse a goal that makes no sense for these (B, H, W, 3) images.

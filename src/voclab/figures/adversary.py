@@ -17,15 +17,14 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from voclab.figures.base import _LINE_COLOURS, COLOURS, MARKERS, _curve, grid_axes, styled
+from voclab.figures.base import COLOURS, _curve, grid_axes, look, panel_width, row_height, styled
 from voclab.figures.segmentation import (
-    _PANEL,
     _labels,
     _photo_axes,
-    _ratio,
     _remove_empty,
     _show,
     mask_legend,
+    name_regions,
     overlay,
 )
 
@@ -60,16 +59,17 @@ def attack_triptychs(rows: Sequence[tuple[np.ndarray, np.ndarray, str, str, bool
         factor: that perturbations are magnified by.
     """
     pairs = 2 if len(rows) > 3 else 1
+    side = panel_width(3.15 * pairs)
     texts = [
-        (_said(before), _said(f"{'fooled' if fooled else 'holds'}: {after}"))
+        (_said(before, side), _said(f"{'fooled' if fooled else 'holds'}: {after}", side))
         for _, _, before, after, fooled in rows
     ]
-    heights = [_PANEL * _ratio([row[0] for row in rows[k : k + pairs]]) for k in range(0, len(rows), pairs)]
+    heights = [side * row_height([row[0] for row in rows[k : k + pairs]]) for k in range(0, len(rows), pairs)]
     below = 0.15 + 0.15 * _most_lines(text for pair in texts for text in pair)
     figure, axes = plt.subplots(
         len(heights),
         4 * pairs - 1,
-        figsize=(3.15 * _PANEL * pairs, sum(heights) + below * len(heights) + 0.6),
+        figsize=(3.15 * side * pairs, sum(heights) + below * len(heights) + 0.6),
         height_ratios=heights,
         width_ratios=[1, 1, 1, 0.15, 1, 1, 1][: 4 * pairs - 1],
         squeeze=False,
@@ -105,8 +105,8 @@ def attack_mask_rows(
     """
     known = any(row[2] is not None for row in rows)
     names = ("photo", _times(factor), "perturbed photo", *["truth"] * known, "mask before", "mask after")
-    figure, axes = _photo_axes([_ratio([row[0]]) for row in rows], len(names))
-    texts = [(_said(row[5]), _said(row[6])) for row in rows]
+    figure, axes = _photo_axes([row_height([row[0]]) for row in rows], len(names))
+    texts = [tuple(_said(text, panel_width(len(names))) for text in row[5:7]) for row in rows]
     below = 0.15 * _most_lines(text for pair in texts for text in pair) - 0.1  # one line has room as it is
     figure.set_figheight(figure.get_figheight() + below * len(rows))
     shown = []
@@ -120,8 +120,11 @@ def attack_mask_rows(
                 picture = np.full_like(clean, 255)
                 axis.text(0.5, 0.5, "not known", transform=axis.transAxes, ha="center", va="center")
             _show(axis, picture, "" if k else name)
-        for axis, text in zip(axes[k, -2:], texts[k]):
+        for axis, text, mask in zip(axes[k, -2:], texts[k], (before, after)):
             axis.set_xlabel(text, fontsize=9)
+            name_regions(axis, mask, class_names)
+        if truth is not None:
+            name_regions(axes[k, 3], truth, class_names)
         shown += [mask for mask in (truth, before, after) if mask is not None]
     mask_legend(figure, _labels(shown), class_names)
     return figure
@@ -263,11 +266,11 @@ def survival(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
     for k, (attack, values) in enumerate(shares.items()):
         y = [handlings.index(how) + (k - (len(shares) - 1) / 2) * slot for how in values]
         x = [100 * share for share in values.values()]
-        axis.plot(x, y, **{**looks[attack], "ls": "", "ms": 7})
+        axis.plot(x, y, ls="", **looks[attack])
     axis.set_yticks(range(len(handlings)), handlings)
     axis.set(xlabel=label, ylabel="handling", xlim=_PERCENT, ylim=(len(handlings) - 0.5, -0.5))
     axis.grid(axis="y", visible=False)
-    _legend_below(figure, _line_keys(looks, ls="", ms=7))
+    _legend_below(figure, _line_keys(looks, ls=""))
     return figure
 
 
@@ -310,12 +313,13 @@ def patterns(pictures: Mapping[str, np.ndarray]) -> Figure:
     """
     shown = list(pictures.values())
     columns = -(-len(shown) // -(-len(shown) // 5))  # 3 + 3 rather than 5 + 1
-    ratios = [_ratio(shown[k : k + columns]) for k in range(0, len(shown), columns)]
-    heights = [0.85 * _PANEL * height for ratio in ratios for height in (ratio, 1)]
+    ratios = [row_height(shown[k : k + columns]) for k in range(0, len(shown), columns)]
+    side = panel_width(columns)
+    heights = [0.85 * side * height for ratio in ratios for height in (ratio, 1)]
     figure, axes = plt.subplots(
         len(heights),
         columns + 1,
-        figsize=(_PANEL * columns + 1.4, sum(heights) + 0.9 * len(ratios) + 0.3),
+        figsize=(side * columns + 1.4, sum(heights) + 0.9 * len(ratios) + 0.3),
         height_ratios=heights,
         width_ratios=[1] * columns + [0.06],
         squeeze=False,
@@ -356,9 +360,9 @@ def _spectrum(picture: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.fft.fftshift(power) + 1 / 12)  # as much as rounding to 8 bits has anyway
 
 
-def _said(text: str) -> str:
-    """A text to stand below a photo; a class and its probability stay on one line."""
-    return _wrapped(re.sub(r" (?=\d)", "\u00a0", text), 30).replace("\u00a0", " ")
+def _said(text: str, inches: float) -> str:
+    """A text to stand below a photo of that width; a class and its probability stay on one line."""
+    return _wrapped(re.sub(r" (?=\d)", "\u00a0", text), int(14.7 * inches)).replace("\u00a0", " ")
 
 
 def _wrapped(text: str, width: int) -> str:
@@ -381,14 +385,11 @@ def _times(factor: float) -> str:
 
 def _looks(names: Iterable[str]) -> dict[str, dict]:
     """Name -> colour and marker of its line, by the order in which names occur first."""
-    return {
-        name: {"color": _LINE_COLOURS[k % 10], "marker": MARKERS[k % 8], "ms": 6, "mec": "white", "mew": 0.5}
-        for k, name in enumerate(dict.fromkeys(names))
-    }
+    return {name: look(k) for k, name in enumerate(dict.fromkeys(names))}
 
 
 def _line_keys(looks: Mapping[str, dict], **style) -> list[Line2D]:
-    return [Line2D([], [], label=name, **{**look, **style}) for name, look in looks.items()]
+    return [Line2D([], [], label=name, **{**own, **style}) for name, own in looks.items()]
 
 
 def _legend_below(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:

@@ -1,6 +1,7 @@
 """The style of every picture, how it is saved, and the pictures that several tasks share."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,8 +18,17 @@ from PIL import Image
 from voclab.files import atomic_path, make_folder, write_json
 
 COLOURS = sns.color_palette("colorblind")
-MARKERS = "osD^vP*X"
-_LINE_COLOURS = [COLOURS[k] for k in (0, 1, 2, 3, 4, 5, 9, 7, 6)] + [(0.1, 0.1, 0.1)]
+# Without its yellow and pale pink, which are lost on white ground.
+_SERIES = [
+    *(COLOURS[k] for k in (0, 1, 2, 3, 4)),
+    (0.1, 0.1, 0.1),
+    COLOURS[9],
+    COLOURS[5],
+    (0.33, 0.2, 0.6),
+    COLOURS[7],
+]
+# Of the same weight for the eye: matplotlib's stars and crosses of a size are smaller than its squares.
+_MARKERS = {"o": 1.0, "s": 0.95, "D": 0.85, "^": 1.15, "v": 1.15, "P": 1.2, "X": 1.2, "*": 1.6}
 STYLE = {
     "figure.dpi": 100,
     "savefig.bbox": "tight",
@@ -38,6 +48,25 @@ STYLE = {
     "svg.fonttype": "path",
 }
 styled = mpl.rc_context(STYLE)  # as a decorator: the style holds inside the function alone
+
+
+def look(k: int, size: float = 6) -> dict:
+    """Colour and marker of the k-th of several series, which differ in both; ``size`` is in points."""
+    marker = list(_MARKERS)[k % len(_MARKERS)]
+    style = {"color": _SERIES[k % len(_SERIES)], "marker": marker, "ms": size * _MARKERS[marker]}
+    return style | {"mec": "white", "mew": 0.5}
+
+
+def abreast(k: int, count: int) -> float:
+    """How far above its line the k-th of ``count`` dots stands, in lines, so that equal ones hide none."""
+    return ((count - 1) / 2 - k) * min(0.18, 0.66 / count)
+
+
+def names_below(figure: Figure, axis: Axes) -> None:
+    """A legend of what an axis shows, below its figure."""
+    handles, labels = axis.get_legend_handles_labels()
+    columns = 2 if len(labels) == 4 else min(3, len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def save(
@@ -71,7 +100,8 @@ def save(
     make_folder(path.parent)
     png = path.with_name(path.name + ".png")
     # Suptitles collide with axes titles unless the layout engine knows them.
-    figure.suptitle(title, fontsize=12, fontweight="bold")
+    lines = textwrap.fill(title, max(20, int(figure.get_figwidth() / 0.11)))  # a letter is 0.11 inches wide
+    figure.suptitle(lines, fontsize=12, fontweight="bold")
     with mpl.rc_context(STYLE):
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
@@ -122,18 +152,43 @@ def grid_axes(rows: int, columns: int, *, width: float, height: float):
     )
 
 
+def panel_width(columns: float) -> float:
+    """Inches that a picture in a grid may take: no grid is so wide that a page must make its texts small."""
+    return min(2.05, 10.4 / columns)
+
+
+def row_height(pictures: Sequence[np.ndarray]) -> float:
+    """Height over width that a row of these needs; a portrait is made as small as what stands beside it."""
+    ratios = [p.shape[0] / p.shape[1] for p in pictures]
+    if min(ratios) > 1:
+        return 1.0
+    return max(0.75 if ratio > 1 else ratio for ratio in ratios)
+
+
 @styled
 def image_grid(
     images: Sequence[np.ndarray], titles: Sequence[str], columns: int, colours: Sequence[str] | None = None
 ) -> Figure:
     """Pictures (H, W, 3) uint8 in rows, each with a title, in its own colour if given."""
-    rows = -(-len(images) // columns)
-    figure, axes = grid_axes(rows, columns, width=2.05, height=1.95)
+    side = panel_width(columns)
+    starts = range(0, len(images), columns)
+    heights = [side * row_height(images[k : k + columns]) for k in starts]
+    titled = sum(0.17 * max(t.count("\n") + 1.5 for t in titles[k : k + columns]) for k in starts)
+    figure, axes = plt.subplots(
+        len(heights),
+        columns,
+        figsize=(side * columns, sum(heights) + titled + 0.3),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
+    )
     for k, axis in enumerate(axes.flat):
         axis.axis("off")
+        axis.set_anchor("N")  # titles of a row stand in one line
         if k < len(images):
             axis.imshow(images[k])
-            axis.set_title(titles[k], fontsize=9, color="black" if colours is None else colours[k])
+            size = 9 if side > 1.6 else 8
+            axis.set_title(titles[k], fontsize=size, color="black" if colours is None else colours[k])
     return figure
 
 
@@ -164,17 +219,16 @@ def learning_curves(
     for k, (name, history) in enumerate(histories.items()):
         # Dashes mean validation, so that markers must tell apart what colours alone do not.
         step = max(1, len(history) // 6)
-        style = {"color": _LINE_COLOURS[k % 10], "marker": MARKERS[k % 8], "ms": 4}
-        style["markevery"] = (k % step, step)
+        style = {**look(k, 4.5), "markevery": (k % step, step)}
         _curve(left, history, "loss", **style)
         _curve(left, history, "validation_loss", ls="--", lw=1.2, **style)
         _curve(right, history, seen, **style)
         _curve(right, history, metric, label=name, **style, **validation)
         best = max((e for e in history if metric in e), key=lambda e: e[metric])
-        outlined = {**style, "ms": 8, "markevery": None, "mec": "black", "zorder": 3}
+        outlined = {**look(k, 8), "mec": "black", "mew": 1, "zorder": 3}
         right.plot(best["epoch"], best[metric], **outlined)
     for k, (name, level) in enumerate((levels or {}).items(), start=len(histories)):
-        right.axhline(level, color=_LINE_COLOURS[k % 10], ls=":", lw=1.8, label=name)
+        right.axhline(level, color=look(k)["color"], ls=":", lw=1.8, label=name)
     for axis in (left, right):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     validated = any("validation_loss" in e for history in histories.values() for e in history)
@@ -185,8 +239,10 @@ def learning_curves(
     if not trained:
         right.set_title(f"Validation {metric_label}, best epoch outlined")
     right.set_ylim(bottom=0)
-    handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
+    figure.set_figheight(
+        figure.get_figheight() + 0.2 * max(0, -(-len(right.get_legend_handles_labels()[1]) // 3) - 2)
+    )
+    names_below(figure, right)
     return figure
 
 
@@ -230,7 +286,7 @@ def per_class_scores(
         axis.text(0.01, row, "does not occur", color="#767676", fontsize=8, va="center")
     for k, (name, values) in enumerate(zip(scores, stacked)):
         key = f"{name} (mean {np.nanmean(values):.2f})"
-        axis.plot(values, y, MARKERS[k % 8], color=COLOURS[k], ms=6, mec="white", mew=0.5, label=key)
+        axis.plot(values, y + abreast(k, len(scores)), ls="", label=key, **look(k))
     names = class_names if notes is None else [f"{n} ({note})" for n, note in zip(class_names, notes)]
     axis.set_yticks(y, [names[k] for k in upwards])
     axis.set(xlabel=label, xlim=(-0.02, 1.02), ylim=(-0.7, len(upwards) - 0.3))
@@ -281,7 +337,7 @@ def block_diagram(rows: Mapping[str, Sequence[tuple[str, bool]]]) -> Figure:
     Args:
         rows: name -> boxes as (text, trained).
     """
-    figure, axes = grid_axes(1, 1, width=10, height=0.3 + 1.05 * len(rows))
+    figure, axes = grid_axes(1, 1, width=10, height=0.4 + 0.85 * len(rows))
     axis = axes[0, 0]
     axis.axis("off")
     widest = max(len(boxes) for boxes in rows.values())
@@ -294,5 +350,5 @@ def block_diagram(rows: Mapping[str, Sequence[tuple[str, bool]]]) -> Figure:
             if x:
                 arrow = {"arrowstyle": "->", "color": "#777777"}
                 axis.annotate("", (x + 0.11, -y), (x - 0.11, -y), arrowprops=arrow)
-    axis.set(xlim=(-1.3, widest), ylim=(-len(rows) + 0.4, 0.6))
+    axis.set(xlim=(-1.3, widest), ylim=(-len(rows) + 0.5, 0.5))
     return figure

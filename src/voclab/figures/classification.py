@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from voclab.figures.base import COLOURS, grid_axes, styled
+from voclab.figures.base import COLOURS, grid_axes, look, panel_width, row_height, styled
+
+_DASHES = ("-", (0, (6, 1.5)), (0, (4, 2)), (0, (2, 2)), (0, (1, 2)))
 
 
 @styled
@@ -53,11 +56,12 @@ def reliability_diagram(
     for k, (name, table) in enumerate(tables.items()):
         label = f"{name} (ECE {eces[name]:.3f})"
         filled = np.asarray(table["count"]) >= 10
-        axis.plot(
-            table["confidence"][filled], table["frequency"][filled], "o-", color=COLOURS[k], ms=4, label=label
-        )
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        style = {
+            **look(k, 5),
+            "ls": _DASHES[k % len(_DASHES)],
+        }  # a curve is seen through one that is the same
+        axis.plot(table["confidence"][filled], table["frequency"][filled], label=label, **style)
+    axis.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     figure.legend(loc="outside lower center", ncols=1)
     return figure
 
@@ -71,11 +75,25 @@ def heat_maps(rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray, s
     """
     pairs = 2 if len(rows) > 3 else 1
     panels = 1 + max(len(maps) for _, maps in rows)
-    figure, axes = grid_axes(-(-len(rows) // pairs), panels * pairs, width=1.9, height=1.8)
+    widths = [*[1] * panels, 0.15, *[1] * panels][: pairs * (panels + 1) - 1]  # a gap between the pairs
+    side = panel_width(sum(widths))
+    heights = [
+        side * row_height([photo for photo, _ in rows[k : k + pairs]]) for k in range(0, len(rows), pairs)
+    ]
+    figure, axes = plt.subplots(
+        len(heights),
+        len(widths),
+        figsize=(side * sum(widths), sum(heights) + 0.27 * len(heights) + 0.3),
+        height_ratios=heights,
+        width_ratios=widths,
+        squeeze=False,
+        layout="constrained",
+    )
     for axis in axes.flat:
         axis.axis("off")
+        axis.set_anchor("N")
     for k, (photo, maps) in enumerate(rows):
-        row = axes[k // pairs, (k % pairs) * panels : (k % pairs + 1) * panels]
+        row = axes[k // pairs, (k % pairs) * (panels + 1) :]
         row[0].imshow(photo)
         row[0].set_title("photo", fontsize=9)
         for axis, (title, heat, colour) in zip(row[1:], maps):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from voclab.figures.base import COLOURS, MARKERS, grid_axes, image_grid, styled
+from voclab.figures.base import abreast, grid_axes, image_grid, look, names_below, styled
 
 _KEPT, _CHANGED = "#1b7837", "#b2182b"
 _COLUMNS = 4  # of pictures
@@ -35,19 +35,8 @@ def dots_with_intervals(
             values = factor * table[[measure, f"{measure} low", f"{measure} high"]].to_numpy(float)
             # Rounding can put an end of a narrow interval on the wrong side of its mean.
             reach = np.clip(np.abs(values[:, :1] - values[:, 1:]), 0, None).T
-            offset = ((len(tables) - 1) / 2 - k) * min(0.22, 0.7 / len(tables))
-            style = {"color": COLOURS[k % 10], "marker": MARKERS[k % 8], "mec": "white", "mew": 0.5}
-            axis.errorbar(
-                values[:, 0],
-                y + offset,
-                xerr=reach,
-                ls="none",
-                ms=6,
-                lw=1.4,
-                capsize=2.5,
-                label=name,
-                **style,
-            )
+            at = y + abreast(k, len(tables))
+            axis.errorbar(values[:, 0], at, xerr=reach, ls="", lw=1.4, capsize=2.5, label=name, **look(k))
         for row in y[:-1]:
             last = row == apart
             axis.axhline(row - 0.5, color="#777777" if last else "#dddddd", lw=1.2 if last else 0.6)
@@ -59,7 +48,7 @@ def dots_with_intervals(
             axis.set_xlim(-2, 102)
     for axis in axes[0, 1:]:
         axis.set_yticklabels([])
-    _names_below(figure, axes[0, 0])
+    names_below(figure, axes[0, 0])
     return figure
 
 
@@ -80,7 +69,7 @@ def share_distribution(shares: Mapping[str, np.ndarray], steps: int, marks: Mapp
         counts = np.bincount(np.rint(steps * np.asarray(values)).astype(int), minlength=steps + 1)
         heights = 100 * counts / counts.sum()
         highest = max(highest, heights.max())
-        axis.bar(range(steps + 1), heights, 0.85, color=COLOURS[k % 10])
+        axis.bar(range(steps + 1), heights, 0.85, color=look(k)["color"])
         mean = float(np.mean(values))
         axis.axvline(steps * mean, color="black", ls="--", lw=1.4)
         axis.set_title(f"{name}\nmean {100 * mean:.0f} % (dashed)")
@@ -123,11 +112,6 @@ def _short(text: str, most: int = 22) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _names_below(figure: Figure, axis) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)))
-
-
 @styled
 def condition_scores(scores: Mapping[str, pd.Series], label: str) -> Figure:
     """One score of networks under many conditions, a line a condition, the first of which is no harm at all.
@@ -140,13 +124,12 @@ def condition_scores(scores: Mapping[str, pd.Series], label: str) -> Figure:
     figure, axes = grid_axes(1, 1, width=7.6, height=1.2 + 0.27 * len(rows))
     axis, y = axes[0, 0], np.arange(len(rows))[::-1]
     for k, (name, series) in enumerate(scores.items()):
-        style = {"color": COLOURS[k % 10], "marker": MARKERS[k % 8]}
-        axis.axvline(series.iloc[0], color=COLOURS[k % 10], lw=1, ls=":")
-        axis.plot(series.to_numpy(), y, ls="none", ms=7, mec="white", mew=0.5, label=name, **style)
+        axis.axvline(series.iloc[0], color=look(k)["color"], lw=1, ls=":")
+        axis.plot(series.to_numpy(), y + abreast(k, len(scores)), ls="", label=name, **look(k, 7))
     axis.set_yticks(y, rows)
     axis.set(xlabel=f"{label} (dotted: clean)", xlim=(-0.02, 1.02), ylim=(-0.7, len(rows) - 0.3))
     if len(scores) > 1:
-        _names_below(figure, axis)
+        names_below(figure, axis)
     return figure
 
 
@@ -162,8 +145,7 @@ def severity_panels(panels: Mapping[str, Mapping[str, Sequence[float]]], label: 
     same = len({tuple(lines) for lines in panels.values()}) == 1
     for number, (axis, (title, lines)) in enumerate(zip(axes.flat, panels.items())):
         for k, (name, values) in enumerate(lines.items()):
-            style = {"color": COLOURS[k % 10], "marker": MARKERS[k % 8]}
-            axis.plot(range(len(values)), values, ms=5, mec="white", mew=0.5, label=name, **style)
+            axis.plot(range(len(values)), values, label=name, **look(k, 5))
         axis.set(title=title, xlabel="severity (0: clean)", ylim=(0, 1.02))
         axis.set_xticks(range(len(values)))
         if number % 2:
@@ -175,5 +157,5 @@ def severity_panels(panels: Mapping[str, Mapping[str, Sequence[float]]], label: 
     for axis in axes.flat[len(panels) :]:
         axis.remove()
     if same:
-        _names_below(figure, axes[0, 0])
+        names_below(figure, axes[0, 0])
     return figure

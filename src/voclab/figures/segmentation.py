@@ -11,9 +11,18 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+from matplotlib.patheffects import withStroke
 
 from voclab.datasets.base import VOID, voc_palette
-from voclab.figures.base import COLOURS, confusion, grid_axes, per_class_scores, styled
+from voclab.figures.base import (
+    COLOURS,
+    confusion,
+    grid_axes,
+    panel_width,
+    per_class_scores,
+    row_height,
+    styled,
+)
 
 ERROR_KINDS = ("right", "missed object", "invented object", "wrong class", "void (not scored)")
 """What the codes of :func:`error_kinds` mean."""
@@ -23,7 +32,6 @@ RIGHT, MISSED, INVENTED, WRONG_CLASS, NOT_SCORED = range(5)
 ERROR_COLOURS = np.array([(0, 0, 0), (0, 114, 178), (213, 94, 0), (240, 228, 66), (150, 150, 150)], np.uint8)
 
 _PALETTE = voc_palette()
-_PANEL = 2.05  # inches
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, alpha: float = 0.55, *, contour: bool = True) -> np.ndarray:
@@ -93,18 +101,52 @@ def mask_legend(
     figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(labels) // columns))
 
 
+def name_regions(axis: Axes, mask: np.ndarray, class_names: Sequence[str]) -> None:
+    """Write the name of each class where its region is widest: not everybody can tell VOC's colours apart.
+
+    Args:
+        axis: that shows the photo with its mask.
+        mask: (H, W) uint8 label map, 0 background, 255 void; scraps and thin regions get no name.
+        class_names: label k + 1 is class k.
+    """
+    height, width = mask.shape
+    columns = axis.get_subplotspec().get_gridspec().ncols
+    pixels = (
+        columns * max(height, width) / axis.figure.get_figwidth()
+    )  # of the photo in an inch of the figure
+    areas = np.bincount(mask.ravel(), minlength=256)
+    named = []
+    for label in np.argsort(-areas, kind="stable"):
+        if label in (0, VOID) or areas[label] < 0.01 * mask.size:
+            continue
+        # The place that is furthest from any other label; outside of the photo counts as another.
+        depth = cv2.distanceTransform(np.pad((mask == label).astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        if depth.max() < 0.03 * max(height, width):
+            continue
+        y, x = np.unravel_index(depth.argmax(), depth.shape)
+        name = _name(int(label), class_names)
+        half = min(0.034 * len(name) * pixels, width / 2)
+        x, y = np.clip(x, half, width - half), np.clip(y, 0.07 * pixels, height - 0.07 * pixels)
+        if any(abs(y - b) < 0.13 * pixels and abs(x - a) < half + other for a, b, other in named):
+            continue  # it would lie upon another name
+        named.append((x, y, half))
+        text = axis.text(x, y, name, ha="center", va="center", fontsize=8, color="white")
+        text.set_path_effects([withStroke(linewidth=2, foreground="black")])
+
+
 @styled
 def segmentation_samples(
     images: Sequence[np.ndarray], masks: Sequence[np.ndarray], class_names: Sequence[str], columns: int
 ) -> Figure:
     """Photos (H, W, 3) uint8, ``columns`` in a row, and under each the same with its mask (H, W) uint8."""
     starts = range(0, len(images), columns)
-    ratios = [_ratio(images[k : k + columns]) for k in starts for _ in range(2)]
+    ratios = [row_height(images[k : k + columns]) for k in starts for _ in range(2)]
     figure, axes = _photo_axes(ratios, min(columns, len(images)))
     for k, (image, mask) in enumerate(zip(images, masks)):
         row, column = divmod(k, columns)
         _show(axes[2 * row, column], image)
         _show(axes[2 * row + 1, column], overlay(image, mask))
+        name_regions(axes[2 * row + 1, column], mask, class_names)
     _remove_empty(axes)
     mask_legend(figure, _labels(masks), class_names)
     return figure
@@ -123,14 +165,16 @@ def prediction_rows(
             the same models.
         class_names: label k + 1 is class k.
     """
-    figure, axes = _photo_axes([_ratio([row[1]]) for row in rows], 2 + len(rows[0][3]))
+    figure, axes = _photo_axes([row_height([row[1]]) for row in rows], 2 + len(rows[0][3]))
     for k, (title, image, truth, models) in enumerate(rows):
         line, first = axes[k], k == 0
         _show(line[0], image, "photo" if first else "")
         line[0].set_ylabel(textwrap.fill(title, 16), fontsize=10, fontweight="bold")
         _show(line[1], overlay(image, truth), "truth" if first else "")
+        name_regions(line[1], truth, class_names)
         for axis, (name, predicted, score) in zip(line[2:], models):
             _show(axis, overlay(image, predicted), name if first else "")
+            name_regions(axis, predicted, class_names)
             axis.set_xlabel(score, fontsize=9)
     shown = [mask for _, _, truth, models in rows for mask in (truth, *(m[1] for m in models))]
     mask_legend(figure, _labels(shown), class_names)
@@ -147,7 +191,7 @@ def error_maps(
         rows: each a photo (H, W, 3) uint8, its label map (H, W) uint8, the predicted one, and a title.
         class_names: label k + 1 is class k.
     """
-    figure, axes = _photo_axes([_ratio([row[0]]) for row in rows], 4)
+    figure, axes = _photo_axes([row_height([row[0]]) for row in rows], 4)
     seen = set()
     for k, (image, truth, predicted, title) in enumerate(rows):
         kinds = error_kinds(truth, predicted)
@@ -158,6 +202,8 @@ def error_maps(
         pictures = (image, overlay(image, truth), overlay(image, predicted), np.rint(errors).astype(np.uint8))
         for axis, picture, name in zip(axes[k], pictures, ("photo", "truth", "prediction", "errors")):
             _show(axis, picture, "" if k else name)
+        name_regions(axes[k, 1], truth, class_names)
+        name_regions(axes[k, 2], predicted, class_names)
         axes[k, 0].set_ylabel(textwrap.fill(title, 16), fontsize=10, fontweight="bold")
     mask_legend(figure, _labels(m for row in rows for m in row[1:3]), class_names, loc="outside lower left")
     keys = [_patch(ERROR_COLOURS[k], ERROR_KINDS[k]) for k in sorted(seen - {RIGHT})]
@@ -182,7 +228,7 @@ def edge_closeups(
             each model, and a box (y0, y1, x0, x1) in pixels. All rows have the same models.
         class_names: label k + 1 is class k.
     """
-    ratios = [max(_ratio([image]), _ratio([_crop(image, box)])) for image, _, _, box in rows]
+    ratios = [max(row_height([image]), row_height([_crop(image, box)])) for image, _, _, box in rows]
     figure, axes = _photo_axes(ratios, 3 + len(rows[0][2]))
     shown = []
     for k, (image, truth, models, box) in enumerate(rows):
@@ -299,7 +345,8 @@ def architecture(
     return figure
 
 
-_LEGEND = {"handlelength": 1.2, "handletextpad": 0.5, "columnspacing": 1.2}
+# Without a frame whoever calls: STYLE holds in figure functions alone.
+_LEGEND = {"handlelength": 1.2, "handletextpad": 0.5, "columnspacing": 1.2, "frameon": False}
 
 
 def _grey(image: np.ndarray, share: float) -> np.ndarray:
@@ -345,18 +392,14 @@ def _patch(colour: np.ndarray, name: str) -> Patch:
     return Patch(fc=colour / 255, ec="#777777", lw=0.6, label=name)
 
 
-def _ratio(pictures: Sequence[np.ndarray]) -> float:
-    """Height over width that a row of these needs; portraits are made smaller rather than the row high."""
-    return min(1.0, max(p.shape[0] / p.shape[1] for p in pictures))
-
-
 def _photo_axes(ratios: Sequence[float], columns: int) -> tuple[Figure, np.ndarray]:
     """(rows, columns) axes, rows as high as their photos; room for titles and labels is added."""
-    heights = [_PANEL * ratio for ratio in ratios]
+    side = panel_width(columns)
+    heights = [side * ratio for ratio in ratios]
     return plt.subplots(
         len(ratios),
         columns,
-        figsize=(_PANEL * columns + 0.3, sum(heights) + 0.25 * len(ratios) + 0.6),
+        figsize=(side * columns + 0.3, sum(heights) + 0.25 * len(ratios) + 0.6),
         height_ratios=heights,
         squeeze=False,
         layout="constrained",

@@ -6,13 +6,16 @@ a new image of the same shape and type. Strength 0 changes nothing; what a stren
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from numbers import Real
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from scipy.special import ndtr, pdtr
 
 from voclab.errors import VoclabError
+from voclab.robustness.draws import Table, bits, generator
 from voclab.robustness.textures import plasma
 
 GREY = 124  # the mean of ImageNet's pixels: what is covered with it says "nothing here"
@@ -22,7 +25,7 @@ GREY = 124  # the mean of ImageNet's pixels: what is covered with it says "nothi
 
 def gaussian_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Independent Gaussian noise on every value; ``strength``: its standard deviation, pixels in [0, 1]."""
-    return eight_bit(image / 255 + strength * rng.normal(size=image.shape))
+    return _noisy(image, _gaussian(strength), rng)
 
 
 def shot_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -31,18 +34,17 @@ def shot_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> 
     White is then 1 / strength² photons, and a value v has the standard deviation strength · √v.
     """
     photons = float(np.clip(strength, 1e-6, 1e6)) ** -2
-    return eight_bit(rng.poisson(image / 255 * photons) / photons)
+    return _counted(photons).draw(rng, image.shape, image).astype(np.uint8)
 
 
 def salt_and_pepper(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Pixels that turn black or white, evenly; ``strength``: their share of all pixels, 1 at most."""
-    hit, white = rng.uniform(size=(2, *image.shape[:2], 1))
-    return np.where(hit < strength, np.where(white < 0.5, 0, 255), image).astype(np.uint8)
+    return speckled(image, strength, rng, image.shape[:2])
 
 
 def uniform_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Independent uniform noise on every value; ``strength``: its half width, pixels in [0, 1]."""
-    return eight_bit(image / 255 + strength * rng.uniform(-1, 1, image.shape))
+    return _noisy(image, _uniform(strength), rng)
 
 
 # --- occlusion and blur ---
@@ -63,7 +65,7 @@ def occlusion(image: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 def gaussian_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian blur, mirrored at the border; ``strength``: sigma in pixels, at most the longer side."""
-    return eight_bit(blurred(image / 255, min(strength, max(image.shape[:2]))))
+    return blurred(image, min(strength, max(image.shape[:2])))
 
 
 def defocus_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -75,7 +77,7 @@ def defocus_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -
     radius = min(strength, max(image.shape[:2]) / 2)
     steps = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
     disc = np.clip(radius + 0.5 - np.hypot(*np.meshgrid(steps, steps)), 0, 1)
-    return eight_bit(filtered(image / 255, disc))
+    return eight_bit(filtered(image, disc))
 
 
 # --- light and compression ---
@@ -83,10 +85,17 @@ def defocus_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -
 
 def brightness(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """More light; ``strength``: added to the value of HSV, in [0, 1], hue and saturation kept."""
-    value = image.max(2, keepdims=True) / 255
-    # Hue and saturation stay the same where the three channels keep their ratios; black has none to keep.
-    gain = np.minimum(value + strength, 1) / np.where(value > 0, value, 1)
-    return eight_bit(np.where(value > 0, image / 255, 1) * gain)
+    planes = cv2.split(image)
+    value = cv2.max(planes[0], planes[1])
+    value = cv2.max(value, planes[2], value)
+    # Hue and saturation stay the same where the three channels keep their ratios.
+    gain = cv2.LUT(value, _gains(strength))
+    for plane in planes:
+        cv2.multiply(plane, gain, plane, dtype=cv2.CV_8U)
+    lit = cv2.merge(planes)
+    if strength and cv2.countNonZero(value) < value.size:  # black has no ratios to keep
+        lit[value == 0] = np.rint(255 * min(strength, 1))
+    return lit
 
 
 def contrast(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -102,9 +111,8 @@ def jpeg(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.nda
     if strength == 0:
         return image.copy()
     quality = 100 - max(1, round(min(strength, 99)))
-    _, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
+    reverse = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", reverse, (cv2.IMWRITE_JPEG_QUALITY, quality))
     return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
@@ -126,9 +134,7 @@ def rotation(image: np.ndarray, strength: float, rng: np.random.Generator) -> np
     height, width = image.shape[:2]
     degrees = strength % 360
     if degrees % 90 == 0:
-        turned = np.rot90(image, int(degrees // 90))
-        rows, columns = (_centred(n, wanted) for n, wanted in zip(turned.shape, (height, width)))
-        return np.ascontiguousarray(turned[np.ix_(rows, columns)])
+        return _quarters(image, int(degrees // 90))
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
     return cv2.warpAffine(
         image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
@@ -154,6 +160,8 @@ PERTURBATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.n
         brightness, contrast, jpeg, fog, rotation, horizontal_flip, vertical_flip,
     )
 }  # fmt: skip
+
+_DRAWING = {"gaussian_noise", "shot_noise", "salt_and_pepper", "uniform_noise", "occlusion", "fog"}
 
 STRENGTHS = {  # what is counted, for axis labels and messages
     "gaussian_noise": "standard deviation, pixels in [0, 1]",
@@ -221,7 +229,9 @@ def perturbed(
         raise VoclabError(
             f"The strength of {name} ({STRENGTHS[name]}) is {strength}; it must be finite and 0 or more."
         )
-    return PERTURBATIONS[name](image, float(strength), np.random.default_rng(seed))
+    # Making a generator takes longer than turning a photo, so only what draws gets one.
+    rng = generator(seed) if name in _DRAWING else None
+    return PERTURBATIONS[name](image, float(strength), rng)
 
 
 def require_image(image: np.ndarray) -> np.ndarray:
@@ -251,26 +261,86 @@ def require_image(image: np.ndarray) -> np.ndarray:
 
 
 def eight_bit(values: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] as uint8: cut at both ends, then rounded."""
-    return np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+    """Values from 0 to 255 as uint8: cut at 255, then rounded; no value may be below -0.5."""
+    return cv2.convertScaleAbs(values)
 
 
 def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of (H, W) or (H, W, C) values, ``sigma`` in pixels: float32."""
-    values = values.astype(np.float32)  # OpenCV rounds the weights for 8-bit images to 1/256
-    return cv2.GaussianBlur(values, (0, 0), sigma) if sigma > 0 else values
+    """Gaussian blur of (H, W) or (H, W, C) values, uint8 (then rounded) or float32; ``sigma`` in pixels.
+
+    The border is mirrored. Weights beyond 3.5 sigma, less than 1/2000 in sum, are left out.
+    """
+    if sigma > _WIDE:
+        wide = _blurred_widely(values, sigma)
+        return eight_bit(wide) if values.dtype == np.uint8 else wide
+    reach = round(3.5 * sigma)
+    if reach < 1:
+        return values.copy()
+    kernel = cv2.getGaussianKernel(2 * reach + 1, sigma, cv2.CV_32F)
+    # GaussianBlur would round the weights for 8-bit images to 1/256.
+    return cv2.sepFilter2D(values, -1, kernel, kernel)
 
 
-def filtered(values: np.ndarray, kernel: np.ndarray, border: int = cv2.BORDER_REFLECT_101) -> np.ndarray:
-    """(H, W) or (H, W, C) values correlated with a kernel of odd sides, scaled to sum to 1: float32."""
-    return cv2.filter2D(values.astype(np.float32), -1, kernel / kernel.sum(), borderType=border)
+_WIDE = 8  # pixels: from about this sigma on, waves take less time than weights
+
+
+def _blurred_widely(values: np.ndarray, sigma: float) -> np.ndarray:
+    """The same for a large sigma, as the few cosine waves that are left, each as far as it is left."""
+    (down, up), (right, left) = (_waves(n, sigma) for n in values.shape[:2])
+    planes = [up @ (down @ p.astype(np.float32) @ right.T) @ left.T for p in cv2.split(values)]
+    return planes[0] if values.ndim == 2 else cv2.merge(planes)
+
+
+@lru_cache(maxsize=16)
+def _waves(length: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices (waves, length) from values to waves, and (length, waves) back to blurred values.
+
+    Mirrored at both ends, a line repeats after twice its steps, so it is a sum of the cosines of these
+    periods, and a Gaussian blur scales each of them.
+    """
+    steps = max(1, length - 1)
+    frequency = np.pi / steps * np.arange(length)
+    kept = np.exp(-((sigma * frequency) ** 2) / 2)
+    kept = kept[kept > 1e-7]
+    waves = np.cos(np.outer(np.arange(length), frequency[: len(kept)]))
+    # The ends are in a period once, all between them twice; so it is with the slowest and the fastest wave.
+    once = np.full(length, 2 if length > 1 else 1)
+    once[[0, -1]] = 1
+    into = once / (2 * steps if length > 1 else 1)
+    return (waves * into[:, None]).T.astype(np.float32), (waves * kept * once[: len(kept)]).astype(np.float32)
+
+
+def filtered(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """(H, W, C) uint8 or float32 values correlated with a kernel of odd sides, scaled to sum to 1: float32.
+
+    The border is mirrored.
+    """
+    kernel = (kernel / kernel.sum()).astype(np.float32)
+    return cv2.filter2D(values.astype(np.float32, copy=False), -1, kernel)
+
+
+def speckled(image: np.ndarray, share: float, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """The uint8 image with a share, 1 at most, of its pixels or values black (0) or white (255), evenly.
+
+    ``shape``: (H, W) for whole pixels, (H, W, 3) for each value by itself.
+    """
+    drawn, half = bits(rng, shape, np.uint32), round(2**31 * min(share, 1))
+    # The lowest draws are black and the highest white, so that a smaller share hits a part of the same ones.
+    masks = [np.negative(hit.view(np.uint8)) for hit in (drawn < half, drawn > 2**32 - 1 - half)]
+    black, white = masks if len(shape) == 3 else (cv2.cvtColor(m, cv2.COLOR_GRAY2RGB) for m in masks)
+    return cv2.subtract(cv2.add(image, white), black)
 
 
 def stretched(image: np.ndarray, factor: float) -> np.ndarray:
     """The uint8 image with the distance of every value to its channel's mean multiplied by ``factor``."""
-    mean = image.mean((0, 1), dtype=np.float64)
     # The mean of equal bytes is exact, of equal fractions it is not: a huge factor would show the difference.
-    return eight_bit((mean + (image - mean) * factor) / 255)
+    mean = np.array(cv2.sumElems(image)[:3]) / (image.shape[0] * image.shape[1])
+    if factor > 16:  # float32 would not do
+        table = np.rint(np.clip(mean + (np.arange(256)[:, None] - mean) * factor, 0, 255))
+        return cv2.LUT(image, table.astype(np.uint8)[None])
+    offsets = mean * (1 - factor)
+    lines = [[factor, 0, 0], [0, factor, 0], [0, 0, factor]]
+    return cv2.transform(image, np.array([[*line, offset] for line, offset in zip(lines, offsets)]))
 
 
 def fogged(image: np.ndarray, thickness: float, decay: float, rng: np.random.Generator) -> np.ndarray:
@@ -285,20 +355,64 @@ def fogged(image: np.ndarray, thickness: float, decay: float, rng: np.random.Gen
     Returns:
         (H, W, 3) uint8. A black photo stays black.
     """
-    cloud = plasma(*image.shape[:2], decay, rng)[..., None]
-    brightest = image.max() / 255
+    cloud = cv2.cvtColor(plasma(*image.shape[:2], decay, rng), cv2.COLOR_GRAY2RGB)
+    brightest = float(image.max()) / 255
     share = brightest / (brightest + thickness) if brightest else 0.0
-    return eight_bit(image / 255 * share + cloud * (thickness * share))
+    return cv2.addWeighted(image, share, cloud, 255 * thickness * share, 0, dtype=cv2.CV_8U)
 
 
-def _centred(length: int, wanted: int) -> np.ndarray:
-    """Indices of the ``wanted`` central ones of ``length``, mirrored beyond the ends."""
-    period = max(1, 2 * (length - 1))
-    indices = (np.arange(wanted) - (wanted - length) // 2) % period
-    return np.where(indices < length, indices, period - indices)
+def _noisy(image: np.ndarray, table: Table, rng: np.random.Generator) -> np.ndarray:
+    """Rounding an image with noise on it is adding rounded noise: the image is in whole numbers."""
+    noise = table.draw(rng, image.shape)
+    noise += image.astype(np.int16)
+    return noise.clip(0, 255, out=noise).astype(np.uint8)
+
+
+_EDGES = np.arange(-255, 255) + 0.5  # between the noises that make a difference to bytes
+
+
+@lru_cache(maxsize=16)
+def _gains(added: float) -> np.ndarray:
+    levels = np.arange(256)
+    return (np.minimum(levels + 255 * added, 255) / np.maximum(levels, 1)).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _gaussian(strength: float) -> Table:
+    return Table(-255, ndtr(_EDGES / np.clip(255 * strength, 1e-9, 1e9)))
+
+
+@lru_cache(maxsize=16)
+def _uniform(strength: float) -> Table:
+    half = np.clip(255 * strength, 1e-9, 1e9)
+    return Table(-255, np.clip(0.5 + _EDGES / (2 * half), 0, 1))
+
+
+@lru_cache(maxsize=8)  # of 3 MB
+def _counted(photons: float) -> Table:
+    """For each value of a byte how bright it looks where full white is that many photons on average."""
+    most = np.floor((np.arange(255) + 0.5) / 255 * photons)  # that look no brighter than each level
+    most -= np.rint(255 * (most / photons)) > np.arange(255)
+    counts, places = np.unique(most, return_inverse=True)
+    chances = pdtr(counts, np.arange(256)[:, None] * (photons / 255))[:, places]
+    return Table(0, np.maximum.accumulate(chances, axis=1), cell_bits=12)
+
+
+def _quarters(image: np.ndarray, turns: int) -> np.ndarray:
+    if turns % 2 == 0:
+        return cv2.rotate(image, cv2.ROTATE_180) if turns else image.copy()
+    turned = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE if turns == 1 else cv2.ROTATE_90_CLOCKWISE)
+    (tall, wide), (height, width) = turned.shape[:2], image.shape[:2]
+    if tall == wide:
+        return turned
+    top, left = -((height - tall) // 2), -((width - wide) // 2)  # of the frame in the turned photo
+    middle = turned[max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
+    above, before = max(-top, 0), max(-left, 0)
+    below, after = height - above - len(middle), width - before - middle.shape[1]
+    return cv2.copyMakeBorder(middle, above, below, before, after, cv2.BORDER_REFLECT_101)
 
 
 def _flipped(image: np.ndarray, strength: float, axis: int) -> np.ndarray:
     if strength not in (0, 1):
         raise VoclabError(f"A flip is done or not: its strength is 0 or 1, not {strength:g}.")
-    return np.flip(image, axis).copy() if strength else image.copy()
+    return cv2.flip(image, axis) if strength else image.copy()

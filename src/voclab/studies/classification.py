@@ -325,7 +325,8 @@ def attention_rows(
 
 
 def _heat(explain, photo, k, names, right, verb):
-    return f"{verb} {names[k]}", explain(photo, k), "#0a6b2d" if right else "#b3261e"
+    mark, colour = ("✓", "#0a6b2d") if right else ("✗", "#b3261e")
+    return f"{verb} {names[k]} {mark}", explain(photo, k), colour
 
 
 def probabilities(run: Run, part: str) -> np.ndarray:
