@@ -16,6 +16,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -101,7 +102,14 @@ def _resident(key: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(key))
 
 
-def _grown(make: Callable, factor: int, pipe) -> None:
+def alone(function: Callable, *arguments):
+    """The result of a function of a module's top level, called in a new process."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _grown(make: Callable, factor: int) -> tuple[int, float, int]:
     call, items = make(factor)
     seconds = []
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of making the data
@@ -111,7 +119,7 @@ def _grown(make: Callable, factor: int, pipe) -> None:
         call()
         seconds.append(time.perf_counter() - start)
     # The first call also loads what is loaded once; its peak counts, its time does not.
-    pipe.send((items, statistics.median(seconds[1:]), _resident("VmHWM") - before))
+    return items, statistics.median(seconds[1:]), _resident("VmHWM") - before
 
 
 def growth(name: str, unit: str, make: Callable, factors: Sequence[int] = (1, 2, 4)) -> Growth | None:
@@ -121,14 +129,7 @@ def growth(name: str, unit: str, make: Callable, factors: Sequence[int] = (1, 2,
     """
     if not Path("/proc/self/clear_refs").exists():
         return None
-    context, measured = multiprocessing.get_context("spawn"), []
-    for factor in factors:
-        receiving, sending = context.Pipe(duplex=False)
-        process = context.Process(target=_grown, args=(make, factor, sending))
-        process.start()
-        sending.close()
-        measured.append(receiving.recv())
-        process.join()
+    measured = [alone(_grown, make, factor) for factor in factors]
     items, seconds, peaks = map(list, zip(*measured))
     return Growth(name, unit, items, seconds, peaks)
 
@@ -150,12 +151,20 @@ def version(package: str) -> str | None:
         return None
 
 
-def main(measure: Callable[[bool], Report], description: str) -> None:
-    """Command line of a benchmark: measure, write the record, print the ratios."""
+def main(
+    measure: Callable[..., Report],
+    description: str,
+    arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+) -> None:
+    """Command line of a benchmark: measure, write the record, print the ratios.
+
+    ``measure(quick, **given)``: ``given`` are the options that ``arguments`` adds to the parser.
+    """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="little data and no growth, to try the script")
-    options = parser.parse_args()
-    report = measure(options.quick)
+    arguments(parser)
+    given = vars(parser.parse_args())
+    report = measure(**given)
     report.growth = [entry for entry in report.growth if entry]
     record = asdict(report)
     record["versions"] = {p: version(p) for p in ("numpy", *report.packages) if version(p)}
@@ -165,7 +174,7 @@ def main(measure: Callable[[bool], Report], description: str) -> None:
         print(f"{case.name}: {ratio(asdict(case))}")
     for entry in report.growth:
         print(f"{entry.name}: {entry.items} {entry.unit}, {entry.seconds} s, {entry.peak_bytes} bytes")
-    if not options.quick:
+    if not given["quick"]:
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / f"{report.name}.json").write_text(json.dumps(record, indent=1) + "\n")
 

@@ -8,13 +8,20 @@ import pytest
 import skimage
 from perturbed_pictures import damage, pictures, scene
 from PIL import Image
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import correlate, gaussian_filter, zoom
 from voc_trees import fails
 
 from voclab.robustness import CORRUPTIONS, SEVERITIES, corrupted, mean_corruption_error, relative_mce
-from voclab.robustness.corruptions import MEANINGS, PARAMETERS, _copied_around, _moved
+from voclab.robustness.corruptions import (
+    MEANINGS,
+    PARAMETERS,
+    _copied_around,
+    _mean_over,
+    _moved,
+    _pixelate,
+)
 from voclab.robustness.draws import generator
-from voclab.robustness.textures import frosted_pane
+from voclab.robustness.textures import _ice, frosted_pane
 
 RANDOM = {
     "gaussian_noise", "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "snow", "frost", "fog",
@@ -174,6 +181,25 @@ def test_pixels_become_blocks():
     assert abs(blocks - means).max() < 1  # Pillow rounds twice
 
 
+@pytest.mark.parametrize("shape", [(96, 120), (57, 91), (1, 30), (224, 224), (375, 500)])
+def test_pixelating_is_pillows(shape):
+    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    for share in {share for table in PARAMETERS.values() for share in table["pixelate"]}:
+        small = [max(1, int(side * share)) for side in shape[::-1]]
+        theirs = Image.fromarray(picture).resize(small, Image.BOX).resize(shape[::-1], Image.BOX)
+        np.testing.assert_array_equal(_pixelate(picture, share, None), np.asarray(theirs))
+
+
+@pytest.mark.parametrize("radius", [0.5, 1.5, 6, 8.9, 12])
+def test_a_mean_over_a_disc_is_a_filter(radius):
+    picture = np.random.default_rng(0).integers(0, 256, (23, 41, 3)).astype(np.uint8)
+    picture[5:15, 5:15] = 255
+    steps = np.arange(-13, 14)
+    disc = np.hypot(*np.meshgrid(steps, steps)) <= radius
+    theirs = correlate(picture.astype(float), disc[..., None] / disc.sum(), mode="mirror")
+    np.testing.assert_allclose(_mean_over(picture, disc), theirs, atol=1e-3)
+
+
 def test_a_lens_out_of_focus_averages_over_a_disc():
     picture = scene(96, 96)
     y, x = np.mgrid[-3:4, -3:4]
@@ -249,6 +275,23 @@ def test_a_frosted_pane_is_like_the_photos():
     out = corrupted(picture, "frost", 1, 0).astype(float)  # all of the photo and 0.4 of a pane
     pane = frosted_pane(96, 96, 1.0, generator(0))
     assert abs(out - np.clip(picture + 0.4 * pane, 0, 255)).max() <= 0.51
+
+
+def test_drawn_ice_goes_on_at_the_opposite_side():
+    ice = _ice(256, 0).astype(float)
+    for axis in (0, 1):
+        steps = abs(np.diff(ice, axis=axis, append=ice.take([0], axis))).mean(1 - axis)
+        assert steps[-1] < 1.5 * np.median(steps)
+    assert abs(_ice(256, 1) - ice).mean() > 10
+
+
+def test_frost_does_not_depend_on_what_was_asked_before():
+    picture = scene(40, 40)
+    first = corrupted(picture, "frost", 3, 5)
+    _ice.cache_clear()
+    for seed in range(6):
+        corrupted(picture, "frost", 2, seed)
+    np.testing.assert_array_equal(corrupted(picture, "frost", 3, 5), first)
 
 
 def test_fog_is_the_published_formula():

@@ -148,9 +148,10 @@ def test_the_square_is_as_large_as_it_says_and_anywhere(strength, side):
         np.testing.assert_array_equal(np.max(corners, 0), (30 - side, 50 - side))
 
 
-@pytest.mark.parametrize("sigma", [0.4, 1, 2.5, 7])
-def test_gaussian_blur_is_scipys(sigma):
-    picture = scene(60, 80)
+@pytest.mark.parametrize("sigma", [0.4, 1, 2.5, 7, 8.1, 20, 60])
+@pytest.mark.parametrize("shape", [(60, 80), (1, 50), (2, 3)])
+def test_gaussian_blur_is_scipys(sigma, shape):
+    picture, sigma = scene(*shape), min(sigma, max(shape))
     theirs = gaussian_filter(picture.astype(float), (sigma, sigma, 0), mode="mirror")
     assert abs(perturbed(picture, "gaussian_blur", sigma) - theirs).max() <= 1
 
@@ -185,6 +186,10 @@ def test_contrast_stretches_about_the_mean():
     out = perturbed(picture, "contrast", 0.8)
     np.testing.assert_allclose(out.mean((0, 1)), picture.mean((0, 1)), atol=0.1)
     np.testing.assert_allclose(out.std((0, 1)), 1.8 * picture.std((0, 1)), rtol=0.01)
+    picture, mean = scene(), scene().mean((0, 1))
+    for added in (0.3, 4, 14.9, 15.1, 400):
+        theirs = np.clip(mean + (picture - mean) * (1 + added), 0, 255)
+        assert abs(perturbed(picture, "contrast", added) - theirs).max() <= 0.51
     even = np.full((7, 9, 3), (77, 3, 201), np.uint8)
     np.testing.assert_array_equal(perturbed(even, "contrast", 1e12), even)
 

@@ -1,7 +1,8 @@
 """Perturbations of one photo, each with a strength: noise, occlusion, blur, light, JPEG, fog, turns, flips.
 
-Every function takes an (H, W, 3) uint8 RGB image, a strength of 0 or more and a random generator, and returns
-a new image of the same shape and type. Strength 0 changes nothing; what a strength means is said at each.
+Every function takes an (H, W, 3) uint8 RGB image, a strength of 0 or more and a random generator, which those
+that draw nothing ignore, and returns a new image of the same shape and type. Strength 0 changes nothing; what
+a strength means is said at each.
 """
 
 import math
@@ -18,6 +19,7 @@ from voclab.errors import VoclabError
 from voclab.robustness.draws import Table, bits, generator
 from voclab.robustness.textures import plasma
 
+_WIDE = 8  # pixels: from about this sigma on, a blur takes less time by waves than by weights
 GREY = 124  # the mean of ImageNet's pixels: what is covered with it says "nothing here"
 
 # --- noise ---
@@ -281,9 +283,6 @@ def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.sepFilter2D(values, -1, kernel, kernel)
 
 
-_WIDE = 8  # pixels: from about this sigma on, waves take less time than weights
-
-
 def _blurred_widely(values: np.ndarray, sigma: float) -> np.ndarray:
     """The same for a large sigma, as the few cosine waves that are left, each as far as it is left."""
     (down, up), (right, left) = (_waves(n, sigma) for n in values.shape[:2])
@@ -390,7 +389,7 @@ def _uniform(strength: float) -> Table:
 
 @lru_cache(maxsize=8)  # of 3 MB
 def _counted(photons: float) -> Table:
-    """For each value of a byte how bright it looks where full white is that many photons on average."""
+    """For each value of a byte, how bright it looks where full white is that many photons on average."""
     most = np.floor((np.arange(255) + 0.5) / 255 * photons)  # that look no brighter than each level
     most -= np.rint(255 * (most / photons)) > np.arange(255)
     counts, places = np.unique(most, return_inverse=True)

@@ -97,7 +97,7 @@ def frosted_pane(height: int, width: int, scale: float, rng: np.random.Generator
     return cv2.merge([shade + offset for offset in offsets])
 
 
-@lru_cache(maxsize=_PANES)
+@lru_cache(maxsize=4 * _PANES)  # of four sizes
 def _ice(side: int, number: int) -> np.ndarray:
     """Drawing ``number`` of ice: (side, side) uint8, which goes on at the opposite sides."""
     rng = generator((side, number))
