@@ -151,20 +151,12 @@ def version(package: str) -> str | None:
         return None
 
 
-def main(
-    measure: Callable[..., Report],
-    description: str,
-    arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
-) -> None:
-    """Command line of a benchmark: measure, write the record, print the ratios.
-
-    ``measure(quick, **given)``: ``given`` are the options that ``arguments`` adds to the parser.
-    """
+def main(measure: Callable[[bool], Report], description: str) -> None:
+    """Command line of a benchmark: measure, write the record, print the ratios."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="little data and no growth, to try the script")
-    arguments(parser)
-    given = vars(parser.parse_args())
-    report = measure(**given)
+    quick = parser.parse_args().quick
+    report = measure(quick)
     report.growth = [entry for entry in report.growth if entry]
     record = asdict(report)
     record["versions"] = {p: version(p) for p in ("numpy", *report.packages) if version(p)}
@@ -174,7 +166,7 @@ def main(
         print(f"{case.name}: {ratio(asdict(case))}")
     for entry in report.growth:
         print(f"{entry.name}: {entry.items} {entry.unit}, {entry.seconds} s, {entry.peak_bytes} bytes")
-    if not given["quick"]:
+    if not quick:
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / f"{report.name}.json").write_text(json.dumps(record, indent=1) + "\n")
 

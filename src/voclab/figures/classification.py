@@ -56,10 +56,8 @@ def reliability_diagram(
     for k, (name, table) in enumerate(tables.items()):
         label = f"{name} (ECE {eces[name]:.3f})"
         filled = np.asarray(table["count"]) >= 10
-        style = {
-            **look(k, 5),
-            "ls": _DASHES[k % len(_DASHES)],
-        }  # a curve is seen through one that is the same
+        # Dashes let a curve be seen through one that is the same.
+        style = look(k, 5) | {"ls": _DASHES[k % len(_DASHES)]}
         axis.plot(table["confidence"][filled], table["frequency"][filled], label=label, **style)
     axis.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     figure.legend(loc="outside lower center", ncols=1)

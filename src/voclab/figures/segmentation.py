@@ -111,9 +111,7 @@ def name_regions(axis: Axes, mask: np.ndarray, class_names: Sequence[str]) -> No
     """
     height, width = mask.shape
     columns = axis.get_subplotspec().get_gridspec().ncols
-    pixels = (
-        columns * max(height, width) / axis.figure.get_figwidth()
-    )  # of the photo in an inch of the figure
+    pixels = columns * max(height, width) / axis.figure.get_figwidth()  # of the photo, an inch of the figure
     areas = np.bincount(mask.ravel(), minlength=256)
     named = []
     for label in np.argsort(-areas, kind="stable"):

@@ -265,9 +265,8 @@ def _copied_around(image: np.ndarray, offsets: np.ndarray, reach: int) -> np.nda
     end = np.where((source > here) & inner.ravel().take(source), source, here)
     while not np.array_equal(further := end.take(end), end):
         end = further
-    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).view(
-        np.uint32
-    )  # numpy moves one number faster than three
+    # As one number a pixel, which numpy moves faster than three.
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).view(np.uint32)
     pixels = pixels.take(source.take(end)).view(np.uint8).reshape(height, width, 4)
     return cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
 
