@@ -103,13 +103,16 @@ def test_the_committed_notebooks_change_in_title_and_install_cell_only(path, pro
     assert now == before
 
 
-def test_badges_survive_a_run_which_does_not_count_the_install_cell(project):
+def test_badges_survive_a_run_and_a_new_install_cell_counts_as_not_run(project):
     badges.write_badges("a/b", REVISION, root=project)
+    assert [c.execution_count for c in cells(project)[1:]] == [1, None, 2]
     options = {"notebooks_dir": project / "notebooks", "in_place": True, "progress": False}
     notebooks.run("01", parameters={"seed": 5}, **options)
-    assert [c.execution_count for c in cells(project)[1:]] == [1, None, 2]
+    assert [c.execution_count for c in cells(project)[1:]] == [1, 2, 3]
     assert cells(project)[3].outputs[0].text == "5\n"
     assert badges.write_badges("a/b", REVISION, root=project) == []
+    badges.write_badges("c/d", REVISION, root=project)
+    assert [c.execution_count for c in cells(project)[1:]] == [1, None, 3]
 
 
 @pytest.mark.parametrize(

@@ -274,10 +274,10 @@ def test_readme_has_no_placeholder_left():
 def test_committed_notebooks_were_executed_on_the_embedded_data_and_show_their_pictures(path):
     notebook = json.loads(path.read_text())
     code = [c for c in notebook["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
-    # The install cell is not counted, see voclab.notebooks.
-    code = [c for c in code if "install" not in c["metadata"].get("tags", [])]
     outputs = [output for cell in code for output in cell["outputs"]]
-    assert [c["execution_count"] for c in code] == list(range(1, len(code) + 1))
+    for position, cell in enumerate(code, start=1):
+        written_anew = "install" in cell["metadata"].get("tags", []) and cell["execution_count"] is None
+        assert written_anew or cell["execution_count"] == position
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 5
     assert not any(output["output_type"] == "error" for output in outputs)
     assert notebook["metadata"]["voclab"]["parameters"]["data"] in ("embedded", "toyvoc")

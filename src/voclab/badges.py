@@ -13,6 +13,7 @@ from voclab.errors import VoclabError
 from voclab.files import write_text
 
 README_MARKS = ("<!-- badges -->", "<!-- /badges -->")
+INSTALL_TAG = "install"
 
 _COLAB = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
@@ -147,16 +148,21 @@ def _write_badge(notebook: NotebookNode, name: str, place: dict[str, str] | None
 
 
 def _write_install_cell(notebook: NotebookNode, place: dict[str, str] | None) -> None:
-    """Put the cell below the parameters: these stay next to the words that introduce them."""
+    """Put the cell below the parameters: these stay next to the words that introduce them.
+
+    A new or changed cell counts as not run.
+    """
     source = install_cell(place["repo"], place["revision"]) if place else install_cell()
     tagged = [cell.metadata.get("tags", []) for cell in notebook.cells]
-    found = next((i for i, tags in enumerate(tagged) if notebooks.INSTALL_TAG in tags), None)
+    found = next((i for i, tags in enumerate(tagged) if INSTALL_TAG in tags), None)
     if found is not None:
-        notebook.cells[found].source = source
+        cell = notebook.cells[found]
+        if cell.source != source:
+            cell.source, cell.execution_count, cell.outputs = source, None, []
         return
     below = next((i for i, tags in enumerate(tagged) if notebooks.PARAMETERS_TAG in tags), 0)
     cell = nbformat.v4.new_code_cell(
-        source, id=notebooks.INSTALL_TAG, metadata={"tags": [notebooks.INSTALL_TAG]}
+        source, id=INSTALL_TAG, metadata={"tags": [INSTALL_TAG]}
     )
     notebook.cells.insert(below + 1, cell)
 

@@ -20,7 +20,6 @@ from voclab.errors import VoclabError
 from voclab.files import write_text
 
 PARAMETERS_TAG = "parameters"
-INSTALL_TAG = "install"
 RUNS_FOLDER = Path("runs") / "notebooks"
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -272,8 +271,6 @@ def _tidy(notebook: NotebookNode) -> None:
     for cell in _code_cells(notebook):
         cell.metadata.pop("execution", None)
         cell.outputs = [output for output in cell.outputs if not _only_startup_litter(output)]
-        if INSTALL_TAG in cell.metadata.get("tags", []):
-            cell.execution_count = None  # it does nothing here, and may be written anew without a run
         if cell.execution_count is None:
             continue
         count += 1
