@@ -161,9 +161,7 @@ def _write_install_cell(notebook: NotebookNode, place: dict[str, str] | None) ->
             cell.source, cell.execution_count, cell.outputs = source, None, []
         return
     below = next((i for i, tags in enumerate(tagged) if notebooks.PARAMETERS_TAG in tags), 0)
-    cell = nbformat.v4.new_code_cell(
-        source, id=INSTALL_TAG, metadata={"tags": [INSTALL_TAG]}
-    )
+    cell = nbformat.v4.new_code_cell(source, id=INSTALL_TAG, metadata={"tags": [INSTALL_TAG]})
     notebook.cells.insert(below + 1, cell)
 
 
