@@ -151,12 +151,19 @@ def version(package: str) -> str | None:
         return None
 
 
-def main(measure: Callable[[bool], Report], description: str) -> None:
-    """Command line of a benchmark: measure, write the record, print the ratios."""
+def main(measure: Callable[..., Report], description: str, options: dict[str, str] | None = None) -> None:
+    """Command line of a benchmark: measure, write the record, print the ratios.
+
+    ``options``: further options with their help texts; ``measure`` gets their values by name, None without.
+    The record is that of the run without any.
+    """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="little data and no growth, to try the script")
-    quick = parser.parse_args().quick
-    report = measure(quick)
+    for name, text in (options or {}).items():
+        parser.add_argument(f"--{name}", help=text)
+    given = vars(parser.parse_args())
+    quick = given.pop("quick")
+    report = measure(quick, **given)
     report.growth = [entry for entry in report.growth if entry]
     record = asdict(report)
     record["versions"] = {p: version(p) for p in ("numpy", *report.packages) if version(p)}
@@ -166,7 +173,7 @@ def main(measure: Callable[[bool], Report], description: str) -> None:
         print(f"{case.name}: {ratio(asdict(case))}")
     for entry in report.growth:
         print(f"{entry.name}: {entry.items} {entry.unit}, {entry.seconds} s, {entry.peak_bytes} bytes")
-    if not quick:
+    if not quick and not any(given.values()):
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / f"{report.name}.json").write_text(json.dumps(record, indent=1) + "\n")
 

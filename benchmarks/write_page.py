@@ -10,7 +10,7 @@ from common import FOLDER, OURS, processor
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks_growth.svg"
-ORDER = ("submission", "metrics", "attacks", "adversary", "perturbations", "input", "start")
+ORDER = ("submission", "metrics", "attacks", "adversary", "perturbations", "input", "training", "start")
 
 
 def scaled(seconds: float) -> str:
