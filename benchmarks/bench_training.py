@@ -129,8 +129,8 @@ def head_case(setting: Setting, repetitions: int, most: int) -> common.Case:
     note = (
         f"validation mAP {wanted:.3f} by ours, {best:.3f} by `fit`, which gets {reached} {epochs} epochs"
         f" at the best of the rates {', '.join(f'{r:g}' for r in tried)} ({rate:g}); only its steps are"
-        " charged, not its scoring or the other rates. Ours includes the mirror image of each photo, the features of the"
-        f" validation photos, and the choice among {len(PENALTIES)} penalties."
+        " charged, not its scoring or the other rates. Ours includes the photos'"
+        f" mirror images, the features of the validation photos, and the choice of {len(PENALTIES)} penalties."
     )
     return common.Case(
         f"head on a frozen backbone, {len(setting.fit)} photos at {setting.profile.transfer_size} px",
