@@ -1,4 +1,4 @@
-"""Trains what profile `full` trains on photos, with Keras on JAX: for a GPU where there is no TensorFlow.
+"""Trains what profile `full` trains on photos, with Keras on PyTorch: for a GPU where there is no TensorFlow.
 
     python benchmarks/accelerator.py STAGE VOC WEIGHTS FOLDER
 
@@ -17,42 +17,45 @@ import time
 import types
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "jax"
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several trainings share the card
+os.environ["KERAS_BACKEND"] = "torch"
 
-import jax
 import keras
 import numpy as np
+import torch
 
 AHEAD = 8  # batches made ahead
 WAITED = {"steps": 0, "waiting": 0.0, "since": 0.0}
 
 
 def make_backend() -> types.ModuleType:
-    """`voclab.backend` for one device under JAX."""
+    """`voclab.backend` for one device under PyTorch."""
     module = types.ModuleType("voclab.backend")
 
+    def tensor(x):
+        return keras.ops.convert_to_tensor(np.asarray(x))
+
     def compiled(model):
-        forward = jax.jit(lambda x: model(x, training=False))
-        return lambda pixels: np.asarray(forward(np.asarray(pixels, np.float32)), np.float32)
+        def forward(pixels):
+            with torch.no_grad():
+                return keras.ops.convert_to_numpy(model(tensor(pixels), training=False)).astype(np.float32)
+
+        return forward
 
     def resize(x, height, width):
-        shape = (x.shape[0], int(height), int(width), x.shape[3])
-        return jax.image.resize(x, shape, "bilinear", antialias=False).astype(x.dtype)
+        first = torch.movedim(x, -1, 1)
+        large = torch.nn.functional.interpolate(first, (int(height), int(width)), mode="bilinear")
+        return torch.movedim(large, 1, -1)
 
     def compiled_gradient(model, objective, truth_rank):
-        def total(pixels, truth):
-            output = model(pixels).astype("float32")
-            values = objective(output, truth)
-            return values.sum() * 64.0, (values, output)
-
-        both = jax.jit(jax.grad(total, has_aux=True))
-
         def call(pixels, truth):
-            gradient, (values, output) = both(np.asarray(pixels, np.float32), np.asarray(truth, np.int32))
-            return values, gradient / 64.0, output
+            pixels = tensor(pixels).requires_grad_()
+            output = model(pixels).float()
+            values = objective(output, tensor(np.asarray(truth, np.int32)))
+            (gradient,) = torch.autograd.grad(values.sum(), pixels)
+            return values.detach(), gradient, output.detach()
 
         return call
 
@@ -63,7 +66,7 @@ def make_backend() -> types.ModuleType:
     module.use_all_gpus = module.replicas = lambda *_: 1
     module.train_as_one = lambda model: None
     module.sum_over_replicas = module.gather_over_replicas = module.share_of_mean = unchanged
-    module.out_of_memory = lambda error: "RESOURCE_EXHAUSTED" in str(error)
+    module.out_of_memory = lambda error: isinstance(error, torch.cuda.OutOfMemoryError)
     module.value_and_gradient = module.input_gradient = module.own_part = None  # of no training here
     return module
 
@@ -182,7 +185,7 @@ def segmenters(root: str, weights_file: str, folder: Path, again: bool = False) 
     def finish(run, model, experiment, parts, started, progress):
         run.finish({"seconds": sum(entry.get("seconds", 0.0) for entry in run.history)})
 
-    segmentation._finish = finish  # it would predict photos of many sizes, each of which XLA compiles
+    segmentation._finish = finish  # what is held out is measured elsewhere
     profile, (fit, validation) = parts_of(root)
     known = {e.name: e for e in experiments(profile, pretrained(weights_file), 0)}
     parts, options = (fit, validation, validation, folder), {"cache_mb": profile.cache_mb}
@@ -204,6 +207,10 @@ def adversary(root: str, weights_file: str, folder: Path, name: str) -> None:
         "segmenter": (Run(folder / "deeplab-tuned"), "segmentation"),
     }[name]
     victims = {name: Victim(run.load_model(), task, name)}
+    if "ADVERSARY_EPOCHS" in os.environ:
+        epochs = int(os.environ["ADVERSARY_EPOCHS"])
+        shorter = replace(profile.adversary, cycles=1, epochs=(epochs,) * 3)
+        profile = replace(profile, adversary=shorter)
     known = {e.name: e for e in experiments(profile, pretrained(weights_file), 0, segmenter=True, k=0)}
     chain = [known[f"adversary-{name}"]]
     while chain[0].start:
@@ -246,17 +253,13 @@ def main() -> None:
     install()
     if what == "export":
         return export(Path(folder))
-    from voclab.profiles import profile_for
-
-    print(f"{what}: Keras {keras.__version__} on JAX {jax.__version__}, {jax.devices()}")
-    if profile_for("full", "voc2009").mixed_precision:
-        keras.config.set_dtype_policy("mixed_float16")
+    on = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
+    print(f"{what}: Keras {keras.__version__} on PyTorch {torch.__version__}, {on}")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     started = time.perf_counter()
     STAGES[what](root, weights, Path(folder))
-    peak = jax.devices()[0].memory_stats() or {}
-    print(
-        f"{what}: {time.perf_counter() - started:.0f} s, peak {peak.get('peak_bytes_in_use', 0) / 2**30:.1f} GiB"
-    )
+    peak = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
+    print(f"{what}: {time.perf_counter() - started:.0f} s, at most {peak:.1f} GiB of the GPU's memory")
 
 
 if __name__ == "__main__":
