@@ -126,11 +126,12 @@ def head_case(setting: Setting, repetitions: int, most: int) -> common.Case:
         others.append(whole(setting, rate, wanted, most))
     _, best, epochs = tried[rate]
     reached = "as far after" if arrived else "not as far within"
+    rates = ", ".join(f"{r:g}" for r in tried)
     note = (
         f"validation mAP {wanted:.3f} by ours, {best:.3f} by `fit`, which gets {reached} {epochs} epochs"
-        f" at the best of the rates {', '.join(f'{r:g}' for r in tried)} ({rate:g}); only its steps are"
-        " charged, not its scoring or the other rates. Ours includes the photos'"
-        f" mirror images, the features of the validation photos, and the choice of {len(PENALTIES)} penalties."
+        f" at the best of the rates {rates} ({rate:g}); only its steps are charged, not its scoring or the"
+        " other rates. Ours includes the mirror image of each photo, the features of the validation photos,"
+        f" and the choice among {len(PENALTIES)} penalties."
     )
     return common.Case(
         f"head on a frozen backbone, {len(setting.fit)} photos at {setting.profile.transfer_size} px",
