@@ -192,9 +192,9 @@ def measure(quick: bool) -> common.Report:
         small = plain_cnn(160, 32, 1)
         found = compared(small, 1, 32, 1) + compared(small, STEPS, 32, 1)
     else:
-        small, large = plain_cnn(3000, 256, 8), mobilenet(32)
-        found = compared(small, 1, 256, 5) + compared(small, STEPS, 256, 3)
-        found += compared(large, 1, 32, 3) + compared(large, STEPS, 16, 3)
+        small, large, often = plain_cnn(3000, 256, 8), mobilenet(32), common.REPETITIONS
+        found = compared(small, 1, 256, often) + compared(small, STEPS, 256, often)
+        found += compared(large, 1, 32, often) + compared(large, STEPS, 16, often)
     return common.Report(
         "attacks",
         "Gradient attacks",

@@ -5,6 +5,7 @@ because what one leaves behind in the memory allocator can slow down the next. W
 asking for a batch and having it, in trainings of the notebooks' networks at the demo profile's sizes.
 """
 
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -21,7 +22,6 @@ from voclab.profiles import profile_for
 PHOTOS = 400
 BATCH = 16
 LATER = 2  # epochs after the first
-REPETITIONS = 3
 TASKS = {"labels": 224, "masks": 256}  # side of the training pictures, pixels
 POLICY = "standard"
 
@@ -158,6 +158,8 @@ def delivered(way: str, root: Path, later: int) -> dict[str, tuple[float, float]
             seconds.append((time.perf_counter() - started) / (stop - start))
         return tuple(seconds)
 
+    # As in a process that a user starts; in this one, itself spawned, PyDataset would spawn its workers.
+    multiprocessing.set_start_method("fork", force=True)
     data, seconds = datasets.load("toyvoc", root, "train"), {}
     for task in TASKS:
         model = keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(1)])
@@ -277,7 +279,7 @@ def measure(quick: bool) -> common.Report:
         make_toyvoc(photos, train=count, val=1, test=1, size=500, progress=False)
         make_toyvoc(toys, train=count, val=1, test=1, progress=False)
         ways = [common.OURS, *([next(iter(OTHERS))] if quick else OTHERS)]
-        cases = speed_cases(photos, ways, 1 if quick else LATER, 1 if quick else REPETITIONS)
+        cases = speed_cases(photos, ways, 1 if quick else LATER, 1 if quick else common.REPETITIONS)
         for training in list(TRAININGS)[: 1 if quick else None]:
             root = toys if TRAININGS[training][1] == "toyvoc" else photos
             cases.append(waiting_case(training, root, 1 if quick else 3, 2 if quick else 8))
