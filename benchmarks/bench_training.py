@@ -212,6 +212,17 @@ def segmenter_case(setting: Setting, repetitions: int) -> common.Case:
     )
 
 
+def grown(factor: int):
+    folder = tempfile.TemporaryDirectory()
+    make_toyvoc(Path(folder.name), train=200 * factor, val=1, test=1, progress=False)
+    setting = Setting(folder.name, "toyvoc", None, quick=False)
+
+    def call(folder=folder):  # the folder lives as long as what reads from it
+        head(setting)
+
+    return call, len(setting.fit)
+
+
 def measure(quick: bool, data: str | None = None, weights: str | None = None) -> common.Report:
     with tempfile.TemporaryDirectory() as folder:
         root, kind = data, "voc2009"
@@ -230,7 +241,7 @@ def measure(quick: bool, data: str | None = None, weights: str | None = None) ->
         f" {BATCH}; seconds of the whole phase, graphs traced before. `fit` gets the batches of"
         " `training_batches`, without augmentation, with Adam and cosine decay.",
         cases,
-        (),
+        [] if quick or data else [common.growth("training: head on a frozen backbone", "photos", grown)],
         ("tensorflow-cpu", "tensorflow", "keras", "scipy"),
     )
 

@@ -87,6 +87,7 @@ def section(record: dict) -> list[str]:
         f"    python benchmarks/bench_{record['name']}.py",
         "",
         record["what"],
+        "",
     ]
     lines += [*table(record["cases"]), ""]
     notes = [f"- {case['name']}: {case['note']}" for case in record["cases"] if case["note"]]
