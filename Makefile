@@ -30,7 +30,7 @@ lint: $(VENV)/.installed-test ## check style, also of the notebooks, and the dir
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-bench ## measure what is claimed to be fast, and write docs/benchmarks.md (about an hour)
+bench: $(VENV)/.installed-bench ## measure what is claimed to be fast, and write docs/benchmarks.md (about 45 minutes)
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 	@$(BIN)/python benchmarks/write_page.py
 
