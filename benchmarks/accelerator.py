@@ -6,16 +6,16 @@ STAGE is classifiers, segmenters, or after that score. VOC is a folder of a VOCd
 MobileNetV2; runs go to FOLDER, and a killed one goes on. PyTorch is installed beside voclab for it.
 
 Models, losses, recipes and augmentation are voclab's. What voclab asks of TensorFlow is replaced here: its
-module `backend`, and `tf.data`, by threads that make the same batches.
+module `backend`, and `tf.data`, by threads that make the same batches. All in float32.
 """
 
 import os
 import sys
-import threading
 import time
 import types
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "torch"
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 AHEAD = 8  # batches made ahead
-WAITED = {"steps": 0, "waiting": 0.0, "since": 0.0}
+WAITED = {"steps": 0, "waiting": 0.0}
 
 
 def make_backend() -> types.ModuleType:
@@ -60,53 +60,32 @@ def make_backend() -> types.ModuleType:
 
 
 class Batches:
-    """The batches of `voclab.pipeline.training_batches`, made by threads; labels and masks as they are."""
+    """What `voclab.pipeline.training_batches` gives, made by threads; for labels and masks as they are."""
 
-    def __init__(
-        self, dataset, *, size, policy, batch_size, seed, epochs, start_epoch, target, cache, **others
-    ):
-        assert not any(others.get(name) for name in ("smoothing", "mixup")), (
-            "no training of photos uses these"
-        )
-        self.options = dataset, size, policy, min(batch_size, len(dataset)), seed, target, cache
-        self.steps = max(1, len(dataset) // batch_size)
-        self.range = range(start_epoch * self.steps, epochs * self.steps)
-        self.local = threading.local()
+    def __init__(self, dataset, *, epochs, start_epoch, smoothing, mixup, failures, **options):
+        assert smoothing == mixup == 0  # no training of photos uses these
+        from voclab.pipeline import batch_maker, steps_per_epoch
+
+        steps = steps_per_epoch(len(dataset), options["batch_size"])
+        self.steps = range(start_epoch * steps, epochs * steps)
+        self.made = batch_maker(dataset, failures=failures, **options)
+        self.masks = options["target"] == "masks"
 
     def batch(self, step: int):
-        from voclab.pipeline import apply_augmentation, augmentation
-
-        dataset, size, policy, batch_size, seed, target, cache = self.options
-        if not hasattr(self.local, "compose"):
-            self.local.compose = augmentation(policy, size)
-        epoch, k = divmod(step, self.steps)
-        order = np.random.default_rng([seed, epoch]).permutation(len(dataset))
-        images, wanted = [], []
-        for index in order[k * batch_size : (k + 1) * batch_size].tolist():
-            mask = cache.mask(index) if target == "masks" else None
-            out = apply_augmentation(self.local.compose, (seed, epoch, index), cache.image(index), mask)
-            images.append(out["image"])
-            wanted.append(out["mask"] if target == "masks" else dataset.labels[index])
-        wanted = np.stack(wanted)
-        wanted = wanted if target == "masks" else wanted.astype(np.float32)
-        return np.stack(images).astype(np.float32) / 255.0, wanted
+        images, wanted = self.made(step)
+        return images.astype(np.float32) / 255.0, wanted if self.masks else wanted.astype(np.float32)
 
     def stream(self):
         """A generator: Keras takes nothing else that is not its own."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            ahead, steps = deque(), iter(self.range)
-            for step in steps:
-                ahead.append(pool.submit(self.batch, step))
-                if len(ahead) == AHEAD:
-                    break
+            steps = iter(self.steps)
+            ahead = deque(pool.submit(self.batch, step) for step in islice(steps, AHEAD))
             while ahead:
                 started = time.perf_counter()
                 ready = ahead.popleft().result()
                 WAITED["waiting"] += time.perf_counter() - started
                 WAITED["steps"] += 1
-                following = next(steps, None)
-                if following is not None:
-                    ahead.append(pool.submit(self.batch, following))
+                ahead.extend(pool.submit(self.batch, step) for step in islice(steps, 1))
                 yield ready
 
 
@@ -119,9 +98,10 @@ def install() -> None:
     fit = keras.Model.fit
 
     def fit_batches(self, x, **options):
-        WAITED.update(steps=0, waiting=0.0, since=time.perf_counter())
+        WAITED.update(steps=0, waiting=0.0)
+        started = time.perf_counter()
         result = fit(self, x.stream(), **options)
-        seconds = time.perf_counter() - WAITED["since"]
+        seconds = time.perf_counter() - started
         print(
             f"fit: {WAITED['steps']} steps, {seconds:.0f} s with scoring, "
             f"{WAITED['waiting']:.1f} s of them waiting for batches"
@@ -195,6 +175,8 @@ STAGES = {"classifiers": classifiers, "segmenters": segmenters, "score": score}
 
 
 def main() -> None:
+    if len(sys.argv) != 5 or sys.argv[1] not in STAGES:
+        sys.exit(__doc__)
     what, root, weights, folder = sys.argv[1:]
     install()
     on = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"

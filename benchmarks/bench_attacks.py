@@ -192,8 +192,8 @@ Closest to the target is PGD-20 on MobileNetV2 where the libraries are handed it
 three repetitions on the same machine gave 1.41 ×. What is left there is the network itself, forward and
 back; no gradients of weights are taken, and the points stay on the device between steps. Tried, not
 taken: an attacked copy whose batch norm is folded into the convolutions before it. It needs 4.4 instead
-of 5.7 s for PGD-20 on 16 pictures, but its logits differ in the fifth digit, so that every figure of
-the notebooks would have to be measured anew."""
+of 5.7 s for PGD-20 on 16 pictures, but its logits differ by 2e-5, so that every figure of the notebooks
+would have to be measured anew."""
 
 
 def measure(quick: bool) -> common.Report:

@@ -117,9 +117,10 @@ def whole(setting: Setting, rate: float, wanted: float, most: int) -> tuple[floa
 
 def head_case(setting: Setting, repetitions: int, most: int) -> common.Case:
     wanted = head(setting)[1]
-    tried = {rate: whole(setting, rate, wanted, most) for rate in RATES[: 3 if most > 1 else 1]}
-    arrived = {r: found for r, found in tried.items() if found[1] >= wanted - SAME}
-    rate = min(arrived or tried, key=lambda r: -tried[r][1] if not arrived else tried[r][0])
+    tried = {rate: whole(setting, rate, wanted, most) for rate in RATES}
+    arrived = [rate for rate, (_, best, _) in tried.items() if best >= wanted - SAME]
+    fastest, furthest = (lambda r: tried[r][0]), (lambda r: -tried[r][1])
+    rate = min(arrived or tried, key=fastest if arrived else furthest)
     ours, others = [], []
     for _ in range(repetitions):
         ours.append(head(setting)[0])

@@ -140,9 +140,10 @@ def main() -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Written by `make bench` from what it measured; nothing is typed in. In each comparison all ways",
-        "get the same inputs and threads, in one process, repetition by repetition in turn, after a call to",
-        "warm up; times are medians with the range in brackets. *Faster* is against the fastest other way.",
+        "Written by `make bench` from what it measured. In each comparison all ways get the same inputs and",
+        "threads, repetition by repetition in turn, after a call to warm up, in one process unless the",
+        "section says otherwise; times are medians with the range in brackets. *Faster* is against the",
+        "fastest other way. Paragraphs on what was tried have their figures from measurements by hand.",
         "",
     ]
     for record in listed:

@@ -131,6 +131,53 @@ class DecodedCache:
         return array
 
 
+def batch_maker(
+    dataset: Dataset,
+    *,
+    size: int,
+    policy: str,
+    batch_size: int,
+    seed: int,
+    target: str = "labels",
+    cache: DecodedCache | None = None,
+    failures: list[VoclabError] | None = None,
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    """The batches of :func:`training_batches` one by one, for any number of threads; see there.
+
+    Returns:
+        Function of a step, counted from the first epoch on, to its images (B, size, size, 3) and targets
+        (B, classes) or (B, size, size), all uint8.
+    """
+    cache = cache or DecodedCache(dataset)
+    steps, batch_size = steps_per_epoch(len(dataset), batch_size), min(batch_size, len(dataset))
+    shape = (size, size) if target == "masks" else (len(dataset.class_names),)
+    local = threading.local()
+
+    @lru_cache(maxsize=2)
+    def order(epoch):
+        return np.random.default_rng([seed, epoch]).permutation(len(dataset))
+
+    def batch(step):
+        if not hasattr(local, "compose"):
+            local.compose = augmentation(policy, size)
+        epoch, k = divmod(int(step), steps)
+        images = np.empty((batch_size, size, size, 3), np.uint8)
+        wanted = np.empty((batch_size, *shape), np.uint8)
+        for row, index in enumerate(order(epoch)[k * batch_size : (k + 1) * batch_size].tolist()):
+            try:
+                image, mask = cache.image(index), cache.mask(index) if target == "masks" else None
+            except VoclabError as error:
+                if failures is not None:
+                    failures.append(error)
+                raise
+            out = apply_augmentation(local.compose, (seed, epoch, index), image, mask)
+            images[row] = out["image"]
+            wanted[row] = out["mask"] if target == "masks" else dataset.labels[index]
+        return images, wanted
+
+    return batch
+
+
 def training_batches(
     dataset: Dataset,
     *,
@@ -183,32 +230,18 @@ def training_batches(
         raise ValueError("label smoothing and mixup are for labels, not for masks")
     if not 0 <= smoothing <= 1 or mixup < 0:
         raise ValueError(f"smoothing is {smoothing} and mixup {mixup}, expected 0 to 1 and at least 0")
-    cache = cache or DecodedCache(dataset)
     steps, batch_size = steps_per_epoch(len(dataset), batch_size), min(batch_size, len(dataset))
     shape = (size, size) if target == "masks" else (len(dataset.class_names),)
-    local = threading.local()
-
-    @lru_cache(maxsize=2)
-    def order(epoch):
-        return np.random.default_rng([seed, epoch]).permutation(len(dataset))
-
-    def batch(step):
-        if not hasattr(local, "compose"):
-            local.compose = augmentation(policy, size)
-        epoch, k = divmod(int(step), steps)
-        images = np.empty((batch_size, size, size, 3), np.uint8)
-        wanted = np.empty((batch_size, *shape), np.uint8)
-        for row, index in enumerate(order(epoch)[k * batch_size : (k + 1) * batch_size].tolist()):
-            try:
-                image, mask = cache.image(index), cache.mask(index) if target == "masks" else None
-            except VoclabError as error:
-                if failures is not None:
-                    failures.append(error)
-                raise
-            out = apply_augmentation(local.compose, (seed, epoch, index), image, mask)
-            images[row] = out["image"]
-            wanted[row] = out["mask"] if target == "masks" else dataset.labels[index]
-        return images, wanted
+    batch = batch_maker(
+        dataset,
+        size=size,
+        policy=policy,
+        batch_size=batch_size,
+        seed=seed,
+        target=target,
+        cache=cache,
+        failures=failures,
+    )
 
     def load(step):
         images, wanted = tf.numpy_function(batch, (step,), (tf.uint8, tf.uint8), stateful=False)
