@@ -202,8 +202,8 @@ def fetching(folder: Path, moments: Moments) -> None:
         return update(bar, size)
 
     tqdm.update = arrived
-    url, md5 = os.environ["KILLING_URL"], os.environ["KILLING_MD5"]
-    fetch.fetch_voc2009(folder / "data", url, md5, progress=False)
+    address, md5 = os.environ["KILLING_URL"], os.environ["KILLING_MD5"]
+    fetch.voc2009(folder / "data", None, [address], md5)
 
 
 def executing(folder: Path, moments: Moments) -> None:

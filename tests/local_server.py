@@ -12,11 +12,12 @@ class Server:
 
     An entry of ``script`` is a status to answer with, ``("break", n)``: close after n bytes of the
     body, ``"no range"``: send the whole file whatever was asked for, or ``"wrong range"``: send another
-    part than was asked for.
+    part than was asked for. ``raw`` maps a path to all bytes of an answer, proper HTTP or not.
     """
 
     def __init__(self):
         self.files: dict[str, bytes] = {}
+        self.raw: dict[str, bytes] = {}
         self.script: list = []
         self.requests: list[dict] = []
         self.etag = '"one"'
@@ -51,6 +52,10 @@ class Server:
         handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         path = handler.path.removeprefix("http://localhost")  # as a proxy sees it
         self.requests.append({"path": path, **handler.headers})
+        if path in self.raw:
+            handler.wfile.write(self.raw[path])
+            handler.close_connection = True
+            return
         if path in self.redirect:
             handler.send_response(302)
             handler.send_header("Location", self.redirect[path])

@@ -1,12 +1,17 @@
 """Downloads and archives against a local server: broken, wrong, hostile, and right."""
 
+import errno
 import gzip
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +19,8 @@ from local_server import Server
 from voc_trees import content, fails, make_tree, tar_of, zip_of
 
 from voclab import datasets
+from voclab.cli import main
 from voclab.datasets import cifar10, fetch, kaggle, vocdevkit
-from voclab.errors import VoclabError
 
 
 @pytest.fixture
@@ -27,229 +32,404 @@ def server(monkeypatch):
     served.close()
 
 
-BODY = np.random.default_rng(0).bytes(200_000)
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(fetch, "WAIT", 0)
 
 
 def md5(data):
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-MD5 = md5(BODY)
-
-
-def get(server, path, digest=MD5, **kwargs):
-    return fetch.download(server.url("/file"), path, digest, progress=False, wait=0, **kwargs)
-
-
-def test_download(server, tmp_path):
-    server.files["/file"] = BODY
-    assert get(server, tmp_path / "new" / "file").read_bytes() == BODY
-    assert content(tmp_path) == {"new/file": BODY}
-    get(server, tmp_path / "new" / "file")
-    assert len(server.requests) == 1  # what is there and right is not asked for again
-
-
-def test_broken_connection_is_taken_up_where_it_broke(server, tmp_path):
-    server.files["/file"] = BODY
-    server.script = [("break", 70_000), ("break", 50_000)]
-    assert get(server, tmp_path / "file").read_bytes() == BODY
-    starts = [int(r.get("Range", "bytes=0-")[6:-1]) for r in server.requests]
-    assert starts[0] == 0
-    assert 70_000 - fetch.CHUNK < starts[1] <= 70_000  # what had arrived of the last piece is lost
-    assert starts[1] + 50_000 - fetch.CHUNK < starts[2] <= starts[1] + 50_000
-    assert [r.get("If-Range") for r in server.requests] == [None, '"one"', '"one"']
-    assert content(tmp_path) == {"file": BODY}
-
-
-def test_later_process_resumes_what_an_earlier_one_left(server, tmp_path):
-    server.files["/file"] = BODY
-    server.script = [("break", 60_000)]
-    fails("fetch again to go on", get, server, tmp_path / "file", attempts=1)
-    left = (tmp_path / "file.part").read_bytes()
-    assert len(left) > 60_000 - fetch.CHUNK
-    assert content(tmp_path) == {"file.part": BODY[: len(left)]}
-    assert get(server, tmp_path / "file").read_bytes() == BODY
-    assert server.requests[-1]["Range"] == f"bytes={len(left)}-"
-    assert content(tmp_path) == {"file": BODY}
-
-
-def test_part_that_is_already_whole(server, tmp_path):
-    server.files["/file"] = BODY
-    (tmp_path / "file.part").write_bytes(BODY)
-    assert get(server, tmp_path / "file").read_bytes() == BODY
-
-
-@pytest.mark.parametrize("rest", [BODY + b"longer", b"another version" * 10])
-def test_part_of_another_file_does_not_survive(server, tmp_path, rest):
-    server.files["/file"] = BODY
-    (tmp_path / "file.part").write_bytes(rest)
-    try:
-        get(server, tmp_path / "file")
-    except VoclabError as error:
-        assert "wrong checksum" in str(error)  # noqa: PT017 - either the range or the checksum finds it
-        assert content(tmp_path) == {}
-        get(server, tmp_path / "file")
-    assert content(tmp_path) == {"file": BODY}
-
-
-def test_without_checksum_nothing_is_resumed_across_runs(server, tmp_path):
-    server.files["/file"] = BODY
-    (tmp_path / "file.part").write_bytes(b"of another version")
-    assert get(server, tmp_path / "file", None).read_bytes() == BODY
-    assert "Range" not in server.requests[0]
-
-
-def test_file_that_changes_on_the_server_meanwhile(server, tmp_path):
-    server.files["/file"] = BODY[::-1]
-    server.script = [("break", 70_000)]
-    answer = server.answer
-
-    def changing(handler):
-        answer(handler)
-        server.files["/file"], server.etag = BODY, '"two"'
-
-    server.answer = changing
-    assert get(server, tmp_path / "file").read_bytes() == BODY
-
-
-def test_server_that_ignores_ranges(server, tmp_path):
-    server.files["/file"] = BODY
-    server.script = [("break", 70_000), "no range"]
-    assert get(server, tmp_path / "file").read_bytes() == BODY
-    assert "Range" in server.requests[1]
-
-
-def test_server_that_sends_another_range(server, tmp_path):
-    server.files["/file"] = BODY
-    server.script = [("break", 70_000), "wrong range"]
-    assert get(server, tmp_path / "file").read_bytes() == BODY
-    assert "Range" not in server.requests[2]
-
-
-def test_gives_up_on_a_server_that_always_breaks(server, tmp_path):
-    server.files["/file"] = BODY
-    server.script = [("break", 0)] * 9
-    fails("could not be downloaded.*check the network", get, server, tmp_path / "file", attempts=3)
-    assert len(server.requests) == 3
-    assert not (tmp_path / "file").exists()
-
-
-def test_passing_server_error_is_survived(server, tmp_path):
-    server.files["/file"] = BODY
-    server.script = [503, 500]
-    assert get(server, tmp_path / "file").read_bytes() == BODY
-
-
-def test_lasting_server_error_is_named(server, tmp_path):
-    server.files["/file"] = BODY
-    server.script = [503] * 9
-    fails(r"127.0.0.1:\d+/file could not be downloaded.*503.*put it at", get, server, tmp_path / "file")
-    assert content(tmp_path) == {}
-
-
-def test_missing_file_is_asked_for_once(server, tmp_path):
-    fails("the server answered 404.*check the address.*browser", get, server, tmp_path / "file")
-    assert len(server.requests) == 1
-    assert content(tmp_path) == {}
-
-
-def test_no_network(tmp_path, server):
-    server.close()
-    fails("could not be downloaded.*check the network", get, server, tmp_path / "file", attempts=2)
-
-
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1/file", "nonsense", "http://"])
-def test_address_that_is_none(tmp_path, url):
-    fails("not an http address", fetch.download, url, tmp_path / "file", progress=False, wait=0)
-
-
-def test_wrong_checksum_leaves_a_clean_start(server, tmp_path):
-    server.files["/file"] = b"a captive portal's page"
-    fails("wrong checksum", get, server, tmp_path / "file")
-    assert content(tmp_path) == {}
-    server.files["/file"] = BODY
-    assert get(server, tmp_path / "file").read_bytes() == BODY
-
-
-def test_wrong_file_of_the_user_is_kept_aside(server, tmp_path):
-    server.files["/file"] = BODY
-    (tmp_path / "file").write_bytes(b"mine")
-    fails("wrong checksum and is now file.wrong", get, server, tmp_path / "file")
-    get(server, tmp_path / "file")
-    assert content(tmp_path) == {"file": BODY, "file.wrong": b"mine"}
-
-
-def test_download_to_an_unwritable_place(server, tmp_path):
-    (tmp_path / "plain").write_text("")
-    fails("Cannot write .*plain", get, server, tmp_path / "plain" / "file")
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_download_on_a_full_disk(server, tmp_path):
-    server.files["/file"] = BODY
-    (tmp_path / "file.part").symlink_to("/dev/full")
-    fails("disk is full", get, server, tmp_path / "file")
-    assert not (tmp_path / "file").exists()
-
-
-# Archives
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def voc_tar(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
-    make_tree(folder)
+    padding = make_tree(folder).folder / "padding"
+    padding.write_bytes(np.random.default_rng(0).bytes(200_000))
     return tar_of(base=folder / "VOCdevkit")
 
 
-def fetch_voc(server, root, archive):
-    server.files["/voc.tar"] = archive
-    return fetch.fetch_voc2009(root, server.url("/voc.tar"), md5(archive), progress=False)
+@pytest.fixture
+def served(server, voc_tar):
+    server.files["/voc.tar"] = voc_tar
+    return server
 
 
-def test_fetch_voc2009(server, tmp_path, voc_tar, capsys):
-    tree = fetch_voc(server, tmp_path / "data", voc_tar)
-    assert tree == tmp_path / "data/VOCdevkit/VOC2009"
-    data = vocdevkit.read(tmp_path / "data", "train")
-    assert data.mask(0).shape == data.image(0).shape[:2]
-    assert {p.name for p in (tmp_path / "data").iterdir()} == {"VOCdevkit"}
+def get(server, root, *paths, digest=None, say=None):
+    """Fetch VOC 2009 from ``paths`` of the server; what lies in ``root`` afterwards besides the tree."""
+    addresses = [path if "//" in path else server.url(path) for path in paths or ("/voc.tar",)]
+    tree = fetch.voc2009(root, say, addresses, digest or md5(server.files["/voc.tar"]))
+    assert tree == root / "VOCdevkit" / "VOC2009"
+    assert len(vocdevkit.read(root, "train")) == 6
+    assert len(vocdevkit.read(root, "val")) == 4
+    return {name: data for name, data in content(root).items() if not name.startswith("VOCdevkit/VOC2009/")}
 
+
+ARCHIVE = fetch.VOC2009.file
+PART = f"{ARCHIVE}.voclab-part"
+
+
+def starts(server):
+    return [int(r.get("Range", "bytes=0-")[6:-1]) for r in server.requests]
+
+
+def test_download(served, tmp_path):
+    lines = []
+    assert get(served, tmp_path / "new" / "data", say=lines.append) == {}
+    assert len(lines) == 1
+    assert lines[0].startswith("PASCAL VOC 2009: about 900 MB to download into ")
     before = content(tmp_path)
-    fetch.fetch_voc2009(tmp_path / "data", server.url("/voc.tar"), "0" * 32)
-    assert "already there" in capsys.readouterr().err
+    get(served, tmp_path / "new" / "data", say=lines.append)  # what is there is not asked for again
+    assert lines[1].endswith("already there; nothing was downloaded.")
     assert content(tmp_path) == before
-    assert len(server.requests) == 1
+    assert len(served.requests) == 1
 
 
-def test_fetch_keeps_other_years(server, tmp_path, voc_tar):
+def test_progress_shows_size_and_time_left(served, tmp_path, capsys):
+    get(served, tmp_path, say=print)
+    out, err = capsys.readouterr()
+    assert "about 900 MB" in out
+    assert "100%" in err
+    get(served, tmp_path / "quiet")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_broken_connection_is_taken_up_where_it_broke(served, tmp_path):
+    served.script = [("break", 70_000), ("break", 50_000)]
+    assert get(served, tmp_path) == {}
+    first, second, third = starts(served)
+    assert first == 0
+    assert 70_000 - fetch.CHUNK < second <= 70_000  # what had arrived of the last piece is lost
+    assert second + 50_000 - fetch.CHUNK < third <= second + 50_000
+    assert [r.get("If-Range") for r in served.requests] == [None, '"one"', '"one"']
+
+
+def test_later_process_resumes_what_an_earlier_one_left(served, tmp_path, voc_tar):
+    served.script = [("break", 60_000), *[503] * 4]
+    fails("503 Service Unavailable.*fetch again to go on", get, served, tmp_path)
+    left = (tmp_path / PART).read_bytes()
+    assert len(left) > 60_000 - fetch.CHUNK
+    assert content(tmp_path) == {PART: voc_tar[: len(left)]}
+    lines = []
+    assert get(served, tmp_path, say=lines.append) == {}
+    assert f"({len(left) // 10**6} MB are there)" in lines[0]
+    assert served.requests[-1]["Range"] == f"bytes={len(left)}-"
+
+
+def test_part_is_resumed_from_the_next_address(served, tmp_path, voc_tar):
+    served.raw["/first"] = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(voc_tar) + voc_tar[:100_000]
+    assert get(served, tmp_path, "/first", "/voc.tar") == {}
+    assert starts(served)[-1] > 100_000 - fetch.CHUNK
+
+
+def test_part_that_is_already_whole_needs_no_network(served, tmp_path, voc_tar):
+    (tmp_path / PART).write_bytes(voc_tar)
+    assert get(served, tmp_path) == {}
+    assert served.requests == []
+
+
+@pytest.mark.parametrize("extra", [b"longer", None])
+def test_part_of_another_file_does_not_survive(served, tmp_path, voc_tar, extra):
+    (tmp_path / PART).write_bytes(voc_tar + extra if extra else b"another version" * 10)
+    assert get(served, tmp_path) == {}
+    assert starts(served)[-1] == 0
+
+
+def test_file_that_changes_on_the_server_meanwhile(served, tmp_path, voc_tar):
+    served.files["/voc.tar"] = voc_tar[::-1]
+    served.script = [("break", 70_000)]
+    answer = served.answer
+
+    def changing(handler):
+        answer(handler)
+        served.files["/voc.tar"], served.etag = voc_tar, '"two"'
+
+    served.answer = changing
+    assert get(served, tmp_path, digest=md5(voc_tar)) == {}
+
+
+@pytest.mark.parametrize("habit", ["no range", "wrong range"])
+def test_server_that_cannot_resume(served, tmp_path, habit):
+    served.script = [("break", 70_000), habit]
+    assert get(served, tmp_path) == {}
+    assert starts(served)[1] > 0
+
+
+def test_server_that_breaks_without_end(served, tmp_path):
+    served.script = [("break", 70_000), *[("break", 0)] * 99]
+    fails("could not be downloaded.*incomplete|broken|error.*check the network", get, served, tmp_path)
+    assert len(served.requests) == fetch.PATIENCE
+    served.requests.clear()
+    fails("could not be downloaded", get, served, tmp_path / "b")  # nothing ever came: given up sooner
+    assert len(served.requests) == 2
+
+
+def test_server_that_gives_a_little_at_a_time(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "CONNECTIONS", 4)
+    monkeypatch.setattr(fetch, "CHUNK", 100)
+    served.script = [("break", 1000)] * 99
+    fails("the connection broke 4 times", get, served, tmp_path)
+
+
+def test_passing_server_error_is_survived(served, tmp_path):
+    served.script = [503]
+    assert get(served, tmp_path) == {}
+
+
+def test_missing_file_is_asked_for_once(served, tmp_path):
+    fails("it answered 404 Not Found.*--url.*browser and put it at", get, served, tmp_path, "/none")
+    assert len(served.requests) == 1
+    assert content(tmp_path) == {}
+
+
+def test_no_network(tmp_path, served):
+    served.close()
+    fails("connection error.*check the network", get, served, tmp_path)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+PAGE = b"<!DOCTYPE html><title>Welcome to the hotel</title>"
+ODD = {
+    "length of letters": (OK + b"Content-Length: abc\r\n\r\nxy", "Content-Length of 'abc'"),
+    "negative length": (OK + b"Content-Length: -5\r\n\r\nxy", "Content-Length of '-5'"),
+    "two lengths": (OK + b"Content-Length: 1, 2\r\n\r\nxy", "invalid header"),
+    "the same length twice": (OK + b"Content-Length: 2, 2\r\n\r\nxy", "Content-Length of '2, 2'"),
+    "two length headers": (OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxy", "invalid header"),
+    "length with a sign": (OK + b"Content-Length: +2\r\n\r\nxy", "Content-Length of '\\+2'"),
+    "fractional length": (OK + b"Content-Length: 2.5\r\n\r\nxy", "Content-Length of '2.5'"),
+    "empty length": (OK + b"Content-Length: \r\n\r\nxy", "Content-Length of ''"),
+    "absurd length": (
+        OK + b"Content-Length: 1" + b"0" * 18 + b"\r\n\r\nxy",
+        "announces 1000000000000000000 b",
+    ),
+    "length beyond numbers": (OK + b"Content-Length: " + b"9" * 6000 + b"\r\n\r\nxy", "is no number"),
+    "too much announced": (OK + b"Content-Length: 1" + b"0" * 9 + b"\r\n\r\nxy", "proper HTTP"),
+    "nothing": (OK + b"Content-Length: 0\r\n\r\n", "wrong checksum and was removed"),
+    "another file": (OK + b"Content-Length: 2\r\n\r\nxy", "wrong checksum and was removed"),
+    "no length": (OK + b"\r\nxy", "wrong checksum and was removed"),
+    "negative chunk": (CHUNKED + b"-5\r\nabcde\r\n0\r\n\r\n", "proper HTTP"),
+    "chunk of minus one": (CHUNKED + b"-1\r\nabcde\r\n0\r\n\r\n", "proper HTTP"),
+    "chunk of letters": (CHUNKED + b"xyz\r\nabcde\r\n0\r\n\r\n", "proper HTTP"),
+    "absurd chunk": (CHUNKED + b"f" * 16 + b"\r\nabcde\r\n0\r\n\r\n", "proper HTTP"),
+    "chunk without end": (CHUNKED + b"1" * 100_000, "proper HTTP"),
+    "web page": (OK + b"Content-Type: text/html\r\n\r\n" + PAGE, "a web page instead"),
+    "web page without a type": (OK + b"Content-Length: 52\r\n\r\n\r\n" + PAGE, "a web page instead"),
+    "compressed": (OK + b"Content-Encoding: gzip\r\n\r\nxy", "Content-Encoding 'gzip'"),
+    "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", "answered 204 No Content"),
+    "status of its own": (b"HTTP/1.1 499 \x1b[31mred\r\n\r\n", "answered 499"),
+    "busy": (b"HTTP/1.1 503 Busy\r\n\r\n", "answered 503 Service Unavailable"),
+    "range not asked for": (b"HTTP/1.1 206 x\r\nContent-Range: bytes 5-6/7\r\n\r\nxy", "another range"),
+    "range of letters": (b"HTTP/1.1 206 x\r\nContent-Range: bytes a-b/c\r\n\r\nxy", "another range"),
+    "no range": (b"HTTP/1.1 206 x\r\n\r\nxy", "another range"),
+    "absurd range": (
+        b"HTTP/1.1 206 x\r\nContent-Range: bytes 0-1/1" + b"0" * 18 + b"\r\n\r\nxy",
+        "announces 1000000000000000000 b",
+    ),
+    "short range": (b"HTTP/1.1 206 x\r\nContent-Range: bytes 0-1/1\r\n\r\nxy", "more bytes than the archive"),
+    "no status": (b"hello\r\n\r\n", "error"),
+    "nothing at all": (b"", "connection error"),
+    "noise": (bytes(range(256)), "error"),
+    "too many headers": (OK + b"a: b\r\n" * 200 + b"\r\nxy", "error"),
+    "redirect to nowhere": (b"HTTP/1.1 302 x\r\nLocation: http://[\r\n\r\n", "invalid url|proper HTTP"),
+    "redirect to a file": (b"HTTP/1.1 302 x\r\nLocation: file:///etc/passwd\r\n\r\n", "invalid schema"),
+    "redirect without address": (b"HTTP/1.1 302 Found\r\n\r\n", "answered 302 Found"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_answer_is_said_and_the_next_address_tried(served, tmp_path, kind):
+    served.raw["/odd"], words = ODD[kind]
+    lines = []
+    assert get(served, tmp_path, "/odd", "/voc.tar", say=lines.append) == {}
+    assert len(lines) == 2
+    assert re.fullmatch(rf"http://127.0.0.1:\d+/odd: .*({words}).*; trying the next address\.", lines[1])
+    assert lines[1].isprintable()
+    assert starts(served)[-1] == 0  # nothing of the odd answer is gone on from
+    fails(words, get, served, tmp_path / "b", "/odd")
+
+
+def test_redirects(served, tmp_path):
+    served.redirect["/old"] = served.url("/voc.tar")
+    assert get(served, tmp_path / "a", "/old") == {}
+    served.redirect["/a"], served.redirect["/b"] = served.url("/b"), served.url("/a")
+    fails("it redirects in a circle", get, served, tmp_path / "b", "/a")
+    served.redirect["/tls"] = f"https://127.0.0.1:{served.port}/voc.tar"
+    fails("ssl error", get, served, tmp_path / "b", "/tls")
+
+
+def test_server_that_is_silent(served, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "TIMEOUT", (0.2, 0.05))
+    free = threading.Event()
+    answer = served.answer
+    served.answer = lambda handler: free.wait(20) if handler.path == "/silent" else answer(handler)
+    lines = []
+    try:
+        assert get(served, tmp_path, "/silent", "/voc.tar", say=lines.append) == {}
+    finally:
+        free.set()
+    assert "/silent: read timeout; trying" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://127.0.0.1/file", "//nonsense", "http://", "file:///etc/passwd", "http://["]
+)
+def test_address_that_is_none(server, tmp_path, address):
+    fails("it is not an http address", fetch.voc2009, tmp_path, None, [address])
+
+
+def test_secrets_in_an_address_are_not_said(server, tmp_path):
+    address = server.url("/none?signature=abc").replace("//", "//me:pass@")
+    said = fails("answered 404", fetch.voc2009, tmp_path, None, [address])
+    assert "pass" not in said
+    assert "signature" not in said
+
+
+def test_what_the_user_brought_is_used_and_kept(served, tmp_path, voc_tar):
+    (tmp_path / ARCHIVE).write_bytes(voc_tar)
+    assert get(served, tmp_path) == {ARCHIVE: voc_tar}
+    assert served.requests == []
+
+
+@pytest.mark.parametrize("kind", ["another", "cut", "empty", "folder", "dangling link"])
+def test_wrong_archive_of_the_user_is_left_as_it_is(served, tmp_path, voc_tar, kind):
+    path = tmp_path / ARCHIVE
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "dangling link":
+        path.symlink_to(tmp_path / "unplugged")
+    else:
+        path.write_bytes({"another": b"mine", "cut": voc_tar[:-1], "empty": b""}[kind])
+    before = content(tmp_path)
+    fails(r"VOCtrainval_11-May-2009.tar is not the official archive, or not all", get, served, tmp_path)
+    assert content(tmp_path) == before
+    assert os.path.lexists(path)
+    assert served.requests == []
+
+
+def test_links_in_the_folder_are_not_followed(served, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine").write_text("mine")
+    for k, name in enumerate((PART, "VOCdevkit", f".extracting-{PART}", "VOCdevkit/VOC2009")):
+        link = tmp_path / f"data{k}" / name
+        link.parent.mkdir(parents=True)
+        for target in (elsewhere, elsewhere / "mine", elsewhere / "nothing"):
+            link.symlink_to(target)
+            fails("is a link, which is not followed|in the way", get, served, tmp_path / f"data{k}")
+            assert link.is_symlink()
+            link.unlink()
+    assert content(elsewhere) == {"mine": b"mine"}
+
+
+def test_data_folder_may_be_a_link(served, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    assert get(served, tmp_path / "data") == {}
+
+
+def test_part_that_is_no_file(served, tmp_path):
+    os.mkfifo(tmp_path / PART)
+    fails("is not a plain file", get, served, tmp_path)
+
+
+def test_second_download_into_a_folder_is_refused(served, tmp_path):
+    code = (
+        "import sys; from voclab.cli import main;"
+        "sys.exit(main(['data', 'fetch', sys.argv[1], '--root', sys.argv[2], '--url', sys.argv[3]]))"
+    )
+    answer, seen = served.answer, []
+
+    def answering(handler):  # another process comes while the download is under way
+        command = [sys.executable, "-c", code, "voc2009", str(tmp_path), served.url("/other")]
+        seen.append(subprocess.run(command, capture_output=True, text=True))
+        answer(handler)
+
+    served.answer = answering
+    assert get(served, tmp_path) == {}
+    assert len(seen) == 1
+    assert seen[0].returncode == 2
+    assert seen[0].stderr.count("\n") == 1
+    assert "in use by another process" in seen[0].stderr
+
+
+def test_download_to_an_unwritable_place(served, tmp_path):
+    (tmp_path / "plain").write_text("")
+    fails("Cannot write .*plain", get, served, tmp_path / "plain" / "data")
+
+
+def test_too_little_space_is_said_before_anything_is_asked(served, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_700_000_000)
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: usage)
+    fails("needs about 1.8 GB in .*, where 1.7 GB are free", get, served, tmp_path)
+    assert served.requests == []
+
+
+def test_disk_that_fills_while_downloading(served, tmp_path, monkeypatch):
+    def update(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tqdm.tqdm.update", update)
+    fails("disk is full", get, served, tmp_path)
+
+
+def test_fetch_keeps_other_years(served, tmp_path):
     make_tree(tmp_path, year=2007)
     before = content(tmp_path)
-    fetch_voc(server, tmp_path, voc_tar)
-    after = content(tmp_path)
-    assert {k: after[k] for k in before} == before
+    after = get(served, tmp_path)
+    assert after == before
     assert vocdevkit.find_tree(tmp_path).name == "VOC2009"
 
 
-def test_archive_brought_by_hand_is_used_and_kept(server, tmp_path, voc_tar):
-    (tmp_path / fetch.VOC2009_ARCHIVE).write_bytes(voc_tar)
-    fetch.fetch_voc2009(tmp_path, server.url("/none"), md5(voc_tar), progress=False)
-    assert server.requests == []
-    assert (tmp_path / fetch.VOC2009_ARCHIVE).exists()
-    assert len(vocdevkit.read(tmp_path, "val")) == 4
+def test_official_addresses_and_checksums():
+    path = "pascal/VOC/voc2009/VOCtrainval_11-May-2009.tar"
+    assert fetch.VOC2009.addresses == (
+        f"https://thor.robots.ox.ac.uk/{path}",
+        f"http://host.robots.ox.ac.uk/{path}",
+    )
+    assert fetch.VOC2009.md5 == "a3e00b113cfcfebf17e343f59da3caa1"
+    assert fetch.CIFAR10.addresses == ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",)
+    assert fetch.CIFAR10.md5 == "c32a1d4ab5d03f1284b67883e8d87530"
 
 
-def test_official_address_and_checksum():
-    assert fetch.VOC2009_URL == ("http://host.robots.ox.ac.uk/pascal/VOC/voc2009/VOCtrainval_11-May-2009.tar")
-    assert fetch.VOC2009_MD5 == "59065e4b189728180974ef6572f6a212"
+def test_command_tries_the_official_addresses_then_those_named(served, tmp_path, monkeypatch, capsys):
+    archive = replace(
+        fetch.VOC2009,
+        addresses=(served.url("/new"), served.url("/old")),
+        md5=md5(served.files["/voc.tar"]),
+    )
+    monkeypatch.setattr(fetch, "VOC2009", archive)
+    monkeypatch.setattr(fetch.voc2009, "__defaults__", (fetch._tell, archive.addresses, archive.md5))
+    command = ["data", "fetch", "voc2009", "--root", str(tmp_path)]
+    assert main([*command, "--url", served.url("/none"), "--url", served.url("/voc.tar")]) == 0
+    out, err = capsys.readouterr()
+    assert [r["path"] for r in served.requests] == ["/new", "/old", "/none", "/voc.tar"]
+    assert err.count("answered 404 Not Found; trying the next address.\n") == 3
+    assert out == f"PASCAL VOC 2009 is in {tmp_path / 'VOCdevkit' / 'VOC2009'}\n"
 
 
-def test_incomplete_tree_in_the_way(server, tmp_path, voc_tar):
-    (tmp_path / "VOCdevkit/VOC2009/JPEGImages").mkdir(parents=True)
-    fails("in the way but incomplete", fetch_voc, server, tmp_path, voc_tar)
+def test_incomplete_tree_in_the_way(served, tmp_path):
+    get(served, tmp_path)
+    for name in (
+        "JPEGImages/2009_000003.jpg",
+        "Annotations/2009_000009.xml",
+        "ImageSets/Segmentation/val.txt",
+    ):
+        path = tmp_path / "VOCdevkit/VOC2009" / name
+        data = path.read_bytes()
+        path.unlink()
+        fails(f"in the way but incomplete .*{name} is missing.; move it away", get, served, tmp_path)
+        path.write_bytes(data)
+    assert get(served, tmp_path) == {}
 
 
-def test_archive_of_something_else(server, tmp_path):
-    fails("holds no VOCdevkit/VOC2009", fetch_voc, server, tmp_path, tar_of(("readme", b"hello")))
+def test_archive_that_lacks_a_file(server, tmp_path):
+    tree = make_tree(tmp_path / "source")
+    (tree.folder / "SegmentationClass/2009_000004.png").unlink()
+    server.files["/voc.tar"] = tar_of(base=tree.folder.parent)
+    fails("holds no .*2009_000004.png; use the official archive", get, server, tmp_path)
+    server.files["/voc.tar"] = tar_of(("readme", b"hello"))
+    fails("holds no VOCdevkit/VOC2009", get, server, tmp_path / "b")
 
 
 HOSTILE = {
@@ -268,13 +448,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_tar_is_refused_whole(server, tmp_path, voc_tar, kind):
+def test_hostile_tar_is_refused_whole(server, tmp_path, kind):
     root = tmp_path / "a" / "b" / "data"
     make_tree(root, year=2007)
     before = content(tmp_path)
-    archive = tar_of(("VOCdevkit/VOC2009/first", b"harmless"), HOSTILE[kind])
-    fails(r"has the member .*do not use", fetch_voc, server, root, archive)
-    (root / fetch.VOC2009_ARCHIVE).unlink()
+    server.files["/voc.tar"] = tar_of(("VOCdevkit/VOC2009/first", b"harmless"), HOSTILE[kind])
+    fails(r"has the member .*do not use", get, server, root)
+    (root / PART).unlink()
     assert content(tmp_path) == before
     assert {p.name for p in root.iterdir()} == {"VOCdevkit"}
 
@@ -288,7 +468,7 @@ import sys
 from voclab.datasets import fetch
 from voclab.errors import VoclabError
 try:
-    print("GOT", fetch.fetch_kaggle(sys.argv[1], sys.argv[2], progress=False))
+    print("GOT", fetch.competition(sys.argv[1], sys.argv[2], None))
 except VoclabError as error:
     print("REFUSED", error)
 """
@@ -327,7 +507,7 @@ def competition_zip(tmp_path):
     return zip_of(*((str(p.relative_to(out)), p.read_bytes()) for p in sorted(out.rglob("*")) if p.is_file()))
 
 
-def test_fetch_kaggle_with_the_real_client(server, tmp_path, competition_zip):
+def test_fetch_competition_with_the_real_client(server, tmp_path, competition_zip):
     server.redirect[DOWNLOAD] = f"http://localhost/files/{SLUG}.zip"
     server.files[f"/files/{SLUG}.zip"] = competition_zip
     said = run_kaggle(server, tmp_path, **KEY)
@@ -342,7 +522,7 @@ def test_fetch_kaggle_with_the_real_client(server, tmp_path, competition_zip):
     assert len(server.requests) == asked
 
 
-def test_fetch_kaggle_refused_by_the_server(server, tmp_path):
+def test_fetch_competition_refused_by_the_server(server, tmp_path):
     server.files[DOWNLOAD] = json.dumps({}).encode()
     server.script = [403] * 9
     said = run_kaggle(server, tmp_path, **KEY)
@@ -351,7 +531,7 @@ def test_fetch_kaggle_refused_by_the_server(server, tmp_path):
     assert "accept the rules" in said
 
 
-def test_fetch_kaggle_without_credentials(server, tmp_path):
+def test_fetch_competition_without_credentials(server, tmp_path):
     said = run_kaggle(server, tmp_path)
     assert said.startswith("REFUSED The kaggle client found no credentials")
     for way in ("~/.kaggle/kaggle.json", "KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN"):
@@ -359,7 +539,7 @@ def test_fetch_kaggle_without_credentials(server, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_fetch_kaggle_hostile_archive(server, tmp_path):
+def test_fetch_competition_hostile_archive(server, tmp_path):
     server.redirect[DOWNLOAD] = f"http://localhost/files/{SLUG}.zip"
     server.files[f"/files/{SLUG}.zip"] = zip_of(("train/train_set.csv", b"Id"), ("../../escaped", b"x"))
     said = run_kaggle(server, tmp_path, **KEY)
@@ -370,7 +550,7 @@ def test_fetch_kaggle_hostile_archive(server, tmp_path):
 
 @pytest.mark.parametrize("slug", ["../x", "", "A b", "https://www.kaggle.com/competitions/x"])
 def test_competition_name_is_checked(tmp_path, slug):
-    fails("is no competition; name the last part", fetch.fetch_kaggle, slug, tmp_path)
+    fails("is no competition; name the last part", fetch.competition, slug, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -379,24 +559,30 @@ def test_fetch_cifar10_from_a_gzipped_archive(server, tmp_path, capsys):
     record = bytes([3]) + bytes(3072)
     text = "\n".join(cifar10.CIFAR10_CLASSES).encode()
     members = [(f"cifar-10-batches-bin/{name}", text if name.endswith("txt") else record) for name in names]
-    archive = gzip.compress(tar_of(*members))
-    server.files["/cifar.tar.gz"] = archive
-    address = server.url("/cifar.tar.gz")
-    tree = fetch.fetch_cifar10(tmp_path / "data", address, md5(archive), progress=False)
+
+    def get_cifar(name, *members, cut=None):
+        server.files["/cifar.tar.gz"] = archive = gzip.compress(tar_of(*members))[:cut]
+        return fetch.cifar10(tmp_path / name, None, [server.url("/cifar.tar.gz")], md5(archive))
+
+    tree = get_cifar("data", *members)
     assert tree == tmp_path / "data" / "cifar-10-batches-bin"
-    assert not (tmp_path / "data" / fetch.CIFAR10_ARCHIVE).exists()
-    assert (
-        datasets.load("cifar10", tmp_path / "data", "train").labels.tolist() == [[0] * 3 + [1] + [0] * 6] * 5
-    )
-    fetch.fetch_cifar10(tmp_path / "data", server.url("/none"))
+    assert [p.name for p in (tmp_path / "data").iterdir()] == ["cifar-10-batches-bin"]
+    labels = datasets.load("cifar10", tmp_path / "data", "train").labels
+    assert labels.tolist() == [[0] * 3 + [1] + [0] * 6] * 5
+    fetch.cifar10(tmp_path / "data", addresses=[])
     assert "already there" in capsys.readouterr().err
     (tree / "data_batch_3.bin").unlink()
-    fails("in the way but incomplete", fetch.fetch_cifar10, tmp_path / "data", address)
-    server.files["/cifar.tar.gz"] = archive = gzip.compress(tar_of(members[0]))
-    fails("or not all of it", fetch.fetch_cifar10, tmp_path / "b", address, md5(archive), progress=False)
-    server.files["/cifar.tar.gz"] = archive = gzip.compress(tar_of(("../out", b"x")))
-    fails("leads outside", fetch.fetch_cifar10, tmp_path / "c", address, md5(archive), progress=False)
-    server.files["/cifar.tar.gz"] = archive = gzip.compress(tar_of(*members))[:150]
-    fails(
-        "damaged|cannot be read", fetch.fetch_cifar10, tmp_path / "d", address, md5(archive), progress=False
+    fails("in the way but incomplete .*data_batch_3.bin is missing", get_cifar, "data", *members)
+    fails("holds no .*data_batch_1.bin", get_cifar, "b", members[0])
+    fails("leads outside", get_cifar, "c", ("../out", b"x"))
+    fails("damaged|cannot be read", get_cifar, "d", *members, cut=150)
+
+
+def test_gzipped_archive_that_is_announced_as_compressed(server, tmp_path):
+    """As some servers announce every .gz file: what counts is the bytes of the file itself."""
+    record = bytes([3]) + bytes(3072)
+    archive = gzip.compress(
+        tar_of(*((f"cifar-10-batches-bin/{name}.bin", record) for name in cifar10.BATCHES))
     )
+    server.raw["/x"] = OK + b"Content-Encoding: x-gzip\r\nContent-Length: %d\r\n\r\n" % len(archive) + archive
+    assert fetch.cifar10(tmp_path, None, [server.url("/x")], md5(archive)).is_dir()

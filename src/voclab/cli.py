@@ -85,6 +85,12 @@ def _add_data(group) -> None:
     fetch.add_argument("source", choices=["voc2009", "cifar10", "kaggle"])
     fetch.add_argument("--root", default="data", help="where to (default: data)")
     fetch.add_argument("--competition", metavar="SLUG", help="with kaggle: the competition's slug")
+    fetch.add_argument(
+        "--url",
+        action="append",
+        metavar="ADDRESS",
+        help="with voc2009 or cifar10: a mirror, tried after the official addresses; may be repeated",
+    )
 
     info = _command(group, "info", commands.data_info)
     _data_option(info)

@@ -23,15 +23,21 @@ def data_fetch(arguments) -> None:
     """Download the original data."""
     from voclab.datasets import fetch
 
-    if arguments.source == "voc2009":
-        print(f"PASCAL VOC 2009 is in {fetch.fetch_voc2009(arguments.root)}")
-        return
-    if arguments.source == "cifar10":
-        print(f"CIFAR-10 is in {fetch.fetch_cifar10(arguments.root)}")
-        return
-    if not arguments.competition:
-        raise VoclabError("No competition was named; add --competition SLUG, the last part of its address.")
-    print(f"{arguments.competition} is in {fetch.fetch_kaggle(arguments.competition, arguments.root)}")
+    source, root, urls = arguments.source, arguments.root, tuple(arguments.url or ())
+    if (source == "kaggle") != bool(arguments.competition):
+        raise VoclabError(
+            "No competition was named; add --competition SLUG, the last part of its address."
+            if source == "kaggle"
+            else f"--competition goes with kaggle, not with {source}; leave it out."
+        )
+    if source == "voc2009":
+        print(f"PASCAL VOC 2009 is in {fetch.voc2009(root, addresses=fetch.VOC2009.addresses + urls)}")
+    elif source == "cifar10":
+        print(f"CIFAR-10 is in {fetch.cifar10(root, addresses=fetch.CIFAR10.addresses + urls)}")
+    elif urls:
+        raise VoclabError("--url goes with voc2009 and cifar10; the kaggle client knows its address itself.")
+    else:
+        print(f"{arguments.competition} is in {fetch.competition(arguments.competition, root)}")
 
 
 def data_info(arguments) -> None:

@@ -109,7 +109,7 @@ def quiet() -> Iterator[None]:
 
 def reason(error: Exception) -> str:
     """One short phrase for an exception: its name in words, since requests nests several."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).strip("_ ").lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?=[A-Z][a-z])", " ", type(error).__name__).strip("_ ").lower()
 
 
 def _authenticated():

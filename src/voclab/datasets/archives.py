@@ -46,7 +46,7 @@ def extract_tar(
 
     Every member is checked before the first is written: plain files and folders only, no absolute path,
     no ``..``, no link, no device, and not more members or bytes than the limits. Existing files are
-    never overwritten.
+    never overwritten, and no link below ``root`` is followed.
 
     Returns:
         False if all files were there already, in the right size; True if they were extracted.
@@ -61,10 +61,9 @@ def extract_tar(
                 m.name, m.size, m.isdir(), m.isreg() or m.isdir(), lambda m=m: archive.extractfile(m)
             )
 
-    unpacked = gzip.open if str(path).endswith("gz") else open
     with (
         _readable(path),
-        unpacked(path, "rb") as file,
+        _unpacked(path) as file,
         tarfile.open(fileobj=_Piecewise(file), mode="r:") as archive,
     ):
         return _extract(Path(path), members(archive), Path(root), max_members, max_bytes)
@@ -81,10 +80,32 @@ def extract_zip(
                 raise zipfile.BadZipFile(f"{m.filename!r} is encrypted")
             kind = stat.S_IFMT(m.external_attr >> 16)
             plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
-            yield _Member(m.filename, m.file_size, m.is_dir(), plain, lambda m=m: archive.open(m))
+            yield _Member(m.filename, m.file_size, m.is_dir(), plain, lambda m=m: opened(archive, m))
+
+    def opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+        try:
+            return archive.open(member)
+        except OSError as error:  # it begins before the file does
+            raise zipfile.BadZipFile(f"{member.filename!r}: {error.strerror}") from error
 
     with _readable(path), zipfile.ZipFile(path) as archive:
+        _check_count(archive)
         return _extract(Path(path), members(archive), Path(root), max_members, max_bytes)
+
+
+def _unpacked(path: str | Path) -> IO[bytes]:
+    with open(path, "rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if gzipped else open(path, "rb")
+
+
+def _check_count(archive: zipfile.ZipFile) -> None:
+    """Compare the members with the number that the archive's end gives: zipfile stops early in silence."""
+    archive.fp.seek(-22 - len(archive.comment), os.SEEK_END)
+    mark, _, declared = struct.unpack("<4s6sH", archive.fp.read(12))
+    found = len(archive.infolist())
+    if mark == b"PK\5\6" and declared not in (found, 0xFFFF):  # 65535: the number stands elsewhere
+        raise zipfile.BadZipFile(f"it lists {found} of {declared} files")
 
 
 class _Piecewise:
@@ -115,17 +136,28 @@ def _readable(path: str | Path):
 
 def _extract(archive: Path, members: Iterable[_Member], root: Path, max_members: int, max_bytes: int) -> bool:
     files = _checked(archive, members, max_members, max_bytes)
+    total = sum(member.size for member in files.values())
     targets = {name: root / name for name in files}
     if all(targets[n].is_file() and targets[n].stat().st_size == m.size for n, m in files.items()):
         return False
-    make_folder(root)
+    free = shutil.disk_usage(make_folder(root)).free
+    if total > free:
+        raise VoclabError(
+            f"{archive} needs {total / 1e6:.0f} MB in {root}, where {free / 1e6:.0f} MB are free; free some"
+            " space or name a folder on another disk."
+        )
     staging = root / f".extracting-{archive.name}"
+    if staging.is_symlink():
+        raise VoclabError(f"{staging} is a link, which is not followed; remove it and extract again.")
     try:
         shutil.rmtree(staging, ignore_errors=True)  # what a killed run left
+        staging.mkdir()
         for name, member in files.items():
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
             with member.open() as source, open(staging / name, "xb") as target:
                 shutil.copyfileobj(source, target, _CHUNK)  # both readers stop at the declared size
+                if target.tell() != member.size:
+                    raise EOFError(f"{name!r} has {target.tell()} of {member.size} bytes")
         _move_into_place(staging, root)
     except gzip.BadGzipFile:  # an OSError, but of the archive
         raise
