@@ -35,6 +35,17 @@ def pixels(n=3, height=32, width=32):
     return np.random.default_rng(1).random((n, height, width, 3)).astype(np.float32)
 
 
+def test_patterns_are_kept_in_bounds_by_a_constraint_as_keras_since_3_13_wants_it():
+    tiles = Tiles(2, 4, seed=0)
+    tiles.build([(None, None, None, 3), (None, 2)])
+    constraint = tiles.patterns.constraint
+    assert isinstance(constraint, keras.constraints.Constraint)
+    again = keras.constraints.deserialize(keras.constraints.serialize(constraint))
+    assert np.asarray(again(np.array([-1.0, 0.01, 1.0], np.float32))).tolist() == pytest.approx(
+        [-0.02, 0.01, 0.02]
+    )
+
+
 def sizes(perturbation, norm):
     flat = np.asarray(perturbation, np.float64).reshape(len(perturbation), -1)
     return np.abs(flat).max(1) if norm == "linf" else np.sqrt((flat**2).sum(1))

@@ -3,9 +3,14 @@
 import json
 from dataclasses import replace
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from nbconvert import HTMLExporter
 
 from voclab import datasets, figures
 from voclab.datasets import kaggle
@@ -38,9 +43,67 @@ def open_session(tree, tmp_path, monkeypatch):
     return opened
 
 
-def _draw(session, name):
+@pytest.mark.parametrize("dataset", ["toyvoc", "voc2009", "cifar10", "toycifar"])
+def test_the_automatic_profile_is_demo_with_a_gpu_too(dataset, monkeypatch):
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind=None: ["a GPU"])
+    assert profile_for("auto", dataset) == profile_for("demo", dataset)
+    assert profile_for("full", dataset).name == "full"
+
+
+def _draw(session, name, **options):
     figure = figures.class_frequency({"train": np.array([0.5, 0.2])}, ("a", "b"))
-    session.figure(figure, name, title="t", caption="c", alt="a")
+    session.figure(figure, name, **{"title": "t", "caption": "c", "alt": "a", **options})
+
+
+@pytest.fixture
+def shell():
+    """What a kernel has: ``capture_output`` collects what is displayed only where there is one."""
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
+
+
+def as_notebook(outputs) -> nbformat.NotebookNode:
+    """A notebook whose one cell displayed these outputs."""
+    shown = [nbformat.v4.new_output("display_data", data=o.data, metadata=o.metadata) for o in outputs]
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=shown)])
+
+
+@pytest.mark.parametrize("alt", ["Bars of class frequencies", """says "5 < 6 & 7 > 6", it's ü\nhere"""])
+def test_alternative_texts_arrive_in_what_nbconvert_makes_of_a_notebook(open_session, shell, alt):
+    with capture_output() as captured:
+        _draw(open_session(), "one", alt=alt)
+    picture = captured.outputs[0]
+    assert set(picture.data) == {"text/html", "image/png", "text/plain"}
+    assert picture.data["text/plain"] == picture.metadata["image/png"]["alt"] == alt
+    html, _ = HTMLExporter().from_notebook_node(as_notebook(captured.outputs))
+    (image,) = BeautifulSoup(html, "html.parser").select("img")
+    assert image["alt"] == alt
+    assert image["src"] == f"data:image/png;base64,{picture.data['image/png']}"
+
+
+@pytest.mark.parametrize("word", ["image", "Photos", "a picture", "PHOTO", "subimages"])
+def test_a_caption_that_speaks_of_images_says_that_they_are_drawn(open_session, shell, word):
+    frame = pd.DataFrame({"mAP": [0.1]}, index=pd.Index(["a"], name="model"))
+    with capture_output() as captured:
+        session = open_session(data="embedded")
+        _draw(session, "one", caption=f"Of {word}.")
+        session.table(frame, "two", title="t", caption=f"Of {word}.")
+        _draw(session, "three", caption=f"Of {word}.", shown="toycifar")
+        _draw(session, "four", caption=f"Of {word}.", shown="cifar10")
+        _draw(session, "five", caption="Bars.")
+        _draw(session, "six", caption=f"Of {word} of ToyVOC.")
+    files = sorted(session.figures_dir.glob("0*.json"))
+    captions = [json.loads(file.read_text())["caption"] for file in files]
+    assert captions == [
+        f"Of {word}. All images are drawn (ToyVOC).",
+        f"Of {word}. All images are drawn (ToyVOC).",
+        f"Of {word}. All images are drawn (ToyCIFAR).",
+        f"Of {word}.",
+        "Bars.",
+        f"Of {word} of ToyVOC.",
+    ]
+    shown = "".join(o.data.get("text/markdown", "") for o in captured.outputs)
+    assert all(f"*{caption}*" in shown for caption in captions)
 
 
 def test_one_split_for_all_notebooks_and_nothing_shared_with_the_held_out_photos(open_session):

@@ -1,8 +1,11 @@
 """What a notebook opens first: profile, data, weights and the folders that its results go to."""
 
+import base64
+import html
 import math
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -25,6 +28,8 @@ from voclab.submission import merge_submissions, write_submission
 from voclab.training.source import Weights, resolve_weights
 
 _MADE = {"toyvoc": datasets.TOY_MANIFEST, "toycifar": datasets.TOYCIFAR_MANIFEST}  # drawn data -> its file
+_DRAWN = {"toyvoc": "ToyVOC", "toycifar": "ToyCIFAR"}
+_IMAGES = re.compile("image|photo|picture", re.IGNORECASE)
 _LIBRARIES = ("tensorflow", "keras", "numpy", "sklearn", "albumentations", "matplotlib")
 
 
@@ -174,12 +179,8 @@ class Session:
 
     @property
     def _data(self) -> str:
-        title = {
-            "toyvoc": "ToyVOC (drawn pictures)",
-            "toycifar": "ToyCIFAR (drawn pictures)",
-            "cifar10": "CIFAR-10",
-            "kaggle": "the competition's files",
-        }
+        title = {"cifar10": "CIFAR-10", "kaggle": "the competition's files"}
+        title |= {drawn: f"{name} (drawn images)" for drawn, name in _DRAWN.items()}
         return f"{title.get(self.train.name, self.train.name)}: {self.train.source}"
 
     def describe(self) -> None:
@@ -195,22 +196,26 @@ class Session:
             lines.append(f"**Weights** {self._weights.why}.")
         markdown("  \n".join(lines))
 
-    def figure(self, figure: Figure, name: str, *, photos: bool = False, **options) -> None:
+    def figure(
+        self, figure: Figure, name: str, *, photos: bool = False, shown: str | None = None, **options
+    ) -> None:
         """Save a figure under ``figures/<notebook>/`` and show it.
 
         Args:
             figure: what to save.
             name: file name, to which its number is added.
             photos: whether it consists of photos.
+            shown: name of the data set that it is about, where that is not the session's.
             options: title, caption, alt and so on, see ``voclab.figures.save``.
         """
-        from IPython.display import Image, display
-
+        options["caption"] = with_source(options["caption"], shown or self.train.name)
         png = self._shown.figure(figure, name, photos=photos, **options)
-        display(Image(filename=str(png), alt=options["alt"]))
+        show_png(png, options["alt"])
         markdown(f"*{options['caption']}*")
 
-    def table(self, frame: pd.DataFrame, name: str, *, title: str, caption: str) -> None:
+    def table(
+        self, frame: pd.DataFrame, name: str, *, title: str, caption: str, shown: str | None = None
+    ) -> None:
         """Save a table of results for the gallery and show it; numbers as they are formatted here.
 
         Args:
@@ -218,12 +223,14 @@ class Session:
             name: file name.
             title: heading.
             caption: what to see in it.
+            shown: name of the data set that it is about, where that is not the session's.
         """
         from IPython.display import HTML, display
 
-        shown = self._shown.table(frame, name, title=title, caption=caption)
+        caption = with_source(caption, shown or self.train.name)
+        as_text = self._shown.table(frame, name, title=title, caption=caption)
         markdown(f"**{title}**")
-        display(HTML(shown.to_html(index=False, border=0)))
+        display(HTML(as_text.to_html(index=False, border=0)))
         markdown(f"*{caption}*")
 
     def close(self, answer: str) -> None:
@@ -301,3 +308,27 @@ def markdown(text: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(text))
+
+
+def with_source(caption: str, dataset: str) -> str:
+    """The caption; where it speaks of images and these are drawn, it says so."""
+    name = _DRAWN.get(dataset)
+    if name is None or name in caption or not _IMAGES.search(caption):
+        return caption
+    return f"{caption} All images are drawn ({name})."
+
+
+def show_png(path: Path, alt: str) -> None:
+    """Show a PNG with its alternative text, in every IPython since 7 and on every page made of a notebook.
+
+    ``Image(alt=...)`` reaches nobody: IPython 7 does not know it, and later ones use it for addresses
+    alone. Nor does nbconvert's usual template look at an output's metadata. So the picture is there twice:
+    as HTML, which browsers, nbconvert and Colab take, and as what other readers take, with the text where
+    those look for it (metadata; VS Code: plain text).
+    """
+    from IPython.display import display
+
+    png = base64.b64encode(path.read_bytes()).decode("ascii")
+    image = f'<img alt="{html.escape(alt)}" style="max-width: 100%" src="data:image/png;base64,{png}">'
+    data = {"text/html": image, "image/png": png, "text/plain": alt}
+    display(data, raw=True, metadata={"image/png": {"alt": alt}})

@@ -13,8 +13,18 @@ _TILE_GAIN = 100.0
 GENERATOR = "generator"  # layer of an attack model that holds the generator
 
 
-def _within(bound: float):
-    return lambda weight: ops.clip(weight, -bound, bound)
+@keras.saving.register_keras_serializable("voclab")
+class Within(keras.constraints.Constraint):
+    """Keeps each value of a weight in [-bound, bound]."""
+
+    def __init__(self, bound: float):
+        self.bound = bound
+
+    def __call__(self, weight):
+        return ops.clip(weight, -self.bound, self.bound)
+
+    def get_config(self):
+        return {"bound": self.bound}
 
 
 @keras.saving.register_keras_serializable("voclab")
@@ -43,7 +53,7 @@ class Tiles(layers.Layer):
         self.patterns = self.add_weight(
             shape=(self.count, self.side, self.side, 3),
             initializer=start,
-            constraint=_within(2 / _TILE_GAIN),
+            constraint=Within(2 / _TILE_GAIN),
             name="patterns",
         )
 
