@@ -1,5 +1,7 @@
 """The one error type for problems that the user can mend."""
 
+from voclab.text import plain
+
 
 class VoclabError(Exception):
     """One sentence that names the file or option at fault and says what to do about it.
@@ -7,3 +9,7 @@ class VoclabError(Exception):
     The command line prints it and exits with status 2; everything else is a bug of ours and
     keeps its traceback.
     """
+
+    def __str__(self) -> str:
+        # Tracebacks in notebooks and terminals show it too, and it names files and classes.
+        return plain(super().__str__())

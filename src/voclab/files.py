@@ -92,9 +92,9 @@ def _umask() -> int:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically; undecodable bytes of file names become ``\\udc80`` to ``\\udcff``."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
