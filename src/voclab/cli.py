@@ -1,39 +1,46 @@
 """The command ``voclab``. Each command imports what it needs, so that ``--help`` is instant."""
 
 import argparse
-import os
 import sys
 
 from voclab import __version__, commands
 from voclab.errors import VoclabError
+from voclab.terminal import finish, prepare, tell
+from voclab.text import plain
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 2 for something that the user can mend."""
-    arguments = _parser().parse_args(argv)
+    prepare()
     try:
-        return arguments.run(arguments) or 0
+        try:
+            arguments = _parser().parse_args(argv)
+            return arguments.run(arguments) or 0
+        finally:
+            finish()
     except VoclabError as error:
-        print(f"voclab: {error}", file=sys.stderr)
+        tell(f"voclab: {error}")
         return 2
     except BrokenPipeError:  # `voclab … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         if error.filename is None:
             raise
-        print(
-            f"voclab: {error.filename}: {error.strerror}; check the path and its permissions.",
-            file=sys.stderr,
-        )
+        tell(f"voclab: {error.filename}: {error.strerror}; check the path and its permissions.")
         return 2
     except KeyboardInterrupt:
-        print("voclab: interrupted; nothing is half-written", file=sys.stderr)
+        tell("voclab: interrupted; nothing is half-written")
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        """Exit with status 2; the message quotes what was typed."""
+        super().error(plain(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="voclab", description="PASCAL VOC notebooks, data and submissions.")
+    parser = _Parser(prog="voclab", description="PASCAL VOC notebooks, data and submissions.")
     parser.add_argument("--version", action="version", version=f"voclab {__version__}")
     group = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_data(group)

@@ -4,10 +4,10 @@ Each imports what it needs, so that ``--help`` and checking a file need not wait
 """
 
 import json
-import sys
 from pathlib import Path
 
 from voclab.errors import VoclabError
+from voclab.terminal import say, tell
 
 
 def data_make(arguments) -> None:
@@ -16,7 +16,7 @@ def data_make(arguments) -> None:
 
     given = {name: getattr(arguments, name) for name in ("train", "val", "test", "size")}
     given = {name: value for name, value in given.items() if value is not None}
-    print(f"ToyVOC is in {make_toyvoc(arguments.root, seed=arguments.seed, **given)}")
+    say(f"ToyVOC is in {make_toyvoc(arguments.root, seed=arguments.seed, **given)}")
 
 
 def data_fetch(arguments) -> None:
@@ -31,13 +31,13 @@ def data_fetch(arguments) -> None:
             else f"--competition goes with kaggle, not with {source}; leave it out."
         )
     if source == "voc2009":
-        print(f"PASCAL VOC 2009 is in {fetch.voc2009(root, addresses=fetch.VOC2009.addresses + urls)}")
+        say(f"PASCAL VOC 2009 is in {fetch.voc2009(root, addresses=fetch.VOC2009.addresses + urls)}")
     elif source == "cifar10":
-        print(f"CIFAR-10 is in {fetch.cifar10(root, addresses=fetch.CIFAR10.addresses + urls)}")
+        say(f"CIFAR-10 is in {fetch.cifar10(root, addresses=fetch.CIFAR10.addresses + urls)}")
     elif urls:
         raise VoclabError("--url goes with voc2009 and cifar10; the kaggle client knows its address itself.")
     else:
-        print(f"{arguments.competition} is in {fetch.competition(arguments.competition, root)}")
+        say(f"{arguments.competition} is in {fetch.competition(arguments.competition, root)}")
 
 
 def data_info(arguments) -> None:
@@ -50,7 +50,7 @@ def data_info(arguments) -> None:
     description = info.describe(
         dataset, objects=datasets.count_objects(found.name, found.root, arguments.split)
     )
-    print(json.dumps(description, indent=1) if arguments.json else info.table(description))
+    say(json.dumps(description, indent=1) if arguments.json else info.table(description))
 
 
 def data_export(arguments) -> None:
@@ -64,7 +64,7 @@ def data_export(arguments) -> None:
     kaggle.export(
         train, datasets.load(found.name, found.root, split), arguments.to, truth_root=arguments.truth
     )
-    print(f"{found.name} is in {arguments.to}, in the competition's layout")
+    say(f"{found.name} is in {arguments.to}, in the competition's layout")
 
 
 def run(arguments) -> None:
@@ -92,7 +92,7 @@ def run(arguments) -> None:
         if arguments.data not in (None, datasets.EMBEDDED):
             kind = datasets.find(arguments.data).name
             chosen = [which for which in every if notebooks.suits(which, kind, arguments.notebooks)]
-            print(f"{', '.join(chosen)}: the notebooks that are about data such as {arguments.data}")
+            say(f"{', '.join(chosen)}: the notebooks that are about data such as {arguments.data}")
     for which in chosen:
         written = notebooks.run(
             which,
@@ -101,7 +101,7 @@ def run(arguments) -> None:
             output=arguments.output,
             in_place=arguments.in_place,
         )
-        print(f"{which}: executed, saved in {written}")
+        say(f"{which}: executed, saved in {written}")
 
 
 def train(arguments) -> None:
@@ -115,7 +115,7 @@ def train(arguments) -> None:
     plan = training.plan_from(options, arguments.config)
     use_all_gpus(plan.batch_size)
     name = arguments.name or training.usual_name(plan)
-    print(training.train_classifier(plan, name, Path(arguments.runs)).folder)
+    say(training.train_classifier(plan, name, Path(arguments.runs)).folder)
 
 
 def evaluate(arguments) -> None:
@@ -138,7 +138,7 @@ def evaluate(arguments) -> None:
         attacks=not arguments.no_attacks,
         corruptions=arguments.corruptions,
         seed=arguments.seed,
-        progress=lambda line: print(line, file=sys.stderr),
+        progress=tell,
     )
     if arguments.figure:
         from voclab import figures
@@ -151,7 +151,7 @@ def evaluate(arguments) -> None:
             caption=f"{report.facts['model']} on {report.facts['photos']} photos of {report.facts['data']}.",
             alt="Observed frequency over predicted probability",
         )
-    print(json.dumps(report.as_dict(), indent=1) if arguments.json else report.text())
+    say(json.dumps(report.as_dict(), indent=1) if arguments.json else report.text())
 
 
 def visualize(arguments) -> None:
@@ -170,7 +170,7 @@ def visualize(arguments) -> None:
         layers=arguments.layers,
         size=arguments.size,
     ):
-        print(path)
+        say(path)
 
 
 def robustness(arguments) -> None:
@@ -190,10 +190,10 @@ def robustness(arguments) -> None:
         images=arguments.images,
         attacked=arguments.attacked,
         seed=arguments.seed,
-        progress=lambda line: print(line, file=sys.stderr),
+        progress=tell,
     )
     for path in report.robustness_report(measured, tested, dataset, to, arguments.baseline):
-        print(path)
+        say(path)
 
 
 def _report_folder(name: str, root: Path) -> Path:
@@ -226,15 +226,15 @@ def consistency(arguments) -> None:
         consistency.opened_all(arguments.model, dataset),
         dataset,
         seed=arguments.seed,
-        progress=lambda line: print(line, file=sys.stderr),
+        progress=tell,
     )
     paths = report.consistency_report(found, arguments.to or to)
     if arguments.json:
-        print(json.dumps(found.as_dict(), indent=1))
+        say(json.dumps(found.as_dict(), indent=1))
         return
-    print(report.consistency_text(found), end="\n\n")
+    say(report.consistency_text(found), end="\n\n")
     for path in paths:
-        print(path)
+        say(path)
 
 
 def pretrain(arguments) -> None:
@@ -249,7 +249,7 @@ def pretrain(arguments) -> None:
         size=arguments.size,
         seed=arguments.seed,
     )
-    print(f"weights without head: {path}")
+    say(f"weights without head: {path}")
 
 
 def submit_check(arguments) -> None:
@@ -258,9 +258,9 @@ def submit_check(arguments) -> None:
 
     ids, shapes = _expected(arguments.data, arguments.split)
     report = submission.check_submission(arguments.file, ids=ids, shapes=shapes)
-    print(f"{arguments.file} is valid: {report}")
+    say(f"{arguments.file} is valid: {report}")
     for kind in {"classification", "segmentation"} - set(report.kinds):
-        print(f"It has no {kind} rows, and Kaggle wants both: join two files with `voclab submit merge`.")
+        say(f"It has no {kind} rows, and Kaggle wants both: join two files with `voclab submit merge`.")
 
 
 def _expected(data: str | None, split: str | None):
@@ -297,7 +297,7 @@ def submit_merge(arguments) -> None:
     from voclab import submission
 
     submission.merge_submissions(arguments.to, *arguments.parts)
-    print(f"{arguments.to} is written")
+    say(f"{arguments.to} is written")
 
 
 def submit_score(arguments) -> None:
@@ -307,10 +307,10 @@ def submit_score(arguments) -> None:
     score = submission.score_submission(arguments.prediction, arguments.truth)
     parts = {"mean": score.mean, "classification": score.classification, "segmentation": score.segmentation}
     if arguments.json:
-        print(json.dumps(parts))
+        say(json.dumps(parts))
         return
     for name, value in parts.items():
-        print(f"{name:15s} {'-' if value is None else format(value, '.4f')}")
+        say(f"{name:15s} {'-' if value is None else format(value, '.4f')}")
 
 
 def badges(arguments) -> None:
@@ -318,7 +318,7 @@ def badges(arguments) -> None:
     from voclab import badges
 
     changed = badges.write_badges(arguments.repo, arguments.revision, branch=arguments.branch)
-    print("\n".join(map(str, changed)) or "All badges and install cells are as they should be")
+    say("\n".join(map(str, changed)) or "All badges and install cells are as they should be")
 
 
 def gallery(arguments) -> None:
@@ -326,4 +326,4 @@ def gallery(arguments) -> None:
     from voclab import gallery
 
     for path in gallery.write(arguments.figures):
-        print(path)
+        say(path)

@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from nbformat import NotebookNode
 from voclab.datasets import EMBEDDED, PICTURES
 from voclab.errors import VoclabError
 from voclab.files import write_text
+from voclab.terminal import tell
 
 PARAMETERS_TAG = "parameters"
 RUNS_FOLDER = Path("runs") / "notebooks"
@@ -339,11 +339,11 @@ class _Progress:
         elif id(cell) in self._position:
             self._started = time.monotonic()
             position = f"[{self._position[id(cell)]:>{len(str(self._total))}}/{self._total}]"
-            print(f"{self._name} {position} {self._section[:48]:<48}", end="", file=sys.stderr, flush=True)
+            tell(f"{self._name} {position} {self._section[:48]:<48}", end="")
 
     def stop(self, outcome: str = "") -> None:
         if self._started is not None:
             minutes, seconds = divmod(time.monotonic() - self._started, 60)
             taken = f"{minutes:.0f} min {seconds:02.0f} s" if minutes else f"{seconds:.1f} s"
-            print(f" {taken:>12} {outcome}".rstrip(), file=sys.stderr, flush=True)
+            tell(f" {taken:>12} {outcome}".rstrip())
             self._started = None

@@ -25,6 +25,7 @@ from voclab.files import make_folder, sha256
 from voclab.profiles import profile_for
 from voclab.revision import git_revision
 from voclab.submission import merge_submissions, write_submission
+from voclab.text import plain
 from voclab.training.source import Weights, resolve_weights
 
 _MADE = {"toyvoc": datasets.TOY_MANIFEST, "toycifar": datasets.TOYCIFAR_MANIFEST}  # drawn data -> its file
@@ -299,7 +300,7 @@ def project_root() -> Path:
 
 def progress(line: str) -> None:
     """One line of progress that replaces the one before, in a notebook as in a terminal."""
-    sys.stdout.write("\r" + line.ljust(110))
+    sys.stdout.write("\r" + plain(line).ljust(110))
     sys.stdout.flush()
 
 

@@ -1,6 +1,8 @@
 """What the package prints: one way to the terminal, so that no name of a file or class commands it."""
 
+import os
 import sys
+from contextlib import suppress
 
 from voclab.files import writing_error
 from voclab.text import plain
@@ -13,22 +15,55 @@ def say(*values: object, end: str = "\n", flush: bool = False) -> None:
         VoclabError: it cannot be written, e.g. on a full disk. BrokenPipeError: nobody reads it any more.
     """
     try:
-        print(*map(_encodable(sys.stdout), values), end=end, flush=flush)
-    except BrokenPipeError:
-        raise
+        print(*map(plain, values), end=end, flush=flush)
     except OSError as error:
-        raise writing_error("standard output", error) from error
+        raise _stated(error) from None
 
 
 def tell(*values: object, end: str = "\n") -> None:
-    """Print to standard error, at once; where that is full or closed, work goes on unseen."""
+    """Print to standard error, at once; where that is full or closed, the work goes on unseen."""
     try:
-        print(*map(_encodable(sys.stderr), values), end=end, file=sys.stderr, flush=True)
+        print(*map(plain, values), end=end, file=sys.stderr, flush=True)
     except OSError:
-        pass
+        _silence(sys.stderr)
 
 
-def _encodable(stream):
-    """A value as text that this stream can encode: cp1252 and ASCII know few letters."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return lambda value: plain(value).encode(encoding, "backslashreplace").decode(encoding)
+def prepare() -> None:
+    """Make standard output and error fit to take any text, also those that are closed or know few letters."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: the next file that is opened, maybe a result, would take what is printed
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
+        if hasattr(getattr(sys, name), "reconfigure"):  # not in a notebook
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def finish() -> None:
+    """Write what is held back, here, where a failure gets its sentence, not when the interpreter ends.
+
+    Raises:
+        What :func:`say` raises.
+    """
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _silence(sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _silence(sys.stdout)
+        raise _stated(error) from None
+
+
+def _silence(stream) -> None:
+    """Let a stream that cannot be written lead nowhere, or Python tries once more when it ends."""
+    with suppress(OSError):  # it has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _stated(error: OSError) -> Exception:
+    return error if isinstance(error, BrokenPipeError) else writing_error("standard output", error)

@@ -1,4 +1,4 @@
-"""Names that others chose (classes, files, runs) as text: what each medium needs so that nothing else comes of them."""
+"""Names of classes, files and runs as text: what each medium needs so that nothing else comes of them."""
 
 import re
 from html import escape, unescape

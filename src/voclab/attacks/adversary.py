@@ -27,6 +27,7 @@ from voclab.models.generator import (
     start_from_universal,
 )
 from voclab.pipeline import DecodedCache
+from voclab.terminal import say
 from voclab.training import Recipe, Run, train
 from voclab.training.identity import digest, weights_digest
 from voclab.training.segmentation import require_masks
@@ -188,7 +189,7 @@ def run_experiment(
     folder: Path,
     *,
     cache_mb: float = 1024,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
 ) -> Run:
     """Train an adversary through frozen victims; the best epoch is that of the lowest validation loss.
 

@@ -20,6 +20,7 @@ from voclab.backend import input_gradient, own_part, replicas
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.pipeline import DecodedCache
+from voclab.terminal import say
 from voclab.training import Recipe, Run, train
 from voclab.training.identity import digest
 
@@ -74,7 +75,7 @@ def harden(
     epsilon: float = 8 / 255,
     steps: int = 2,
     cache_mb: float = 1024,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
 ) -> Run:
     """Fine-tune a classifier adversarially; the epoch that withstands PGD best on validation photos is kept.
 

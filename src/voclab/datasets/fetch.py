@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from voclab.datasets.cifar10 import BATCHES, BINARY
 from voclab.datasets.kaggle import TRAIN_CSV
 from voclab.errors import VoclabError
 from voclab.files import lock, make_folder, unlock, writing_error
+from voclab.terminal import tell
 
 Say = Callable[[str], None] | None  # takes a line for the user; None keeps quiet and shows no progress
 CHUNK = 2**14  # bytes; what has arrived of a piece is lost when the connection breaks
@@ -98,13 +98,9 @@ CIFAR10 = Archive(
 )
 
 
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def voc2009(
     base: str | Path,
-    say: Say = _tell,
+    say: Say = tell,
     addresses: Sequence[str] = VOC2009.addresses,
     md5: str = VOC2009.md5,
 ) -> Path:
@@ -131,7 +127,7 @@ def voc2009(
 
 def cifar10(
     base: str | Path,
-    say: Say = _tell,
+    say: Say = tell,
     addresses: Sequence[str] = CIFAR10.addresses,
     md5: str = CIFAR10.md5,
 ) -> Path:
@@ -142,7 +138,7 @@ def cifar10(
     return _fetch(CIFAR10, base, say, addresses, md5)
 
 
-def competition(slug: str, base: str | Path, say: Say = _tell) -> Path:
+def competition(slug: str, base: str | Path, say: Say = tell) -> Path:
     """Download and unpack a competition's data with the kaggle client; returns ``base/<slug>``.
 
     A competition that is there already is left alone. An interrupted download is taken up again.

@@ -2,7 +2,8 @@
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,6 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from voclab.figures.letters import FONT, lettered
 from voclab.files import atomic_path, make_folder, write_json
 
 COLOURS = sns.color_palette("colorblind")
@@ -46,8 +48,25 @@ STYLE = {
     "axes.axisbelow": True,
     "svg.hashsalt": "voclab",
     "svg.fonttype": "path",
+    "font.family": [FONT],
+    "text.parse_math": False,  # a $ or ^ in the name of a class is what it is
+    "text.usetex": False,
 }
-styled = mpl.rc_context(STYLE)  # as a decorator: the style holds inside the function alone
+
+
+def styled(draw: Callable) -> Callable:
+    """A function that draws in our style, which holds inside of it alone, and with letters that there are.
+
+    The names of classes, models and files that it is given become texts that can be drawn.
+    """
+
+    @wraps(draw)
+    def drawn(*arguments, **options):
+        (arguments, options), families = lettered((arguments, options))
+        with mpl.rc_context(STYLE | {"font.family": families}):
+            return draw(*arguments, **options)
+
+    return drawn
 
 
 def look(k: int, size: float = 6) -> dict:
@@ -99,9 +118,7 @@ def save(
     path = Path(path)
     make_folder(path.parent)
     png = path.with_name(path.name + ".png")
-    # Suptitles collide with axes titles unless the layout engine knows them.
-    lines = textwrap.fill(title, max(20, int(figure.get_figwidth() / 0.11)))  # a letter is 0.11 inches wide
-    figure.suptitle(lines, fontsize=12, fontweight="bold")
+    _entitle(figure, title)
     with mpl.rc_context(STYLE):
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
@@ -119,6 +136,13 @@ def save(
     plt.close(figure)
     write_json(path.with_name(path.name + ".json"), {"title": title, "caption": caption, "alt": alt})
     return png
+
+
+@styled
+def _entitle(figure: Figure, title: str) -> None:
+    """Title a figure; suptitles collide with axes titles unless the layout engine knows them."""
+    lines = textwrap.fill(title, max(20, int(figure.get_figwidth() / 0.11)))  # a letter is 0.11 inches wide
+    figure.suptitle(lines, fontsize=12, fontweight="bold")
 
 
 _WHITE = (255, 255, 255)

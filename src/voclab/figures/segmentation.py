@@ -78,6 +78,7 @@ def error_kinds(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return kinds
 
 
+@styled
 def mask_legend(
     figure: Figure, labels: Iterable[int], class_names: Sequence[str], loc: str = "outside lower center"
 ) -> None:
@@ -101,6 +102,7 @@ def mask_legend(
     figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(labels) // columns))
 
 
+@styled
 def name_regions(axis: Axes, mask: np.ndarray, class_names: Sequence[str]) -> None:
     """Write the name of each class where its region is widest: not everybody can tell VOC's colours apart.
 
@@ -343,8 +345,7 @@ def architecture(
     return figure
 
 
-# Without a frame whoever calls: STYLE holds in figure functions alone.
-_LEGEND = {"handlelength": 1.2, "handletextpad": 0.5, "columnspacing": 1.2, "frameon": False}
+_LEGEND = {"handlelength": 1.2, "handletextpad": 0.5, "columnspacing": 1.2}
 
 
 def _grey(image: np.ndarray, share: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from voclab.attacks import Experiment, Victim
 from voclab.config import Profile
 from voclab.datasets.base import Dataset
 from voclab.studies import classification, segmentation
+from voclab.terminal import say
 from voclab.training import Recipe, Run
 from voclab.training import classification as classifiers
 from voclab.training import segmentation as segmenters
@@ -30,7 +31,7 @@ def victims(
     parts: tuple[Dataset, Dataset, Dataset],
     folder: Path,
     *,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
 ) -> dict[str, Victim]:
     """The classifier of notebook 01 and, where there are masks, the segmenter of notebook 02.
 

@@ -13,6 +13,7 @@ from voclab.config import Profile
 from voclab.datasets.base import Dataset
 from voclab.metrics import image_scores, sigmoid
 from voclab.studies.adversary import BOTH, CLASSIFIER, SEGMENTER
+from voclab.terminal import say
 from voclab.training import Run
 from voclab.training.identity import digest
 
@@ -53,7 +54,7 @@ class Measurements:
         profile: Profile,
         further: Mapping[str, Victim],
         epsilon: float = 8,
-        progress: Callable[[str], None] = print,
+        progress: Callable[[str], None] = say,
     ):
         self.epsilon = epsilon
         self.bounds = sorted({*profile.adversary.epsilons, epsilon})

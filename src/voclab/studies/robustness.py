@@ -23,6 +23,7 @@ from voclab.robustness import (
 )
 from voclab.studies import classification, consistency, evaluation, segmentation
 from voclab.studies.adversary import run_chain
+from voclab.terminal import say
 from voclab.training import Run
 from voclab.training import classification as classifiers
 from voclab.training import segmentation as segmenters
@@ -132,7 +133,7 @@ def trained(
     parts: tuple[Dataset, Dataset, Dataset],
     folder: Path,
     *,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
 ) -> dict[str, list[Run]]:
     """The networks of notebooks 01 and 02 that notebook 04 measures; what is missing is trained now.
 

@@ -19,6 +19,7 @@ from voclab.models import zoo
 from voclab.models.backbones import BACKBONES
 from voclab.models.classifiers import build_classifier, predict, start_from_prior
 from voclab.pipeline import DecodedCache, evaluation_batches
+from voclab.terminal import say
 from voclab.training import Recipe, Run, train
 from voclab.training.identity import digest, weights_digest
 
@@ -92,7 +93,7 @@ class Plan:
         return cls(**plan)
 
 
-def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str], None] = print) -> Run:
+def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str], None] = say) -> Run:
     """Train as planned; the epoch that is best on validation pictures is kept and scored on held-out ones.
 
     A complete run of the same plan on the same data is returned as it is; an interrupted one goes on.

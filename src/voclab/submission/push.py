@@ -10,6 +10,7 @@ from typing import Any
 
 import requests
 
+from voclab import terminal
 from voclab.errors import VoclabError
 from voclab.files import read_json, sha256
 from voclab.kaggle_client import answered, check_competition, kaggle_api, quiet, reason, refusal
@@ -40,7 +41,7 @@ def push_submission(
     log: str | os.PathLike = LOG,
     pause: float = 2.0,
     patience: float = 1800.0,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = terminal.say,
 ) -> Entry:
     """Check a submission file and send it to a competition with the official client.
 

@@ -23,6 +23,7 @@ from voclab.models.classifiers import (
     start_from_prior,
 )
 from voclab.pipeline import DecodedCache, evaluation_batches
+from voclab.terminal import say
 from voclab.training.features import fit_linear_head, pooled_features, predict_logits
 from voclab.training.identity import digest, weights_digest
 from voclab.training.loop import Recipe, train
@@ -68,7 +69,7 @@ def run_experiment(
     folder: Path,
     *,
     cache_mb: float = 1024,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
 ) -> Run:
     """Train, choose thresholds on validation data, measure on the held-out photos; all in ``folder``.
 
@@ -141,7 +142,7 @@ def refit(
     folder: Path,
     *,
     cache_mb: float = 1024,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
 ) -> Run:
     """Train the chosen classifier once more, on fit and validation photos together.
 

@@ -16,6 +16,7 @@ from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import atomic_path, make_folder, read_json, write_json
 from voclab.pipeline import DecodedCache, steps_per_epoch, training_batches
+from voclab.terminal import say
 from voclab.training.run import Run, added_later, first_line
 
 
@@ -68,7 +69,7 @@ def train(
     stop_after: int | None = None,
     target: str = "labels",
     cache: DecodedCache | None = None,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
 ) -> keras.Model:
     """Train ``model`` and return it with the weights of its best epoch.
 

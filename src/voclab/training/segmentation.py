@@ -18,6 +18,7 @@ from voclab.models.classifiers import count_parameters, predict
 from voclab.models.prediction import Segmenter, TestTime
 from voclab.models.segmenters import ENCODER, build_segmenter, build_unet
 from voclab.pipeline import DecodedCache, resized
+from voclab.terminal import say
 from voclab.training.identity import digest, weights_digest
 from voclab.training.loop import Recipe, train
 from voclab.training.masks import StoredMasks, write_masks
@@ -78,7 +79,7 @@ def run_experiment(
     folder: Path,
     *,
     cache_mb: float = 1024,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
 ) -> Run:
     """Train with the best epoch chosen on validation data, measure at original resolution.
 
@@ -150,7 +151,7 @@ def refit(
     folder: Path,
     *,
     cache_mb: float = 1024,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
 ) -> Run:
     """Train the chosen segmenter once more, on fit and validation photos together.
 

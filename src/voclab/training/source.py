@@ -14,6 +14,7 @@ from voclab.files import atomic_path
 from voclab.metrics import mean_average_precision
 from voclab.models.backbones import BACKBONE, build_backbone, imagenet_available
 from voclab.models.classifiers import build_classifier, predict, start_from_prior
+from voclab.terminal import say
 from voclab.training.loop import Recipe, train
 from voclab.training.run import Run
 
@@ -46,7 +47,7 @@ def resolve_weights(
     *,
     backbone: str | None = None,
     seed: int = 0,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
 ) -> Weights:
     """Turn ``auto``, ``imagenet``, ``source``, ``none`` or a path into weights that are there.
 
@@ -129,7 +130,7 @@ def pretrain_source(
     rate: float = 2e-3,
     batch_size: int = 32,
     seed: int = 0,
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None] = say,
 ) -> Path:
     """Train ``backbone`` on the source task, or go on where that stopped.
 

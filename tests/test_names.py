@@ -1,0 +1,212 @@
+"""Names of classes, files and models are text in every medium, whatever letters they have."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from voclab import figures, session, terminal
+from voclab.errors import VoclabError
+from voclab.figures import letters
+from voclab.text import from_markdown, html, markdown, plain
+
+NAMES = (
+    "50$ and 5$ bill", "<b onmouseover=alert(1)>x", "a_1^2", "猫", "_hidden", "\\frac{x} $\\alpha$",
+    "#1 100% & ~{z}", "Кошка", "قطة", "😀 cat", "cat犬", "क्षि", "a\x1b[31mb\tc\x07", "caf\udce9",
+    "x\u202egnp.exe", "a|b `c` *d*", "[l](h)",
+)  # fmt: skip
+CONTROLS = frozenset("\x1b\x9b\r\x07\b\u202e\u2066\u200f\udce9\x00\x7f")
+HOSTILE = "\x1b[31m" + "".join(sorted(CONTROLS))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of pictures of classes that a file system can name so."""
+    root = tmp_path_factory.mktemp("data") / "pictures"
+    names = [name for name in NAMES if not set(name) & set("|*")]  # which Windows has not
+    for number, name in enumerate(names):
+        for k in range(3):
+            try:
+                (root / name).mkdir(parents=True, exist_ok=True)
+            except (OSError, UnicodeError):
+                break
+            Image.fromarray(np.full((8, 8, 3), 10 * number + k, np.uint8)).save(root / name / f"{k}.png")
+    return root
+
+
+@pytest.mark.parametrize("text", [*NAMES, HOSTILE, "two\nlines"])
+def test_what_is_printed_commands_no_terminal(text, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "utf-8"))  # strict
+    terminal.say(text)
+    sys.stdout.flush()
+    printed = sys.stdout.buffer.getvalue().decode()
+    monkeypatch.undo()
+    terminal.tell(text)
+    assert capsys.readouterr().err == printed == plain(text) + "\n"
+    assert not set(printed) & CONTROLS
+    assert str(VoclabError(text)) == plain(text)
+
+
+def test_progress_in_a_notebook_moves_the_cursor_only_to_begin(capsys):
+    session.progress(HOSTILE)
+    printed = capsys.readouterr().out
+    assert printed.startswith("\r")
+    assert not set(printed[1:]) & CONTROLS
+
+
+def test_plain_text_keeps_json_json():
+    value = {HOSTILE: [HOSTILE, "猫"]}
+    assert json.loads(plain(json.dumps(value))) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *NAMES,
+        HOSTILE,
+        "# no heading",
+        "1. no list",
+        "- none",
+        "+ none",
+        "3) x",
+        "---",
+        "===",
+        "a  \n b",
+        "\\",
+        "R&D &amp;",
+    ],
+)
+def test_markdown_shows_names_as_they_are(text):
+    from markdown_it import MarkdownIt
+
+    made = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(markdown(text))
+    shown = " ".join(plain(text).split())
+    assert made == f"<p>{html(shown).replace('&#x27;', chr(39))}</p>\n"
+    assert from_markdown(markdown(text)) == shown
+
+
+def test_html_shows_names_as_they_are():
+    assert html('<b title="x">&\x1b') == "&lt;b title=&quot;x&quot;&gt;&amp;\\u001b"
+
+
+def _figures(names):
+    n = len(names)
+    rng = np.random.default_rng(0)
+    shares, image = rng.random(n), np.full((40, 50, 3), 200, np.uint8)
+    mask = np.repeat(np.repeat(np.arange(1, 26).reshape(5, 5), 20, 0), 24, 1).astype(np.uint8) % (n + 1)
+    big = np.full((*mask.shape, 3), 90, np.uint8)
+    history = [{"epoch": 1, "map": 0.1, "loss": 1.0}]
+    return {
+        "frequency": (figures.class_frequency({"_a $x$": shares, "猫": shares}, names), {*names, "_a $x$"}),
+        "confusion": (figures.confusion(rng.random((n, n)), names, "x $1$", "_y"), {*names, "x $1$", "_y"}),
+        "scores": (figures.per_class_scores({"_run": shares}, names, "ap $"), {*names, "_run (mean"}),
+        "grid": (figures.image_grid([image] * n, names, 4), set(names)),
+        "masks": (figures.segmentation_samples([big], [mask], names, 1), set(names)),
+        "curves": (figures.learning_curves({"_a$b$": history, "猫": history}, {"_l": 1}), {"_a$b$", "_l"}),
+        "bounds": (figures.fooling_over_epsilon({"_$": {"_^": ([4, 8], [0, 1])}}, {"_$": "$"}), {"_$", "_^"}),
+        "trade-off": (figures.trade_off({"_v$": [(30, 0.2, r"\x $")]}), {"_v$", r"\x $"}),
+        "defence": (figures.defence({"_v$": {"_a": 0.2}}, "$"), {"_v$", "_a"}),
+        "versions": (figures.perturbed_versions([image] * 2, ["a", "$b"], ["_x", "$y$ 猫"], [1, 0]), {"$b"}),
+    }  # fmt: skip
+
+
+def test_figures_show_names_as_they_are(tmp_path):
+    with warnings.catch_warnings(), plt.rc_context(figures.STYLE):
+        warnings.simplefilter("error")  # of glyphs that are missing, and labels that are left out
+        for name, (figure, wanted) in _figures(NAMES).items():
+            if name == "frequency":
+                figures.save(figure, tmp_path / name, title="_T$x$ \\ 猫", caption="c", alt="a")
+                assert figure.get_suptitle().strip("\u200b").startswith("_T$x$ \\ ")
+            figure.draw_without_rendering()
+            plt.close(figure)
+            texts = [text for text in figure.findobj(Text) if text.get_text()]
+            assert not any(text.get_parse_math() or text.get_usetex() for text in texts), name
+            shown = "\n".join(text.get_text() for text in texts).replace("\u200b", "")
+            missing = [one for one in wanted if letters.lettered([one])[0][0].strip("\u200b") not in shown]
+            assert not missing, name
+
+
+def test_letters_that_no_font_has_are_their_code_points(monkeypatch):
+    monkeypatch.setattr(letters.font_manager.fontManager, "ttflist", [])
+    letters._fonts.cache_clear()
+    try:
+        shown, families = letters.lettered({"猫": ["cat猫犬!", "a\ufe0f猫\ufe0f", "Ж\tü"]})
+    finally:
+        letters._fonts.cache_clear()
+    assert shown == {"U+732B": ["cat U+732B U+72AC!", "a U+732B", "Ж ü"]}
+    assert families == [letters.FONT]
+
+
+def test_another_font_lends_its_letters():
+    usual = letters._usual_letters()
+    lent = next(chr(c) for c in _letters_of("STIXGeneral") if chr(c).isalpha() and chr(c) not in usual)
+    shown, families = letters.lettered([f"a{lent}"])
+    assert shown == [f"a{lent}"]
+    assert len(families) == 2
+    assert "Last" not in families[1]
+
+
+def _letters_of(family):
+    found = letters.font_manager.findfont(family)
+    return letters.FT2Font(found).get_charmap()
+
+
+def voclab(*words, stdout=subprocess.PIPE, **environment):
+    command = [sys.executable, "-m", "voclab", *map(str, words)]
+    environment = {**os.environ, **environment}
+    return subprocess.run(
+        command, stdout=stdout, stderr=subprocess.PIPE, env=environment, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_any_terminal_can_show_any_class(pictures, encoding):
+    done = voclab("data", "info", "--data", pictures, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode(encoding)
+    assert ("猫" if encoding == "utf-8" else "\\u732b") in shown
+    assert "50$ and 5$ bill" in shown
+    assert "\x1b" not in shown
+    assert voclab("--help", PYTHONIOENCODING=encoding).returncode == 0
+
+
+def test_what_was_typed_is_quoted_without_its_commands():
+    for words in (
+        ["data", "info", "--data", HOSTILE.replace("\x00", "")],
+        ["gallery", "\x1b[31m"],
+    ):
+        done = voclab(*words)
+        assert done.returncode == 2
+        assert b"\\u001b[31m" in done.stderr
+        assert not CONTROLS & set(done.stderr.decode().replace("\r\n", "\n"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_standard_output_ends_in_a_sentence(pictures, unbuffered):
+    with open("/dev/full", "wb") as full:
+        done = voclab("data", "info", "--data", pictures, stdout=full, PYTHONUNBUFFERED=unbuffered)
+        assert done.returncode == 2
+        assert done.stderr.startswith(b"voclab: Cannot write standard output: the disk is full;")
+        assert done.stderr.count(b"\n") == 1
+        silent = f"{sys.executable} -m voclab gallery --figures no/figures 2>/dev/full"
+        status = subprocess.run(
+            silent, shell=True, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, check=False
+        )
+        assert status.returncode == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-", "| true"])
+def test_a_closed_standard_output_ends_quietly(pictures, closed):
+    command = f"{sys.executable} -m voclab data info --data '{pictures}' {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
