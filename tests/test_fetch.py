@@ -399,7 +399,7 @@ def test_command_tries_the_official_addresses_then_those_named(served, tmp_path,
         md5=md5(served.files["/voc.tar"]),
     )
     monkeypatch.setattr(fetch, "VOC2009", archive)
-    monkeypatch.setattr(fetch.voc2009, "__defaults__", (fetch._tell, archive.addresses, archive.md5))
+    monkeypatch.setattr(fetch.voc2009, "__defaults__", (fetch.tell, archive.addresses, archive.md5))
     command = ["data", "fetch", "voc2009", "--root", str(tmp_path)]
     assert main([*command, "--url", served.url("/none"), "--url", served.url("/voc.tar")]) == 0
     out, err = capsys.readouterr()
