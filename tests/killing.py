@@ -193,9 +193,9 @@ def fetching(folder: Path, moments: Moments) -> None:
     """An archive downloaded from the address in the environment, and extracted."""
     from tqdm import tqdm
 
-    from voclab.datasets import fetch
+    from voclab.datasets import download, fetch
 
-    update, fetch.CHUNK = tqdm.update, 2**11
+    update, download.CHUNK = tqdm.update, 2**11
 
     def arrived(bar, size=1):  # every piece that was received is a moment
         moments.pass_one()

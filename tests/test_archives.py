@@ -1,22 +1,58 @@
 """Archives: hostile ones are refused whole, damaged ones named, and a failure leaves nothing behind."""
 
 import errno
+import io
 import os
+import shutil
 import zipfile
 
+import numpy as np
 import pytest
 from voc_trees import content, fails, tar_of, zip_of
 
 from voclab.datasets import archives
 
 
-def test_symlink_in_the_target_is_not_followed(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/VOCdevkit").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "x.tar").write_bytes(tar_of(("VOCdevkit/file", b"x")))
-    fails("in the way", archives.extract_tar, tmp_path / "x.tar", tmp_path / "data")
-    assert list((tmp_path / "elsewhere").iterdir()) == []
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.parametrize(
+    "link", ["tree", "tree/deep", "tree/deep/file", ".extracting-x.tar", ".extracting-x.zip"]
+)
+@pytest.mark.parametrize("target", ["folder", "folder/mine", "nothing"])
+def test_links_in_the_target_are_not_followed(tmp_path, kind, link, target):
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    (elsewhere / "folder").mkdir(parents=True)
+    (elsewhere / "folder/mine").write_text("mine")
+    (out / link).parent.mkdir(parents=True)
+    (out / link).symlink_to(elsewhere / target)
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(
+        (tar_of if kind == "tar" else zip_of)(("tree/deep/file", b"new"), ("tree/other", b"new"))
+    )
+    extract = archives.extract_tar if kind == "tar" else archives.extract_zip
+    if link in ("tree", "tree/deep", "tree/deep/file", f".extracting-x.{kind}"):
+        fails("in the way|is a link, which is not followed", extract, path, out)
+        assert [p.name for p in out.rglob("*") if not p.is_symlink()] == ["tree", "deep"][: link.count("/")]
+    else:  # of no concern
+        assert extract(path, out)
+    assert (out / link).is_symlink()
+    assert content(elsewhere) == {"folder/mine": b"mine"}
+
+
+def test_target_may_itself_be_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    (tmp_path / "x.tar").write_bytes(tar_of(("tree/file", b"x")))
+    assert archives.extract_tar(tmp_path / "x.tar", tmp_path / "data")
+    assert content(tmp_path / "disk") == {"tree/file": b"x"}
+
+
+def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    path = tmp_path / "x.zip"
+    path.write_bytes(zip_of(("file", bytes(3_000_000))))
+    usage = shutil.disk_usage(tmp_path)._replace(free=2_000_000)
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage)
+    fails("x.zip needs 3 MB in .*, where 2 MB are free", archives.extract_zip, path, tmp_path / "out")
+    assert not content(tmp_path / "out")
 
 
 def test_tar_bombs(tmp_path):
@@ -118,11 +154,60 @@ def test_zip_bombs(tmp_path):
     assert not content(out)
 
 
-def test_encrypted_and_damaged_zips(tmp_path):
-    path = tmp_path / "x.zip"
-    whole = bytearray(zip_of(("a", b"aa")))
-    whole[whole.index(b"PK\x01\x02") + 8] |= 1
-    path.write_bytes(whole)
-    fails("damaged archive.*encrypted", archives.extract_zip, path, tmp_path / "out")
-    path.write_bytes(zip_of(("a", b"aa"))[:-10])
-    fails("damaged archive", archives.extract_zip, path, tmp_path / "out")
+def lies(whole, name, offset, value, old=None):
+    """A zip whose list of files says something else about ``name``; ``offset`` is within its entry."""
+    entry = whole.index(b"PK\x01\x02", whole.rindex(name) - 46 - 1)
+    assert whole[entry + 46 :].startswith(name)
+    assert old is None or whole[entry + offset : entry + offset + len(value)] == old
+    return whole[: entry + offset] + value + whole[entry + offset + len(value) :]
+
+
+def cut(whole, start, length):
+    return whole[:start] + whole[start + length :]
+
+
+def damaged_zips():
+    """What a zip looks like whose bytes are missing, emptied or wrong; stored and deflated."""
+    names = b"tree/a", b"tree/b", b"tree/c"
+    data = [np.random.default_rng(k).bytes(900) for k in range(3)]
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            for name, value in zip(names, data, strict=True):
+                archive.writestr(name.decode(), value)
+        whole, size = buffer.getvalue(), (900).to_bytes(4, "little")
+        middle, entries, end = whole.index(names[1]) + 200, whole.index(b"PK\1\2"), whole.index(b"PK\5\6")
+        yield "empty", b""
+        yield "zeros", bytes(len(whole))
+        yield "head only", whole[:100]
+        yield "without its list", whole[:entries]
+        yield "without its end", whole[:end]
+        yield "end only", whole[end:]
+        yield "without its beginning", whole[50:]
+        yield "a hole", cut(whole, middle, 100)
+        yield "zeros in a file", whole[:middle] + bytes(100) + whole[middle + 100 :]
+        yield "one bit", whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        yield "zeros in the list", whole[: entries + 10] + bytes(60) + whole[entries + 70 :]
+        yield "list cut short", whole[: end + 12] + (52).to_bytes(4, "little") + whole[end + 16 :]
+        yield "list beyond the end", whole[: end + 16] + b"\xff\xff\xff\x7f" + whole[end + 20 :]
+        yield "fewer listed than counted", whole[: end + 8] + b"\4\0\4\0" + whole[end + 12 :]
+        yield "no file listed", whole[: end + 8] + bytes(12) + whole[end + 20 :]
+        yield "file beyond the end", lies(whole, names[2], 42, b"\xff\xff\xff\x7f")
+        yield "larger than it is", lies(whole, names[1], 24, (901).to_bytes(4, "little"), size)
+        yield "smaller than it is", lies(whole, names[1], 24, (899).to_bytes(4, "little"), size)
+        yield "said to be empty", lies(whole, names[1], 24, bytes(4), size)
+        yield "twice the same name", whole.replace(names[1], names[0])
+        yield "encrypted", lies(whole, names[1], 8, b"\1")
+        yield "unknown compression", lies(whole, names[1], 10, b"\x63\0")
+        swapped = b"\0\0\6\0"  # the name's six bytes become an extra field
+        nameless = lies(whole, names[0], 28, swapped, b"\6\0\0\0")
+        yield "no name", nameless[:26] + swapped + nameless[30:]
+        yield "name with a zero", whole.replace(names[1], b"tree\0b")
+
+
+@pytest.mark.parametrize("data", [pytest.param(data, id=name) for name, data in damaged_zips()])
+def test_damaged_zip_is_refused_whole(tmp_path, data):
+    path, out = tmp_path / "x.zip", tmp_path / "out"
+    path.write_bytes(data)
+    fails(r"x\.zip (is a damaged archive|holds no files|has the member)", archives.extract_zip, path, out)
+    assert not out.exists() or not list(out.iterdir())

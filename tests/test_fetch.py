@@ -12,6 +12,7 @@ import sys
 import tarfile
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from voc_trees import content, fails, make_tree, tar_of, zip_of
 
 from voclab import datasets
 from voclab.cli import main
-from voclab.datasets import cifar10, fetch, kaggle, vocdevkit
+from voclab.datasets import cifar10, download, fetch, kaggle, vocdevkit
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def server(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(fetch, "WAIT", 0)
+    monkeypatch.setattr(download, "WAIT", 0)
 
 
 def md5(data):
@@ -99,8 +100,8 @@ def test_broken_connection_is_taken_up_where_it_broke(served, tmp_path):
     assert get(served, tmp_path) == {}
     first, second, third = starts(served)
     assert first == 0
-    assert 70_000 - fetch.CHUNK < second <= 70_000  # what had arrived of the last piece is lost
-    assert second + 50_000 - fetch.CHUNK < third <= second + 50_000
+    assert 70_000 - download.CHUNK < second <= 70_000  # what had arrived of the last piece is lost
+    assert second + 50_000 - download.CHUNK < third <= second + 50_000
     assert [r.get("If-Range") for r in served.requests] == [None, '"one"', '"one"']
 
 
@@ -108,18 +109,18 @@ def test_later_process_resumes_what_an_earlier_one_left(served, tmp_path, voc_ta
     served.script = [("break", 60_000), *[503] * 4]
     fails("503 Service Unavailable.*fetch again to go on", get, served, tmp_path)
     left = (tmp_path / PART).read_bytes()
-    assert len(left) > 60_000 - fetch.CHUNK
+    assert len(left) > 60_000 - download.CHUNK
     assert content(tmp_path) == {PART: voc_tar[: len(left)]}
     lines = []
     assert get(served, tmp_path, say=lines.append) == {}
-    assert f"({len(left) // 10**6} MB are there)" in lines[0]
+    assert f"({len(left) // 10**6} MB of it are there)" in lines[0]
     assert served.requests[-1]["Range"] == f"bytes={len(left)}-"
 
 
 def test_part_is_resumed_from_the_next_address(served, tmp_path, voc_tar):
     served.raw["/first"] = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(voc_tar) + voc_tar[:100_000]
     assert get(served, tmp_path, "/first", "/voc.tar") == {}
-    assert starts(served)[-1] > 100_000 - fetch.CHUNK
+    assert starts(served)[-1] > 100_000 - download.CHUNK
 
 
 def test_part_that_is_already_whole_needs_no_network(served, tmp_path, voc_tar):
@@ -158,15 +159,15 @@ def test_server_that_cannot_resume(served, tmp_path, habit):
 def test_server_that_breaks_without_end(served, tmp_path):
     served.script = [("break", 70_000), *[("break", 0)] * 99]
     fails("could not be downloaded.*incomplete|broken|error.*check the network", get, served, tmp_path)
-    assert len(served.requests) == fetch.PATIENCE
+    assert len(served.requests) == download.PATIENCE
     served.requests.clear()
     fails("could not be downloaded", get, served, tmp_path / "b")  # nothing ever came: given up sooner
     assert len(served.requests) == 2
 
 
 def test_server_that_gives_a_little_at_a_time(served, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "CONNECTIONS", 4)
-    monkeypatch.setattr(fetch, "CHUNK", 100)
+    monkeypatch.setattr(download, "CONNECTIONS", 4)
+    monkeypatch.setattr(download, "CHUNK", 100)
     served.script = [("break", 1000)] * 99
     fails("the connection broke 4 times", get, served, tmp_path)
 
@@ -219,9 +220,15 @@ ODD = {
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", "answered 204 No Content"),
     "status of its own": (b"HTTP/1.1 499 \x1b[31mred\r\n\r\n", "answered 499"),
     "busy": (b"HTTP/1.1 503 Busy\r\n\r\n", "answered 503 Service Unavailable"),
-    "range not asked for": (b"HTTP/1.1 206 x\r\nContent-Range: bytes 5-6/7\r\n\r\nxy", "another range"),
-    "range of letters": (b"HTTP/1.1 206 x\r\nContent-Range: bytes a-b/c\r\n\r\nxy", "another range"),
-    "no range": (b"HTTP/1.1 206 x\r\n\r\nxy", "another range"),
+    "range not asked for": (
+        b"HTTP/1.1 206 x\r\nContent-Range: bytes 5-6/7\r\n\r\nxy",
+        "another part of the file",
+    ),
+    "range of letters": (
+        b"HTTP/1.1 206 x\r\nContent-Range: bytes a-b/c\r\n\r\nxy",
+        "another part of the file",
+    ),
+    "no range": (b"HTTP/1.1 206 x\r\n\r\nxy", "another part of the file"),
     "absurd range": (
         b"HTTP/1.1 206 x\r\nContent-Range: bytes 0-1/1" + b"0" * 18 + b"\r\n\r\nxy",
         "announces 1000000000000000000 b",
@@ -259,7 +266,7 @@ def test_redirects(served, tmp_path):
 
 
 def test_server_that_is_silent(served, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "TIMEOUT", (0.2, 0.05))
+    monkeypatch.setattr(download, "TIMEOUT", (0.2, 0.05))
     free = threading.Event()
     answer = served.answer
     served.answer = lambda handler: free.wait(20) if handler.path == "/silent" else answer(handler)
@@ -316,7 +323,12 @@ def test_links_in_the_folder_are_not_followed(served, tmp_path):
         link.parent.mkdir(parents=True)
         for target in (elsewhere, elsewhere / "mine", elsewhere / "nothing"):
             link.symlink_to(target)
-            fails("is a link, which is not followed|in the way", get, served, tmp_path / f"data{k}")
+            fails(
+                "is a link, which is not followed|in the way|not a plain file",
+                get,
+                served,
+                tmp_path / f"data{k}",
+            )
             assert link.is_symlink()
             link.unlink()
     assert content(elsewhere) == {"mine": b"mine"}
@@ -373,6 +385,12 @@ def test_disk_that_fills_while_downloading(served, tmp_path, monkeypatch):
     fails("disk is full", get, served, tmp_path)
 
 
+def test_what_a_process_left_that_was_killed_just_before_its_end_is_removed(served, tmp_path, voc_tar):
+    get(served, tmp_path)
+    (tmp_path / PART).write_bytes(voc_tar)
+    assert get(served, tmp_path) == {}
+
+
 def test_fetch_keeps_other_years(served, tmp_path):
     make_tree(tmp_path, year=2007)
     before = content(tmp_path)
@@ -393,13 +411,9 @@ def test_official_addresses_and_checksums():
 
 
 def test_command_tries_the_official_addresses_then_those_named(served, tmp_path, monkeypatch, capsys):
-    archive = replace(
-        fetch.VOC2009,
-        addresses=(served.url("/new"), served.url("/old")),
-        md5=md5(served.files["/voc.tar"]),
-    )
+    archive = replace(fetch.VOC2009, addresses=(served.url("/new"), served.url("/old")))
     monkeypatch.setattr(fetch, "VOC2009", archive)
-    monkeypatch.setattr(fetch.voc2009, "__defaults__", (fetch.tell, archive.addresses, archive.md5))
+    monkeypatch.setattr(fetch, "voc2009", partial(fetch.voc2009, md5=md5(served.files["/voc.tar"])))
     command = ["data", "fetch", "voc2009", "--root", str(tmp_path)]
     assert main([*command, "--url", served.url("/none"), "--url", served.url("/voc.tar")]) == 0
     out, err = capsys.readouterr()
@@ -427,9 +441,9 @@ def test_archive_that_lacks_a_file(server, tmp_path):
     tree = make_tree(tmp_path / "source")
     (tree.folder / "SegmentationClass/2009_000004.png").unlink()
     server.files["/voc.tar"] = tar_of(base=tree.folder.parent)
-    fails("holds no .*2009_000004.png; use the official archive", get, server, tmp_path)
+    fails("gave no .*2009_000004.png; use the official archive", get, server, tmp_path)
     server.files["/voc.tar"] = tar_of(("readme", b"hello"))
-    fails("holds no VOCdevkit/VOC2009", get, server, tmp_path / "b")
+    fails("gave no VOCdevkit/VOC2009", get, server, tmp_path / "b")
 
 
 HOSTILE = {
@@ -548,6 +562,22 @@ def test_fetch_competition_hostile_archive(server, tmp_path):
     assert not (tmp_path / "escaped").exists()
 
 
+def test_fetch_competition_follows_no_links(server, tmp_path, competition_zip):
+    server.redirect[DOWNLOAD] = f"http://localhost/files/{SLUG}.zip"
+    server.files[f"/files/{SLUG}.zip"] = competition_zip
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in (SLUG, f".download-{SLUG}", f".download-{SLUG}/{SLUG}.zip", f"{SLUG}/train"):
+        link = tmp_path / "data" / name
+        link.parent.mkdir(parents=True)
+        link.symlink_to(elsewhere)
+        said = run_kaggle(server, tmp_path, **KEY)
+        assert re.search("is a link, which is not followed|in the way", said), said
+        assert link.is_symlink()
+        shutil.rmtree(tmp_path / "data")
+    assert content(elsewhere) == {}
+
+
 @pytest.mark.parametrize("slug", ["../x", "", "A b", "https://www.kaggle.com/competitions/x"])
 def test_competition_name_is_checked(tmp_path, slug):
     fails("is no competition; name the last part", fetch.competition, slug, tmp_path)
@@ -573,7 +603,7 @@ def test_fetch_cifar10_from_a_gzipped_archive(server, tmp_path, capsys):
     assert "already there" in capsys.readouterr().err
     (tree / "data_batch_3.bin").unlink()
     fails("in the way but incomplete .*data_batch_3.bin is missing", get_cifar, "data", *members)
-    fails("holds no .*data_batch_1.bin", get_cifar, "b", members[0])
+    fails("gave no .*data_batch_1.bin", get_cifar, "b", members[0])
     fails("leads outside", get_cifar, "c", ("../out", b"x"))
     fails("damaged|cannot be read", get_cifar, "d", *members, cut=150)
 

@@ -75,9 +75,13 @@ def extract_zip(
     """Extract a zip archive into ``root``; as :func:`extract_tar` in everything."""
 
     def members(archive: zipfile.ZipFile) -> Iterable[_Member]:
+        if len(set(archive.namelist())) < len(archive.namelist()):
+            raise zipfile.BadZipFile("it lists a file twice")
         for m in archive.infolist():
             if m.flag_bits & 1:
                 raise zipfile.BadZipFile(f"{m.filename!r} is encrypted")
+            if not m.filename or "\0" in m.orig_filename:  # zipfile cuts a name at its first zero
+                raise zipfile.BadZipFile(f"{m.orig_filename!r} is no name")
             kind = stat.S_IFMT(m.external_attr >> 16)
             plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
             yield _Member(m.filename, m.file_size, m.is_dir(), plain, lambda m=m: opened(archive, m))
@@ -104,7 +108,7 @@ def _check_count(archive: zipfile.ZipFile) -> None:
     archive.fp.seek(-22 - len(archive.comment), os.SEEK_END)
     mark, _, declared = struct.unpack("<4s6sH", archive.fp.read(12))
     found = len(archive.infolist())
-    if mark == b"PK\5\6" and declared not in (found, 0xFFFF):  # 65535: the number stands elsewhere
+    if mark == b"PK\5\6" and declared not in (found & 0xFFFF, 0xFFFF):  # 65535: it stands elsewhere
         raise zipfile.BadZipFile(f"it lists {found} of {declared} files")
 
 
@@ -177,6 +181,7 @@ def _checked(
     for count, member in enumerate(members, start=1):
         parts = [p for p in member.name.split("/") if p not in ("", ".")]
         outside = member.name.startswith("/") or ".." in parts or re.search(r"[\\:\0]", member.name)
+        outside = outside or not (parts or member.folder)
         total += member.size
         if outside or not member.plain:
             what = "leads outside its folder" if outside else "is a link or a device"
