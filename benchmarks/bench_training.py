@@ -17,7 +17,7 @@ from voclab import datasets
 from voclab.datasets.toyvoc import make_toyvoc
 from voclab.losses import get_loss
 from voclab.metrics import SegmentationMetrics, mean_average_precision
-from voclab.models.backbones import BACKBONE
+from voclab.models.catalogue import BACKBONE
 from voclab.models.classifiers import build_classifier, feature_extractor, predict
 from voclab.models.segmenters import ENCODER, build_segmenter
 from voclab.pipeline import DecodedCache, evaluation_batches, steps_per_epoch, training_batches

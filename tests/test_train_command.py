@@ -12,7 +12,7 @@ from voc_trees import fails
 
 from voclab import cli, datasets, visual
 from voclab.studies import training
-from voclab.studies.training import Plan
+from voclab.studies.plan import Plan, plan_from
 from voclab.training import Run, load_model
 from voclab.training.identity import weights_digest
 
@@ -141,11 +141,11 @@ def test_what_makes_no_sense_is_one_sentence_before_anything_is_trained(colours,
 
 
 def test_files_of_other_runs_are_refused(tmp_path):
-    fails("--model must be named", training.plan_from, {"dataset": "toycifar"}, None)
-    fails("--dataset and --model must be named", training.plan_from, {}, None)
+    fails("--model must be named", plan_from, {"dataset": "toycifar"}, None)
+    fails("--dataset and --model must be named", plan_from, {}, None)
     Run(tmp_path / "other").begin({"recipe": {}})
-    fails("not of a run of `voclab train`", training.plan_from, {}, tmp_path / "other" / "config.json")
-    fails("config.json", training.plan_from, {}, tmp_path / "config.json")
+    fails("not of a run of `voclab train`", plan_from, {}, tmp_path / "other" / "config.json")
+    fails("config.json", plan_from, {}, tmp_path / "config.json")
 
 
 def test_cifar_10_learns_in_two_epochs(shared, tmp_path):

@@ -8,7 +8,7 @@ from voclab.backend import input_gradient, resize
 from voclab.errors import VoclabError
 from voclab.explain import GradCam
 from voclab.models import zoo
-from voclab.models.backbones import BACKBONE
+from voclab.models.catalogue import BACKBONE
 from voclab.models.classifiers import build_classifier, count_parameters, feature_extractor
 from voclab.training import load_model
 

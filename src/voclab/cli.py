@@ -2,9 +2,14 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from voclab import __version__, commands
+from voclab import __version__, commands, options
 from voclab.errors import VoclabError
+from voclab.profiles import PROFILES
+from voclab.studies import plan
 from voclab.terminal import finish, prepare, tell
 from voclab.text import plain
 
@@ -18,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
             return arguments.run(arguments) or 0
         finally:
             finish()
+    except SystemExit as ended:  # help, or an option that the parser itself refuses
+        return ended.code
     except VoclabError as error:
         tell(f"voclab: {error}")
         return 2
@@ -35,8 +42,9 @@ def main(argv: list[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        """Exit with status 2; the message quotes what was typed."""
-        super().error(plain(message))
+        """Say in one sentence what cannot be understood, and exit with status 2."""
+        tell(f"voclab: {plain(message)}; see `{self.prog} --help`.")
+        self.exit(2)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,19 +60,62 @@ def _parser() -> argparse.ArgumentParser:
     _add_robustness(group)
     _add_submit(group)
     pretrain = _command(group, "pretrain", commands.pretrain)
-    pretrain.add_argument("--backbone", default="cnn")
-    pretrain.add_argument("--images", type=int, default=10000)
-    pretrain.add_argument("--epochs", type=int, default=36)
-    pretrain.add_argument("--size", type=int, default=64, help="side of the pictures in pixels (default: 64)")
-    pretrain.add_argument("--seed", type=int, default=0)
-    pretrain.add_argument("--runs", default="runs", help="folder that keeps the run (default: runs)")
+    _option(pretrain, "--backbone", _backbone, default="cnn", help="which (default: cnn)")
+    _option(pretrain, "--images", partial(options.whole, low=16), default=10000, help="pictures to draw")
+    _option(pretrain, "--epochs", partial(options.whole, low=1, high=100_000), default=36)
+    _option(
+        pretrain,
+        "--size",
+        partial(options.whole, low=32, high=1024),
+        default=64,
+        help="side of the pictures in pixels (default: 64)",
+    )
+    _seed(pretrain)
+    _option(
+        pretrain,
+        "--runs",
+        options.target_folder,
+        default="runs",
+        help="folder of the run's folder (default: runs)",
+    )
     badges = _command(group, "badges", commands.badges)
-    badges.add_argument("--repo", metavar="OWNER/NAME", help="public address on GitHub (default: none yet)")
-    badges.add_argument("--revision", help="what the notebooks install (default: the commit checked out)")
-    badges.add_argument("--branch", default="main", help="where badges open the notebooks (default: main)")
+    _option(badges, "--repo", metavar="OWNER/NAME", help="public address on GitHub (default: none yet)")
+    _option(badges, "--revision", help="what the notebooks install (default: the commit checked out)")
+    _option(badges, "--branch", default="main", help="where badges open the notebooks (default: main)")
     gallery = _command(group, "gallery", commands.gallery)
-    gallery.add_argument("--figures", default="figures", help="folder of the figures (default: figures)")
+    _option(gallery, "--figures", default="figures", help="folder of the figures (default: figures)")
     return parser
+
+
+def _option(parser, name: str, check: Callable[[str, str], Any] = options.text, **settings) -> None:
+    """Add an option, or an argument, whose value is checked and converted while the command line is read.
+
+    Names and ranges are checked here; what must exist is looked for by the command, before it imports Keras.
+    """
+    names = {"--dataset": ("--dataset", "--data"), "--data": ("--data", "--dataset")}.get(name, (name,))
+    parser.add_argument(*names, type=partial(check, name), **settings)
+
+
+def _seed(parser, **settings) -> None:
+    _option(parser, "--seed", options.seed, **({"default": 0} | settings))
+
+
+def _backbone(name: str, value: str) -> str:
+    from voclab.models.catalogue import BACKBONES
+
+    return options.one_of(name, value, BACKBONES)
+
+
+def _perturbation(name: str, value: str) -> str:
+    from voclab.robustness import NOISES, PERTURBATIONS
+
+    return options.one_of("perturbation", value, (*NOISES, *PERTURBATIONS))
+
+
+def _drawn_side(name: str, value: str) -> int:
+    from voclab.datasets.toyvoc import MIN_SIZE
+
+    return options.whole(name, value, MIN_SIZE, 2048)
 
 
 def _command(group, name: str, run) -> argparse.ArgumentParser:
@@ -82,17 +133,20 @@ def _group(group, name: str, text: str):
 def _add_data(group) -> None:
     group = _group(group, "data", "make, fetch, describe and convert data sets")
     make = _command(group, "make", commands.data_make)
-    make.add_argument("--root", default="data/toyvoc", help="where to (default: data/toyvoc)")
-    make.add_argument("--seed", type=int, default=0)
+    _option(
+        make, "--root", options.target_folder, default="data/toyvoc", help="where to (default: data/toyvoc)"
+    )
+    _seed(make)
     for split in ("train", "val", "test"):
-        make.add_argument(f"--{split}", type=int, help=f"images in {split}")
-    make.add_argument("--size", type=int, help="longest side in pixels")
+        _option(make, f"--{split}", partial(options.whole, high=100_000), help=f"images in {split}")
+    _option(make, "--size", _drawn_side, help="longest side in pixels")
 
     fetch = _command(group, "fetch", commands.data_fetch)
     fetch.add_argument("source", choices=["voc2009", "cifar10", "kaggle"])
-    fetch.add_argument("--root", default="data", help="where to (default: data)")
-    fetch.add_argument("--competition", metavar="SLUG", help="with kaggle: the competition's slug")
-    fetch.add_argument(
+    _option(fetch, "--root", options.target_folder, default="data", help="where to (default: data)")
+    _option(fetch, "--competition", metavar="SLUG", help="with kaggle: the competition's slug")
+    _option(
+        fetch,
         "--url",
         action="append",
         metavar="ADDRESS",
@@ -101,118 +155,167 @@ def _add_data(group) -> None:
 
     info = _command(group, "info", commands.data_info)
     _data_option(info)
-    info.add_argument("--split", default="train")
+    _option(info, "--split", default="train", help="a list of the data set (default: train)")
     info.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     export = _command(group, "export", commands.data_export)
     _data_option(export)
-    export.add_argument("--to", required=True, metavar="FOLDER")
-    export.add_argument("--test-split", help="the list that becomes the test set (default: the held-out one)")
-    export.add_argument("--truth", metavar="FOLDER", help="where the test set's truth goes, if it is wanted")
+    _option(export, "--to", options.target_folder, required=True, metavar="FOLDER")
+    _option(export, "--test-split", help="the list that becomes the test set (default: the held-out one)")
+    _option(
+        export,
+        "--truth",
+        options.target_folder,
+        metavar="FOLDER",
+        help="where the test set's truth goes, if it is wanted",
+    )
 
 
 def _add_run(group) -> None:
     run = _command(group, "run", commands.run)
-    run.add_argument("notebook", help="its number or name, e.g. 01, or all")
-    run.add_argument("--profile", choices=["auto", "smoke", "demo", "full"])
+    _option(run, "notebook", help="its number or name, e.g. 01, or all")
+    _option(
+        run,
+        "--profile",
+        partial(options.one_of, allowed=("auto", *PROFILES)),
+        help=f"auto, {', '.join(PROFILES)}",
+    )
     _data_option(run)
-    run.add_argument("--pictures", help="small pictures by class, for adversarial training (notebook 04)")
-    run.add_argument("--weights", help="auto, imagenet, source, none, or a weights file")
-    run.add_argument("--backbone", help="another backbone for the transfer models")
-    run.add_argument("--seed", type=int)
-    run.add_argument("--epsilon", type=float, help="bound of the adversary in steps of 1/255 (notebook 03)")
-    run.add_argument("--out", metavar="FOLDER", help="where runs, figures and submissions go")
-    run.add_argument("--notebooks", default="notebooks", help="folder of the notebooks")
+    _option(run, "--pictures", help="small pictures by class, for adversarial training (notebook 04)")
+    _option(run, "--weights", help="auto, imagenet, source, none, or a weights file")
+    _option(run, "--backbone", _backbone, help="another backbone for the transfer models")
+    _seed(run, default=None)
+    _option(
+        run,
+        "--epsilon",
+        options.bound,
+        help="bound of the adversary in steps of 1/255 (notebook 03)",
+    )
+    _option(
+        run, "--out", options.target_folder, metavar="FOLDER", help="where runs, figures and submissions go"
+    )
+    _option(run, "--notebooks", default="notebooks", help="folder of the notebooks")
     target = run.add_mutually_exclusive_group()
     target.add_argument("--in-place", action="store_true", help="save into the notebook itself (ToyVOC only)")
-    target.add_argument("--output", metavar="FILE", help="save the executed notebook there")
+    _option(target, "--output", options.target_file, metavar="FILE", help="save the executed notebook there")
 
 
 def _add_train(group) -> None:
     train = _command(group, "train", commands.train)
-    train.add_argument("--dataset", "--data", help="a name, or a folder, also of pictures by class")
-    train.add_argument("--model", help="cnn, resnet8, resnet20, resnet18, vgg, densenet, mobilenet_v2, …")
-    train.add_argument("--augmentations", help="none, standard (default), advanced, adversarial")
-    for name, kind, text in (
-        ("epochs", int, "longest training (default: 20)"),
-        ("rate", float, "peak learning rate (default: by optimizer)"),
-        ("batch-size", int, "images a step (default: 64)"),
-        ("size", int, "side of the pictures in pixels (default: their own up to 64, else 128)"),
-        ("momentum", float, "of SGD (default: 0.9)"),
-        ("weight-decay", float, "on kernels, times the rate (default: 1e-4)"),
-        ("dropout", float, "before the last layer (default: 0.2)"),
-        ("mixup", float, "alpha of mixup (default: 0, none)"),
-        ("width", float, "of the network (default: as published)"),
-        ("epsilon", float, "bound of adversarial training in steps of 1/255 (default: 8)"),
-        ("steps", int, "PGD steps inside it (default: 4)"),
-        ("patience", int, "epochs without a better score before it stops (default: 15)"),
-        ("seed", int, "of everything (default: 0)"),
+    for field, text in (
+        ("dataset", "a name, or a folder, also of pictures by class"),
+        ("model", "cnn, resnet8, resnet20, resnet18, vgg, densenet, mobilenet_v2, …"),
+        ("augmentations", "none, standard (default), advanced, adversarial"),
+        ("epochs", "longest training (default: 20)"),
+        ("rate", "peak learning rate (default: by optimizer)"),
+        ("batch_size", "images a step (default: 64)"),
+        ("size", "side of the pictures in pixels (default: their own up to 64, else 128)"),
+        ("momentum", "of SGD (default: 0.9)"),
+        ("weight_decay", "on kernels, times the rate (default: 1e-4)"),
+        ("dropout", "before the last layer (default: 0.2)"),
+        ("mixup", "alpha of mixup (default: 0, none)"),
+        ("width", "of the network (default: as published)"),
+        ("epsilon", "bound of adversarial training in steps of 1/255 (default: 8)"),
+        ("steps", "PGD steps inside it (default: 4)"),
+        ("patience", "epochs without a better score before it stops (default: 15)"),
+        ("seed", "of everything (default: 0)"),
+        ("smoothing", "from 0 (default) to 1"),
+        ("optimizer", "adam (default) or sgd"),
+        ("weights", "imagenet, or a file with the backbone's weights"),
     ):
-        train.add_argument(f"--{name}", type=kind, help=text)
-    train.add_argument("--label-smoothing", dest="smoothing", type=float, help="from 0 (default) to 1")
-    train.add_argument("--optimizer", help="adam (default) or sgd")
-    train.add_argument("--weights", help="imagenet, or a file with the backbone's weights")
-    train.add_argument(
-        "--config", metavar="FILE", help="a run's config.json to repeat; other options change it"
+        name = plan.option(field)
+        metavar = name.strip("-").replace("-", "_").upper()
+        _option(train, name, plan.CHECKS[field], dest=field, metavar=metavar, help=text)
+    _option(train, "--config", metavar="FILE", help="a run's config.json to repeat; other options change it")
+    _option(
+        train,
+        "--name",
+        options.own_folder,
+        help="folder of the run (default: by data, model and augmentations)",
     )
-    train.add_argument("--name", help="folder of the run (default: by data, model and augmentations)")
-    train.add_argument("--runs", default="runs", help="folder of the runs (default: runs)")
+    _option(train, "--runs", options.target_folder, default="runs", help="folder of the runs (default: runs)")
 
 
 def _add_evaluate(group) -> None:
     evaluate = _command(group, "evaluate", commands.evaluate)
-    evaluate.add_argument("--model", required=True, help="a run's folder, or a .keras file")
-    evaluate.add_argument(
-        "--dataset",
-        "--data",
-        dest="data",
-        help="a name, or a folder (default: what is found in data/)",
+    _option(evaluate, "--model", required=True, help="a run's folder, or a .keras file")
+    _data_option(evaluate)
+    _split(evaluate)
+    _option(evaluate, "--size", options.side, help="side of the photos in pixels (default: the run's)")
+    _option(evaluate, "--images", options.count, help="measure on that many photos, spread over the split")
+    several = evaluate.add_mutually_exclusive_group()
+    _option(
+        several,
+        "--noise",
+        _perturbation,
+        help="one perturbation, e.g. gaussian, beside the clean photos and nothing else; needs --level",
     )
-    evaluate.add_argument("--split", help="a list of the data set (default: the held-out one)")
-    evaluate.add_argument("--size", type=int, help="side of the photos in pixels (default: the run's)")
-    evaluate.add_argument("--images", type=int, help="measure on that many photos, spread over the split")
-    evaluate.add_argument("--noise", help="one perturbation instead of all, e.g. gaussian; needs --level")
-    evaluate.add_argument("--level", type=float, help="its strength, e.g. 0.1")
+    several.add_argument("--corruptions", action="store_true", help="also ImageNet-C's fifteen × five")
+    _option(evaluate, "--level", partial(options.number, high=1000), help="its strength, e.g. 0.1")
     evaluate.add_argument("--no-attacks", action="store_true", help="leave FGSM and PGD out")
-    evaluate.add_argument("--corruptions", action="store_true", help="also ImageNet-C's fifteen × five")
-    evaluate.add_argument("--seed", type=int, default=0)
-    evaluate.add_argument("--figure", metavar="FILE", help="save the reliability diagram as PNG and SVG")
+    _seed(evaluate)
+    _option(
+        evaluate,
+        "--figure",
+        options.target_file,
+        metavar="FILE",
+        help="save the reliability diagram as PNG and SVG",
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _add_visualize(group) -> None:
     visualize = _command(group, "visualize", commands.visualize)
-    visualize.add_argument("--model", required=True, help="a run's folder, or a .keras file")
-    visualize.add_argument("--sample-id", required=True, help="id of a picture, or its number from 0 on")
+    _option(visualize, "--model", required=True, help="a run's folder, or a .keras file")
+    _option(visualize, "--sample-id", required=True, help="id of a picture, or its number from 0 on")
     _data_option(visualize)
-    visualize.add_argument("--split", help="a list of the data set (default: the held-out one)")
-    visualize.add_argument("--layers", nargs="+", help="whose feature maps to show (default: three)")
-    visualize.add_argument("--size", type=int, help="side of the pictures in pixels (default: the run's)")
-    visualize.add_argument("--to", metavar="FOLDER", help="where the pictures go (default: MODEL/pictures)")
+    _split(visualize)
+    _option(visualize, "--layers", nargs="+", help="whose feature maps to show (default: three)")
+    _option(visualize, "--size", options.side, help="side of the pictures in pixels (default: the run's)")
+    _option(
+        visualize,
+        "--to",
+        options.target_folder,
+        metavar="FOLDER",
+        help="where the pictures go (default: MODEL/pictures)",
+    )
 
 
 def _add_robustness(group) -> None:
     robustness = _command(group, "robustness", commands.robustness)
-    robustness.add_argument(
-        "--model", required=True, nargs="+", metavar="PATH", help="folders of runs, or .keras files"
+    _option(
+        robustness,
+        "--model",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="folders of runs, or .keras files",
     )
     _data_option(robustness)
-    robustness.add_argument("--split", help="a list of the data set (default: the held-out one)")
-    robustness.add_argument("--size", type=int, help="side of the photos in pixels (default: the run's)")
-    robustness.add_argument("--images", type=int, default=0, help="that many photos (default: all)")
-    robustness.add_argument("--attacked", type=int, default=64, help="photos for the attacks (default: 64)")
-    robustness.add_argument(
-        "--baseline", metavar="NAME", help="network that mCE is relative to (default: the first)"
+    _split(robustness)
+    _option(robustness, "--size", options.side, help="side of the photos in pixels (default: the run's)")
+    _option(robustness, "--images", options.count, help="that many photos (default: all)")
+    _option(robustness, "--attacked", options.count, default=64, help="photos for the attacks (default: 64)")
+    _option(
+        robustness,
+        "--baseline",
+        metavar="NAME",
+        help="network that mCE is relative to (default: the first)",
     )
-    robustness.add_argument("--seed", type=int, default=0)
-    robustness.add_argument(
-        "--to", metavar="FOLDER", help="default: figures/robustness for drawn data, else runs/robustness/NAME"
+    _seed(robustness)
+    _option(
+        robustness,
+        "--to",
+        options.target_folder,
+        metavar="FOLDER",
+        help="default: figures/robustness for drawn data, else runs/robustness/NAME",
     )
 
 
 def _add_consistency(group) -> None:
     consistency = _command(group, "consistency", commands.consistency)
-    consistency.add_argument(
+    _option(
+        consistency,
         "--model",
         required=True,
         nargs="+",
@@ -222,12 +325,14 @@ def _add_consistency(group) -> None:
     )
     photos = consistency.add_mutually_exclusive_group()
     _data_option(photos)
-    photos.add_argument("--image", metavar="PATH", help="a picture, or a folder of pictures without labels")
-    consistency.add_argument("--split", help="a list of the data set (default: the held-out one)")
-    consistency.add_argument("--images", type=int, help="measure on that many photos, spread evenly")
-    consistency.add_argument("--seed", type=int, default=0)
-    consistency.add_argument(
+    _option(photos, "--image", metavar="PATH", help="a picture, or a folder of pictures without labels")
+    _split(consistency)
+    _option(consistency, "--images", options.count, help="measure on that many photos, spread evenly")
+    _seed(consistency)
+    _option(
+        consistency,
         "--to",
+        options.target_folder,
         metavar="FOLDER",
         help="where page and figures go (default: figures/robustness for drawn data, else"
         " runs/robustness/DATA)",
@@ -238,35 +343,41 @@ def _add_consistency(group) -> None:
 def _add_submit(group) -> None:
     group = _group(group, "submit", "check, merge, score and send submission files")
     check = _command(group, "check", commands.submit_check)
-    check.add_argument("file")
-    check.add_argument("--data", help="data set whose held-out images the file must cover")
-    check.add_argument("--split", help="another list of that data set")
+    _option(check, "file")
+    _option(check, "--data", help="data set whose held-out images the file must cover")
+    _option(check, "--split", help="another list of that data set")
     merge = _command(group, "merge", commands.submit_merge)
-    merge.add_argument("parts", nargs="+", metavar="FILE")
-    merge.add_argument("--to", required=True, metavar="FILE")
+    _option(merge, "parts", nargs="+", metavar="FILE")
+    _option(merge, "--to", options.target_file, required=True, metavar="FILE")
     push = _command(group, "push", commands.submit_push)
-    push.add_argument("file")
-    push.add_argument("--competition", required=True, metavar="SLUG", help="last part of its address")
-    push.add_argument("--message", help="description on Kaggle (default: the file and its run)")
+    _option(push, "file")
+    _option(push, "--competition", required=True, metavar="SLUG", help="last part of its address")
+    _option(push, "--message", help="description on Kaggle (default: the file and its run)")
     push.add_argument("--wait", action="store_true", help="wait for the score and print it")
     push.add_argument("--again", action="store_true", help="send a file that was sent before")
-    push.add_argument(
-        "--data", help="data set whose held-out images the file must cover (default: data/SLUG, if there)"
+    _option(
+        push,
+        "--data",
+        help="data set whose held-out images the file must cover (default: data/SLUG, if there)",
     )
-    push.add_argument("--split", help="another list of that data set")
+    _option(push, "--split", help="another list of that data set")
     score = _command(group, "score", commands.submit_score)
-    score.add_argument("prediction")
-    score.add_argument("truth", help="a submission file made of the truth")
+    _option(score, "prediction")
+    _option(score, "truth", help="a submission file made of the truth")
     score.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _data_option(parser) -> None:
-    parser.add_argument(
+    _option(
+        parser,
         "--data",
-        "--dataset",
         help="voc2009, kaggle, toyvoc, cifar10, toycifar, or a folder, also of pictures by class (default:"
         " what is found in data/)",
     )
+
+
+def _split(parser) -> None:
+    _option(parser, "--split", help="a list of the data set (default: the held-out one)")
 
 
 if __name__ == "__main__":

@@ -69,18 +69,22 @@ def data_export(arguments) -> None:
 
 def run(arguments) -> None:
     """Execute a notebook, or all of them."""
-    from voclab import datasets, notebooks
+    from voclab import datasets, notebooks, parameters
 
     names = ("profile", "data", "pictures", "weights", "backbone", "seed", "epsilon", "out")
-    parameters = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    parameters.check(**given)
     for name in (
         "data",
         "pictures",
         "weights",
         "out",
     ):  # the kernel works in another folder than this command
-        if name in parameters and (name == "out" or Path(parameters[name]).exists()):
-            parameters[name] = str(Path(parameters[name]).resolve())
+        if name in given and (name == "out" or Path(given[name]).exists()):
+            given[name] = str(Path(given[name]).resolve())
+    for name in ("data", "pictures"):
+        if name in given and given[name] not in (*datasets.NAMES, datasets.EMBEDDED):
+            datasets.find(given[name])
     every = notebooks.available(arguments.notebooks)
     if arguments.notebook == "all" and arguments.output:
         raise VoclabError(
@@ -96,7 +100,7 @@ def run(arguments) -> None:
     for which in chosen:
         written = notebooks.run(
             which,
-            parameters=parameters,
+            parameters=given,
             notebooks_dir=arguments.notebooks,
             output=arguments.output,
             in_place=arguments.in_place,
@@ -106,28 +110,35 @@ def run(arguments) -> None:
 
 def train(arguments) -> None:
     """Train one classifier by name."""
-    from dataclasses import fields
+    from voclab import datasets
+    from voclab.studies.plan import CHECKS, plan_from, usual_name
+
+    plan = plan_from({name: getattr(arguments, name, None) for name in CHECKS}, arguments.config)
+    datasets.find(plan.dataset)
+    name = arguments.name or usual_name(plan)
 
     from voclab.backend import use_all_gpus
     from voclab.studies import training
 
-    options = {field.name: getattr(arguments, field.name, None) for field in fields(training.Plan)}
-    plan = training.plan_from(options, arguments.config)
     use_all_gpus(plan.batch_size)
-    name = arguments.name or training.usual_name(plan)
     say(training.train_classifier(plan, name, Path(arguments.runs)).folder)
 
 
 def evaluate(arguments) -> None:
     """Measure a model, also under noise and attack."""
-    from voclab import datasets
-    from voclab.studies import evaluation
+    from voclab.models.saved import model_file
 
     if (arguments.noise is None) != (arguments.level is None):
         raise VoclabError("--noise and --level belong together, e.g. --noise gaussian --level 0.1.")
-    found = datasets.find(arguments.data)
-    split = arguments.split or datasets.heldout_split(found.name)
-    dataset = datasets.load(found.name, found.root, split)
+    if arguments.noise is not None:
+        from voclab.robustness import NOISES, require_strength
+
+        require_strength(NOISES.get(arguments.noise, arguments.noise), arguments.level)
+    model_file(arguments.model)
+    _, dataset = _measured_on(arguments)
+
+    from voclab.studies import evaluation
+
     report = evaluation.report(
         arguments.model,
         dataset,
@@ -154,17 +165,32 @@ def evaluate(arguments) -> None:
     say(json.dumps(report.as_dict(), indent=1) if arguments.json else report.text())
 
 
-def visualize(arguments) -> None:
-    """Show what a classifier sees and gets wrong."""
-    from voclab import datasets, visual
+def _measured_on(arguments):
+    """The data set that is named, and the split that a network is measured on, which has truth."""
+    from voclab import datasets
 
     found = datasets.find(arguments.data)
     split = arguments.split or datasets.heldout_split(found.name)
-    model = Path(arguments.model)
-    to = arguments.to or (model if model.is_dir() else model.parent) / "pictures"
+    dataset = datasets.load(found.name, found.root, split)
+    dataset.require_truth()
+    return found, dataset
+
+
+def visualize(arguments) -> None:
+    """Show what a classifier sees and gets wrong."""
+    from voclab.models.saved import model_file, require_layers
+
+    model = model_file(arguments.model)
+    require_layers(model, arguments.layers)
+    _, dataset = _measured_on(arguments)
+    dataset.position(arguments.sample_id)
+    to = arguments.to or model.parent / "pictures"
+
+    from voclab import visual
+
     for path in visual.visualize(
         model,
-        datasets.load(found.name, found.root, split),
+        dataset,
         arguments.sample_id,
         to,
         layers=arguments.layers,
@@ -175,19 +201,25 @@ def visualize(arguments) -> None:
 
 def robustness(arguments) -> None:
     """Write a page on what harms each network."""
-    from voclab import datasets, report
+    from voclab.models.saved import model_files
+
+    names = list(model_files(arguments.model))
+    if arguments.baseline is not None and arguments.baseline not in names:
+        raise VoclabError(
+            f"The baseline {arguments.baseline} is not among {', '.join(names)}; name one of them."
+        )
+    found, dataset = _measured_on(arguments)
+
+    from voclab import report
     from voclab.studies import robustness
 
-    found = datasets.find(arguments.data)
-    split = arguments.split or datasets.heldout_split(found.name)
-    dataset = datasets.load(found.name, found.root, split)
     to = Path(arguments.to or _report_folder(found.name, found.root))
     tested = robustness.subjects(arguments.model, dataset, arguments.size)
     measured = robustness.measure(
         tested,
         dataset,
         to,
-        images=arguments.images,
+        images=arguments.images or 0,
         attacked=arguments.attacked,
         seed=arguments.seed,
         progress=tell,
@@ -205,10 +237,11 @@ def _report_folder(name: str, root: Path) -> Path:
 
 def consistency(arguments) -> None:
     """See which answers stay under ten perturbations."""
-    from voclab import datasets, report
+    from voclab import datasets
     from voclab.datasets import folder
-    from voclab.studies import consistency
+    from voclab.models.saved import networks_named
 
+    networks_named(arguments.model)
     if arguments.image:
         if arguments.split:
             raise VoclabError("Pictures without labels have no splits; leave --split out, or name --data.")
@@ -219,8 +252,9 @@ def consistency(arguments) -> None:
         split = arguments.split or datasets.heldout_split(found.name)
         dataset = datasets.load(found.name, found.root, split)
         to = _report_folder(found.name, found.root)
-    if arguments.images is not None and arguments.images < 1:
-        raise VoclabError(f"--images is {arguments.images}; measure on 1 photo or more.")
+    from voclab import report
+    from voclab.studies import consistency
+
     dataset = dataset.spread(arguments.images or 0)
     found = consistency.study(
         consistency.opened_all(arguments.model, dataset),

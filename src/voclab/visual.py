@@ -10,7 +10,7 @@ from voclab import figures
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.explain import GradCam
-from voclab.models.backbones import BACKBONE
+from voclab.models.catalogue import BACKBONE
 from voclab.models.classifiers import predict
 from voclab.pipeline import evaluation_batches, resized
 from voclab.studies.evaluation import opened
@@ -49,7 +49,7 @@ def visualize(
     path, network, size = opened(model, dataset, size)
     if len(network.output_shape) == 4:
         raise VoclabError(f"{path} is a segmenter; name a classifier to visualize.")
-    index = _index(dataset, sample)
+    index = dataset.position(sample)
     name, to = dataset.ids[index], Path(to)
     chosen = _layers(network, layers)
     image = dataset.image(index)
@@ -144,17 +144,6 @@ def _layers(model: keras.Model, wanted: Sequence[str] | None) -> list[str]:
     active = [name for name in maps if "relu" in name or "activation" in name] or maps
     spread = np.linspace(0, len(active) - 1, min(3, len(active))).round().astype(int)
     return [active[k] for k in spread]
-
-
-def _index(dataset: Dataset, sample: str) -> int:
-    if sample in dataset.ids:
-        return dataset.ids.index(sample)
-    if sample.isdigit() and int(sample) < len(dataset):
-        return int(sample)
-    raise VoclabError(
-        f"{dataset.name} {dataset.split} has no picture {sample}; name an id such as {dataset.ids[0]}, or a"
-        f" number from 0 to {len(dataset) - 1}."
-    )
 
 
 def _strongest(maps: np.ndarray) -> list[int]:

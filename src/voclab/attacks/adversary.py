@@ -18,7 +18,7 @@ from voclab.attacks.victim import Victim
 from voclab.backend import compiled, share_of_mean
 from voclab.datasets.base import VOID, Dataset
 from voclab.errors import VoclabError
-from voclab.models.backbones import BACKBONE
+from voclab.models.catalogue import BACKBONE
 from voclab.models.generator import (
     GENERATOR,
     Perturb,

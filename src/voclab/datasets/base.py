@@ -122,6 +122,26 @@ class Dataset:
             read_mask=None if self.read_mask is None else (lambda i: self.read_mask(int(index[i]))),
         )
 
+    def require_truth(self) -> None:
+        """Refuse a split that nothing can be measured on, since its labels are not known."""
+        if self.labels is None:
+            raise VoclabError(f"The truth of {self.name}'s {self.split} is not known; name another split.")
+
+    def position(self, sample: str) -> int:
+        """The index of an image that is named by its id, or by its number from 0 on.
+
+        Raises:
+            VoclabError: there is no such image.
+        """
+        if sample in self.ids:
+            return self.ids.index(sample)
+        if sample.isascii() and sample.isdigit() and len(sample) < 20 and int(sample) < len(self):
+            return int(sample)
+        raise VoclabError(
+            f"{self.name} {self.split} has no picture {sample}; name an id such as {self.ids[0]}, or a number"
+            f" from 0 to {len(self) - 1}."
+        )
+
     def spread(self, n: int) -> "Dataset":
         """At most ``n`` of the images, spread evenly over the list; 0 for all."""
         if not n or n >= len(self):

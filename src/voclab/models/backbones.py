@@ -2,18 +2,13 @@
 
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import keras
 
 from voclab.errors import VoclabError
-from voclab.models.cnn import build_cnn
-from voclab.models.small import NETWORKS, build_network
+from voclab.models.catalogue import APPLICATIONS, BACKBONES, get_backbone, require_weights
 
-BACKBONE = "backbone"  # layer of a classifier and of a generator that holds the backbone
 WEIGHTS_HOST = "https://storage.googleapis.com"  # where keras.applications downloads from
 _IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -84,53 +79,6 @@ class ResizePixels(keras.layers.Layer):
         return {**super().get_config(), "side": self.side}
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A network without its top: how to build it and what it expects.
-
-    Attributes:
-        build: called as ``build(include_top=False, weights=None or file, input_shape=…)``.
-        mode: preprocessing mode, see :class:`PixelPreprocessing`.
-        min_size: the smallest input side in pixels.
-        module: its module in ``keras.applications``; ``None`` for our own networks, for which there
-            are no ImageNet weights.
-    """
-
-    build: Callable
-    mode: str
-    min_size: int
-    module: str | None
-
-
-_APPLICATIONS = {
-    "mobilenet": ("MobileNet", "tf", "mobilenet"),
-    "mobilenet_v2": ("MobileNetV2", "tf", "mobilenet_v2"),
-    "resnet50": ("ResNet50", "caffe", "resnet"),
-    "densenet121": ("DenseNet121", "torch", "densenet"),
-    "vgg16": ("VGG16", "caffe", "vgg16"),
-    "efficientnet_b0": ("EfficientNetB0", "raw", "efficientnet"),
-    "efficientnet_v2_b0": ("EfficientNetV2B0", "raw", "efficientnet_v2"),
-    "efficientnet_v2_s": ("EfficientNetV2S", "raw", "efficientnet_v2"),
-    "convnext_tiny": ("ConvNeXtTiny", "raw", "convnext"),
-}
-
-BACKBONES: dict[str, Backbone] = {
-    "cnn": Backbone(build_cnn, "tf", 32, None),
-    **{name: Backbone(partial(build_network, name), "tf", 1, None) for name in NETWORKS},
-    **{
-        name: Backbone(getattr(keras.applications, builder), mode, 32, module)
-        for name, (builder, mode, module) in _APPLICATIONS.items()
-    },
-}
-
-
-def get_backbone(name: str) -> Backbone:
-    """Look a backbone up; an unknown name is a ``VoclabError`` that lists the known ones."""
-    if name not in BACKBONES:
-        raise VoclabError(f"There is no backbone {name!r}; choose one of {', '.join(BACKBONES)}.")
-    return BACKBONES[name]
-
-
 def imagenet_available(name: str, timeout: float = 4.0, top: bool = False) -> bool:
     """Whether ImageNet weights of this backbone are in Keras' cache or can probably be downloaded.
 
@@ -162,7 +110,7 @@ def _cached(name: str, top: bool = False) -> bool:
 
     Those of MobileNet (2017) are named by alpha and size, ``mobilenet_1_0_224_tf_no_top.h5``.
     """
-    ours = re.compile(_APPLICATIONS[name][0].lower() + r"(weights|notop|\.h5|\d+tf)")
+    ours = re.compile(APPLICATIONS[name][0].lower() + r"(weights|notop|\.h5|\d+tf)")
     files = [file.name.lower().replace("_", "").replace("-", "") for file in keras_cache().glob("*.h5")]
     return any(ours.match(file) and ("notop" in file) != top for file in files)
 
@@ -171,20 +119,18 @@ def build_backbone(name: str, weights: str | None, **options) -> keras.Model:
     """A backbone that maps preprocessed pixels to a feature map, at any input size from its smallest on.
 
     Args:
-        name: key of ``BACKBONES``.
+        name: key of ``voclab.models.catalogue.BACKBONES``.
         weights: ``None`` (random), ``"imagenet"`` or the path of a weights file.
         options: further arguments of the builder (``alpha``, ``width``, …).
 
     Raises:
         VoclabError: weights that cannot be had or that do not fit.
     """
-    backbone = get_backbone(name)
-    shape = (None, None, 3)
+    require_weights(name, weights)
+    backbone, shape = BACKBONES[name], (None, None, 3)
     if weights is None:
         return backbone.build(include_top=False, weights=None, input_shape=shape, **options)
     if weights == "imagenet":
-        if backbone.module is None:
-            raise VoclabError(f"Backbone {name!r} has no ImageNet weights; use weights='source' or 'none'.")
         if not imagenet_available(name):
             raise VoclabError(
                 f"ImageNet weights for {name!r} are neither cached nor reachable; connect to the internet, "
@@ -198,14 +144,6 @@ def build_backbone(name: str, weights: str | None, **options) -> keras.Model:
                 f"ImageNet weights for {name!r} could not be downloaded ({reason}); try again, name a "
                 "weights file, or use weights='source'."
             ) from error
-    if name == "efficientnet_b0":
-        # Keras adds a layer that scales the input only for weights="imagenet" itself.
-        raise VoclabError(
-            f"Weights file {weights} cannot be used with 'efficientnet_b0', whose input scaling Keras "
-            "sets only for its own download; use 'efficientnet_v2_b0' or weights='imagenet'."
-        )
-    if not Path(weights).is_file():
-        raise VoclabError(f"Weights file {weights} does not exist; check the path.")
     model = backbone.build(include_top=False, weights=None, input_shape=shape, **options)
     try:
         model.load_weights(str(weights))

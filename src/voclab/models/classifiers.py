@@ -7,13 +7,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from voclab.models.backbones import (
-    BACKBONE,
-    PixelPreprocessing,
-    ResizePixels,
-    build_backbone,
-    get_backbone,
-)
+from voclab.models.backbones import PixelPreprocessing, ResizePixels, build_backbone
+from voclab.models.catalogue import BACKBONE, get_backbone
 
 FEATURES = "features"  # layer whose output is the last feature map: what Grad-CAM looks at
 POOLED = "pooled"  # layer whose output is the vector that the linear head sees

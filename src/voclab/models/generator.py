@@ -5,7 +5,8 @@ import numpy as np
 from keras import layers, ops
 
 from voclab.errors import VoclabError
-from voclab.models.backbones import BACKBONE, PixelPreprocessing, build_backbone, get_backbone
+from voclab.models.backbones import PixelPreprocessing, build_backbone
+from voclab.models.catalogue import BACKBONE, get_backbone
 from voclab.models.segmenters import ResizeLike
 
 MODES = ("image", "universal")

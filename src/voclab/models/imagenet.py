@@ -7,18 +7,11 @@ import keras
 
 from voclab.errors import VoclabError
 from voclab.files import read_json
-from voclab.models.backbones import (
-    BACKBONES,
-    PixelPreprocessing,
-    get_backbone,
-    imagenet_available,
-    keras_cache,
-)
+from voclab.models.backbones import PixelPreprocessing, imagenet_available, keras_cache
+from voclab.models.catalogue import get_backbone, require_imagenet
 
 CLASSES = 1000
 SIDE = 224  # pixels, of the pictures that all of them were trained on
-CLASSIFIERS = tuple(name for name, backbone in BACKBONES.items() if backbone.module is not None)
-SCALABLE = ("mobilenet", "mobilenet_v2")  # that come in several widths
 # MobileNet's last layers are 1 × 1 convolutions: their maps are the answer, not features.
 FEATURE_LAYERS = {"mobilenet": "conv_pw_13_relu"}
 
@@ -29,10 +22,10 @@ def build_imagenet_classifier(
     """A published classifier of the 1000 classes of ImageNet, from ``keras.applications``.
 
     Args:
-        name: one of :data:`CLASSIFIERS`.
+        name: one of :data:`voclab.models.catalogue.IMAGENET_CLASSIFIERS`.
         weights: file with the weights of the whole network, top included; without it those that Keras has
             cached or can download.
-        alpha: factor on the width of the networks in :data:`SCALABLE`; 1 without it.
+        alpha: factor on the width of the networks in :data:`voclab.models.catalogue.SCALABLE`; 1 without it.
 
     Returns:
         ``keras.Model``: (batch, 224, 224, 3) float32 RGB in [0, 1] -> (batch, 1000) float32 logits.
@@ -40,12 +33,7 @@ def build_imagenet_classifier(
     Raises:
         VoclabError: no such network, no such width, or weights that cannot be had or do not fit.
     """
-    if name not in CLASSIFIERS:
-        raise VoclabError(
-            f"There is no ImageNet classifier {name!r}; choose one of {', '.join(CLASSIFIERS)}."
-        )
-    if alpha is not None and name not in SCALABLE:
-        raise VoclabError(f"{name} comes in one width; leave {alpha:g} out.")
+    require_imagenet(name, weights, alpha)
     options = {} if alpha is None else {"alpha": alpha}
     if weights is None:
         if not imagenet_available(name, top=True):
@@ -60,14 +48,6 @@ def build_imagenet_classifier(
                 f"ImageNet weights for {name!r} could not be downloaded ({_reason(error)}); try again or name"
                 f" a file with its top, {name}=FILE."
             ) from error
-    if name == "efficientnet_b0":
-        # Keras adds a layer that scales the input only for weights="imagenet" itself.
-        raise VoclabError(
-            f"Weights file {weights} cannot be used with 'efficientnet_b0', whose input scaling Keras sets"
-            " only for its own download; use 'efficientnet_v2_b0' or leave the file out."
-        )
-    if not Path(weights).is_file():
-        raise VoclabError(f"Weights file {weights} does not exist; check the path.")
     try:
         model = _build(name, None, options)
         with warnings.catch_warnings():

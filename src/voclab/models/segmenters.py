@@ -7,7 +7,8 @@ from keras import layers
 
 from voclab.backend import resize
 from voclab.errors import VoclabError
-from voclab.models.backbones import PixelPreprocessing, build_backbone, get_backbone
+from voclab.models.backbones import PixelPreprocessing, build_backbone
+from voclab.models.catalogue import get_backbone
 from voclab.models.classifiers import freeze_batch_norm
 from voclab.models.encoders import dilated, skip_tensors
 

@@ -1,18 +1,17 @@
 """Networks for small pictures, such as CIFAR-10's: they start at full resolution and shrink late."""
 
-from collections.abc import Callable
-
 import keras
 from keras import layers
 
+from voclab.models.catalogue import SMALL
 from voclab.models.cnn import conv_bn, residual
 
 
 def build_network(name: str, include_top: bool = False, weights=None, input_shape=(None, None, 3), **options):
-    """A network of :data:`NETWORKS` without top, in the call shape of ``keras.applications``.
+    """A network of :data:`voclab.models.catalogue.SMALL` without top, called as ``keras.applications`` are.
 
     Args:
-        name: key of :data:`NETWORKS`.
+        name: key of that table.
         include_top: only ``False``.
         weights: only ``None``; a file is loaded by the caller.
         input_shape: (H, W, 3), sides may be ``None``.
@@ -25,7 +24,8 @@ def build_network(name: str, include_top: bool = False, weights=None, input_shap
     if include_top or weights is not None:
         raise ValueError("build_network gives the network without top and with random weights")
     inputs = keras.Input(input_shape)
-    return keras.Model(inputs, NETWORKS[name](inputs, **options), name=name)
+    kind, published = SMALL[name]
+    return keras.Model(inputs, _KINDS[kind](inputs, **{**published, **options}), name=name)
 
 
 def plain(x, width: int = 32):
@@ -119,16 +119,4 @@ def _bn_relu_conv(x, filters: int, kernel: int, name: str):
     return _conv(_bn_relu(x, name), filters, kernel, name)
 
 
-def _resnet(blocks: tuple[int, ...], published: int) -> Callable:
-    return lambda x, width=published: resnet(x, blocks, width)
-
-
-# Name -> network, called as ``network(x, **options)``.
-NETWORKS: dict[str, Callable] = {
-    "plain_cnn": plain,
-    "resnet8": _resnet((1, 1, 1), 16),
-    "resnet20": _resnet((3, 3, 3), 16),
-    "resnet18": _resnet((2, 2, 2, 2), 64),
-    "vgg11": vgg,
-    "densenet_bc": densenet,
-}
+_KINDS = {network.__name__: network for network in (plain, resnet, vgg, densenet)}

@@ -17,13 +17,22 @@ from voclab.robustness.corruptions import (
     mean_corruption_error,
     relative_mce,
 )
-from voclab.robustness.perturbations import CONSISTENCY, PERTURBATIONS, STRENGTHS, Setting, perturbed
+from voclab.robustness.perturbations import (
+    CONSISTENCY,
+    NOISES,
+    PERTURBATIONS,
+    STRENGTHS,
+    Setting,
+    perturbed,
+    require_strength,
+)
 
 __all__ = [
     "ALL",
     "CONSISTENCY",
     "CONTROL",
     "CORRUPTIONS",
+    "NOISES",
     "PERTURBATIONS",
     "SEVERITIES",
     "STRENGTHS",
@@ -37,5 +46,6 @@ __all__ = [
     "one_picture",
     "perturbed",
     "relative_mce",
+    "require_strength",
     "summary",
 ]

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import pandas as pd
-from keras import ops
 
-from voclab.backend import compiled
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
-from voclab.pipeline import resized
 from voclab.robustness.perturbations import CONSISTENCY, Setting, perturbed
+
+if TYPE_CHECKING:  # perturbations are known by name without Keras, which only a probe needs
+    import keras
 
 ALL, CONTROL = "all of them", "another photo (control)"  # rows of a summary
 
@@ -30,7 +30,12 @@ class Probe:
         VoclabError: no such layer, or no layer that gives a map.
     """
 
-    def __init__(self, model: keras.Model, layer: str | None = None, name: str | None = None):
+    def __init__(self, model: "keras.Model", layer: str | None = None, name: str | None = None):
+        import keras
+        from keras import ops
+
+        from voclab.backend import compiled
+
         maps = [found.name for found in model.layers if _gives_map(found)]
         if not maps or (layer is not None and layer not in [found.name for found in model.layers]):
             raise VoclabError(
@@ -55,7 +60,9 @@ class Probe:
         return both[:, : -self._classes], both[:, -self._classes :]
 
 
-def _gives_map(layer: keras.layers.Layer) -> bool:
+def _gives_map(layer: "keras.Layer") -> bool:
+    import keras
+
     if isinstance(layer, keras.layers.InputLayer):
         return False
     output = getattr(layer, "output", None)
@@ -112,6 +119,8 @@ def consistency(
         batch_size: photos at once; each is seen with all its perturbed versions.
         progress: receives a line after each batch.
     """
+    from voclab.pipeline import resized
+
     if not len(dataset):
         raise VoclabError(f"{dataset.name} holds no images in {dataset.split}; name another split.")
     rows, features = [], []

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import ndtr, pdtr
 
 from voclab.errors import VoclabError
+from voclab.options import one_of
 from voclab.robustness.draws import Table, bits, generator
 from voclab.robustness.textures import plasma
 
@@ -163,6 +164,14 @@ PERTURBATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.n
     )
 }  # fmt: skip
 
+NOISES = {
+    "gaussian": "gaussian_noise",
+    "shot": "shot_noise",
+    "uniform": "uniform_noise",
+    "blur": "gaussian_blur",
+}
+"""Short names of perturbations for the command line."""
+
 _DRAWING = {"gaussian_noise", "shot_noise", "salt_and_pepper", "uniform_noise", "occlusion", "fog"}
 
 STRENGTHS = {  # what is counted, for axis labels and messages
@@ -224,16 +233,26 @@ def perturbed(
         VoclabError: no such perturbation, a strength that is negative, not finite or (flips) neither 0 nor 1,
             or no such image.
     """
-    if name not in PERTURBATIONS:
-        raise VoclabError(f"There is no perturbation {name!r}; choose one of {', '.join(PERTURBATIONS)}.")
+    one_of("perturbation", name, PERTURBATIONS)
     image = require_image(image)
+    require_strength(name, strength)
+    # Making a generator takes longer than turning a photo, so only what draws gets one.
+    rng = generator(seed) if name in _DRAWING else None
+    return PERTURBATIONS[name](image, float(strength), rng)
+
+
+def require_strength(name: str, strength: float) -> None:
+    """Refuse what :func:`perturbed` cannot do.
+
+    Raises:
+        VoclabError: a strength that is negative, not finite or (flips) neither 0 nor 1.
+    """
     if not (isinstance(strength, Real) and math.isfinite(strength) and strength >= 0):
         raise VoclabError(
             f"The strength of {name} ({STRENGTHS[name]}) is {strength}; it must be finite and 0 or more."
         )
-    # Making a generator takes longer than turning a photo, so only what draws gets one.
-    rng = generator(seed) if name in _DRAWING else None
-    return PERTURBATIONS[name](image, float(strength), rng)
+    if name in ("horizontal_flip", "vertical_flip"):
+        _require_done_or_not(strength)
 
 
 def require_image(image: np.ndarray) -> np.ndarray:
@@ -411,7 +430,11 @@ def _quarters(image: np.ndarray, turns: int) -> np.ndarray:
     return cv2.copyMakeBorder(middle, above, below, before, after, cv2.BORDER_REFLECT_101)
 
 
-def _flipped(image: np.ndarray, strength: float, axis: int) -> np.ndarray:
+def _require_done_or_not(strength: float) -> None:
     if strength not in (0, 1):
         raise VoclabError(f"A flip is done or not: its strength is 0 or 1, not {strength:g}.")
+
+
+def _flipped(image: np.ndarray, strength: float, axis: int) -> np.ndarray:
+    _require_done_or_not(strength)
     return cv2.flip(image, axis) if strength else image.copy()

@@ -1,6 +1,5 @@
 """Prediction consistency of several networks on the same photos: what ``voclab consistency`` reports."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -14,12 +13,12 @@ from voclab.errors import VoclabError
 from voclab.models.classifiers import FEATURES
 from voclab.models.imagenet import (
     CLASSES,
-    CLASSIFIERS,
     FEATURE_LAYERS,
     SIDE,
     build_imagenet_classifier,
     imagenet_class_names,
 )
+from voclab.models.saved import network_named, networks_named
 from voclab.pipeline import resized
 from voclab.robustness import (
     ALL,
@@ -36,7 +35,6 @@ from voclab.training import load_model
 
 # Share of its answers that each kept in a published table, made on one picture with other strengths.
 PUBLISHED = {"densenet121": 0.9, "vgg16": 0.4, "efficientnet_b0": 0.2, "resnet50": 0.0}
-_SPECIFICATION = re.compile(r"(?P<name>\w+)(?::(?P<alpha>[^=]+))?(?:=(?P<file>.+))?")
 MEASURES = {
     "kept": "top-1 kept",
     "cosine": "cosine similarity of features",
@@ -192,34 +190,19 @@ def opened(text: str, dataset: Dataset) -> Network:
         VoclabError: no such network or file, weights that cannot be had or do not fit, a network that is no
             classifier or does not say at what size it was trained.
     """
-    found = _SPECIFICATION.fullmatch(text)
-    if found and found["name"] in CLASSIFIERS:
-        return _published(found["name"], found["alpha"], found["file"])
-    if found and (found["alpha"] or found["file"]) and not Path(text).exists():
-        raise VoclabError(
-            f"There is no ImageNet classifier {found['name']!r}; choose one of {', '.join(CLASSIFIERS)}, or"
-            " name a run's folder or a .keras file."
-        )
-    return _ours(Path(text), dataset)
+    found = network_named(text)
+    return _ours(found, dataset) if isinstance(found, Path) else _published(*found)
 
 
-def _published(name: str, alpha: str | None, file: str | None) -> Network:
-    try:
-        width = None if alpha is None else float(alpha)
-    except ValueError as error:
-        raise VoclabError(f"The width of {name}:{alpha} is no number; write e.g. {name}:0.25.") from error
-    title = name if alpha is None else f"{name}:{alpha}"
-    model = build_imagenet_classifier(name, file, width)
+def _published(name: str, alpha: float | None, file: str | None) -> Network:
+    title = name if alpha is None else f"{name}:{alpha:g}"
+    model = build_imagenet_classifier(name, file, alpha)
     weights = "ImageNet weights of Keras" if file is None else Path(file).name
     probe = Probe(model, FEATURE_LAYERS.get(name), title)
     return Network(title, weights, probe, SIDE, CLASSES, imagenet_class_names() or ())
 
 
 def _ours(model: Path, dataset: Dataset) -> Network:
-    if not model.exists():
-        raise VoclabError(
-            f"{model} is missing; name a run's folder, a .keras file, or one of {', '.join(CLASSIFIERS)}."
-        )
     path, config = located(model)
     network = load_model(path)
     shape = network.output_shape
@@ -251,8 +234,7 @@ def opened_all(texts: Sequence[str], dataset: Dataset) -> list[Network]:
     Raises:
         VoclabError: a network that is named twice, and what :func:`opened` raises.
     """
-    if len(set(texts)) < len(texts):
-        raise VoclabError(f"{next(t for t in texts if texts.count(t) > 1)} is named twice; name it once.")
+    networks_named(texts)  # before the first of them is loaded
     networks = [opened(text, dataset) for text in texts]
     names = [network.name for network in networks]
     return [

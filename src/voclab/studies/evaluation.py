@@ -14,7 +14,8 @@ from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import read_json
 from voclab.metrics import expected_calibration_error, precision_recall_f1, reliability, sigmoid
-from voclab.robustness import CORRUPTIONS, SEVERITIES, Setting, corrupted, perturbed
+from voclab.models.saved import model_file
+from voclab.robustness import CORRUPTIONS, NOISES, SEVERITIES, Setting, corrupted, perturbed
 from voclab.training import load_model
 
 CLEAN = "clean"
@@ -158,15 +159,6 @@ def _row(victim, bench, images, threshold) -> tuple[dict[str, float], dict | Non
     return row, reliability(*calibration)
 
 
-NOISES = {
-    "gaussian": "gaussian_noise",
-    "shot": "shot_noise",
-    "uniform": "uniform_noise",
-    "blur": "gaussian_blur",
-}
-"""Short names of perturbations for the command line."""
-
-
 @dataclass(frozen=True)
 class Report:
     """An :class:`Evaluation` with what it was measured on, as text, JSON and picture."""
@@ -220,7 +212,8 @@ def report(
         dataset: photos with truth.
         size: side of the photos, pixels; without it that of the run's training.
         images: at most so many photos, spread evenly.
-        noise: a single perturbation, by its name or a key of :data:`NOISES`, instead of :data:`BATTERY`.
+        noise: a single perturbation, by its name or a key of ``voclab.robustness.NOISES``, instead of
+            :data:`BATTERY` and of the attacks.
         level: its strength.
         attacks: whether FGSM and PGD are run.
         corruptions: whether ImageNet-C's corruptions are.
@@ -235,7 +228,7 @@ def report(
     dataset = dataset.spread(images or 0)
     settings = BATTERY
     if noise is not None:
-        settings = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}
+        settings, attacks = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}, False
     victim = Victim(network, "segmentation" if maps else dataset.task, path.parent.name)
     bench = Bench(dataset, size)
     found = evaluate(victim, bench, settings, None if attacks else {}, seed, progress=progress)
@@ -256,8 +249,7 @@ def opened(model: str | Path, dataset: Dataset, size: int | None) -> tuple[Path,
     size = size or trained_size(config)
     if size is None:
         raise VoclabError(f"{path} does not say at what size it was trained; add --size, in pixels.")
-    if dataset.labels is None:
-        raise VoclabError(f"The truth of {dataset.name}'s {dataset.split} is not known; name another split.")
+    dataset.require_truth()
     shape = network.output_shape
     maps = isinstance(shape, tuple) and len(shape) == 4
     if not isinstance(shape, tuple) or len(shape) not in (2, 4):
@@ -276,9 +268,7 @@ def located(model: Path) -> tuple[Path, dict]:
     Raises:
         VoclabError: there is no such file.
     """
-    path = model / "model.keras" if model.is_dir() else model
-    if not path.is_file():
-        raise VoclabError(f"{path} is missing; name a run's folder or a .keras file.")
+    path = model_file(model)
     config = path.parent / "config.json"
     return path, read_json(config) if config.is_file() else {}
 

@@ -9,7 +9,7 @@ import pandas as pd
 from voclab.attacks import FGSM, PGD, Bench, Victim, eight_bit
 from voclab.config import Profile
 from voclab.studies.pictures import plan_of, wilson
-from voclab.studies.training import Plan
+from voclab.studies.plan import Plan
 
 STANDARD, HARDENED = "standard training", "adversarial training"
 STEPS = 20  # of PGD, with which robustness is reported

@@ -10,7 +10,7 @@ import pandas as pd
 from voclab.config import Profile, Training
 from voclab.datasets.base import Dataset
 from voclab.metrics import expected_calibration_error, reliability, single_label_report
-from voclab.studies.training import Plan
+from voclab.studies.plan import Plan
 from voclab.training import Run
 from voclab.training.source import CNN_OPTIONS, Weights
 

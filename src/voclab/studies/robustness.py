@@ -12,6 +12,7 @@ from voclab.config import Profile
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import read_json, write_json
+from voclab.models.saved import model_files
 from voclab.robustness import (
     CONSISTENCY,
     CORRUPTIONS,
@@ -106,24 +107,14 @@ def subjects(models: Sequence[str | Path], dataset: Dataset, size: int | None = 
             :func:`voclab.studies.evaluation.opened` raises.
     """
     found = []
-    for model in models:
-        path, network, side = evaluation.opened(model, dataset, size)
+    for name, file in model_files(models).items():
+        path, network, side = evaluation.opened(file, dataset, size)
         maps = len(network.output_shape) == 4
         if maps and not dataset.has_masks:
             raise VoclabError(f"{path} is a segmenter, and {dataset.name} has no masks; name other data.")
-        name = path.resolve().parent.name if path.name == "model.keras" else path.stem
         victim = Victim(network, "segmentation" if maps else dataset.task, name)
         found.append(Subject(name, path, victim, side))
-    paths = [subject.path.resolve() for subject in found]
-    if len(set(paths)) < len(paths):
-        raise VoclabError(f"{next(p for p in paths if paths.count(p) > 1)} is named twice; name it once.")
-    names = [subject.name for subject in found]
-    return [
-        subject
-        if names.count(subject.name) == 1
-        else Subject(f"{path.parent.parent.name}-{subject.name}", subject.path, subject.victim, subject.size)
-        for subject, path in zip(found, paths, strict=True)
-    ]
+    return found
 
 
 def trained(

@@ -1,7 +1,7 @@
 """One classifier by name on one data set: what ``voclab train`` does."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import keras
@@ -13,84 +13,19 @@ from voclab.attacks.defence import AdversariallyTrained
 from voclab.datasets.base import Dataset
 from voclab.datasets.splits import fit_validation
 from voclab.errors import VoclabError
-from voclab.files import read_json
 from voclab.metrics import mean_average_precision, single_label_report
 from voclab.models import zoo
-from voclab.models.backbones import BACKBONES
+from voclab.models.catalogue import BACKBONES, ZOO, require_width
 from voclab.models.classifiers import build_classifier, predict, start_from_prior
 from voclab.pipeline import DecodedCache, evaluation_batches
+from voclab.studies.plan import Plan, checked
 from voclab.terminal import say
 from voclab.training import Recipe, Run, train
 from voclab.training.identity import digest, weights_digest
 
-AUGMENTATIONS = ("none", "standard", "advanced", "adversarial")
 SMALL = 64  # pixels: pictures up to this side are shifted and flipped, larger ones cropped at random scale
 _ENLARGED = 96  # pixels: what small pictures become for a backbone of photos
 _ROBUST_PHOTOS = 256  # validation photos that adversarial training is scored on after each epoch
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that decides a training; ``config.json`` of its run keeps it.
-
-    Attributes:
-        dataset: name or folder, as for :func:`voclab.datasets.find`.
-        model: key of ``voclab.models.zoo.ZOO`` or of ``voclab.models.backbones.BACKBONES``.
-        augmentations: one of :data:`AUGMENTATIONS`; ``adversarial`` is PGD adversarial training (Madry et al.
-            2018) on standard augmentation.
-        epochs: longest training.
-        rate: peak learning rate; without it 1e-3 (AdamW), 1e-4 (AdamW from pretrained weights) or 0.1 (SGD).
-        batch_size: images a step.
-        size: side of the pictures, pixels; without it their own up to :data:`SMALL`, else 128.
-        optimizer: ``"adam"`` or ``"sgd"``.
-        momentum: of SGD.
-        weight_decay: see :class:`voclab.training.Recipe`.
-        dropout: before the last layer.
-        smoothing: label smoothing.
-        mixup: alpha of mixup, 0 for none.
-        weights: ``None``, ``"imagenet"`` or a file with weights of the backbone.
-        width: of the network, see :func:`voclab.models.zoo.build`.
-        epsilon: L∞ bound of adversarial training, steps of 1/255.
-        steps: PGD steps inside it.
-        patience: epochs without a better validation score before training stops.
-        validation: share of the training pictures that epochs are chosen on.
-        seed: of everything.
-    """
-
-    dataset: str
-    model: str
-    augmentations: str = "standard"
-    epochs: int = 20
-    rate: float | None = None
-    batch_size: int = 64
-    size: int | None = None
-    optimizer: str = "adam"
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    dropout: float = 0.2
-    smoothing: float = 0.0
-    mixup: float = 0.0
-    weights: str | None = None
-    width: float | None = None
-    epsilon: float = 8.0
-    steps: int = 4
-    patience: int = 15
-    validation: float = 0.1
-    seed: int = 0
-
-    @classmethod
-    def read(cls, path: str | Path) -> "Plan":
-        """The plan in a run's ``config.json``.
-
-        Raises:
-            VoclabError: no such file, or of another kind of run.
-        """
-        config = read_json(path)
-        plan = config.get("plan") if isinstance(config, dict) else None
-        known = {field.name for field in fields(cls)}
-        if not isinstance(plan, dict) or not {"dataset", "model"} <= set(plan) <= known:
-            raise VoclabError(f"{path} is not of a run of `voclab train`; name one that is.")
-        return cls(**plan)
 
 
 def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str], None] = say) -> Run:
@@ -113,7 +48,7 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
     Raises:
         VoclabError: an option without sense, data or weights that cannot be had.
     """
-    _check(plan)
+    plan = checked(plan)
     found = datasets.find(plan.dataset)
     whole = datasets.load(found.name, found.root, "train")
     heldout = datasets.load(found.name, found.root, datasets.heldout_split(found.name))
@@ -169,31 +104,6 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
     return run
 
 
-def _check(plan: Plan) -> None:
-    for option, value, allowed in (
-        ("augmentations", plan.augmentations, AUGMENTATIONS),
-        ("optimizer", plan.optimizer, ("adam", "sgd")),
-        ("model", plan.model, (*zoo.ZOO, *(name for name in BACKBONES if name not in zoo.ZOO))),
-    ):
-        if value not in allowed:
-            raise VoclabError(f"There is no {option} {value!r}; choose one of {', '.join(allowed)}.")
-    for option, value, low, high in (
-        ("epochs", plan.epochs, 0, np.inf),
-        ("rate", 1e-3 if plan.rate is None else plan.rate, np.finfo(float).tiny, np.inf),
-        ("batch-size", plan.batch_size, 1, np.inf),
-        ("patience", plan.patience, 1, np.inf),
-        ("label-smoothing", plan.smoothing, 0, 1),
-        ("mixup", plan.mixup, 0, np.inf),
-        ("dropout", plan.dropout, 0, 0.99),
-        ("weight-decay", plan.weight_decay, 0, np.inf),
-        ("epsilon", plan.epsilon, 0, 255),
-        ("steps", plan.steps, 1, np.inf),
-        ("size", 1 if plan.size is None else plan.size, 1, np.inf),
-    ):
-        if not low <= value <= high:
-            raise VoclabError(f"--{option} is {value}; choose one from {low} to {high}.")
-
-
 def recipe_of(plan: Plan, fit_set: Dataset) -> Recipe:
     """The recipe of a plan; size, rate and policy follow the pictures where the plan leaves them open."""
     side = max(fit_set.image(0).shape[:2])
@@ -240,10 +150,9 @@ def network(plan: Plan, size: int, classes: int) -> keras.Model:
     options = {"weights": plan.weights, "dropout": plan.dropout}
     # Photos are large enough as they are; only small pictures are enlarged for a network made for photos.
     small = size <= SMALL
-    if plan.model in zoo.ZOO:
+    if plan.model in ZOO:
         return zoo.build(plan.model, classes, width=plan.width, resize=None if small else size, **options)
-    if plan.width is not None:
-        raise VoclabError(f"--width is for {', '.join(zoo.ZOO)}; leave it out for {plan.model}.")
+    require_width(plan.model, plan.width)
     enlarged = small and BACKBONES[plan.model].min_size > 1
     return build_classifier(plan.model, classes, resize=_ENLARGED if enlarged else None, **options)
 
@@ -292,27 +201,3 @@ def _figures(logits: np.ndarray, dataset: Dataset) -> dict[str, float]:
     report = single_label_report(labels.argmax(1), top, labels.shape[1])
     macro = {key: report[f"{key}_macro"] for key in ("precision", "recall", "f1")}
     return {"loss": float(loss), "accuracy": report["accuracy"], **macro}
-
-
-def plan_from(options: dict, config: str | Path | None) -> Plan:
-    """The plan of a command line: what a file says, changed by what was typed.
-
-    Args:
-        options: field of :class:`Plan` -> value, ``None`` where nothing was typed.
-        config: ``config.json`` of a run, or ``None``.
-
-    Raises:
-        VoclabError: neither a file nor both data and model are named.
-    """
-    typed = {key: value for key, value in options.items() if value is not None}
-    if config is not None:
-        return replace(Plan.read(config), **typed)
-    missing = [f"--{key}" for key in ("dataset", "model") if key not in typed]
-    if missing:
-        raise VoclabError(f"{' and '.join(missing)} must be named, or a run's file with --config.")
-    return Plan(**typed)
-
-
-def usual_name(plan: Plan) -> str:
-    """Folder of a run that was given no name."""
-    return f"{Path(plan.dataset).name}-{plan.model}-{plan.augmentations}-seed{plan.seed}"

@@ -12,7 +12,8 @@ from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import atomic_path
 from voclab.metrics import mean_average_precision
-from voclab.models.backbones import BACKBONE, build_backbone, imagenet_available
+from voclab.models.backbones import build_backbone, imagenet_available
+from voclab.models.catalogue import BACKBONE
 from voclab.models.classifiers import build_classifier, predict, start_from_prior
 from voclab.terminal import say
 from voclab.training.loop import Recipe, train

@@ -1,0 +1,228 @@
+"""Networks by name, and what may be asked of each: known without Keras, which only building one needs."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from voclab import options
+from voclab.errors import VoclabError
+
+BACKBONE = "backbone"  # layer of a classifier and of a generator that holds the backbone
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network without its top: how to build it and what it expects.
+
+    Attributes:
+        build: called as ``build(include_top=False, weights=None or file, input_shape=…)``.
+        mode: preprocessing mode, see :class:`voclab.models.backbones.PixelPreprocessing`.
+        min_size: the smallest input side in pixels.
+        module: its module in ``keras.applications``; ``None`` for our own networks, for which there
+            are no ImageNet weights.
+    """
+
+    build: Callable
+    mode: str
+    min_size: int
+    module: str | None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a classifier of the zoo is made from a backbone.
+
+    Attributes:
+        backbone: key of :data:`BACKBONES`.
+        width: the builder's argument that :func:`voclab.models.zoo.build` calls width; ``None`` if it has
+            none.
+        pooling: of the feature map, see :func:`voclab.models.classifiers.build_classifier`.
+        resize: side in pixels that pictures are resized to unless another is asked for; ``None`` leaves them
+            as they are.
+    """
+
+    backbone: str
+    width: str | None = "width"
+    pooling: tuple[str, ...] = ("average",)
+    resize: int | None = None
+
+
+def _application(builder: str) -> Callable:
+    def build(**arguments):
+        import keras
+
+        return getattr(keras.applications, builder)(**arguments)
+
+    return build
+
+
+def _small(name: str) -> Callable:
+    def build(**arguments):
+        from voclab.models.small import build_network
+
+        return build_network(name, **arguments)
+
+    return build
+
+
+def _cnn(**arguments):
+    from voclab.models.cnn import build_cnn
+
+    return build_cnn(**arguments)
+
+
+# Name -> (builder in keras.applications, preprocessing mode, module there).
+APPLICATIONS = {
+    "mobilenet": ("MobileNet", "tf", "mobilenet"),
+    "mobilenet_v2": ("MobileNetV2", "tf", "mobilenet_v2"),
+    "resnet50": ("ResNet50", "caffe", "resnet"),
+    "densenet121": ("DenseNet121", "torch", "densenet"),
+    "vgg16": ("VGG16", "caffe", "vgg16"),
+    "efficientnet_b0": ("EfficientNetB0", "raw", "efficientnet"),
+    "efficientnet_v2_b0": ("EfficientNetV2B0", "raw", "efficientnet_v2"),
+    "efficientnet_v2_s": ("EfficientNetV2S", "raw", "efficientnet_v2"),
+    "convnext_tiny": ("ConvNeXtTiny", "raw", "convnext"),
+}
+
+# Name -> (function in voclab.models.small, its arguments as published).
+SMALL: dict[str, tuple[str, dict]] = {
+    "plain_cnn": ("plain", {}),
+    "resnet8": ("resnet", {"blocks": (1, 1, 1), "width": 16}),
+    "resnet20": ("resnet", {"blocks": (3, 3, 3), "width": 16}),
+    "resnet18": ("resnet", {"blocks": (2, 2, 2, 2), "width": 64}),
+    "vgg11": ("vgg", {}),
+    "densenet_bc": ("densenet", {}),
+}
+
+BACKBONES: dict[str, Backbone] = {
+    "cnn": Backbone(_cnn, "tf", 32, None),
+    **{name: Backbone(_small(name), "tf", 1, None) for name in SMALL},
+    **{
+        name: Backbone(_application(builder), mode, 32, module)
+        for name, (builder, mode, module) in APPLICATIONS.items()
+    },
+}
+
+_BOTH = ("average", "maximum")
+# What each is: voclab.models.small. The numbers are trainable parameters with ten classes.
+ZOO: dict[str, Architecture] = {
+    "cnn": Architecture("plain_cnn"),  # 94,538
+    "resnet8": Architecture("resnet8"),  # 78,042
+    "resnet20": Architecture("resnet20"),  # 272,474; published as 0.27 M
+    "resnet18": Architecture("resnet18"),  # 11,173,962; known as 11.17 M
+    "vgg": Architecture("vgg11"),  # 9,228,362; known as 9.23 M with one dense layer
+    "densenet": Architecture("densenet_bc"),  # 176,122; published as 0.8 M at depth 100, where it has 769,162
+    "residual_cnn": Architecture("cnn", "width", _BOTH, 64),  # the network of the shipped source weights
+    "mobilenet_v2": Architecture("mobilenet_v2", "alpha", _BOTH, 96),  # 2,249,482
+    "efficientnet_b0": Architecture("efficientnet_b0", None, _BOTH, 96),  # 4,033,158
+}
+
+# What `voclab train --model` takes; where a name is in both, it is the zoo's.
+TRAINABLE = (*ZOO, *(name for name in BACKBONES if name not in ZOO))
+IMAGENET_CLASSIFIERS = tuple(APPLICATIONS)  # published with their top
+SCALABLE = ("mobilenet", "mobilenet_v2")  # that come in several widths
+
+_SPECIFICATION = re.compile(r"(?P<name>\w+)(?::(?P<alpha>[^=]+))?(?:=(?P<file>.+))?", re.DOTALL)
+
+
+def get_backbone(name: str) -> Backbone:
+    """Look a backbone up; an unknown name is a ``VoclabError`` that lists the known ones."""
+    return BACKBONES[options.one_of("backbone", name, BACKBONES)]
+
+
+def require_weights(name: str, weights: str | Path | None) -> None:
+    """Refuse weights that a backbone cannot have: see :func:`voclab.models.backbones.build_backbone`.
+
+    Raises:
+        VoclabError: no such backbone or file, or weights of a kind that it does not take.
+    """
+    backbone = get_backbone(name)
+    if weights is None:
+        return
+    if weights == "imagenet":
+        if backbone.module is None:
+            raise VoclabError(f"Backbone {name!r} has no ImageNet weights; use weights='source' or 'none'.")
+        return
+    if name == "efficientnet_b0":
+        # Keras adds a layer that scales the input only for weights="imagenet" itself.
+        raise VoclabError(
+            f"Weights file {weights} cannot be used with 'efficientnet_b0', whose input scaling Keras "
+            "sets only for its own download; use 'efficientnet_v2_b0' or weights='imagenet'."
+        )
+    require_file(weights)
+
+
+def require_file(weights: str | Path) -> None:
+    """Refuse a weights file that is not there."""
+    if not Path(options.text("weights", weights)).is_file():
+        raise VoclabError(f"Weights file {weights} does not exist; check the path.")
+
+
+def require_width(name: str, width: float | None) -> int | float | None:
+    """The width of one of :data:`TRAINABLE` as its builder takes it; ``None`` is the published one.
+
+    Raises:
+        VoclabError: a width where there is none to choose, or one that makes no sense.
+    """
+    if width is None:
+        return None
+    if name not in ZOO:
+        raise VoclabError(f"--width is for {', '.join(ZOO)}; leave it out for {name}.")
+    if ZOO[name].width is None:
+        raise VoclabError(f"Classifier {name!r} has one width only; leave width out.")
+    if ZOO[name].width == "width":
+        if not 1 <= width <= 4096 or width != int(width):
+            raise VoclabError(f"The width of {name!r} is {width:g}; it is a number of channels, such as 16.")
+        return int(width)
+    return options.number(f"The width of {name!r}", width, 0.01, 16)
+
+
+def imagenet_named(text: str) -> tuple[str, float | None, str | None] | None:
+    """Name, width and file of an ImageNet classifier that a text names; ``None`` if it names a path.
+
+    Args:
+        text: ``NAME`` of :data:`IMAGENET_CLASSIFIERS`, ``NAME=FILE``, ``NAME:ALPHA`` or ``NAME:ALPHA=FILE``.
+
+    Raises:
+        VoclabError: no such classifier, and what :func:`require_imagenet` raises.
+    """
+    found = _SPECIFICATION.fullmatch(text)
+    if not found or not (found["name"] in IMAGENET_CLASSIFIERS or found["alpha"] or found["file"]):
+        return None
+    name, alpha, file = found["name"], found["alpha"], found["file"]
+    if name not in IMAGENET_CLASSIFIERS:
+        if Path(text).exists():
+            return None
+        raise VoclabError(
+            f"There is no ImageNet classifier {name!r}; choose one of {', '.join(IMAGENET_CLASSIFIERS)}, or"
+            " name a run's folder or a .keras file."
+        )
+    try:
+        width = None if alpha is None else float(alpha)
+    except ValueError as error:
+        raise VoclabError(f"The width of {name}:{alpha} is no number; write e.g. {name}:0.25.") from error
+    require_imagenet(name, file, width)
+    return name, width, file
+
+
+def require_imagenet(name: str, weights: str | Path | None, alpha: float | None) -> None:
+    """Refuse what :func:`voclab.models.imagenet.build_imagenet_classifier` cannot build.
+
+    Raises:
+        VoclabError: no such network or file, or a width that it does not come in.
+    """
+    options.one_of("ImageNet classifier", name, IMAGENET_CLASSIFIERS)
+    if alpha is not None:
+        if name not in SCALABLE:
+            raise VoclabError(f"{name} comes in one width; leave {alpha:g} out.")
+        options.number(f"The width of {name}", alpha, 0.01, 16)
+    if weights is None:
+        return
+    if name == "efficientnet_b0":
+        # Keras adds a layer that scales the input only for weights="imagenet" itself.
+        raise VoclabError(
+            f"Weights file {weights} cannot be used with 'efficientnet_b0', whose input scaling Keras sets"
+            " only for its own download; use 'efficientnet_v2_b0' or leave the file out."
+        )
+    require_file(weights)

@@ -1,0 +1,382 @@
+"""Every wrong option: one sentence that names what is allowed, and status 2, before Keras is imported."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from voc_trees import fails
+
+from voclab import options, parameters
+from voclab.studies.plan import Plan, checked, plan_from
+
+HEAVY = ("tensorflow", "keras", "albumentations", "matplotlib")
+SEED = "whole number, 0 or more and at most 4294967295"
+
+# What is typed -> words of the sentence. NET looks like the folder of a run, DATA holds pictures by class.
+WRONG = {
+    "nonsense": "invalid choice",
+    "train --nonsense": "unrecognized arguments: --nonsense",
+    "": "required: COMMAND",
+    # data
+    "data make --seed -1": SEED,
+    "data make --seed 1.5": SEED,
+    "data make --size -3": "--size is -3; choose a whole number, 48 or more",
+    "data make --size 1e9": "at most 2048",
+    "data make --train -1": "--train is -1; choose a whole number, 0 or more",
+    "data make --val 1000000000000": "--val is 1000000000000",
+    "data make --test many": "--test is many",
+    "data make --root ''": "--root is ''",
+    "data make --root FILE/toy": "FILE is a file; name a folder",
+    "data info --data nowhere": "nowhere is neither one of voc2009",
+    "data info --data ''": "--data is ''",
+    "data info --data DATA --split nonsense": "no split 'nonsense'; choose train or val",
+    "data fetch nonsense": "choose from",
+    "data fetch kaggle": "--competition",
+    "data export --data DATA": "--to",
+    "data export --data nowhere --to new": "nowhere is neither",
+    "data export --data DATA --to FILE": "FILE is a file; name a folder",
+    # run
+    "run 99 --notebooks NOTEBOOKS": '"99" names no notebook of NOTEBOOKS; there is: 01_first, 02_second',
+    "run 0 --notebooks NOTEBOOKS": "more than one notebook",
+    "run '' --notebooks NOTEBOOKS": "notebook is ''",
+    "run 01 --notebooks nowhere": "no folder nowhere",
+    "run 01 --profile huge": "no profile 'huge'; choose one of auto, smoke, demo, full",
+    "run 01 --seed -1": SEED,
+    "run 01 --seed 4294967296": SEED,
+    "run 01 --backbone alexnet": "no backbone 'alexnet'; choose one of cnn",
+    "run 01 --weights missing.h5": "missing.h5 does not exist",
+    "run 01 --weights ''": "--weights is ''",
+    "run 01 --weights imagenet --backbone resnet8": "no ImageNet weights",
+    "run 01 --data nowhere": "nowhere is neither",
+    "run 04 --pictures nowhere": "nowhere is neither",
+    "run 03 --epsilon 0": "--epsilon is 0; choose a number, 1 or more and at most 255",
+    "run 03 --epsilon nan": "--epsilon is nan",
+    "run 03 --epsilon 1e9": "--epsilon is 1e9",
+    "run 01 --epsilon 4 --notebooks NOTEBOOKS": "its parameters are: profile, seed",
+    "run 01 --out FILE": "FILE is a file",
+    "run 01 --output NOTEBOOKS": "NOTEBOOKS, which is a folder; name a file",
+    "run 01 --output FILE/a.ipynb": "FILE is a file; name a folder",
+    "run all --output one.ipynb --notebooks NOTEBOOKS": "All notebooks cannot be saved in the one file",
+    "run 01 --in-place --output a.ipynb": "not allowed with",
+    "run 01 --in-place --data DATA --notebooks NOTEBOOKS": "may only show the embedded data",
+    # train
+    "train": "--dataset and --model must be named",
+    "train --model cnn": "--dataset must be named",
+    "train --dataset DATA": "--model must be named",
+    "train --dataset nowhere --model cnn": "nowhere is neither",
+    "train --dataset '' --model cnn": "--dataset is ''",
+    "train --dataset DATA --model alexnet": "no model 'alexnet'; choose one of cnn, resnet8",
+    "train --dataset DATA --model ''": "no model ''; choose one of",
+    "train --dataset DATA --model cnn --augmentations heavy": "no augmentations 'heavy'; choose one of none",
+    "train --dataset DATA --model cnn --optimizer adagrad": "no optimizer 'adagrad'; choose one of adam, sgd",
+    "train --dataset DATA --model cnn --epochs -1": "--epochs is -1; choose a whole number, 0 or more",
+    "train --dataset DATA --model cnn --epochs 1000000000000": "at most 100000",
+    "train --dataset DATA --model cnn --epochs ten": "--epochs is ten",
+    "train --dataset DATA --model cnn --rate 0": "--rate is 0; choose a number above 0",
+    "train --dataset DATA --model cnn --rate nan": "--rate is nan",
+    "train --dataset DATA --model cnn --rate inf": "--rate is inf",
+    "train --dataset DATA --model cnn --batch-size 0": "--batch-size is 0",
+    "train --dataset DATA --model cnn --size -3": "--size is -3; choose a whole number, 8 or more",
+    "train --dataset DATA --model cnn --size 1000000": "at most 4096",
+    "train --dataset DATA --model cnn --momentum 1": "--momentum is 1",
+    "train --dataset DATA --model cnn --weight-decay -1": "--weight-decay is -1",
+    "train --dataset DATA --model cnn --dropout 1.5": "--dropout is 1.5; choose a number, 0 or more",
+    "train --dataset DATA --model cnn --label-smoothing 2": "--label-smoothing is 2",
+    "train --dataset DATA --model cnn --mixup -1": "--mixup is -1",
+    "train --dataset DATA --model cnn --width 0": "--width is 0",
+    "train --dataset DATA --model cnn --width 0.5": "number of channels, such as 16",
+    "train --dataset DATA --model efficientnet_b0 --width 0.5": "one width only",
+    "train --dataset DATA --model resnet50 --width 8": "--width is for cnn, resnet8",
+    "train --dataset DATA --model cnn --epsilon 300": "--epsilon is 300",
+    "train --dataset DATA --model cnn --steps 0": "--steps is 0",
+    "train --dataset DATA --model cnn --patience 0": "--patience is 0",
+    "train --dataset DATA --model cnn --seed -1": SEED,
+    "train --dataset DATA --model cnn --weights missing.h5": "missing.h5 does not exist",
+    "train --dataset DATA --model cnn --weights imagenet": "no ImageNet weights",
+    "train --dataset DATA --model cnn --config missing.json": "missing.json is missing",
+    "train --config FILE": "FILE is not readable JSON",
+    "train --config DATA": "DATA cannot be read",
+    "train --dataset DATA --model cnn --name ''": "--name is ''",
+    "train --dataset DATA --model cnn --name ../elsewhere": "--name is '../elsewhere'",
+    "train --dataset DATA --model cnn --runs FILE": "FILE is a file",
+    # evaluate
+    "evaluate": "--model",
+    "evaluate --model nowhere": "nowhere is missing; name a run's folder or a .keras file",
+    "evaluate --model FILE": "FILE is no .keras file",
+    "evaluate --model BROKEN": "BROKEN cannot be loaded",
+    "evaluate --model NET --data nowhere": "nowhere is neither",
+    "evaluate --model NET --data DATA --split test": "no split 'test'; choose train or val",
+    "evaluate --model NET --data DATA --size 0": "--size is 0",
+    "evaluate --model NET --data DATA --images 0": "--images is 0; choose a whole number, 1 or more",
+    "evaluate --model NET --data DATA --noise rain --level 1": "no perturbation 'rain'; choose one of",
+    "evaluate --model NET --data DATA --noise gaussian": "belong together",
+    "evaluate --model NET --data DATA --level 0.1": "belong together",
+    "evaluate --model NET --data DATA --noise gaussian --level -1": "0 or more",
+    "evaluate --model NET --data DATA --noise gaussian --level nan": "--level is nan",
+    "evaluate --model NET --data DATA --noise gaussian --level inf": "--level is inf",
+    "evaluate --model NET --data DATA --noise gaussian --level 1e30": "at most 1000",
+    "evaluate --model NET --data DATA --noise gaussian --level much": "--level is much",
+    "evaluate --model NET --data DATA --noise horizontal_flip --level 0.5": "0 or 1",
+    "evaluate --model NET --data DATA --noise gaussian --level 1 --corruptions": "not allowed with",
+    "evaluate --model NET --data DATA --seed -1": SEED,
+    "evaluate --model NET --data DATA --figure DATA": "DATA, which is a folder",
+    # visualize
+    "visualize --model NET --data DATA": "--sample-id",
+    "visualize --model nowhere --data DATA --sample-id 0": "nowhere is missing",
+    "visualize --model NET --data DATA --sample-id 999": "no picture 999; name an id such as",
+    "visualize --model NET --data DATA --sample-id -1": "no picture -1",
+    "visualize --model NET --data DATA --sample-id ''": "--sample-id is ''",
+    "visualize --model NET --data DATA --sample-id 0 --layers conv9": "no layer conv9 that gives a map",
+    "visualize --model NET --data DATA --sample-id 0 --size -3": "--size is -3",
+    "visualize --model NET --data DATA --sample-id 0 --to FILE": "FILE is a file",
+    # consistency
+    "consistency --model vgg19": "vgg19 is missing; name a run's folder, a .keras file, or one of mobilenet",
+    "consistency --model vgg19=FILE": "no ImageNet classifier 'vgg19'; choose one of mobilenet",
+    "consistency --model vgg16=missing.h5": "missing.h5 does not exist",
+    "consistency --model vgg16:0.5": "one width",
+    "consistency --model mobilenet:wide": "no number",
+    "consistency --model mobilenet:nan": "width of mobilenet is nan",
+    "consistency --model NET NET": "named twice",
+    "consistency --model NET --image gone.jpg": "gone.jpg is missing",
+    "consistency --model NET --data DATA --image a.jpg": "not allowed with",
+    "consistency --model NET --data DATA --images 0": "--images is 0",
+    "consistency --model NET --data DATA --split test": "no split 'test'",
+    "consistency --model NET --data DATA --seed -1": SEED,
+    "consistency --model NET --data DATA --to FILE": "FILE is a file",
+    # robustness
+    "robustness --model nowhere": "nowhere is missing",
+    "robustness --model NET NET --data DATA": "named twice",
+    "robustness --model NET --data DATA --baseline other": "baseline other is not among net",
+    "robustness --model NET --data DATA --images 0": "--images is 0",
+    "robustness --model NET --data DATA --attacked -1": "--attacked is -1",
+    "robustness --model NET --data DATA --size big": "--size is big",
+    "robustness --model NET --data DATA --seed x": SEED,
+    "robustness --model NET --data DATA --to FILE": "FILE is a file",
+    # pretrain
+    "pretrain --backbone alexnet": "no backbone 'alexnet'; choose one of cnn",
+    "pretrain --images 0": "--images is 0",
+    "pretrain --epochs 1000000000000": "at most 100000",
+    "pretrain --size 8": "--size is 8; choose a whole number, 32 or more",
+    "pretrain --seed -1": SEED,
+    "pretrain --runs FILE": "FILE is a file",
+    # submissions, badges, gallery
+    "submit check gone.csv": "gone.csv",
+    "submit check ''": "file is ''",
+    "submit check gone.csv --data nowhere": "nowhere is neither",
+    "submit merge gone.csv --to new.csv": "gone.csv",
+    "submit merge gone.csv --to DATA": "DATA, which is a folder",
+    "submit score gone.csv gone.csv": "gone.csv",
+    "submit push gone.csv --competition slug": "gone.csv",
+    "submit push gone.csv": "--competition",
+    "badges --repo nonsense": "'nonsense' is no repository; name it as OWNER/NAME",
+    "gallery --figures nowhere": "nowhere holds no figures",
+    "gallery --figures ''": "--figures is ''",
+}
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """What the command lines name."""
+    for name, shade in (("dark", 20), ("light", 200)):
+        (folder / "pictures" / name).mkdir(parents=True)
+        for k in range(5):
+            Image.new("RGB", (20, 24), (shade,) * 3).save(folder / "pictures" / name / f"{k}.png")
+    (folder / "net").mkdir()
+    layers = [{"config": {"name": name}} for name in ("pixels", "conv1", "conv2")]
+    with zipfile.ZipFile(folder / "net" / "model.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+    (folder / "broken.keras").write_text("cut off")
+    (folder / "note.txt").write_text("no JSON, no network")
+    (folder / "notebooks").mkdir()
+    for name in ("01_first", "02_second"):
+        cell = {"cell_type": "code", "id": "a", "metadata": {"tags": ["parameters"]}, "outputs": []}
+        cell |= {"source": 'profile = "auto"\nseed = 0\ndata = None', "execution_count": None}
+        notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+        (folder / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook))
+    names = {"DATA": "pictures", "NET": "net", "BROKEN": "broken.keras", "FILE": "note.txt"}
+    return {key: str(folder / name) for key, name in {**names, "NOTEBOOKS": "notebooks"}.items()}
+
+
+def _named(text: str, files: dict[str, str]) -> str:
+    for word, path in files.items():
+        text = text.replace(word, path)
+    return text
+
+
+class _Refuse:
+    """Lets none of the heavy packages be imported."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in HEAVY:
+            raise AssertionError(f"{name} was imported")
+
+
+def _run(commands: list[list[str]]) -> list[dict]:
+    """Status, output and seconds of each command line, in this process, without heavy packages."""
+    from voclab import cli
+
+    found = []
+    for command in commands:
+        out, error = io.StringIO(), io.StringIO()
+        began = time.process_time()
+        with redirect_stdout(out), redirect_stderr(error):
+            try:
+                status = cli.main(command)
+            except BaseException as problem:
+                status = repr(problem)
+        found.append({"status": status, "error": error.getvalue(), "seconds": time.process_time() - began})
+    return found
+
+
+if __name__ == "__main__":  # the process that the test below starts
+    sys.meta_path.insert(0, _Refuse())
+    print(json.dumps(_run(json.load(sys.stdin))))
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Command line -> what it answered, all in one process that can import no heavy package."""
+    import shlex
+
+    folder = tmp_path_factory.mktemp("options")
+    files = _files(folder)
+    work = folder / "work"
+    work.mkdir()
+    typed = [shlex.split(_named(text, files)) for text in WRONG]
+    done = subprocess.run(
+        [sys.executable, __file__],
+        input=json.dumps(typed),
+        capture_output=True,
+        text=True,
+        cwd=work,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(work.iterdir()), "a command that was refused wrote something"
+    return dict(zip(WRONG, json.loads(done.stdout), strict=True)), files
+
+
+@pytest.mark.parametrize("typed", WRONG)
+def test_a_wrong_option_is_one_sentence_before_anything_heavy_is_imported(typed, answers):
+    answer, files = answers[0][typed], answers[1]
+    assert answer["status"] == 2, answer["error"]
+    assert answer["error"].startswith("voclab: ")
+    assert answer["error"].count("\n") == 1
+    assert _named(WRONG[typed], files) in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "result"),
+    [
+        (options.whole, "7", 7),
+        (options.whole, 7.0, 7),
+        (options.whole, np.int64(7), 7),
+        (options.seed, 2**32 - 1, 2**32 - 1),
+        (options.number, "1e-3", 0.001),
+        (options.number, np.float32(0.5), 0.5),
+        (options.positive, 3, 3.0),
+        (options.bound, "8", 8.0),
+        (options.text, Path("a b"), "a b"),
+    ],
+)
+def test_what_makes_sense_is_taken(check, value, result):
+    assert check("--it", value) == result
+    assert type(check("--it", value)) is type(result)
+
+
+@pytest.mark.parametrize("check", [options.whole, options.number, options.seed, options.positive])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        "",
+        " ",
+        "x",
+        "nan",
+        "-1",
+        float("nan"),
+        float("inf"),
+        -1,
+        [],
+        {},
+        "9" * 5000,
+        10**400,
+        1j,
+        b"1",
+    ],
+)
+def test_what_is_no_number_is_refused_on_one_line(check, value):
+    problem = fails("--it is ", check, "--it", value)
+    assert len(str(problem)) < 250
+
+
+def test_a_wrong_value_of_any_kind_in_a_configuration_is_one_sentence(tmp_path):
+    path = tmp_path / "config.json"
+    good = {"dataset": "toycifar", "model": "cnn"}
+    for plan, words in (
+        ([], "not of a run"),
+        ({"model": "cnn"}, "not of a run"),
+        (good | {"dataset": 3}, "dataset in .*config.json is 3"),
+        (good | {"model": ["cnn"]}, "no model in .*config.json"),
+        (good | {"epochs": "ten"}, "epochs in .*config.json is ten"),
+        (good | {"epochs": 1.5}, "epochs in .* is 1.5"),
+        (good | {"epochs": None}, "epochs in .* is None"),
+        (good | {"seed": -1}, "seed in .* is -1"),
+        (good | {"seed": True}, "seed in .* is True"),
+        (good | {"rate": [1]}, r"rate in .* is \[1\]"),
+        (good | {"dropout": float("nan")}, "dropout in .* is nan"),
+        (good | {"validation": 1}, "validation in .* is 1"),
+        (good | {"learning_rate": 1}, "the option learning_rate, which `voclab train` does not know"),
+        (good | {"weights": "gone.h5"}, "gone.h5 does not exist"),
+    ):
+        path.write_text(json.dumps({"plan": plan}))
+        fails(words, plan_from, {}, path)
+    for text in ("", "{", "3", "[]", "null", '{"plan": 3}', "[" * 100_000, "\ufeff\x00"):
+        path.write_text(text)
+        fails("config.json", plan_from, {}, path)
+    path.write_bytes(b"\xff\xfe{}")
+    fails("config.json", plan_from, {}, path)
+
+
+def test_a_plan_is_taken_as_it_was_meant(tmp_path):
+    plan = checked(Plan("toycifar", "cnn", epochs=3, epsilon=16, rate=None, width=4))
+    assert (plan.epochs, plan.epsilon, plan.rate, plan.size, plan.width) == (3, 16.0, None, None, 4.0)
+    path = tmp_path / "config.json"
+    path.write_text(
+        json.dumps({"plan": {"dataset": "toycifar", "model": "resnet8", "seed": 4, "size": None}})
+    )
+    assert plan_from({"seed": 5}, path) == Plan("toycifar", "resnet8", seed=5)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"profile": "huge"}, "no profile 'huge'; choose one of auto, smoke, demo, full"),
+        ({"profile": 3}, "no profile 3"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"seed": None}, "seed is None"),
+        ({"backbone": "alexnet"}, "no backbone 'alexnet'"),
+        ({"backbone": 3}, "no backbone 3"),
+        ({"weights": None}, "weights is None"),
+        ({"weights": "gone.h5"}, "gone.h5 does not exist"),
+        ({"weights": "imagenet", "backbone": "cnn"}, "no ImageNet weights"),
+        ({"epsilon": "much"}, "epsilon is much"),
+        ({"epsilon": float("nan")}, "epsilon is nan"),
+        ({"epsilon": 0.5}, "epsilon is 0.5"),
+        ({"data": 3}, "data is 3"),
+        ({"data": ""}, "data is ''"),
+        ({"out": __file__}, "is a file"),
+    ],
+)
+def test_parameters_of_a_notebook_are_checked(given, words):
+    fails(words, parameters.check, **given)
