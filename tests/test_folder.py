@@ -1,4 +1,7 @@
-"""People's own pictures, a sub-folder a class."""
+"""People's own images, a sub-folder a class."""
+
+import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -75,28 +78,266 @@ def test_what_is_no_data_set_is_one_sentence(pets, tmp_path):
     fails("no pictures for val", folder.read, tmp_path / "lone", "val")
 
 
-def test_pictures_of_every_kind(tmp_path):
-    picture(tmp_path / "grey.png", 77, "L")
-    assert folder.decode(tmp_path / "grey.png")[0, 0].tolist() == [77, 77, 77]
-    picture(tmp_path / "clear.png", (200, 0, 0, 0), "RGBA")
-    assert folder.decode(tmp_path / "clear.png")[0, 0].tolist() == [255, 255, 255]
-    picture(tmp_path / "half.png", (200, 0, 0, 255), "RGBA")
-    assert folder.decode(tmp_path / "half.png")[0, 0].tolist() == [200, 0, 0]
-    picture(tmp_path / "palette.gif", 3, "P")
-    picture(tmp_path / "print.jpg", (0, 255, 255, 0), "CMYK")
-    picture(tmp_path / "black.bmp", 1, "1")
-    for name in ("palette.gif", "print.jpg", "black.bmp"):
-        found = folder.decode(tmp_path / name)
-        assert (found.shape, found.dtype) == ((12, 20, 3), np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a camera held upright
-    picture(tmp_path / "turned.jpg", (9, 9, 9), exif=exif)
-    assert folder.decode(tmp_path / "turned.jpg").shape == (20, 12, 3)
-
-
 def test_a_damaged_picture_is_one_sentence(pets):
     fails("gone.png is missing", folder.decode, pets / "gone.png")
     (pets / "cat" / "4.png").write_bytes((pets / "cat" / "5.png").read_bytes()[:40])
     fails("4.png is a damaged picture", datasets.load("folder", pets, "val").image, 0)
     (pets / "cat" / "4.png").write_text("hello")
     fails("4.png is a damaged picture", datasets.load("folder", pets, "val").image, 0)
+
+
+# --- splits ---
+
+
+def spread(root, *folders, images=5):
+    """A few images in each folder, all different."""
+    for name in folders:
+        for k in range(images):
+            picture(root / name / f"{k}.png", (7 * k, len(name), 0))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("train", "held"),
+    [
+        ("train", "val"),
+        ("Train", "Test"),
+        ("TRAIN", "VALID"),
+        ("Training", "Testing"),
+        ("training", "validation"),
+        ("training_set", "test_set"),
+        ("trainset", "testset"),
+        ("TrainingSet", "TestSet"),
+        ("train", "dev"),
+        ("train", "eval"),
+        ("train-images", "test-images"),
+        ("train2017", "val2017"),
+        ("asl_alphabet_train", "asl_alphabet_test"),
+        ("seg_train", "seg_test"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("data/train", "data/test"),
+        ("archive/data/Training", "archive/data/Testing"),
+    ],
+)
+def test_folders_of_splits_under_the_names_people_use(tmp_path, train, held):
+    spread(tmp_path, f"{train}/cat", f"{train}/owl", f"{held}/cat", f"{held}/owl", images=2)
+    (tmp_path / "__MACOSX" / "train").mkdir(parents=True)
+    assert datasets.find(tmp_path).name == "folder"
+    for split, name in (("train", train), ("val", held)):
+        data = folder.read(tmp_path, split)
+        assert data.class_names == ("cat", "owl")
+        assert data.ids == ("cat/0.png", "cat/1.png", "owl/0.png", "owl/1.png")
+        assert f"4 images in {tmp_path / name}, " in data.source
+        for role, part in (("train", train), ("val", held)):
+            assert f"{part.split('data/')[-1]} is {role}" in data.source
+
+
+def test_of_three_splits_it_is_said_which_is_measured(tmp_path):
+    spread(tmp_path, *(f"{part}/{name}" for part in ("train", "valid", "test") for name in ("cat", "owl")))
+    picture(tmp_path / "test/owl/more.png", (0, 0, 0))
+    assert [len(folder.read(tmp_path, split)) for split in ("train", "val", "test")] == [10, 10, 11]
+    source = folder.read(tmp_path, "train").source
+    assert "train is train, valid is val, which is measured on, test is test, which is read by that" in source
+    fails("no split 'dev'; choose train, val or test", folder.read, tmp_path, "dev")
+
+
+def test_folders_beside_the_splits_are_left_out_and_said(tmp_path):
+    spread(tmp_path, "seg_train/seg_train/sea", "seg_train/seg_train/ice", "seg_test/seg_test/sea")
+    spread(tmp_path, "seg_pred/seg_pred", "seg_train/seg_train", images=3)
+    train, val = (folder.read(tmp_path, split) for split in ("train", "val"))
+    assert (train.class_names, len(train), len(val)) == (("ice", "sea"), 10, 5)
+    assert "3 images in seg_pred not used" in train.source
+    assert "left out: 3 images beside the class folders" in train.source
+    assert "none of ice" in val.source
+
+
+def test_an_unlabelled_test_folder_is_not_measured_on(tmp_path):
+    spread(tmp_path, "train/cat", "train/owl", "test")
+    assert len(folder.read(tmp_path, "train")) == 10
+    words = r"train but no val or test beside it that holds class folders; add one of them, or name .*train"
+    fails(words, folder.read, tmp_path, "val")
+    spread(tmp_path, "val/cat")
+    assert folder.read(tmp_path, "val").ids[0] == "cat/0.png"
+    assert "5 images in test not used" in folder.read(tmp_path, "val").source
+
+
+def test_train_may_be_a_class(tmp_path):
+    data = folder.read(spread(tmp_path / "a", "bus", "car", "train"), "train")
+    assert data.class_names == ("bus", "car", "train")
+    assert folder.is_folder(spread(tmp_path / "other", "blood test", "skin test"))
+    spread(tmp_path / "a", "train/more")
+    assert len(folder.read(tmp_path / "a", "train")) + len(folder.read(tmp_path / "a", "val")) == 20
+    spread(tmp_path / "a", "train/steam")
+    fails("train but no val or test beside it.*and also bus", folder.read, tmp_path / "a", "train")
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (["train", "test"], "(train and test|test and train), by name a split.*sort the images"),
+        (["train", "valid", "test"], "by name a split"),
+        (["cat", "dog", "test"], "holds test, by name a split.*or rename"),
+        (["test/cat", "test/owl", "val/cat"], "by name a split, but no folder train"),
+        (["train/a", "train/b", "Training/a", "Training/b", "test/a"], "two folders of a train split"),
+        (["train/a", "train/b", "dev/a", "eval/a"], "two folders of a val split, dev and eval"),
+        (["cat/train", "cat/test", "owl/train", "owl/test"], "the splits inside the classes .cat/train"),
+        (["images", "masks"], "images and masks, which are no classes"),
+        (["img", "ann"], "img and ann, which are no classes"),
+        (["train/Images", "train/Labels", "test/Images"], "Images and Labels, which are no classes"),
+        (["JPEGImages", "SegmentationClass", "SegmentationObject"], "which are no classes"),
+    ],
+)
+def test_what_has_several_readings_is_refused(tmp_path, folders, words):
+    spread(tmp_path, *folders)
+    for split in ("train", "val"):
+        fails(words, folder.read, tmp_path, split)
+
+
+# --- what is in the folders ---
+
+LITTER = (
+    ".DS_Store", "._0.png", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints/0-checkpoint.png", ".git/a.png",
+    "__MACOSX/cat/._0.png", "@eaDir/0.png/SYNOPHOTO.jpg", "$RECYCLE.BIN/0.png", ".thumbnails/0.png",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["", "cat", "cat/deep", "owl"])
+def test_hidden_and_system_files_are_skipped_at_every_level(tmp_path, place):
+    spread(tmp_path, "cat", "cat/deep", "owl")
+    clean = {split: folder.read(tmp_path, split) for split in ("train", "val")}
+    for name in LITTER:
+        picture(tmp_path / place / name, (0, 0, 0), format="PNG")
+    for split, before in clean.items():
+        data = folder.read(tmp_path, split)
+        assert (data.ids, data.class_names) == (before.ids, before.class_names)
+        assert f"{len(LITTER)} hidden or system files or folders" in data.source
+        assert "left out" not in before.source
+
+
+def test_what_is_no_image_is_counted_and_said(tmp_path):
+    spread(tmp_path, "cat", "owl")
+    for name in ("a.txt", "b.TXT", "notes", "photo.heic", "0.jpg.bak", "0.png~"):
+        (tmp_path / "cat" / name).write_bytes((tmp_path / "cat/0.png").read_bytes() if "0" in name else b"x")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "cat.csv").write_text("0")
+    source = folder.read(tmp_path, "train").source
+    assert "1 sub-folder without images (labels), 7 files that cannot be read as an image" in source
+    assert "(.bak, .csv, .heic, .png~, .txt, …)" in source
+    assert len(folder.read(tmp_path, "train")) == 8
+
+
+def test_a_class_of_unreadable_images_is_not_dropped(tmp_path):
+    spread(tmp_path, "cat", "owl")
+    (tmp_path / "fox").mkdir()
+    (tmp_path / "fox" / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    fails(
+        r"fox holds only images that cannot be read \(.heic\); save them as JPEG",
+        folder.read,
+        tmp_path,
+        "train",
+    )
+    fails("fox holds only images", datasets.find, tmp_path)
+
+
+def test_images_are_known_by_what_they_hold(tmp_path):
+    spread(tmp_path, "cat", "owl")
+    for k, name in enumerate(("0001", "2.heic", "3.jpg_large", "4.png?w=300", "5.jfif", "6.JPE", "7.avif")):
+        (tmp_path / "owl" / f"{k}.png").unlink(missing_ok=True)
+        picture(tmp_path / "owl" / name, (10 * k, 0, 0), format="PNG")
+    train, val = (folder.read(tmp_path, split) for split in ("train", "val"))
+    assert sum(id.startswith("owl") for id in train.ids + val.ids) == 7
+    assert train.image(len(train) - 1).shape == (12, 20, 3)
+    assert "left out" not in train.source
+
+
+def test_animations_are_said(tmp_path):
+    spread(tmp_path, "cat", "owl")
+    frames = [Image.new("L", (8, 8), grey) for grey in (0, 90, 180)]
+    frames[0].save(tmp_path / "cat" / "0.gif", save_all=True, append_images=frames[1:])
+    assert "only the first frame of 1 animation or file with more" in folder.read(tmp_path, "train").source
+    assert "first frame" not in folder.read(tmp_path, "val").source
+    assert "first frame of 1" in folder.pictures(tmp_path / "cat").source
+
+
+def test_links_lead_nowhere_twice(tmp_path):
+    spread(tmp_path / "real", "cat", "owl")
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "cat").symlink_to(tmp_path / "real/cat")
+    (root / "round").symlink_to(root)
+    spread(root, "owl")
+    (root / "owl/up").symlink_to(root)
+    (root / "owl/5.png").symlink_to(root / "owl/0.png")
+    (root / "owl/lost.png").symlink_to(root / "gone.png")
+    (root / "owl/self.png").symlink_to(root / "owl/self.png")
+    train, val = (folder.read(root, split) for split in ("train", "val"))
+    assert len(train) + len(val) == 11
+    assert train.class_names == ("cat", "owl")
+    assert "4 links to folders or to nothing" in train.source
+    (root / "kitten").symlink_to(root / "cat")
+    fails("kitten and .*cat are the same class.*or the same folder", folder.read, root, "train")
+
+
+def test_a_folder_that_cannot_be_listed_is_one_sentence(tmp_path, monkeypatch):
+    spread(tmp_path, "cat", "owl")
+    walk = os.walk
+
+    def denied(top, onerror):
+        if top.name == "owl":
+            onerror(PermissionError(13, "Permission denied", str(top)))
+        return walk(top)
+
+    monkeypatch.setattr(os, "walk", denied)
+    fails(r"owl cannot be listed \(Permission denied\)", folder.read, tmp_path, "train")
+    fails("gone is no folder", folder.read, tmp_path / "gone", "train")
+
+
+# --- names ---
+
+
+def test_names_of_classes_are_compared_as_text(tmp_path):
+    name = "Käse"
+    for part, form in (("train", "NFD"), ("val", "NFC")):
+        spread(tmp_path / "splits" / part, unicodedata.normalize(form, name), "Öl")
+    train, val = (folder.read(tmp_path / "splits", split) for split in ("train", "val"))
+    assert train.class_names == val.class_names == ("Käse", "Öl")
+    assert len(val) == 10
+    spread(tmp_path / "both", unicodedata.normalize("NFD", name), name, "Öl")
+    fails("are the same class by their names", folder.read, tmp_path / "both", "train")
+    spread(tmp_path / "space", "cat", "cat ", "owl")
+    fails("are the same class by their names", folder.read, tmp_path / "space", "train")
+
+
+def test_classes_that_differ_in_case(tmp_path):
+    spread(tmp_path / "splits", "train/Cat", "train/owl", "test/cat", "test/OWL")
+    val = folder.read(tmp_path / "splits", "val")
+    assert (val.class_names, len(val)) == (("Cat", "owl"), 10)
+    assert "cat there is Cat" in val.source
+    letters = folder.read(spread(tmp_path / "letters", "A", "a", "b"), "train")
+    assert letters.class_names == ("A", "a", "b")
+    assert "A and a are classes of their own" in letters.source
+    spread(tmp_path / "unclear", "train/A", "train/a", "train/b", "test/a")
+    assert folder.read(tmp_path / "unclear", "val").labels.argmax(1).tolist() == [1] * 5
+    spread(tmp_path / "more", "train/cat", "train/owl", "test/cat", "test/Cat")
+    fails("has the class 'Cat', which .* lacks", folder.read, tmp_path / "more", "val")
+
+
+def test_names_in_other_encodings_are_text(tmp_path):
+    root = os.fsencode(tmp_path)
+    for name in (b"caf\xe9", b"owl"):
+        os.mkdir(os.path.join(root, name))
+        for k in range(2):
+            with open(os.path.join(root, name, b"%d-\xff.png" % k), "wb") as file:
+                Image.new("L", (4, 4), 9).save(file, "PNG")
+    train = folder.read(tmp_path, "train")
+    assert train.class_names == ("caf\\xe9", "owl")
+    assert train.ids == ("caf\\xe9/0-\\xff.png", "owl/0-\\xff.png")
+    assert train.image(1)[0, 0].tolist() == [9, 9, 9]
+    for text in (*train.ids, *train.class_names, train.source, folder.pictures(tmp_path / "owl").source):
+        text.encode()
+
+
+def test_an_image_that_is_gone_is_one_sentence(pets):
+    train = folder.read(pets, "train")
+    (pets / "cat" / "0.png").unlink()
+    fails("0.png is missing; restore", train.image, 0)
