@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from voc_trees import make_tree, save_mask
 
-from voclab.datasets import archives, cifar10, folder, kaggle, vocdevkit
+from voclab.datasets import annotations, archives, cifar10, folder, kaggle, masks, samples, vocdevkit
 from voclab.errors import VoclabError
 from voclab.models.backbones import BACKBONES, build_backbone
 from voclab.models.classifiers import build_classifier
@@ -114,14 +114,13 @@ def photo(size=(40, 30)):
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": b"Exif\0\0II*\0" + bytes(40)}])
 def test_damaged_photos(tmp_path, options):
     photo().save(tmp_path / "a.jpg", **options)
-    survives(lambda: vocdevkit.decode_jpeg(tmp_path / "a.jpg"), tmp_path / "a.jpg", 400)
+    survives(lambda: samples.decode_jpeg(tmp_path / "a.jpg"), tmp_path / "a.jpg", 400)
 
 
 @needs_proc
 def test_damaged_masks(tmp_path):
     save_mask(tmp_path / "a.png", np.random.default_rng(0).integers(0, 21, (20, 30), np.uint8))
-    survives(lambda: vocdevkit.decode_mask(tmp_path / "a.png"), tmp_path / "a.png", 400)
-    survives(lambda: vocdevkit.jpeg_size(tmp_path / "a.png"), tmp_path / "a.png", 200)
+    survives(lambda: masks.decode(tmp_path / "a.png"), tmp_path / "a.png", 400)
 
 
 @needs_proc
@@ -143,7 +142,7 @@ def test_damaged_annotations_and_lists(tmp_path):
     tree = make_tree(tmp_path, {"train": 2})
     annotation = tree.folder / "Annotations" / f"{tree.splits['train'][0]}.xml"
     annotation.write_bytes(b'<?xml version="1.0" encoding="utf-8"?>' + annotation.read_bytes())
-    survives(lambda: vocdevkit.read_objects(annotation), annotation, 600)
+    survives(lambda: annotations.read_objects(annotation), annotation, 600)
     listed = tree.folder / "ImageSets/Segmentation/train.txt"
     survives(lambda: vocdevkit.read(tmp_path, "train"), listed, 200)
 

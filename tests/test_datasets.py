@@ -147,6 +147,7 @@ def test_heldout_split():
         "cifar10": "test",
         "toycifar": "test",
         "folder": "val",
+        "pairs": "val",
     }
     with pytest.raises(VoclabError, match="no data set"):
         datasets.heldout_split("imagenet")

@@ -18,7 +18,7 @@ from PIL import Image
 from test_damage import bounded_memory, needs_proc
 from voc_trees import fails
 
-from voclab.datasets import archives, cifar10, folder, kaggle, vocdevkit
+from voclab.datasets import archives, cifar10, folder, kaggle, masks, samples
 from voclab.files import read_arrays
 from voclab.models.backbones import build_backbone
 from voclab.training import Run, load_model
@@ -154,11 +154,11 @@ def gif(width, height):
 @pytest.mark.parametrize(
     ("data", "decode"),
     [
-        (jpeg(65000, 65000), vocdevkit.decode_jpeg),
-        (jpeg(15000, 11000), vocdevkit.decode_jpeg),  # Pillow and OpenCV would both decode that one
+        (jpeg(65000, 65000), samples.decode_jpeg),
+        (jpeg(15000, 11000), samples.decode_jpeg),  # Pillow and OpenCV would both decode that one
         (jpeg(65000, 65000), folder.decode),
-        (png(2**31 - 1, 2**31 - 1), vocdevkit.decode_mask),
-        (png(15000, 11000), vocdevkit.decode_mask),
+        (png(2**31 - 1, 2**31 - 1), masks.decode),
+        (png(15000, 11000), masks.decode),
         (png(60000, 60000, colours=6), folder.decode),
         (png(15000, 11000, colours=6), folder.decode),
         (gif(65000, 65000), folder.decode),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from voc_trees import fails, make_tree, save_mask, write_annotation
 
-from voclab.datasets import vocdevkit
+from voclab.datasets import masks, samples, vocdevkit
 from voclab.datasets.base import VOC_CLASSES
 
 
@@ -119,14 +119,14 @@ def test_toyvoc_keeps_the_truth_of_its_test_list_apart(tmp_path):
 def test_greyscale_photo_has_three_channels(tmp_path):
     grey = np.tile(np.arange(40, dtype=np.uint8), (30, 1))
     Image.fromarray(grey).save(tmp_path / "grey.jpg", quality=95)
-    image = vocdevkit.decode_jpeg(tmp_path / "grey.jpg")
+    image = samples.decode_jpeg(tmp_path / "grey.jpg")
     assert image.shape == (30, 40, 3)
     assert (image == image[..., :1]).all()
 
 
 def test_channels_are_red_green_blue(tmp_path):
     Image.new("RGB", (16, 16), (250, 120, 10)).save(tmp_path / "orange.jpg", quality=95)
-    assert np.abs(vocdevkit.decode_jpeg(tmp_path / "orange.jpg").mean((0, 1)) - (250, 120, 10)).max() < 3
+    assert np.abs(samples.decode_jpeg(tmp_path / "orange.jpg").mean((0, 1)) - (250, 120, 10)).max() < 3
 
 
 def photo_with_thumbnail(path, progressive=True):
@@ -145,18 +145,18 @@ def test_truncated_jpeg_is_named(tmp_path, kept, filler, progressive):
     path = tmp_path / "2009_000001.jpg"
     photo_with_thumbnail(path, progressive)
     whole = path.read_bytes()
-    vocdevkit.decode_jpeg(path)
+    samples.decode_jpeg(path)
     keep = int(len(whole) * kept)
     path.write_bytes(whole[:keep] + filler * (len(whole) - keep))  # a sparse download is filled with zeros
-    fails(r"2009_000001\.jpg is a truncated.*extract it again", vocdevkit.decode_jpeg, path)
+    fails(r"2009_000001\.jpg is a truncated.*extract it again", samples.decode_jpeg, path)
 
 
 def test_bytes_after_the_end_are_no_damage(tmp_path):
     path = tmp_path / "photo.jpg"
     photo_with_thumbnail(path)
-    image = vocdevkit.decode_jpeg(path)
+    image = samples.decode_jpeg(path)
     path.write_bytes(path.read_bytes() + b"\0\0made by somebody")
-    np.testing.assert_array_equal(vocdevkit.decode_jpeg(path), image)
+    np.testing.assert_array_equal(samples.decode_jpeg(path), image)
 
 
 @pytest.mark.parametrize("value", [21, 100, 254])
@@ -173,21 +173,21 @@ def test_mask_value_that_voc_lacks_is_named(tmp_path, value):
 def test_every_legal_mask_value_is_read(tmp_path):
     mask = np.array([[*range(21), 255]], np.uint8)
     save_mask(tmp_path / "mask.png", mask)
-    np.testing.assert_array_equal(vocdevkit.decode_mask(tmp_path / "mask.png"), mask)
+    np.testing.assert_array_equal(masks.decode(tmp_path / "mask.png"), mask)
     Image.fromarray(mask).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(vocdevkit.decode_mask(tmp_path / "grey.png"), mask)
+    np.testing.assert_array_equal(masks.decode(tmp_path / "grey.png"), mask)
 
 
-def test_mask_in_colours_is_refused(tmp_path):
-    Image.new("RGB", (4, 4)).save(tmp_path / "mask.png")
-    fails(r"mask\.png is a RGB picture, not a palette PNG", vocdevkit.decode_mask, tmp_path / "mask.png")
+def test_mask_in_other_colours_than_vocs_is_refused(tmp_path):
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "mask.png")
+    fails(r"mask\.png has the colour \(1, 2, 3\).*none of VOC's", masks.decode, tmp_path / "mask.png")
 
 
 def test_truncated_mask_is_named(tmp_path):
     path = tmp_path / "mask.png"
     save_mask(path, np.random.default_rng(0).integers(0, 21, (64, 64), np.uint8))
     path.write_bytes(path.read_bytes()[:-200])
-    fails(r"mask\.png is a truncated", vocdevkit.decode_mask, path)
+    fails(r"mask\.png is a truncated", masks.decode, path)
 
 
 def test_mask_of_another_size_is_named(tmp_path):

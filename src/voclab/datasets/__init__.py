@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from voclab.datasets import cifar10, folder, kaggle, vocdevkit
+from voclab.datasets import cifar10, folder, kaggle, pairs, vocdevkit
 from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, voc_palette
 from voclab.errors import VoclabError
 
@@ -22,7 +22,7 @@ __all__ = [
     "voc_palette",
 ]
 
-NAMES = ("voc2009", "kaggle", "toyvoc", "cifar10", "toycifar", "folder")
+NAMES = ("voc2009", "kaggle", "toyvoc", "cifar10", "toycifar", "folder", "pairs")
 PICTURES = ("cifar10", "toycifar", "folder")  # those whose pictures show one class each
 EMBEDDED = "embedded"  # what :func:`find` takes for the drawn data, whatever lies in the data folder
 TOY_FOLDER, TOY_MANIFEST = "toyvoc", "toyvoc.json"
@@ -42,9 +42,10 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
     """Open a data set.
 
     Args:
-        name: ``"voc2009"`` (a VOCdevkit tree of any year reads the same way), ``"kaggle"`` (the
-            competition's layout), ``"cifar10"``, ``"folder"`` (a sub-folder of pictures a class), or one of
-            the drawn ``"toyvoc"`` and ``"toycifar"``, which are generated at ``root`` if they are not there.
+        name: ``"voc2009"`` (a VOCdevkit tree of any year, or another tool's export in that layout, reads
+            the same way), ``"kaggle"`` (the competition's layout), ``"cifar10"``, ``"folder"`` (a sub-folder
+            of pictures a class), ``"pairs"`` (images with masks or annotations), or one of the drawn
+            ``"toyvoc"`` and ``"toycifar"``, which are generated at ``root`` if they are not there.
         root: its folder; without it, where :func:`find` finds that name.
         split: ``"train"``, ``"val"``, ... as the source has them; see :func:`heldout_split`.
 
@@ -62,6 +63,8 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
         return cifar10.read(root, split)
     if name == "folder":
         return folder.read(root, split)
+    if name == "pairs":
+        return pairs.read(root, split)
     if name == "toycifar":
         if not (root / TOYCIFAR_MANIFEST).is_file():
             from voclab.datasets.toycifar import make_toycifar
@@ -77,12 +80,14 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
 
 def count_objects(name: str, root: str | Path, split: str = "train") -> tuple[int, ...] | None:
     """Objects in each image of a split, for ``info.describe``; ``None`` where no annotations count them."""
+    if name == "pairs":
+        return pairs.count_objects(root, split)
     return vocdevkit.count_objects(root, split) if _known(name) in ("voc2009", "toyvoc") else None
 
 
 def heldout_split(name: str) -> str:
     """The split that plays the competition's test set; nothing is chosen on it."""
-    return "val" if _known(name) in ("voc2009", "toyvoc", "folder") else "test"
+    return "val" if _known(name) in ("voc2009", "toyvoc", "folder", "pairs") else "test"
 
 
 def find(
@@ -96,9 +101,9 @@ def find(
     Nothing is generated here; ToyVOC in ``base/toyvoc`` may not exist yet.
 
     Args:
-        data: one of :data:`NAMES`, or a folder in the competition's layout, with a VOCdevkit, with
-            CIFAR-10's batches, of ToyVOC or ToyCIFAR, or with a sub-folder of pictures a class; or
-            :data:`EMBEDDED`.
+        data: one of :data:`NAMES`, or a folder in the competition's layout, with a VOCdevkit or a tree in
+            its layout, with CIFAR-10's batches, of ToyVOC or ToyCIFAR, with images and masks or annotations
+            of the same names, or with a sub-folder of pictures a class; or :data:`EMBEDDED`.
         base: the project's data folder.
         kaggle_input: where Kaggle mounts competitions.
         pictures: look for pictures of one class each (CIFAR-10 in ``base``, else ToyCIFAR) where none
@@ -116,11 +121,13 @@ def find(
         found = _recognise(Path(data))
         if found is None:
             raise VoclabError(
-                f"{data} is neither one of {', '.join(NAMES)} nor a folder with VOCdevkit/VOC20xx,"
+                f"{data} is neither one of {', '.join(NAMES)} nor a folder with VOCdevkit/VOC20xx, JPEGImages"
+                " and SegmentationClass or Annotations, images and masks of the same names,"
                 f" train/{kaggle.TRAIN_CSV}, CIFAR-10's batches, {TOY_MANIFEST}, {TOYCIFAR_MANIFEST} or"
                 " a sub-folder with pictures for each class; correct the name."
             )
-        return Found(*found, why=f"{data} was named and holds {_LAYOUTS[found[0]]}")
+        name, root, what = found
+        return Found(name, root, why=f"{data} was named and holds {what}")
     if pictures:
         root = _cifar_root(base)
         if root:
@@ -145,6 +152,7 @@ _LAYOUTS = {
     "cifar10": "the batches of CIFAR-10",
     "toycifar": "the generated ToyCIFAR",
     "folder": "a sub-folder of pictures for each class",
+    "pairs": "images with masks or annotations",
 }
 
 
@@ -157,8 +165,8 @@ def _known(name: str) -> str:
 def _find_named(name: str, base: Path, kaggle_input: Path) -> Found:
     if name == "toyvoc":
         return _toy(base, "toyvoc was named, so it is")
-    if name == "folder":
-        raise VoclabError("A folder of pictures is named by its path, not by the word folder.")
+    if name in ("folder", "pairs"):
+        raise VoclabError(f"{_LAYOUTS[name].capitalize()} is named by its path, not by the word {name}.")
     if name == "toycifar":
         return _toycifar(base, "toycifar was named, so it is")
     if name == "kaggle":
@@ -186,23 +194,27 @@ def _toycifar(base: Path, reason: str) -> Found:
     return Found("toycifar", root, f"{reason} {'read from' if there else 'generated in'} {root}")
 
 
-def _recognise(path: Path) -> tuple[str, Path] | None:
+def _recognise(path: Path) -> tuple[str, Path, str] | None:
+    """(name, folder, what it holds) of the layout in a folder; ``None`` where it is none of them."""
     if not path.is_dir():
         return None
+    name, root = None, path
     if (path / TOY_MANIFEST).is_file():
-        return "toyvoc", path
-    if (path / TOYCIFAR_MANIFEST).is_file():
-        return "toycifar", path
-    root = _competition(path, depth=2)
-    if root:
-        return "kaggle", root
-    root = _voc_root(path)
-    if root:
-        return "voc2009", root
-    root = _cifar_root(path)
-    if root:
-        return "cifar10", root
-    return ("folder", path) if folder.is_folder(path) else None
+        name = "toyvoc"
+    elif (path / TOYCIFAR_MANIFEST).is_file():
+        name = "toycifar"
+    elif found := _competition(path, depth=2):
+        name, root = "kaggle", found
+    elif vocdevkit.has_tree(path):
+        return "voc2009", path, vocdevkit.describe_trees(path)
+    elif found := _cifar_root(path):
+        name, root = "cifar10", found
+    elif layout := pairs.find(path):
+        return "pairs", path, pairs.describe(layout)
+    elif folder.is_folder(path):
+        pairs.require_pictures(path)
+        name = "folder"
+    return name and (name, root, _LAYOUTS[name])
 
 
 def _competition(folder: Path, depth: int) -> Path | None:
@@ -215,11 +227,11 @@ def _competition(folder: Path, depth: int) -> Path | None:
 
 
 def _voc_root(folder: Path) -> Path | None:
-    """``folder`` or the first folder in it that holds a VOC tree which is not ToyVOC's."""
+    """``folder`` or the first folder in it that holds a tree of VOC's name which is not ToyVOC's."""
     if not folder.is_dir():
         return None
     for root in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
-        if not (root / TOY_MANIFEST).is_file() and vocdevkit.has_tree(root):
+        if not (root / TOY_MANIFEST).is_file() and vocdevkit.of_a_year(root):
             return root
     return None
 

@@ -1,8 +1,8 @@
 """The one dataset type, and the constants of PASCAL VOC that every room shares."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -52,22 +52,14 @@ def too_large(path, what: str = "a size") -> VoclabError:
     )
 
 
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """The content of a file; one that is missing, too large or cannot be read is a ``VoclabError``."""
+def read_bytes(path: Path) -> bytes:
+    """The whole file; ``VoclabError`` where it is missing or cannot be read."""
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_DECODED:
-                raise VoclabError(
-                    f"{path} has {size // 10**6} million bytes, more than {MAX_DECODED // 10**6}; shrink or"
-                    " remove it."
-                )
-            return file.read()
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; restore the file.") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        reason = getattr(error, "strerror", None) or error
-        raise VoclabError(f"{path} cannot be read ({reason}); check file and disk.") from error
+    except OSError as error:
+        raise VoclabError(f"{path} cannot be read ({error.strerror}); check file and disk.") from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from voclab.datasets.base import read_bytes, require_size, too_large
+from voclab.datasets.base import MAX_DECODED, require_size, too_large
 from voclab.errors import VoclabError
 
 SUFFIXES = (
@@ -110,6 +110,24 @@ def decode(path: str | os.PathLike) -> np.ndarray:
             f"{path} is a damaged picture, or of a kind that cannot be read ({reason}); copy it again, save"
             " it as JPEG or PNG, or remove it."
         ) from error
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The content of a file; one that is missing, too large or cannot be read is a ``VoclabError``."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_DECODED:
+                raise VoclabError(
+                    f"{path} has {size // 10**6} million bytes, more than {MAX_DECODED // 10**6}; shrink or"
+                    " remove it."
+                )
+            return file.read()
+    except FileNotFoundError as error:
+        raise VoclabError(f"{path} is missing; restore the file.") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = getattr(error, "strerror", None) or error
+        raise VoclabError(f"{path} cannot be read ({reason}); check file and disk.") from error
 
 
 def to_uint8(path: str | os.PathLike, values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,396 @@
+"""Reads images with masks or VOC annotations beside them: ``images`` and ``masks``, Roboflow, Supervisely.
+
+The folders are known by their names and by what they hold: files of equal names in ``images`` and
+``masks``, ``img`` and ``ann``, ``JPEGImages`` and ``SegmentationClassPNG`` ..., themselves or inside
+``train``, ``val`` and ``test``; or ``a.jpg`` with ``a.xml`` or ``a_mask.png`` in one folder. What looks
+like that and is not clear is refused, never taken for pictures by class.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voclab.datasets import annotations, labelmap, masks, samples
+from voclab.datasets.base import VOC_CLASSES, Dataset
+from voclab.datasets.samples import IMAGE_SUFFIXES, PARTS, Sample
+from voclab.errors import VoclabError
+
+LEVELS = 2  # below the folder that is named
+_IMAGES = {
+    "images", "image", "img", "imgs", "jpegimages", "jpgimages", "pngimages", "photos", "photo", "pictures",
+    "picture", "pics", "rgb", "input", "inputs", "original", "originals", "originalimages", "raw",
+    "rawimages", "x", "data", "frames", "scans", "leftimg8bit",
+}  # fmt: skip
+_MASKS = {
+    "masks", "mask", "seg", "segs", "segm", "segmentation", "segmentations", "segmentationmasks",
+    "segmentationclass", "segmentationclasspng", "segmentationclassraw", "segmentationmask", "ann", "anns",
+    "annot", "annots", "annotation", "annotations", "label", "labels", "labelids", "labelmaps", "gt", "gts",
+    "groundtruth", "groundtruths", "target", "targets", "trimaps", "y", "gtfine", "masksmachine",
+    "semanticmasks", "classmasks", "pngmasks", "labelmasks", "maskspng", "masksimages", "labelimages",
+    "maskimages", "imagemasks", "xml", "xmls", "annotationsxml",
+}  # fmt: skip
+_MASK_ENDS = re.compile(
+    r"[ _.-]+(mask|masks|seg|segm|segmentation|label|labels|labelids|gt|groundtruth|ground_truth|annotation|"
+    r"annot|l|gtfine_labelids|labeltrainids|trimap|target|m)$",
+    re.IGNORECASE,
+)
+_SIDES = re.compile(
+    r"^(?:images?|imgs?|masks?|segs?|segm|segmentation|labels?|gt|annotations?|x|y)[ _.-]+"
+    r"|[ _.-]+(?:image|img|sat|rgb|leftimg8bit|photo)$",
+    re.IGNORECASE,
+)
+_ARRAYS = (*IMAGE_SUFFIXES, ".npy")
+_OTHER_TRUTH = (".json", ".txt", ".csv", ".mat")
+
+
+@dataclass
+class _Group:
+    """The folders or files of a part of the data set."""
+
+    images: dict[str, Path] = field(default_factory=dict)
+    masks: dict[str, Path] = field(default_factory=dict)
+    xmls: dict[str, Path] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)  # what was not used, in words
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a folder holds: where, the samples of each part by the part's name, and what was left out."""
+
+    base: Path
+    parts: dict[str, tuple[Sample, ...]]
+    left: tuple[str, ...]
+
+
+def find(root: str | Path) -> Layout | None:
+    """The images with masks or annotations in ``root``, itself or up to two levels below.
+
+    Returns:
+        ``None`` where there are none.
+
+    Raises:
+        VoclabError: several such folders, or files that do not belong together.
+    """
+    level = [Path(root)]
+    for depth in range(LEVELS + 1):
+        found = [layout for folder in level if (layout := _layout(folder)) is not None]
+        if len(found) > 1:
+            names = ", ".join(str(layout.base.relative_to(root)) for layout in found)
+            raise VoclabError(
+                f"{root} holds several folders of images with masks ({names}); name one of them."
+            )
+        if found or depth == LEVELS:
+            return found[0] if found else None
+        level = [inside for folder in level for inside in samples.subfolders(folder)]
+    return None
+
+
+def describe(layout: Layout) -> str:
+    """What a layout holds, for people."""
+    every = [sample for part in layout.parts.values() for sample in part]
+    what = "masks" if every[0].mask else "annotations"
+    return f"images with {what} of the same names"
+
+
+def read(root: str | Path, split: str, layout: Layout | None = None) -> Dataset:
+    """The images of a part, with masks where there are any.
+
+    Labels are from the annotations where every image has one, else from the masks. Classes are those of a
+    label map (:mod:`voclab.datasets.labelmap`), else those that the annotations name, else the numbers in the
+    masks: ``"class 1"`` ... ``Dataset.source`` says which.
+
+    Args:
+        root: see :func:`find`.
+        split: ``"train"``, ``"val"`` (``test`` where there is no ``val``) or ``"test"``. Where nothing
+            divides the images, a seed does, in ``train`` and ``val``.
+        layout: what :func:`find` found.
+
+    Raises:
+        VoclabError: no such data or part, masks whose numbers or colours have no meaning, annotations that
+            are damaged, an image in both parts. Images are checked when they are decoded.
+    """
+    layout = layout or find(root)
+    if layout is None:
+        raise VoclabError(
+            f"{root} holds no images with masks or annotations of the same names; name a folder with images/"
+            " and masks/."
+        )
+    here, where = _split(layout, split)
+    every = [sample for part in layout.parts.values() for sample in part]
+    folders = [layout.base, *samples.subfolders(layout.base)]
+    if layout.base != Path(root):
+        folders += [p for p in layout.base.parents if p == Path(root) or Path(root) in p.parents]
+    found = labelmap.find(folders)
+    legend, names, labels, origin = _truth(every, here, found)
+    left = f" ({'; '.join(layout.left)})" if layout.left else ""
+    return samples.dataset(
+        here,
+        legend,
+        names,
+        labels,
+        name="pairs",
+        split=split,
+        source=f"{len(here)} images of {where}{left}; {origin}",
+    )
+
+
+def count_objects(root: str | Path, split: str) -> tuple[int, ...] | None:
+    """Objects in each image of a part, difficult ones included; ``None`` without annotations."""
+    layout = find(root)
+    return None if layout is None else samples.count_objects(_split(layout, split)[0])
+
+
+def _truth(every: Sequence[Sample], here: Sequence[Sample], found: labelmap.LabelMap | None):
+    """Legend, classes and labels of a part, and a sentence for people, the classes being those of all."""
+    masked, annotated = every[0].mask is not None, every[0].annotation is not None
+    objects = samples.annotated(every) if annotated else []
+    names = None if found is None else VOC_CLASSES if found.is_voc else found.class_names
+    legend = None
+    if masked:
+        stored = samples.scan(every)
+        legend = masks.generic_legend(stored) if found is None else masks.legend_of(found)
+        if found is not None:
+            legend = legend if found.is_voc else masks.fitted(legend, stored)
+        names = legend.class_names
+    elif names is None:
+        names = annotations.class_names(objects)
+    source = f"{found.path.name}" if found else ""
+    if annotated:
+        labels = annotations.labels(samples.annotated(here), names)
+        origin = "labels from the annotations, without difficult objects"
+        source = source or "the annotations"
+    else:
+        labels = samples.labels_from(samples.scan(here), legend)
+        origin = "labels from the masks"
+        source = source or f"{legend.origin}, for no label map names them"
+    return legend, names, labels, f"{origin}; classes from {source}"
+
+
+def _split(layout: Layout, split: str) -> tuple[list[Sample], str]:
+    parts = layout.parts
+    known = [name for name in parts if name]
+    if set(map(str.casefold, known)) & {n for n, part in PARTS.items() if part != "train"}:
+        name = samples.part_named(split, known)
+        if name is None:
+            raise VoclabError(f"{layout.base} has no part for {split!r}; choose from: {', '.join(known)}.")
+        _check_apart(layout, name)
+        return list(parts[name]), f"{layout.base.resolve().name}/{name}"
+    (only,) = parts.values()
+    by_id = {sample.id: sample for sample in only}
+    chosen = samples.split_by_seed(sorted(by_id), split)
+    name = "/".join(filter(None, (layout.base.resolve().name, *known)))
+    return [by_id[i] for i in chosen], f"{name}, where {samples.SPLIT_BY_SEED}"
+
+
+def _check_apart(layout: Layout, name: str) -> None:
+    """Images that lie in two parts: the same name and the same bytes."""
+    mine = {sample.id: sample.image for sample in layout.parts[name]}
+    for other, part in layout.parts.items():
+        for sample in part if other != name else ():
+            image = mine.get(sample.id)
+            if image and _same(image, sample.image):
+                raise VoclabError(
+                    f"{image} also lies in {other}; remove it from one, for an image that was trained on must"
+                    " not be measured on."
+                )
+
+
+def _same(one: Path, two: Path) -> bool:
+    return one.stat().st_size == two.stat().st_size and one.read_bytes() == two.read_bytes()
+
+
+def _layout(base: Path) -> Layout | None:
+    groups = _groups(base)
+    parts, left = {}, []
+    for name, group in groups.items():
+        found = _match(base, group)
+        if found:
+            parts[name] = found
+            left += [f"{name}: {words}" if name else words for words in group.left]
+    if not parts:
+        return None
+    kinds = {(s.mask is not None, s.annotation is not None) for part in parts.values() for s in part}
+    if len(kinds) > 1:
+        raise VoclabError(
+            f"{base} has masks or annotations for some of its parts only; add them or remove the other parts."
+        )
+    return Layout(base, parts, tuple(left))
+
+
+def _groups(base: Path) -> dict[str, _Group]:
+    """Part -> its files; the part is ``""`` where the data is not divided."""
+    found: dict[tuple[str, str], list[Path]] = {}
+    for folder in samples.subfolders(base):
+        part, role = _role(folder.name)
+        if role or part:
+            found.setdefault((part, role), []).append(folder)
+    parts = list(dict.fromkeys(part for part, _ in found))
+    groups: dict[str, _Group] = {}
+    for part in parts:
+        truth = found.get((part, "masks"), [])
+        images = found.get((part, "images"), [])
+        if truth and not images and part:
+            images = found.get((part, ""), [])  # train and train_masks
+        if truth and images:
+            groups |= _of_folders(part, images, truth)
+        elif part and not truth and not images:
+            (inside, *more) = found[part, ""]
+            if more:
+                raise VoclabError(f"{inside} and {more[0]} both mean {PARTS[part.casefold()]}; remove one.")
+            below = {}
+            for folder in samples.subfolders(inside):
+                if not _role(folder.name)[0] and _role(folder.name)[1]:
+                    below.setdefault(_role(folder.name)[1], []).append(folder)
+            if below.keys() >= {"images", "masks"}:
+                groups |= {part: _of_folders("", below["images"], below["masks"]).get("", _Group())}
+            elif not samples.subfolders(inside):
+                groups[part] = _of_one_folder(inside)
+    return groups or {"": _of_one_folder(base)}
+
+
+def _role(name: str) -> tuple[str, str]:
+    """(the word for a part or "", ``"images"``, ``"masks"`` or "") that a folder's name means."""
+    plain = name.casefold()
+    words = [word for word in re.split(r"[\W_]+", plain) if word]
+    part = next((word for word in words if word in PARTS), "")
+    rest = "".join(word for word in words if word != part)
+    if not part:
+        glued = re.fullmatch(r"(train|val|test)(annot|masks?|labels?|images?)", rest)  # SegNet's CamVid
+        part, rest = glued.groups() if glued else ("", rest)
+    role = "images" if rest in _IMAGES else "masks" if rest in _MASKS else ""
+    return (part, role) if role or not rest else ("", "")
+
+
+def _of_folders(part: str, images: list[Path], truth: list[Path]) -> dict[str, _Group]:
+    """Groups of a folder of images and one of masks or annotations, which may be divided inside."""
+    if len(images) > 1:
+        raise VoclabError(f"{images[0]} and {images[1].name} could both hold the images; remove one.")
+    divided = {f.name: f for f in samples.subfolders(images[0]) if f.name.casefold() in PARTS}
+    if divided and not part:
+        below = {f.name: [t / f.name for t in truth if (t / f.name).is_dir()] for f in divided.values()}
+        return {name: _files(folder, below[name]) for name, folder in divided.items() if below[name]}
+    return {part: _files(images[0], truth)}
+
+
+def _files(images: Path, truth: list[Path]) -> _Group:
+    group = _Group(samples.files(images, _ARRAYS))
+    used = []
+    for folder in truth:
+        pictures, xmls = samples.files(folder, masks.SUFFIXES), samples.files(folder, (".xml",))
+        if pictures and group.masks:
+            raise VoclabError(f"{used[-1]} and {folder.name} could both hold the masks; remove one.")
+        if pictures:
+            group.masks = pictures
+            used.append(folder)
+        if xmls:
+            group.xmls = xmls
+    if group.images and not (group.masks or group.xmls):
+        other = next(
+            (p for f in truth for p in sorted(f.rglob("*")) if p.suffix.lower() in _OTHER_TRUTH), None
+        )
+        if other is not None:
+            raise VoclabError(
+                f"{other} is neither a mask nor a VOC annotation; export the data set with masks as PNG, or"
+                " in the form of Pascal VOC."
+            )
+    return group
+
+
+def _of_one_folder(folder: Path) -> _Group:
+    """Images with ``a_mask.png`` or ``a.xml`` beside them."""
+    every = samples.files(folder, _ARRAYS, deep=False)
+    ends = {name: _MASK_ENDS.sub("", name) for name in every}
+    found = {name: path for name, path in every.items() if ends[name] != name and ends[name] in every}
+    xmls = samples.files(folder, (".xml",), deep=False)
+    images = {name: path for name, path in every.items() if name not in found}
+    return _Group(images, found, xmls) if found or xmls.keys() & images.keys() else _Group()
+
+
+def _match(base: Path, group: _Group) -> tuple[Sample, ...]:
+    """The images that have what the others have; what is left is written down in the group."""
+    if not group.images or not (group.masks or group.xmls):
+        return ()
+    found = {}
+    for kind, there in (("mask", group.masks), ("annotation", group.xmls)):
+        if there:
+            pairs = _pairs(base, kind, group.images, there)
+            if pairs:
+                found[kind] = pairs
+    if not found:
+        one = next(iter((group.masks or group.xmls).values()))
+        raise VoclabError(
+            f"{one} has the name of no image in {next(iter(group.images.values())).parent}; give a mask or"
+            " annotation the name of its image."
+        )
+    chosen = [name for name in sorted(group.images) if all(name in pairs for pairs in found.values())]
+    left = len(group.images) - len(chosen)
+    if left:
+        group.left.append(f"{left} without {' or '.join(found)} left out")
+    for kind, pairs in found.items():
+        spare = len(group.masks if kind == "mask" else group.xmls) - len(pairs)
+        if spare:
+            group.left.append(f"{spare} {kind}s without an image left out")
+    return tuple(
+        Sample(i, group.images[i], *(found.get(kind, {}).get(i) for kind in ("mask", "annotation")))
+        for i in chosen
+    )
+
+
+def _pairs(base: Path, kind: str, images: Mapping[str, Path], truth: Mapping[str, Path]) -> dict[str, Path]:
+    """Image's name -> its mask: equal names, else names that differ by what says image and mask."""
+    by_name = {name: truth[name] for name in images if name in truth}
+    if len(by_name) == len(images):
+        return by_name
+    full = {f"{name}{path.suffix}": name for name, path in images.items()}  # a.jpg.png
+    whole = {full[name]: path for name, path in truth.items() if name in full}
+    keys: dict[str, str] = {}
+    for name in images:
+        keys[_SIDES.sub("", name)] = name if _SIDES.sub("", name) not in keys else ""
+    plain: dict[str, Path] = {}
+    for name, path in truth.items():
+        image = keys.get(_SIDES.sub("", _MASK_ENDS.sub("", name)))
+        if image and plain.setdefault(image, path) != path:
+            if len(by_name) or len(whole):
+                continue
+            raise VoclabError(
+                f"{plain[image]} and {path.name} could both be the {kind} of {images[image].name}; remove"
+                " one."
+            )
+    return max(by_name, whole, plain, key=len)
+
+
+def require_pictures(root: str | Path) -> None:
+    """Refuse a folder that would be read as pictures by class, but holds images and masks.
+
+    Raises:
+        VoclabError: two folders with files of the same names where one holds masks, or a class folder with
+            masks beside its images.
+    """
+    root = Path(root)
+    for base in (root, *(f for f in samples.subfolders(root) if f.name.casefold() in PARTS)):
+        folders = {f: samples.files(f, _ARRAYS) for f in samples.subfolders(base)}
+        folders = {f: found for f, found in folders.items() if found}
+        for found in folders.values():
+            ends = [(n, _MASK_ENDS.sub("", n)) for n in found]
+            beside = [n for n, image in ends if n != image and image in found]
+            if len(beside) * 3 >= len(found):
+                raise VoclabError(
+                    f"{found[beside[0]]} looks like the mask of {found[_MASK_ENDS.sub('', beside[0])].name},"
+                    f" so {root} is not pictures by class; put images and masks in folders of these names."
+                )
+        if len(folders) == 2 and len({frozenset(found) for found in folders.values()}) == 1:
+            (one, mine), (two, theirs) = folders.items()
+            looks = [_looks_like_masks(list(found.values())[:3]) for found in (mine, theirs)]
+            if looks[0] != looks[1]:
+                first, second = (two, one) if looks[0] else (one, two)
+                raise VoclabError(
+                    f"{second} looks like masks of the images in {first}; call the folders images and masks."
+                )
+
+
+def _looks_like_masks(paths: Sequence[Path]) -> bool:
+    try:
+        return all(len(masks.read(path).used) <= 32 for path in paths)
+    except VoclabError:
+        return False
