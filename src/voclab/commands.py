@@ -24,18 +24,15 @@ def data_fetch(arguments) -> None:
     from voclab.datasets import fetch
 
     source, root, urls = arguments.source, arguments.root, tuple(arguments.url or ())
-    if (source == "kaggle") != bool(arguments.competition):
-        raise VoclabError(
-            "No competition was named; add --competition SLUG, the last part of its address."
-            if source == "kaggle"
-            else f"--competition goes with kaggle, not with {source}; leave it out."
-        )
+    if source == "kaggle" and not arguments.competition:
+        raise VoclabError("No competition was named; add --competition SLUG, the last part of its address.")
+    stray = "--url" if source == "kaggle" else "--competition"
+    if urls if source == "kaggle" else arguments.competition:
+        raise VoclabError(f"{stray} does not go with {source}; leave it out.")
     if source == "voc2009":
         say(f"PASCAL VOC 2009 is in {fetch.voc2009(root, addresses=fetch.VOC2009.addresses + urls)}")
     elif source == "cifar10":
         say(f"CIFAR-10 is in {fetch.cifar10(root, addresses=fetch.CIFAR10.addresses + urls)}")
-    elif urls:
-        raise VoclabError("--url goes with voc2009 and cifar10; the kaggle client knows its address itself.")
     else:
         say(f"{arguments.competition} is in {fetch.competition(arguments.competition, root)}")
 

@@ -42,8 +42,14 @@ def download(part: Path, addresses: Sequence[str], md5: str, limit: int, say: Sa
         ``None``, or why each address failed.
 
     Raises:
-        VoclabError: ``part`` cannot be written, or is no plain file.
+        VoclabError: an address is none; ``part`` cannot be written, or is no plain file.
     """
+    for address in addresses:
+        if not _is_http(address):
+            raise VoclabError(
+                f"{address!r} is not an http address; name one such as https://host/file.tar, or put a file"
+                f" of yours at {part.with_suffix('')}."
+            )
     if checksum_is(part, md5):  # it was all there when an earlier process was stopped
         return None
     failed = []
@@ -196,12 +202,6 @@ def _announced(response, start: int, tag: str | None) -> tuple[bool | None, int 
 def _open(address: str, headers: dict[str, str], tag: str | None):
     import requests
 
-    try:
-        proper = urlsplit(address).scheme in ("http", "https") and urlsplit(address).hostname
-    except ValueError:
-        proper = False
-    if not proper:
-        raise _Refused("it is not an http address")
     with _network(tag):
         response = requests.get(address, headers=headers, stream=True, timeout=TIMEOUT)
     with response:
@@ -231,6 +231,13 @@ def _network(tag: str | None) -> Iterator[None]:
     except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
         # ValueError: numbers, addresses and names that are none.
         raise _Broken(f"its answer broke off or is no proper HTTP ({reason(error)})", tag) from error
+
+
+def _is_http(address: str) -> bool:
+    try:
+        return urlsplit(address).scheme in ("http", "https") and bool(urlsplit(address).hostname)
+    except ValueError:
+        return False
 
 
 def _shown(address: str) -> str:
