@@ -18,9 +18,12 @@ from voclab.datasets import EMBEDDED, PICTURES
 from voclab.errors import VoclabError
 from voclab.files import write_text
 from voclab.terminal import tell
+from voclab.text import markdown
 
 PARAMETERS_TAG = "parameters"
 RUNS_FOLDER = Path("runs") / "notebooks"
+DATA_LINE = "**The saved outputs show** {}. A run of your own says below what it took."
+_DATA_LINE = re.compile("^" + re.escape(DATA_LINE).replace(r"\{\}", ".*") + "$", re.MULTILINE)
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # What TensorFlow, absl and XLA print while they start, whatever the program does: every line of level I,
@@ -136,6 +139,7 @@ def run(
         if injected is not None:
             notebook.cells.remove(injected)
     _tidy(notebook)
+    _name_data(notebook)
     if failure is not None:
         saved = _save_failed(notebook, failed)
         raise VoclabError(_explain(failure, source.stem, saved)) from failure.error
@@ -278,6 +282,16 @@ def _tidy(notebook: NotebookNode) -> None:
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count
+
+
+def _name_data(notebook: NotebookNode) -> None:
+    """Write into the title which data the outputs show, as the cells told (``voclab.session.markdown``)."""
+    outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
+    told = [output.get("metadata", {}).get("voclab", {}).get("data") for output in outputs]
+    title = next((cell for cell in notebook.cells if cell.cell_type == "markdown"), None)
+    if title is not None and any(told):
+        line = DATA_LINE.format(" and ".join(dict.fromkeys(markdown(name) for name in told if name)))
+        title.source = _DATA_LINE.sub(lambda _: line, title.source)
 
 
 def _only_startup_litter(output: NotebookNode) -> bool:

@@ -1,7 +1,6 @@
 """What a notebook opens first: profile, data, weights and the folders that its results go to."""
 
 import base64
-import html
 import math
 import os
 import platform
@@ -9,27 +8,35 @@ import re
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from voclab import datasets, figures
+from voclab import datasets, figures, text
 from voclab.config import Profile
 from voclab.datasets.base import Dataset
+from voclab.datasets.obtain import DRAWN, obtain
 from voclab.datasets.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.files import make_folder, sha256
 from voclab.profiles import profile_for
 from voclab.revision import git_revision
 from voclab.submission import merge_submissions, write_submission
-from voclab.text import plain
 from voclab.training.source import Weights, resolve_weights
 
 _MADE = {"toyvoc": datasets.TOY_MANIFEST, "toycifar": datasets.TOYCIFAR_MANIFEST}  # drawn data -> its file
-_DRAWN = {"toyvoc": "ToyVOC", "toycifar": "ToyCIFAR"}
+_TITLES = {"cifar10": "CIFAR-10", "kaggle": "the competition's files"}
+_TITLES |= {drawn: f"{name} (drawn images)" for drawn, name in DRAWN.items()}
+_COST = (
+    "**Cost** The profile `full` needs a GPU. How long a whole notebook takes with it has not been measured;"
+    " the last segmenter of notebook 02 alone took 9 minutes on one H200 (Keras on PyTorch, 35 epochs)."
+)
+_NO_GPU = " There is no GPU here: stop this and take `demo`."
 _IMAGES = re.compile("image|photo|picture", re.IGNORECASE)
 _LIBRARIES = ("tensorflow", "keras", "numpy", "sklearn", "albumentations", "matplotlib")
 
@@ -71,7 +78,7 @@ class Session:
         self._parameters = {"weights": weights, "backbone": backbone}
         self._started, self._began = time.perf_counter(), time.time()
         home = project_root()
-        found = datasets.find(data, base=home / "data", pictures=pictures)
+        found = obtain(data, home / "data", pictures=pictures, unasked=on_colab())
         if pictures != (found.name in datasets.PICTURES):
             about, named = ("one class", "several") if pictures else ("several classes", "one")
             others = (
@@ -85,10 +92,10 @@ class Session:
             )
         self.profile: Profile = profile_for(profile, found.name)
         toy, named = found.name in _MADE, _is_path(data)
-        root = self._toy(found) if toy and not named else found.root
-        self.root = root.resolve()
-        self.train: Dataset = datasets.load(found.name, root, "train")
-        self.heldout: Dataset = datasets.load(found.name, root, datasets.heldout_split(found.name))
+        found = self._sized(found, data)
+        self.root = found.root.resolve()
+        self.train: Dataset = datasets.load(found.name, found.root, "train")
+        self.heldout: Dataset = datasets.load(found.name, found.root, datasets.heldout_split(found.name))
         self.fit, self.validation = fit_validation(self.train, self.profile.validation_fraction, self.seed)
         asked = (found.name, self.profile.name, self.seed, backbone, variant)
         default = toy and asked[1:] == ("demo", 0, None, None)
@@ -106,8 +113,23 @@ class Session:
         self._weights: Weights | None = None
         self._shown = figures.FigureFolder(self.figures_dir)
         self.trained_s = 0.0  # of runs that were read back, the time that they once took
+        if self.profile.name == "full":
+            self._say_cost()
         if self.profile.mixed_precision:
             self._use_gpus()
+
+    def _say_cost(self) -> None:
+        import tensorflow as tf
+
+        gpu = tf.config.list_physical_devices("GPU")
+        markdown(_COST if gpu else _COST + _NO_GPU)
+
+    def _sized(self, found: datasets.Found, data: str | None) -> datasets.Found:
+        """What was found; drawn data, unless a folder of it is named, in this profile's size."""
+        if found.name not in _MADE or _is_path(data):
+            return found
+        root = self._toy(found)
+        return replace(found, root=root, why=found.why.replace(str(found.root), str(root)))
 
     def _toy(self, found: datasets.Found) -> Path:
         """Drawn data of this profile's size; ``data/toyvoc`` and ``data/toycifar`` are the demo's."""
@@ -137,14 +159,16 @@ class Session:
         Raises:
             VoclabError: no such data, or photos of several classes.
         """
-        found = datasets.find(data, base=project_root() / "data", pictures=True)
+        found = obtain(data, project_root() / "data", pictures=True, unasked=on_colab())
         if found.name not in datasets.PICTURES:
             raise VoclabError(
                 f"Photos of {found.name} show several classes; name cifar10, toycifar or a folder of pictures"
                 " by class."
             )
-        root = self._toy(found) if found.name in _MADE and not _is_path(data) else found.root
-        return root.resolve(), profile_for(self.profile.name, found.name)
+        found = self._sized(found, data)
+        title = _TITLES.get(found.name, f"{found.name} in {found.root}")
+        markdown(f"**Small images** {text.markdown(title)}: {text.markdown(found.why)}.", data=title)
+        return found.root.resolve(), profile_for(self.profile.name, found.name)
 
     def _use_gpus(self) -> None:
         import keras
@@ -180,22 +204,20 @@ class Session:
 
     @property
     def _data(self) -> str:
-        title = {"cifar10": "CIFAR-10", "kaggle": "the competition's files"}
-        title |= {drawn: f"{name} (drawn images)" for drawn, name in _DRAWN.items()}
-        return f"{title.get(self.train.name, self.train.name)}: {self.train.source}"
+        return f"{_TITLES.get(self.train.name, self.train.name)}: {self.train.source}"
 
     def describe(self) -> None:
         """Show which data and which weights are used, and why."""
         unknown = " (truth unknown: results are of the validation part)"
         lines = [
             f"**Profile** {self.profile.name}, seed {self.seed}.",
-            f"**Data** {self._data}; {self._why}. "
+            f"**Data** {text.markdown(self._data)}; {text.markdown(self._why)}. "
             f"{len(self.fit)} images to fit, {len(self.validation)} to choose on, "
             f"{len(self.heldout)} held out{unknown if self.heldout.labels is None else ''}.",
         ]
         if self._weights:
-            lines.append(f"**Weights** {self._weights.why}.")
-        markdown("  \n".join(lines))
+            lines.append(f"**Weights** {text.markdown(self._weights.why)}.")
+        markdown("  \n".join(lines), data=_TITLES.get(self.train.name, self._data))
 
     def figure(
         self, figure: Figure, name: str, *, photos: bool = False, shown: str | None = None, **options
@@ -212,7 +234,7 @@ class Session:
         options["caption"] = with_source(options["caption"], shown or self.train.name)
         png = self._shown.figure(figure, name, photos=photos, **options)
         show_png(png, options["alt"])
-        markdown(f"*{options['caption']}*")
+        markdown(f"*{text.markdown(options['caption'])}*")
 
     def table(
         self, frame: pd.DataFrame, name: str, *, title: str, caption: str, shown: str | None = None
@@ -230,9 +252,9 @@ class Session:
 
         caption = with_source(caption, shown or self.train.name)
         as_text = self._shown.table(frame, name, title=title, caption=caption)
-        markdown(f"**{title}**")
+        markdown(f"**{text.markdown(title)}**")
         display(HTML(as_text.to_html(index=False, border=0)))
-        markdown(f"*{caption}*")
+        markdown(f"*{text.markdown(caption)}*")
 
     def close(self, answer: str) -> None:
         """Write what the gallery says of this run: question, answer, configuration, versions, time."""
@@ -285,6 +307,16 @@ def on_kaggle() -> bool:
     return "KAGGLE_KERNEL_RUN_TYPE" in os.environ
 
 
+def on_colab() -> bool:
+    """Whether this is a notebook that runs on Colab."""
+    if on_kaggle():  # its image is built on Colab's
+        return False
+    try:
+        return "COLAB_RELEASE_TAG" in os.environ or find_spec("google.colab") is not None
+    except ModuleNotFoundError:  # no package google at all
+        return False
+
+
 def project_root() -> Path:
     """The working folder, or the one above it for a notebook opened in the project's ``notebooks/``.
 
@@ -300,20 +332,25 @@ def project_root() -> Path:
 
 def progress(line: str) -> None:
     """One line of progress that replaces the one before, in a notebook as in a terminal."""
-    sys.stdout.write("\r" + plain(line).ljust(110))
+    sys.stdout.write("\r" + text.plain(line).ljust(110))
     sys.stdout.flush()
 
 
-def markdown(text: str) -> None:
-    """Show text as Markdown."""
+def markdown(source: str, *, data: str | None = None) -> None:
+    """Show Markdown.
+
+    Args:
+        source: the text.
+        data: the data that it names, for the title of the notebook (``voclab.notebooks.run``).
+    """
     from IPython.display import Markdown, display
 
-    display(Markdown(text))
+    display(Markdown(source), metadata={"voclab": {"data": data}} if data else None)
 
 
 def with_source(caption: str, dataset: str) -> str:
     """The caption; where it speaks of images and these are drawn, it says so."""
-    name = _DRAWN.get(dataset)
+    name = DRAWN.get(dataset)
     if name is None or name in caption or not _IMAGES.search(caption):
         return caption
     return f"{caption} All images are drawn ({name})."
@@ -330,6 +367,6 @@ def show_png(path: Path, alt: str) -> None:
     from IPython.display import display
 
     png = base64.b64encode(path.read_bytes()).decode("ascii")
-    image = f'<img alt="{html.escape(alt)}" style="max-width: 100%" src="data:image/png;base64,{png}">'
+    image = f'<img alt="{text.html(alt)}" style="max-width: 100%" src="data:image/png;base64,{png}">'
     data = {"text/html": image, "image/png": png, "text/plain": alt}
     display(data, raw=True, metadata={"image/png": {"alt": alt}})
