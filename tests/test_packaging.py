@@ -281,3 +281,5 @@ def test_committed_notebooks_were_executed_on_the_embedded_data_and_show_their_p
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 5
     assert not any(output["output_type"] == "error" for output in outputs)
     assert notebook["metadata"]["voclab"]["parameters"]["data"] in ("embedded", "toyvoc")
+    title = "".join(notebook["cells"][0]["source"])
+    assert re.search(r"^\*\*The saved outputs show\*\* Toy(VOC|CIFAR) \(drawn images\)", title, re.MULTILINE)

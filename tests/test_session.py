@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from nbconvert import HTMLExporter
 
-from voclab import datasets, figures
+from voclab import datasets, figures, notebooks
 from voclab.datasets import kaggle
 from voclab.datasets.toyvoc import make_toyvoc
 from voclab.errors import VoclabError
@@ -104,6 +104,38 @@ def test_a_caption_that_speaks_of_images_says_that_they_are_drawn(open_session, 
     ]
     shown = "".join(o.data.get("text/markdown", "") for o in captured.outputs)
     assert all(f"*{caption}*" in shown for caption in captions)
+
+
+def test_the_title_of_a_notebook_that_is_run_names_its_data(open_session, shell, tmp_path):
+    with capture_output() as captured:
+        session = open_session(data="embedded")
+        session.describe()
+        session.small_pictures(None)
+    executed = as_notebook(captured.outputs)
+    line = notebooks.DATA_LINE.format("what was there before")
+    title = nbformat.v4.new_markdown_cell(f"# Title\n\n{line}\n\nText.")
+    executed.cells.insert(0, title)
+    notebooks._name_data(executed)
+    now = notebooks.DATA_LINE.format("ToyVOC (drawn images) and ToyCIFAR (drawn images)")
+    assert title.source == f"# Title\n\n{now}\n\nText."
+    with capture_output() as captured:
+        open_session(data=str(tmp_path / "data" / "toyvoc-smoke")).describe()
+    told = captured.outputs[0]
+    assert told.metadata["voclab"]["data"] == "ToyVOC (drawn images)"
+    assert "**Data** ToyVOC (drawn images): " in told.data["text/markdown"]
+
+
+def test_full_says_what_it_costs_before_it_begins(open_session, shell, monkeypatch):
+    monkeypatch.setattr(Session, "_use_gpus", lambda self: None)
+    for gpus in ([], ["a GPU"]):
+        monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind=None, gpus=gpus: gpus)
+        with capture_output() as captured:
+            open_session(profile="full")
+            open_session(profile="demo")
+        (said,) = [o.data["text/markdown"] for o in captured.outputs]
+        assert "needs a GPU" in said
+        assert "has not been measured" in said
+        assert ("There is no GPU here" in said) == (not gpus)
 
 
 def test_one_split_for_all_notebooks_and_nothing_shared_with_the_held_out_photos(open_session):
