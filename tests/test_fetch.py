@@ -4,12 +4,14 @@ import gzip
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +23,7 @@ from voc_trees import content, fails, make_tree, tar_of, zip_of
 from voclab import datasets
 from voclab.cli import main
 from voclab.datasets import cifar10, download, fetch, kaggle, vocdevkit
+from voclab.errors import VoclabError
 
 
 @pytest.fixture
@@ -253,6 +256,29 @@ def test_odd_answer_is_said_and_the_next_address_tried(served, tmp_path, kind):
     assert lines[1].isprintable()
     assert starts(served)[-1] == 0  # nothing of the odd answer is gone on from
     fails(words, get, served, tmp_path / "b", "/odd")
+
+
+def test_answers_changed_at_random_end_in_the_tree_or_a_sentence(served, tmp_path, voc_tar):
+    n, half = len(voc_tar), 100_000
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in (voc_tar[:half], voc_tar[half:], b""))
+    rest = b"HTTP/1.1 206 x\r\nContent-Range: bytes %d-%d/%d\r\n\r\n" % (half, n - 1, n)
+    answers = [OK + b"Content-Length: %d\r\n\r\n" % n + voc_tar, CHUNKED + chunks, rest + voc_tar[half:]]
+    rng = random.Random(0)
+    for turn in range(45):
+        answer = bytearray(answers[turn % 3])
+        for _ in range(rng.randint(1, 2)):
+            at = rng.randrange(rng.choice([answer.find(b"\r\n\r\n") + 8, len(answer)]))
+            new = rng.choice([bytes([rng.randrange(256)]), b"-", b"9" * 20, b"\r\n", b""])
+            answer[at : at + rng.randint(0, 3)] = new
+        served.raw["/odd"] = bytes(answer)
+        root = tmp_path / str(turn)
+        if turn % 3 == 2:
+            root.mkdir()
+            (root / PART).write_bytes(voc_tar[:half])
+        with suppress(VoclabError):
+            fetch.voc2009(root, None, [served.url("/odd")], md5(voc_tar))
+        fetch.voc2009(root, None, [served.url("/voc.tar")], md5(voc_tar))  # mends what the first leaves
+        assert [entry.name for entry in root.iterdir()] == ["VOCdevkit"]
 
 
 def test_redirects(served, tmp_path):
