@@ -435,6 +435,28 @@ def test_what_a_process_left_that_was_killed_just_before_its_end_is_removed(serv
     assert get(served, tmp_path) == {}
 
 
+def test_half_an_archive_that_a_killed_process_left_is_no_data(served, tmp_path, competition_zip):
+    base, half = tmp_path / "data", f".extracting-{PART}"
+    make_tree(base / half)
+    record = base / half / "cifar-10-batches-bin"
+    record.mkdir()
+    (record / "data_batch_1.bin").write_bytes(bytes(3073))
+    for folder in (base, base / SLUG):
+        (folder / f".extracting-{SLUG}.zip" / "train").mkdir(parents=True)
+        (folder / f".extracting-{SLUG}.zip" / "train" / kaggle.TRAIN_CSV).write_text("Id")
+    places = {"base": base, "kaggle_input": tmp_path / "none"}
+    assert datasets.find(None, **places).name == "toyvoc"
+    assert datasets.find(None, pictures=True, **places).name == "toycifar"
+    for name in ("voc2009", "cifar10", "kaggle"):
+        fails(f"{name} was named, but it is not in", datasets.find, name, **places)
+    served.redirect[DOWNLOAD] = f"http://localhost/files/{SLUG}.zip"
+    served.files[f"/files/{SLUG}.zip"] = competition_zip
+    assert run_kaggle(served, tmp_path, **KEY).startswith("GOT")
+    assert len(kaggle.read(base / SLUG, "train")) == 6
+    get(served, base)
+    assert not (base / half).exists()
+
+
 def test_fetch_keeps_other_years(served, tmp_path):
     make_tree(tmp_path, year=2007)
     before = content(tmp_path)

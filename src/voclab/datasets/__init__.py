@@ -5,6 +5,7 @@ from pathlib import Path
 
 from voclab.datasets import cifar10, folder, kaggle, pairs, vocdevkit
 from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, voc_palette
+from voclab.datasets.samples import subfolders
 from voclab.errors import VoclabError
 
 __all__ = [
@@ -218,9 +219,12 @@ def _recognise(path: Path) -> tuple[str, Path, str] | None:
 
 
 def _competition(folder: Path, depth: int) -> Path | None:
-    """The first folder in the competition's layout, ``folder`` itself or up to ``depth`` levels below."""
+    """The first folder in the competition's layout, ``folder`` itself or up to ``depth`` levels below.
+
+    Hidden folders do not count: the half of an archive that a killed process left is in one.
+    """
     for level in range(depth + 1):
-        pattern = "/".join(["*"] * level + ["train", kaggle.TRAIN_CSV])
+        pattern = "/".join(["[!.]*"] * level + ["train", kaggle.TRAIN_CSV])
         for csv_path in sorted(folder.glob(pattern)):
             return csv_path.parent.parent
     return None
@@ -230,7 +234,7 @@ def _voc_root(folder: Path) -> Path | None:
     """``folder`` or the first folder in it that holds a tree of VOC's name which is not ToyVOC's."""
     if not folder.is_dir():
         return None
-    for root in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
+    for root in (folder, *subfolders(folder)):
         if not (root / TOY_MANIFEST).is_file() and vocdevkit.of_a_year(root):
             return root
     return None
@@ -240,7 +244,7 @@ def _cifar_root(folder: Path) -> Path | None:
     """``folder`` or the first folder in it that holds batches of CIFAR-10 which are not ToyCIFAR's."""
     if not folder.is_dir() or (folder / TOYCIFAR_MANIFEST).is_file():
         return None
-    for root in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
+    for root in (folder, *subfolders(folder)):
         if not (root / TOYCIFAR_MANIFEST).is_file() and cifar10.tree(root):
             return root
     return None

@@ -140,7 +140,8 @@ def competition(slug: str, base: str | Path, say: Say = tell) -> Path:
     address = kaggle_client.check_competition(slug)
     base, target = Path(base), Path(base) / slug
     staging = base / f".download-{slug}"
-    if any(target.glob(f"**/train/{TRAIN_CSV}")):
+    # Not below a hidden folder: a killed process leaves half an archive in one.
+    if any(target.glob(f"train/{TRAIN_CSV}")) or any(target.glob(f"[!.]*/train/{TRAIN_CSV}")):
         shutil.rmtree(staging, ignore_errors=True)  # of a process killed just before its end
         return _already(target, say)
     api = kaggle_client.kaggle_api()
