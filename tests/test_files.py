@@ -13,7 +13,8 @@ import pytest
 from voc_trees import content, fails
 
 from voclab.datasets import cifar10
-from voclab.files import atomic_path, lock, read_arrays, read_json, unlock, write_json, write_text
+from voclab.errors import VoclabError
+from voclab.files import atomic_path, lock, locked, read_arrays, read_json, unlock, write_json, write_text
 from voclab.submission import write_submission
 from voclab.training.masks import write_masks
 
@@ -143,3 +144,65 @@ def test_a_folder_without_locks_is_used_without(tmp_path, monkeypatch, other):
 
     monkeypatch.setattr("voclab.files.fcntl.flock", unsupported)
     lock(tmp_path / "lock", "The folder")
+    with locked(tmp_path / "other", "The log"):
+        pass
+    assert content(tmp_path) == {}
+
+
+def test_a_block_holds_its_lock_against_everybody(tmp_path, other):
+    with locked(tmp_path / "lock", "The log"):
+        assert "The folder is in use by another process" in other().said
+        with pytest.raises(VoclabError, match="The log is in use"), locked(tmp_path / "lock", "The log"):
+            pass
+    assert content(tmp_path) == {}
+    holder = other()
+    holder.stdin.write("give back\n")
+    holder.stdin.flush()
+    with locked(tmp_path / "lock", "The log", patience=60):
+        pass
+
+
+FOREIGN = {
+    "link": lambda path, victim: path.symlink_to(victim),
+    "dangling": lambda path, victim: path.symlink_to(path.with_name("nowhere")),
+    "hard link": lambda path, victim: path.hardlink_to(victim),
+    "pipe": lambda path, victim: os.mkfifo(path),
+    "folder": lambda path, victim: path.mkdir(),
+    "text": lambda path, victim: path.write_text("what somebody wrote into a file of that name"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_no_lock_is_made_of_what_is_somebody_elses(tmp_path, kind):
+    victim, path = tmp_path / "victim", tmp_path / "lock"
+    victim.write_text("mine")
+    FOREIGN[kind](path, victim)
+    before = {p.name: p.read_bytes() for p in (path, victim) if p.is_file()}
+    message = fails("lock", lock, path, "The folder")
+    assert str(path) in message
+    assert not (tmp_path / "nowhere").exists()
+    assert {p.name: p.read_bytes() for p in (path, victim) if p.is_file()} == before
+    assert os.path.lexists(path)
+
+
+def test_a_number_that_lives_on_in_another_process_holds_no_lock(tmp_path, other):
+    (tmp_path / "lock").write_text(str(os.getppid()))  # what a killed one left; its number was given again
+    assert other().said == "held"
+
+
+def test_a_lock_in_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(path, *_):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr("voclab.files.os.open", refuse)
+    fails("Cannot write .*lock: the file system is read-only", lock, tmp_path / "lock", "The folder")
+
+
+def test_a_full_disk_keeps_nobody_from_locking(tmp_path, other, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("voclab.files.os.write", full)
+    with locked(tmp_path / "lock", "The folder"):
+        monkeypatch.undo()
+        assert other().said == "The folder is in use by another process; wait until that ends, or stop it."

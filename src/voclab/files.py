@@ -4,7 +4,9 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
+import time
 import tokenize
 import zipfile
 import zlib
@@ -138,52 +140,113 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
 _held: dict[Path, int] = {}  # lock files of this process by their path, and their open descriptors
 
 
+@contextmanager
+def locked(path: str | os.PathLike, what: str, patience: float = 0.0) -> Iterator[None]:
+    """Hold ``path`` as a lock for the length of the block; see :func:`lock`.
+
+    Unlike there, a block of this process that holds it already is another holder.
+
+    Args:
+        path: the lock file.
+        what: what it guards, the beginning of the sentence.
+        patience: seconds to wait for another holder.
+    """
+    path, until = Path(os.path.abspath(path)), time.monotonic() + patience
+    while True:
+        try:
+            descriptor = _acquire(path, what)
+            break
+        except _InUse as error:
+            if time.monotonic() >= until:
+                raise VoclabError(str(error)) from None
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        _release(path, descriptor)
+
+
 def lock(path: str | os.PathLike, what: str) -> None:
     """Hold ``path`` as a lock of this process until :func:`unlock`, or until the process ends.
 
-    The operating system keeps the lock, so that a killed process leaves none. Locking twice is no error.
+    The operating system keeps the lock, so that a killed process leaves none; the number in the file
+    is only shown. Locking twice is no error. On a file system without locks nothing is held.
 
     Args:
         path: the lock file; its folder is made.
         what: what it guards, the beginning of the sentence.
 
     Raises:
-        VoclabError: another process holds it.
+        VoclabError: another process holds it, ``path`` is a link or somebody's file, or cannot be written.
     """
     path = Path(os.path.abspath(path))
     if path in _held and _is_open_at(_held[path], path):
         return
     unlock(path)
-    make_folder(path.parent)
-    while path not in _held:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise writing_error(path, error) from error
-        try:
-            _lock_descriptor(descriptor)
-        except OSError as error:
-            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-                return  # a file system without locks, as some network disks are
-            raise VoclabError(
-                f"{what} is in use by another process{holder and f' (number {holder})'}; wait until that"
-                " ends, or stop it."
-            ) from error
-        # Whoever held it before may have removed the file between our opening and locking it.
-        if _is_open_at(descriptor, path):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, str(os.getpid()).encode())
-            _held[path] = descriptor
-        else:
-            os.close(descriptor)
+    try:
+        descriptor = _acquire(path, what)
+    except _InUse as error:
+        raise VoclabError(str(error)) from None
+    if descriptor is not None:
+        _held[path] = descriptor
 
 
 def unlock(path: str | os.PathLike) -> None:
     """Give a lock of this process back and remove its file; none is held, nothing happens."""
     path = Path(os.path.abspath(path))
-    descriptor = _held.pop(path, None)
+    _release(path, _held.pop(path, None))
+
+
+class _InUse(Exception):
+    """Somebody else holds the lock; the text is the sentence."""
+
+
+_LONGEST_NUMBER = 20  # bytes: what a lock file holds is the number of a process
+
+
+def _acquire(path: Path, what: str) -> int | None:
+    """The descriptor that holds the lock; ``None`` on a file system without locks."""
+    make_folder(path.parent)
+    while True:
+        descriptor = _open_lock(path)
+        try:
+            _lock_descriptor(descriptor)
+        except OSError as error:
+            holder = os.read(descriptor, _LONGEST_NUMBER).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                with suppress(OSError):
+                    path.unlink()
+                return None  # as some network disks are
+            number = f" (number {holder})" if holder.isdecimal() else ""
+            raise _InUse(
+                f"{what} is in use by another process{number}; wait until that ends, or stop it."
+            ) from None
+        # Whoever held it before may have removed the file between our opening and locking it.
+        if _is_open_at(descriptor, path):
+            with suppress(OSError):  # a full disk: others' sentences lack the number, no more
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+            return descriptor
+        os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    """Open or make the lock file; a link would lead to a file of somebody else's, to be emptied."""
+    try:
+        if path.is_symlink():
+            raise VoclabError(f"{path} is a link, which no lock follows; remove it.")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        raise writing_error(path, error) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_size > _LONGEST_NUMBER:
+        os.close(descriptor)
+        raise VoclabError(f"{path} is not a lock file of voclab; move it away.")
+    return descriptor
+
+
+def _release(path: Path, descriptor: int | None) -> None:
     if descriptor is not None:
         if _is_open_at(descriptor, path):
             with suppress(OSError):  # Windows removes no open file
@@ -193,8 +256,8 @@ def unlock(path: str | os.PathLike) -> None:
 
 def _is_open_at(descriptor: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except OSError:
         return False
 
 
@@ -203,5 +266,7 @@ def _lock_descriptor(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     else:
         os.lseek(descriptor, 1024, os.SEEK_SET)  # beyond the number of the process, which others may read
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
