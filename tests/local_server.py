@@ -104,7 +104,8 @@ class Kaggle(Server):
         looks: how often a submission is listed as pending before its score is there.
         outcome: what a submission then becomes.
         faults: call -> what to do to the requests to come, in turn: a status, ``"break"`` (no answer; an
-            upload is cut off half-way), ``"lose"`` (do it, then no answer) or another text: refuse with it.
+            upload is cut off half-way), ``"lose"`` (do it, then no answer), a status and what to answer, or
+            another text: refuse with it.
     """
 
     def __init__(self, slug):
@@ -152,6 +153,9 @@ class Kaggle(Server):
             return
         if isinstance(fault, int):
             self._say(handler, fault, {"code": fault, "message": "Not now."})
+            return
+        if isinstance(fault, tuple):
+            self._say(handler, *fault)
             return
         if isinstance(fault, str) and fault != "lose":
             self._say(handler, 400, {"code": 400, "message": fault})

@@ -1,14 +1,16 @@
 """Submissions sent with the real Kaggle client to a local server that speaks its protocol."""
 
+import base64
 import csv
 import json
 import os
 import subprocess
 import sys
+import traceback
 import types
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -17,8 +19,9 @@ from voc_trees import content, fails, make_tree
 
 from voclab import cli, datasets, submission
 from voclab.datasets import kaggle as kaggle_layout
+from voclab.errors import VoclabError
 from voclab.files import sha256
-from voclab.kaggle_client import kaggle_api
+from voclab.kaggle_client import kaggle_api, plain
 from voclab.session import Session
 from voclab.submission import log as logs
 
@@ -194,7 +197,7 @@ def test_a_file_sent_from_another_machine_is_known_again(server, file):
 
 def test_two_pushes_at_the_same_time(server, file):
     with logs.locked(LOG):
-        push_fails("log.csv.lock says that another submission is just being sent")
+        push_fails(r"The log submissions/log.csv is in use by another process \(number \d+\); wait")
     push()
 
 
@@ -336,6 +339,61 @@ def test_colab_without_the_secrets(colab, file):
     push_fails("does not accept the credentials")
 
 
+def _credentials(tmp_path, content, name="kaggle.json"):
+    folder = tmp_path / "home" / ".kaggle"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder / name
+
+
+BROKEN = {
+    "": "it is empty",
+    "{": r"not JSON \(line 1, column 2\)",
+    "key: x": "not JSON",
+    "[" * 100_000: "not JSON",
+    "null": "holds no username and key",
+    '["somebody", "key"]': "holds no username and key",
+    "{}": "has no username",
+    '{"username": "somebody"}': "has no key",
+    '{"username": "", "key": "k"}': "its username is no text, or empty",
+    '{"username": "somebody", "key": 5}': "its key is no text, or empty",
+    '{"username": "somebody", "key": null}': "its key is no text, or empty",
+    b'\xef\xbb\xbf{"username": "somebody", "key": "k"}': "byte order mark",
+    '{"username": "somebody", "key": "k"}'.encode("utf-16"): "not UTF-8",
+    b"\xff\x00": "not UTF-8",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=lambda content: repr(content)[:40])
+def test_a_broken_file_of_credentials_is_named(server, file, monkeypatch, tmp_path, content):
+    monkeypatch.delenv("KAGGLE_USERNAME")
+    monkeypatch.delenv("KAGGLE_KEY")
+    path = _credentials(tmp_path, content)
+    monkeypatch.setattr(type(_client()), "config", str(path))  # it was looked for when it was imported
+    message = push_fails(f"{path} is broken: .*{BROKEN[content]}.*https://www.kaggle.com/settings")
+    assert "found no credentials" not in message
+
+
+def _client():
+    from kaggle.api.kaggle_api_extended import KaggleApi
+
+    return KaggleApi()
+
+
+def test_a_file_of_credentials_that_may_not_be_read_or_has_another_name(server, file, monkeypatch, tmp_path):
+    monkeypatch.delenv("KAGGLE_USERNAME")
+    monkeypatch.delenv("KAGGLE_KEY")
+    path = _credentials(tmp_path, "{}", "kaggle (1).json")
+    push_fails(r"no credentials; .*kaggle \(1\).json is not read, rename it to kaggle.json")
+    path.with_name("kaggle.json").mkdir()
+    push_fails("kaggle.json is broken: it cannot be read")
+
+
+def test_a_broken_file_that_is_not_needed_is_no_hindrance(server, file, tmp_path):
+    _credentials(tmp_path, "{")
+    assert push().ref == "1000"
+
+
 def test_no_credentials(server, file, monkeypatch):
     monkeypatch.delenv("KAGGLE_USERNAME")
     monkeypatch.delenv("KAGGLE_KEY")
@@ -387,47 +445,242 @@ def test_a_lost_answer_is_looked_up_instead_of_sending_again(server, file, wait)
 
 
 @pytest.mark.parametrize("fault", ["break", 503])
-def test_an_answer_lost_for_good_blocks_the_file_until_it_is_certain(server, file, fault):
+def test_a_submission_that_is_not_listed_after_its_answer_was_lost_is_given_up(server, file, fault, certain):
     server.faults["CreateSubmission"] = [fault]
-    push_fails("the answer was lost .* push it again in 10 minutes")
-    assert log()[0]["status"] == "sending"
-    push_fails("whether it arrived is not known yet")
-    assert server.calls.count("CreateSubmission") == 1
-    (entry,) = logs.read(LOG)
-    earlier = (datetime.now(UTC) - timedelta(minutes=11)).isoformat()
-    logs.write(LOG, [replace(entry, time=earlier)])
+    push_fails("was not sent: the answer was lost .* not in Kaggle's list; push it again")
+    assert log()[0]["status"] == "failed"
     assert push().ref == "1000"
     assert [row["status"] for row in log()] == ["failed", "pending"]
 
 
-def test_a_submission_that_turns_up_late_is_not_sent_again(server, file):
+def test_a_submission_that_turns_up_late_is_not_sent_again(server, file, certain):
     server.faults["CreateSubmission"] = ["break"]
     push_fails("the answer was lost")
     server.add(description=f"{FILE} [sha256 {sha256(file)[:12]}]")
     push_fails("sent to .* already")
-    assert log()[0]["ref"] == "1000"
-    assert log()[0]["status"] == "complete"
+    assert [(row["ref"], row["status"]) for row in log()] == [("1000", "complete")]
+    assert server.calls.count("CreateSubmission") == 1
 
 
-def test_the_log_has_the_submission_before_it_is_sent(server, file, monkeypatch):
-    monkeypatch.setattr("voclab.submission.push.kaggle_api", lambda: _Killed(kaggle_api()))
-    with pytest.raises(KeyboardInterrupt):
-        push()
-    assert log()[0]["status"] == "sending"
-    assert not os.path.exists("submissions/log.csv.lock")
+def test_a_network_that_is_gone_after_the_file_leaves_it_open_whether_it_arrived(server, file, certain):
+    server.faults["CreateSubmission"] = ["lose"]
+    server.faults["ListSubmissions"] = [None, "break"]
+    push_fails("was sent, and whether it arrived is not known .*cannot be reached.* not sent twice")
+    assert log()[0]["status"] == "submitting"
+    assert push().ref == "1000"
+    assert len(server.submissions) == len(log()) == 1
 
 
-class _Killed:
-    """A client during whose upload the user loses patience."""
+# Killed (a process that really is, at every place: test_kills.py)
 
-    def __init__(self, api):
-        self.api = api
 
-    def __getattr__(self, name):
-        return getattr(self.api, name)
+@pytest.fixture
+def certain(monkeypatch):
+    """What is not in Kaggle's list at once has not arrived."""
+    monkeypatch.setattr("voclab.submission.push._UNCERTAIN", timedelta(0))
 
-    def competition_submit(self, *_, **__):
+
+def _dies(monkeypatch, where):
+    """The next push ends at a call of the client's: before or after it is made."""
+    (name, moment), client = where, type(kaggle_api())
+    real = getattr(client, name)
+
+    def dying(*arguments, **options):
+        monkeypatch.setattr(client, name, real)
+        if moment == "after":
+            real(*arguments, **options)
         raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, name, dying)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(
+    ("where", "status"),
+    [
+        (("competition_submissions", "before"), None),
+        (("competition_submit", "before"), "sending"),
+        (("upload_complete", "before"), "sending"),
+        (("upload_complete", "after"), "sending"),
+        (("competition_submit", "after"), "submitting"),
+    ],
+)
+def test_what_was_cut_off_is_given_again_at_once(server, file, monkeypatch, certain, where, status, again):
+    if again:
+        push()
+    before = log() if again else []
+    _dies(monkeypatch, where)
+    with pytest.raises(KeyboardInterrupt):
+        push(again=again)
+    assert [row["status"] for row in (log() if LOG.exists() else [])[len(before) :]] == (
+        [status] if status else []
+    )
+    assert not Path(f"{LOG}.lock").exists()
+    assert push(again=again, wait=True).public_score == "0.61234"
+    assert len(server.submissions) == len(log()) == len(before) + 1
+
+
+def test_what_did_not_arrive_before_the_kill_is_sent(server, file, monkeypatch, certain):
+    server.faults["CreateSubmission"] = ["break"]
+    with monkeypatch.context() as patched:
+        patched.setattr("voclab.submission.push._arrived", lambda *_: 1 / 0)  # killed before it could look
+        with pytest.raises(ZeroDivisionError):
+            push()
+    assert log()[0]["status"] == "submitting"
+    assert push().ref == "1000"
+    assert len(server.submissions) == len(log()) == 1
+
+
+def test_a_push_killed_while_it_waited_for_the_score_goes_on_waiting(server, file, monkeypatch, said):
+    server.looks = 3
+    with monkeypatch.context() as patched:
+        patched.setattr("voclab.submission.push.time.sleep", _dies_asleep)
+        with pytest.raises(KeyboardInterrupt):
+            push(wait=True)
+    assert log()[0]["status"] == "pending"
+    assert push(wait=True).public_score == "0.61234"
+    assert "is submission 1000 already; it is not sent again" in said()
+    assert len(server.submissions) == len(log()) == 1
+
+
+def _dies_asleep(seconds):
+    raise KeyboardInterrupt
+
+
+# What Kaggle says
+
+BASIC = base64.b64encode(f"{USER}:{KEY}".encode()).decode()
+ECHOES = {
+    "key": f"Key {KEY} of {USER} is wrong",
+    "in a word": f"no(key={KEY},x)",
+    "header": f"Authorization: Basic {BASIC}",
+    "bare header": BASIC,
+    "unpadded": BASIC.rstrip("="),
+    "percent": f"?auth={quote(BASIC, safe='')}&key={''.join(f'%{ord(letter):02x}' for letter in KEY)}",
+    "capitals": KEY.upper(),
+    "entities": "".join(f"&#{ord(letter)};" for letter in KEY),
+    "another's token": "Authorization: Bearer abcdef.ghi-jkl",
+    "a token": "KGAT_0123456789abcdef",
+}
+
+
+def _holds_secret(text):
+    text = text.lower()
+    hidden = [
+        KEY,
+        TOKEN,
+        BASIC,
+        BASIC.rstrip("="),
+        quote(BASIC, safe=""),
+        "abcdef.ghi-jkl",
+        "KGAT_0123456789abcdef",
+    ]
+    hidden += [ECHOES["percent"].rpartition("=")[2], ECHOES["entities"]]
+    return [secret for secret in hidden if secret.lower() in text]
+
+
+@pytest.mark.parametrize(
+    "call", ["ListSubmissions", "GetSubmissionLimits", "StartSubmissionUpload", "CreateSubmission"]
+)
+def test_an_answer_that_repeats_the_credentials_is_shown_without_them(server, file, call):
+    for echo in ECHOES.values():
+        server.faults[call] = [f"Refused, {echo} !"]
+        with pytest.raises(VoclabError) as caught:
+            push()
+        assert "Refused, " in str(caught.value)
+        assert _holds_secret("".join(traceback.format_exception(caught.value))) == []
+
+
+def test_a_list_that_repeats_the_credentials_is_written_down_without_them(server, file, said):
+    for echo in ECHOES.values():
+        server.outcome = {"status": "ERROR", "errorDescription": echo, "publicScore": echo}
+        push_fails("could not score", wait=True, again=True)
+        server.submissions.clear()
+    assert _holds_secret(said() + LOG.read_text()) == []
+
+
+@pytest.mark.parametrize("where", ["kaggle.json", "access_token", "credentials.json"])
+def test_a_key_from_a_file_is_taken_out_too(server, monkeypatch, tmp_path, where):
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.delenv(name)
+    contents = {
+        "kaggle.json": json.dumps({"username": "me", "key": "file-secret"}),
+        "access_token": "file-secret\n",
+        "credentials.json": json.dumps({"refresh_token": "file-secret", "access_token": "x"}),
+    }
+    _credentials(tmp_path, contents[where], where)
+    assert plain("the key file-secret\x1b[31m is  unknown") == "the key *** [31m is unknown"
+    assert plain("the username and the access_token") == "the username and the access_token"
+
+
+ODD = [
+    {"date": None},
+    {"date": "yesterday"},
+    {"date": "2026-11-28"},
+    {"date": "9999-12-31T23:59:59Z"},
+    {"date": "0001-01-01T00:00:00+14:00"},
+    {"date": 1764364000},
+    {"date": {"seconds": 5}},
+    {"status": None},
+    {"status": "QUEUED_FOR_REVIEW"},
+    {"status": 2},
+    {"status": 99},
+    {"status": ["COMPLETE"]},
+    {"publicScore": None},
+    {"publicScore": "N/A"},
+    {"publicScore": 0.5},
+    {"publicScore": ["0.5"]},
+    {"ref": None},
+    {"ref": "a-ref"},
+    {"description": None},
+    {"description": 5},
+    {"errorDescription": {"a": 1}},
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+@pytest.mark.parametrize("parsed", [False, True], ids=["answer", "object"])
+def test_odd_lists_end_in_a_sentence_or_are_shown(server, file, odd, parsed, monkeypatch, certain):
+    if parsed:  # as a client that looks at nothing would hand it over
+        facts = {
+            "ref": 1,
+            "date": datetime.now(),
+            "status": "complete",
+            "public_score": "0.5",
+            "description": "",
+        }
+        renamed = {"publicScore": "public_score", "errorDescription": "error_description"}
+        facts |= {renamed.get(name, name): value for name, value in odd.items()}
+        description = facts["description"] or f"[sha256 {sha256(file)[:12]}]"
+        items = [types.SimpleNamespace(**facts), types.SimpleNamespace(description=description), None]
+        monkeypatch.setattr(type(kaggle_api()), "competition_submissions", lambda *_, **__: items)
+    else:
+        server.add(**odd)
+    for again in (True, False):
+        try:
+            push(again=again, wait=True, patience=-1)
+        except VoclabError as error:
+            assert "\n" not in str(error)  # noqa: PT017 - one or the other
+    logs.read(LOG)  # whatever was written can be read again
+
+
+@pytest.mark.parametrize("body", [[], {"submissions": 5}, {"submissions": [5]}, {"code": "x"}, "no"], ids=str)
+@pytest.mark.parametrize("call", ["ListSubmissions", "GetSubmissionLimits", "StartSubmissionUpload"])
+def test_answers_of_another_form_end_in_a_sentence(server, file, call, body):
+    server.faults[call] = [(200, body)] * 2
+    try:
+        push()
+    except VoclabError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    server.faults.clear()
+    assert push(again=True).status == "pending"
+
+
+def test_a_status_that_is_not_known_is_waited_on_and_shown(server, file, said, monkeypatch):
+    facts = types.SimpleNamespace(ref=1000, date=None, status="on hold", public_score=None, description="")
+    monkeypatch.setattr(type(kaggle_api()), "competition_submissions", lambda *_, **__: [facts])
+    push(wait=True, patience=-1)
+    assert "not scored yet (it is on hold)" in said()
 
 
 # The log

@@ -1,17 +1,28 @@
-"""The official Kaggle client: its credentials, and its errors as sentences. They are never printed."""
+"""The official Kaggle client: its credentials, which are never printed, and its errors as sentences."""
 
+import base64
+import binascii
 import contextlib
+import html
 import importlib
 import io
+import json
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote_plus
 
 import requests
 
 from voclab.errors import VoclabError
 
 _VARIABLES = ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
+_FIELDS = ("username", "key")  # of kaggle.json, and of the client
+_FILES = ("kaggle.json", "credentials.json", "access_token", "access_token.txt")
+_SHORTEST = 4  # letters of what counts as a secret
+_CREDENTIALS = re.compile(r"KGAT_[\w.-]+|(?<=\bBearer )\S+|(?<=\bBasic )(?=\S*[\d=+/])\S{8,}", re.IGNORECASE)
+_used: set[str] = set()  # keys and tokens that the client was given in this process
 _REMEDY = (
     "create a token on https://www.kaggle.com/settings and put it into ~/.kaggle/kaggle.json,"
     " KAGGLE_USERNAME and KAGGLE_KEY, or KAGGLE_API_TOKEN (variables, or secrets of a Colab notebook)"
@@ -35,25 +46,29 @@ def kaggle_api():
     try:
         try:
             return _authenticated()
-        except (SystemExit, OSError, ValueError) as error:
-            if isinstance(error, requests.RequestException):
-                raise
+        except (ImportError, requests.RequestException):
+            raise
+        except (SystemExit, Exception) as error:  # each version has its own for the same
             secrets, why_not = _colab_secrets()
             if not secrets:
-                raise _no_credentials(why_not) from error
+                raise _no_credentials(error, why_not) from None
             with _variables(secrets):
                 return _authenticated()
-    except ImportError as error:
-        raise VoclabError("The kaggle client is not installed; run `pip install kaggle`.") from error
+    except ImportError:
+        raise VoclabError("The kaggle client is not installed; run `pip install kaggle`.") from None
+    except requests.exceptions.InvalidHeader:  # a token with a line end, say
+        raise _refused_credentials() from None
     except requests.HTTPError as error:
         status, _ = answered(error)
         if status < 500:
-            raise _refused_credentials() from error
-        raise VoclabError(f"Kaggle answered {status} to the credentials; try again later.") from error
+            raise _refused_credentials() from None
+        raise VoclabError(f"Kaggle answered {status} to the credentials; try again later.") from None
     except requests.RequestException as error:
-        raise VoclabError(f"Kaggle cannot be reached ({reason(error)}); check the network.") from error
-    except (SystemExit, OSError, ValueError) as error:  # with the secrets
-        raise _refused_credentials() from error
+        raise _unreachable(error) from None
+    except VoclabError:
+        raise
+    except (SystemExit, Exception):  # with the secrets
+        raise _refused_credentials() from None
 
 
 def check_competition(competition: str) -> str:
@@ -66,11 +81,33 @@ def check_competition(competition: str) -> str:
     return f"https://www.kaggle.com/competitions/{competition}"
 
 
+@contextlib.contextmanager
+def asking(competition: str) -> Iterator[None]:
+    """Ask the client something about a competition in the block; what it raises becomes a ``VoclabError``.
+
+    Its own error is not chained to it: a traceback would show what the server said, key and all.
+    """
+    try:
+        with quiet():
+            yield
+    except requests.HTTPError as error:
+        raise refusal(error, competition) from None
+    except requests.RequestException as error:
+        raise _unreachable(error) from None
+    except Exception as error:  # the client takes an answer apart without looking
+        raise VoclabError(
+            f"Kaggle's answer about {check_competition(competition)} has a form that the kaggle client does"
+            f" not know ({reason(error)}); update it with `pip install --upgrade kaggle`, or use that page."
+        ) from None
+
+
 def refusal(error: requests.HTTPError, competition: str) -> VoclabError:
     """The sentence for an error that Kaggle answered to a request about a competition."""
     status, message = answered(error)
     address = check_competition(competition)
     said = f" (“{message}”)" if message else ""
+    if not status:
+        return _unreachable(error)
     if status == 401:
         return _refused_credentials()
     if status == 403:
@@ -95,9 +132,24 @@ def answered(error: requests.HTTPError) -> tuple[int, str]:
         body = {}
     body = body if isinstance(body, dict) else {}
     code, message = body.get("code"), body.get("message")
-    message = " ".join(message.split()).rstrip(".")[:200] if isinstance(message, str) else ""
+    message = plain(message).rstrip(".") if isinstance(message, str) else ""
     status = code if isinstance(code, int) and response.ok else response.status_code
     return status, message
+
+
+def plain(value: object, length: int = 200) -> str:
+    """A value of Kaggle's answers as one short line: printable, and with every key and token taken out."""
+    text = "" if value is None else str(value)
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    secrets = {secret for secret in _secrets() if len(secret) >= _SHORTEST}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
+    text = _CREDENTIALS.sub("***", text)
+    words = (
+        "***" if any(s in hidden for hidden in _read(word) for s in secrets) else word
+        for word in text.split()
+    )
+    return " ".join(words)[:length]
 
 
 @contextlib.contextmanager
@@ -118,6 +170,11 @@ def _authenticated():
 
         api = KaggleApi()
         api.authenticate()
+    values = api.config_values
+    _used.update(str(values[name]) for name in ("key", "token") if values.get(name))
+    # The client takes a kaggle.json as it is: without a key, or with a number for one.
+    if not (values.get("token") or all(_is_filled(values.get(name)) for name in _FIELDS)):
+        raise ValueError
     return api
 
 
@@ -153,11 +210,107 @@ def _variables(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _no_credentials(why_not: str) -> VoclabError:
+def _no_credentials(error: BaseException, why_not: str) -> VoclabError:
+    broken = _broken_file()
+    if broken:
+        return broken
+    if isinstance(error, OSError) and error.filename:  # the client makes the folder of its kaggle.json
+        return VoclabError(f"{error.filename} cannot be opened ({error.strerror}); check its permissions.")
     if os.environ.get("KAGGLE_API_TOKEN"):  # the client passes over a token that Kaggle does not know
         return _refused_credentials()
-    return VoclabError(f"The kaggle client found no credentials{why_not}; {_REMEDY}.")
+    others = [path for folder in _folders() for path in sorted(folder.glob("kaggle*.json*"))]
+    misnamed = f"; {others[0]} is not read, rename it to kaggle.json" if others else ""
+    return VoclabError(f"The kaggle client found no credentials{why_not}{misnamed}; {_REMEDY}.")
 
 
 def _refused_credentials() -> VoclabError:
-    return VoclabError(f"Kaggle does not accept the credentials (wrong, or expired); {_REMEDY}.")
+    return _broken_file() or VoclabError(
+        f"Kaggle does not accept the credentials (wrong, or expired); {_REMEDY}."
+    )
+
+
+def _unreachable(error: Exception) -> VoclabError:
+    return VoclabError(f"Kaggle cannot be reached ({reason(error)}); check the network.")
+
+
+def _folders() -> list[Path]:
+    """Where the client looks for ``kaggle.json``: in the first of them that is there."""
+    home, config = os.path.expanduser("~"), os.environ.get("XDG_CONFIG_HOME")
+    named = os.environ.get("KAGGLE_CONFIG_DIR")
+    return [Path(named)] if named else [Path(home, ".kaggle"), Path(config or f"{home}/.config", "kaggle")]
+
+
+def _broken_file() -> VoclabError | None:
+    """The sentence for a ``kaggle.json`` without name and key, where no variable makes it needless."""
+    if os.environ.get("KAGGLE_API_TOKEN") or all(map(os.environ.get, ("KAGGLE_USERNAME", "KAGGLE_KEY"))):
+        return None
+    for path in (folder / "kaggle.json" for folder in _folders()):
+        try:
+            why = _fault(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            why = f"it cannot be read ({error.strerror})"
+        if not why:
+            break
+        return VoclabError(
+            f"{path} is broken: {why}; create a new one on https://www.kaggle.com/settings, or write"
+            ' {"username": "…", "key": "…"} into it, as UTF-8 without a byte order mark.'
+        )
+    return None
+
+
+def _fault(data: bytes) -> str:
+    """What is wrong with the content of a ``kaggle.json``, none of which is repeated; empty if nothing."""
+    if data.startswith(b"\xef\xbb\xbf"):
+        return "it begins with a byte order mark (BOM)"
+    try:
+        values = json.loads(data.decode())
+    except UnicodeDecodeError:
+        return "it is not UTF-8 text"
+    except json.JSONDecodeError as error:
+        return (
+            f"it is not JSON (line {error.lineno}, column {error.colno})" if data.strip() else "it is empty"
+        )
+    except (ValueError, RecursionError):
+        return "it is not JSON"
+    if not isinstance(values, dict):
+        return "it holds no username and key"
+    for name in _FIELDS:
+        if name not in values:
+            return f"it has no {name}"
+        if not _is_filled(values[name]):
+            return f"its {name} is no text, or empty"
+    return ""
+
+
+def _is_filled(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _secrets() -> Iterator[str]:
+    """Everything that may be a key or token: of the client, the environment and the files of credentials."""
+    yield from _used
+    for name, value in os.environ.items():
+        if name.startswith("KAGGLE_") and ("KEY" in name or "TOKEN" in name):
+            yield value
+    folders = {*_folders(), Path(os.path.expanduser("~"), ".kaggle")}
+    named = [os.environ.get(name, "") for name in ("KAGGLE_API_TOKEN", "KAGGLE_API_V1_TOKEN")]
+    for path in (*(folder / name for folder in folders for name in _FILES), *map(Path, filter(None, named))):
+        try:
+            text = path.read_text(encoding="utf-8-sig", errors="ignore")
+        except (OSError, ValueError):  # a token itself is no path
+            continue
+        yield from re.findall(r"""(?:key|token)["']?\s*[:=]\s*["']?([\w.~+/=-]+)""", text)
+        if len(text.split()) == 1:
+            yield text.strip()
+
+
+def _read(word: str) -> Iterator[str]:
+    """What a word may stand for: percent codes, entities, and base64, as in a header of user and key."""
+    decoded = html.unescape(unquote_plus(word))
+    yield decoded
+    for code in re.findall(r"[\w+/-]{8,}", decoded):
+        with contextlib.suppress(binascii.Error, ValueError):
+            code = code.replace("-", "+").replace("_", "/")
+            yield base64.b64decode(code + "=" * (-len(code) % 4)).decode("utf-8", "replace")

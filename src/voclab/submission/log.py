@@ -6,17 +6,18 @@ A row is there before its file is sent, and the file is replaced whole: a killed
 import csv
 import io
 import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
+from voclab import files
 from voclab.errors import VoclabError
-from voclab.files import make_folder, write_text, writing_error
 
-SENDING, PENDING, COMPLETE, ERROR, FAILED = "sending", "pending", "complete", "error", "failed"
+SENDING, SUBMITTING, PENDING = "sending", "submitting", "pending"
+COMPLETE, ERROR, FAILED = "complete", "error", "failed"
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class Entry:
         run: the notebook's run that wrote the file, empty if that is not known.
         git: revision of the package that sent it.
         ref: its number on Kaggle, empty as long as that is not known.
-        status: ``sending`` (whether it arrived is not known), ``pending`` (not yet scored), ``complete``,
-            ``error`` (Kaggle could not score it) or ``failed`` (it did not arrive and used nothing up).
+        status: ``sending`` (the file is being uploaded: no submission yet), ``submitting`` (it is
+            becoming one: whether it did is not known), ``pending`` (not yet scored), ``complete``,
+            ``error`` (Kaggle could not score it), ``failed`` (it became none and used nothing up), or
+            what else Kaggle calls it.
         public_score: as Kaggle writes it, empty as long as there is none.
     """
 
@@ -51,10 +54,15 @@ class Entry:
     @property
     def when(self) -> datetime:
         """Its time, aware, UTC."""
-        return datetime.fromisoformat(self.time)
+        return datetime.fromisoformat(self.time).astimezone(UTC)
 
 
 _COLUMNS = [field.name for field in fields(Entry)]
+_FORMS = {  # what spreadsheets make something else of
+    "time": re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"),
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+    "ref": re.compile(r"(?!\d+[.,]).*"),  # 1.23E+07
+}
 
 
 def now() -> str:
@@ -63,14 +71,18 @@ def now() -> str:
 
 
 def read(path: str | os.PathLike) -> list[Entry]:
-    """The entries of a log; none if there is no file. A damaged one is a ``VoclabError``."""
+    """The entries of a log; none if there is no file. A damaged one is a ``VoclabError``, and stays."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:
         raise _damaged(path, "it is not UTF-8 text") from error
-    rows = list(csv.reader(io.StringIO(text, newline="")))
+    except OSError as error:
+        raise _damaged(path, f"it cannot be read ({error.strerror})") from error
+    except csv.Error as error:
+        raise _damaged(path, f"it is no CSV table ({error})") from error
     if not rows or rows[0] != _COLUMNS:
         raise _damaged(path, f"its first line is not {','.join(_COLUMNS)}")
     entries = []
@@ -78,12 +90,13 @@ def read(path: str | os.PathLike) -> list[Entry]:
         if len(row) != len(_COLUMNS):
             raise _damaged(path, f"row {number} has {len(row)} columns instead of {len(_COLUMNS)}")
         entry = Entry(*row)
+        for name, form in _FORMS.items():
+            if not form.fullmatch(getattr(entry, name)):
+                raise _damaged(path, f"row {number} has the {name} {getattr(entry, name)[:40]!r}")
         try:
-            aware = entry.when.tzinfo is not None
-        except ValueError:
-            aware = False
-        if not aware:
-            raise _damaged(path, f"row {number} has the time {row[0]!r}, not one like {now()}")
+            _ = entry.when
+        except (ValueError, OverflowError) as error:
+            raise _damaged(path, f"row {number} has the time {entry.time!r}") from error
         entries.append(entry)
     return entries
 
@@ -94,35 +107,15 @@ def write(path: str | os.PathLike, entries: Sequence[Entry]) -> None:
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(map(asdict, entries))
-    write_text(path, text.getvalue())
+    files.write_text(path, text.getvalue())
 
 
-@contextmanager
-def locked(path: str | os.PathLike, patience: float = 0.0) -> Iterator[None]:
+def locked(path: str | os.PathLike, patience: float = 0.0) -> AbstractContextManager[None]:
     """Keep other processes from sending and from writing the log meanwhile.
 
     Raises ``VoclabError`` if another one is still at it after ``patience`` seconds.
     """
-    lock = Path(f"{path}.lock")
-    make_folder(lock.parent)
-    until = time.monotonic() + patience
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            break
-        except FileExistsError as error:
-            if time.monotonic() >= until:
-                raise VoclabError(
-                    f"{lock} says that another submission is just being sent; wait for it, or delete that"
-                    " file if none is."
-                ) from error
-            time.sleep(0.1)
-        except OSError as error:
-            raise writing_error(lock, error) from error
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
+    return files.locked(f"{path}.lock", f"The log {path}", patience)
 
 
 def _damaged(path: str | os.PathLike, why: str) -> VoclabError:

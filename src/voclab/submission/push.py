@@ -1,8 +1,13 @@
-"""Sends a submission to Kaggle: checked before, never twice, written down, its score awaited."""
+"""Sends a submission to Kaggle: checked before, never twice, written down, its score awaited.
+
+It may be killed at any moment and given again at once. Its row in the log tells the next one how far it
+came: ``sending`` made no submission; after ``submitting`` Kaggle's list tells whether there is one.
+"""
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,19 +18,31 @@ import requests
 from voclab import terminal
 from voclab.errors import VoclabError
 from voclab.files import read_json, sha256
-from voclab.kaggle_client import answered, check_competition, kaggle_api, quiet, reason, refusal
+from voclab.kaggle_client import (
+    answered,
+    asking,
+    check_competition,
+    kaggle_api,
+    plain,
+    quiet,
+    reason,
+    refusal,
+)
 from voclab.revision import git_revision
 from voclab.submission import log as logs
-from voclab.submission.log import COMPLETE, ERROR, FAILED, PENDING, SENDING, Entry
+from voclab.submission.log import COMPLETE, ERROR, FAILED, PENDING, SENDING, SUBMITTING, Entry
 from voclab.submission.rows import KINDS
 from voclab.submission.table import check_submission
 
 LOG = "submissions/log.csv"
 _UPLOADS = 2  # a broken one is repeated once
 _UPLOAD_FAILED = "Could not submit to competition"  # the client's answer; it then made no submission
-_BEFORE_SUBMISSION = ("StartSubmissionUpload", "/submission-url")  # its first request, since and before 2.0
 _LISTED = 100  # submissions asked for: several days of any competition
-_UNCERTAIN = timedelta(minutes=10)  # so long a file whose answer got lost may still turn up in the list
+_UNCERTAIN = timedelta(seconds=30)  # so long a submission whose answer got lost may still turn up in the list
+_UNDONE = (SENDING, SUBMITTING, FAILED)
+_STATUSES = (PENDING, COMPLETE, ERROR)  # by Kaggle's numbers
+_UNKNOWN = datetime.min.replace(tzinfo=UTC)  # a date that cannot be read
+_MINUTE = "%Y-%m-%d %H:%M UTC"
 _LONGEST_PAUSE = 30.0  # seconds between two looks at the score
 
 
@@ -48,6 +65,7 @@ def push_submission(
     Nothing is sent if the file has a fault or only one kind of rows, if it was sent before, or if the
     day's submissions are used up. The description on Kaggle ends with the beginning of the file's SHA-256:
     by it a file is known again that was sent from another machine, or whose answer got lost on the way.
+    A push that was killed goes on where it was: what has arrived is not sent again.
 
     Args:
         path: the submission file.
@@ -83,35 +101,42 @@ def push_submission(
     with logs.locked(log):
         entries = logs.read(log)
         api = kaggle_api()
+        ours = [entry for entry in entries if entry.competition == competition and entry.sha256 == digest]
+        left = {e.time for e in ours if e.status in (SENDING, SUBMITTING)}  # by pushes that were killed
+        for entry in ours:
+            if entry.status == SUBMITTING:
+                say(f"the last push of {path} was cut off; looking whether it arrived")
+                _arrived(api, entry, _refs(entries), pause, "that push was cut off")
         listed = _list(api, competition)
-        entries = _update(log, entries, competition, listed)
-        if not again:
-            _refuse_repetition(path, competition, digest, entries, listed)
-        _refuse_beyond_limit(path, competition, _allowance(api, competition), entries, listed)
-        entry = Entry(logs.now(), competition, str(path), digest, message, run, git_revision())
-        logs.write(log, [*entries, entry])
-        say(f"{path}: {report}; sending it to {address}")
-        earlier = {item.ref for item in listed}
-        try:
-            sent = _send(api, entry, earlier, pause, say)
-        except _NotSent as error:
-            logs.write(log, [*entries, replace(entry, status=FAILED)])
-            raise VoclabError(f"{path} was not sent: {error}") from error
-        logs.write(log, [*entries, sent])
-    say(f"sent as submission {sent.ref or '(number not known)'}; written to {log}")
+        updated = [
+            e for e in _updated(entries, competition, listed) if e.time not in left or e.status not in _UNDONE
+        ]
+        if updated != entries:
+            logs.write(log, updated)
+        if wait and not again:
+            left |= {entry.time for entry in ours if entry.status == PENDING}
+        sent = next((entry for entry in reversed(updated) if entry.time in left), None)
+        earlier = _refs(listed)
+        if sent:
+            say(f"{path} is submission {sent.ref or '(number not known)'} already; it is not sent again")
+        else:
+            if not again:
+                _refuse_repetition(path, competition, digest, updated, listed)
+            _refuse_beyond_limit(path, competition, _allowance(api, competition), updated, listed)
+            entry = Entry(logs.now(), competition, str(path), digest, message, run, git_revision())
+            say(f"{path}: {report}; sending it to {address}")
+            sent = _send(api, entry, lambda row: logs.write(log, [*updated, row]), earlier, pause, say)
+            say(f"sent as submission {sent.ref or '(number not known)'}")
+            logs.write(log, [*updated, sent])
     return _await_score(api, sent, earlier, log, pause, patience, say) if wait else sent
-
-
-class _NotSent(Exception):
-    """The file did not become a submission; the text says why and what to do."""
 
 
 @dataclass(frozen=True)
 class _Listed:
-    """A submission in Kaggle's list: ``status`` as in the log, ``date`` aware, UTC."""
+    """A submission in Kaggle's list: ``status`` as in the log, ``date`` aware, UTC, where it can be read."""
 
     ref: str
-    date: datetime
+    date: datetime | None
     description: str
     status: str
     public_score: str
@@ -120,44 +145,56 @@ class _Listed:
 
 def _list(api, competition: str) -> list[_Listed]:
     """The account's newest submissions to a competition."""
+    with asking(competition):
+        found = api.competition_submissions(competition, page_size=_LISTED)
+        return [
+            _Listed(
+                ref=plain(getattr(item, "ref", None)),
+                date=_date(getattr(item, "date", None)),
+                description=str(getattr(item, "description", None) or ""),
+                status=_status(getattr(item, "status", None)),
+                public_score=plain(getattr(item, "public_score", None)),
+                fault=plain(getattr(item, "error_description", None)).rstrip("."),
+            )
+            for item in found or []
+            if item
+        ]
+
+
+def _date(value: object) -> datetime | None:
     try:
-        with quiet():
-            found = api.competition_submissions(competition, page_size=_LISTED)
-    except requests.HTTPError as error:
-        raise refusal(error, competition) from error
-    except requests.RequestException as error:
-        raise _unreachable(error) from error
-    return [
-        _Listed(
-            ref=str(item.ref),
-            date=item.date.replace(tzinfo=UTC),
-            description=item.description or "",
-            status=str(getattr(item.status, "name", item.status)).lower(),
-            public_score=item.public_score or "",
-            fault=" ".join((item.error_description or "").split()).rstrip("."),
-        )
-        for item in found or []
-    ]
+        value = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return None
 
 
-def _update(
-    log: str | os.PathLike, entries: list[Entry], competition: str, listed: Sequence[_Listed]
-) -> list[Entry]:
-    """The entries, in the log too, with what became of the submissions to a competition since."""
-    known = {entry.ref for entry in entries if entry.ref}
-    updated = []
-    for entry in entries:
+def _status(value: object) -> str:
+    """A status as the log writes it; Kaggle's own word, if it is none of those."""
+    if type(value) is int and 0 <= value < len(_STATUSES):
+        return _STATUSES[value]
+    return plain(getattr(value, "name", value)).rpartition(".")[2].lower() or "of unknown status"
+
+
+def _refs(rows: Iterable[Entry | _Listed]) -> set[str]:
+    return {row.ref for row in rows if row.ref}
+
+
+def _updated(entries: Sequence[Entry], competition: str, listed: Sequence[_Listed]) -> list[Entry]:
+    """The entries with what became of the submissions to a competition since."""
+    known, updated = _refs(entries), []
+    for entry in reversed(entries):
         found = None
-        if entry.competition == competition and entry.status != FAILED:
+        if entry.competition == competition and entry.status != SENDING:
             found = _find(entry, listed, known)
-            if found:
-                known.add(found.ref)
-                entry = _with(entry, found)
-            elif entry.status == SENDING and datetime.now(UTC) - entry.when > _UNCERTAIN:
-                entry = replace(entry, status=FAILED)  # the answer was never seen, and it did not arrive
-        updated.append(entry)
-    if updated != entries:
-        logs.write(log, updated)
+        if found:
+            known.add(found.ref)
+            entry = _with(entry, found)
+        elif entry.status == SENDING or (
+            entry.status == SUBMITTING and datetime.now(UTC) - entry.when > _UNCERTAIN
+        ):
+            entry = replace(entry, status=FAILED)  # whoever sent it was killed: we hold the lock
+        updated.insert(0, entry)
     return updated
 
 
@@ -168,6 +205,26 @@ def _find(entry: Entry, listed: Sequence[_Listed], known: set[str]) -> _Listed |
     return next(
         (item for item in listed if item.ref not in known and _mark(entry.sha256) in item.description), None
     )
+
+
+def _arrived(api, entry: Entry, known: set[str], pause: float, why: str) -> _Listed | None:
+    """The submission of an entry whose answer was not seen; ``None`` if it is certain that there is none."""
+    certain = min(entry.when + _UNCERTAIN - datetime.now(UTC), _UNCERTAIN)  # not by a clock that was wrong
+    until = time.monotonic() + certain.total_seconds()
+    while True:
+        over = time.monotonic() >= until
+        try:
+            found = _find(entry, _list(api, entry.competition), known)
+        except VoclabError as error:
+            if over:
+                raise VoclabError(
+                    f"{entry.file} was sent, and whether it arrived is not known ({why}):"
+                    f" {str(error).removesuffix('.')}; push it again, what has arrived is not sent twice."
+                ) from None
+            found = None
+        if found or over:
+            return found
+        time.sleep(pause)
 
 
 def _with(entry: Entry, found: _Listed) -> Entry:
@@ -191,21 +248,17 @@ def _refuse_repetition(
         if entry.competition == competition and entry.sha256 == digest and entry.status != FAILED
     ]
     before += [
-        (item.date, item.ref, item.status, item.public_score)
+        (item.date or _UNKNOWN, item.ref, item.status, item.public_score)
         for item in listed
         if _mark(digest) in item.description
     ]
     if before:
         when, ref, status, score = max(before)
-        if status == SENDING:
-            raise VoclabError(
-                f"{path} was sent to {competition} on {when:%Y-%m-%d %H:%M} UTC, and whether it arrived"
-                f" is not known yet; try after {when + _UNCERTAIN:%H:%M} UTC, or add --again to send it now."
-            )
+        on = f" on {when:{_MINUTE}}" if when != _UNKNOWN else ""
         fate = f"public score {score}" if score else status
         raise VoclabError(
-            f"{path} was sent to {competition} on {when:%Y-%m-%d %H:%M} UTC already (submission"
-            f" {ref or 'of unknown number'}, {fate}); add --again to spend another one on the same file."
+            f"{path} was sent to {competition}{on} already (submission {ref or 'of unknown number'},"
+            f" {fate}); add --again to spend another one on the same file."
         )
 
 
@@ -219,27 +272,20 @@ class _Allowance:
 
 
 def _allowance(api, competition: str) -> _Allowance | None:
-    """What Kaggle says of today; ``None`` if it does not tell."""
-    try:
-        with quiet():
-            if hasattr(api, "competition_get_submission_limits"):  # from client 2.2 on
-                limits = api.competition_get_submission_limits(competition)
-                if not (limits.num_allowed_now or limits.num_total or limits.num_today):
-                    return None  # all zero: the account's first submission makes its team
-                return _Allowance(
-                    limits.num_today,
-                    limits.num_today + limits.num_allowed_now,
-                    limits.limited_by_total and not limits.num_allowed_now,
-                )
+    """What Kaggle says of today; ``None`` if it does not tell, or not in numbers."""
+    with asking(competition):
+        if not hasattr(api, "competition_get_submission_limits"):  # which came with client 2.2
             found = api.competitions_list(search=competition)
-    except requests.HTTPError as error:
-        raise refusal(error, competition) from error
-    except requests.RequestException as error:
-        raise _unreachable(error) from error
-    for item in getattr(found, "competitions", found) or []:  # before client 2 a plain list
-        if item.ref.rpartition("/")[2] == competition and item.max_daily_submissions:
-            return _Allowance(0, item.max_daily_submissions)
-    return None
+            for item in getattr(found, "competitions", found) or []:  # before client 2 a plain list
+                if item.ref.rpartition("/")[2] == competition and item.max_daily_submissions:
+                    return _Allowance(0, item.max_daily_submissions)
+            return None
+        limits = api.competition_get_submission_limits(competition)
+    counts = [getattr(limits, f"num_{name}", None) for name in ("today", "allowed_now", "total")]
+    if not any(counts) or not all(type(count) is int for count in counts):
+        return None  # all zero: the account's first submission makes its team
+    today, left, _ = counts
+    return _Allowance(today, today + left, bool(getattr(limits, "limited_by_total", False)) and not left)
 
 
 def _refuse_beyond_limit(
@@ -258,11 +304,13 @@ def _refuse_beyond_limit(
             " among those that are there."
         )
     today = datetime.now(UTC).date()
-    in_list = sum(item.date.date() == today and item.status != ERROR for item in listed)
+    in_list = sum(
+        item.status != ERROR and item.date is not None and item.date.date() == today for item in listed
+    )
     in_log = sum(
         entry.competition == competition
         and entry.when.date() == today
-        and entry.status in (SENDING, PENDING, COMPLETE)
+        and entry.status in (SUBMITTING, PENDING, COMPLETE)
         for entry in entries
     )
     used = max(allowance.used, in_list, in_log)
@@ -280,65 +328,84 @@ def _next_day() -> str:
     return f"from {midnight:%Y-%m-%d %H:%M} UTC on, in {minutes // 60} h {minutes % 60} min"
 
 
-def _send(api, entry: Entry, earlier: set[str], pause: float, say: Callable[[str], None]) -> Entry:
-    """Upload the file and make it a submission; ``_NotSent`` if it surely did not become one.
+def _send(
+    api,
+    entry: Entry,
+    save: Callable[[Entry], None],
+    earlier: set[str],
+    pause: float,
+    say: Callable[[str], None],
+) -> Entry:
+    """Upload the file and make it a submission, with its row in the log ahead of each of the two steps.
 
-    Only what cannot have made a submission is repeated: the upload, and the request before it.
+    Only the upload is repeated, which makes no submission.
     """
-    description = f"{entry.message} {_mark(entry.sha256)}"
-    why = "Kaggle's store did not take it"
-    for attempt in range(1, _UPLOADS + 1):
-        if attempt > 1:
+    sent, why = entry, "Kaggle's store did not take it"
+
+    def submitting() -> None:
+        nonlocal sent
+        sent = replace(entry, time=logs.now(), status=SUBMITTING)
+        save(sent)
+
+    def not_sent(why: str) -> VoclabError:
+        save(replace(entry, status=FAILED))
+        return VoclabError(f"{entry.file} was not sent: {why.removesuffix('.')}.")
+
+    for attempt in range(_UPLOADS):
+        if attempt:
             say(f"the upload broke off ({why}); once more")
+        sent = entry
+        save(sent)
         try:
-            with quiet():
-                response = api.competition_submit(entry.file, description, entry.competition, quiet=True)
-        except (requests.RequestException, ValueError) as error:
-            address = getattr(getattr(error, "request", None), "url", None) or ""
+            with quiet(), _after_upload(api, submitting):
+                response = api.competition_submit(
+                    entry.file, f"{entry.message} {_mark(entry.sha256)}", entry.competition, quiet=True
+                )
+        except VoclabError:  # the log could not be written
+            raise
+        except Exception as error:  # the client takes an answer apart without looking
             status, said = answered(error) if isinstance(error, requests.HTTPError) else (0, "")
             if status and status < 500 and status != 408:
-                raise _NotSent(_reason_not_sent(error, entry.competition, said)) from error
+                raise not_sent(_reason_not_sent(error, entry.competition, said)) from None
             why = f"Kaggle answered {status}" if status else reason(error)
-            if not any(name in address for name in _BEFORE_SUBMISSION):
-                return _look_for(api, entry, earlier, why, pause, error)
-            continue
-        if _UPLOAD_FAILED in (response, getattr(response, "message", None)):
-            continue
-        ref = getattr(response, "ref", None)
-        if ref:
-            return replace(entry, ref=str(ref), status=PENDING)
-        found = _newest(api, entry, earlier)  # older clients do not tell the number
-        return _with(entry, found) if found else replace(entry, status=PENDING)
-    raise _NotSent(
+            if sent is entry:
+                continue
+        else:
+            if _UPLOAD_FAILED in (response, getattr(response, "message", None)):
+                continue
+            ref = plain(getattr(response, "ref", None))  # older clients do not tell it
+            return replace(sent, ref=ref, status=PENDING)
+        found = _arrived(api, sent, earlier, pause, why)
+        if found:
+            return _with(sent, found)
+        raise not_sent(f"the answer was lost ({why}) and it is not in Kaggle's list; push it again")
+    raise not_sent(
         f"the upload broke off {_UPLOADS} times ({why}), no submission is used up; check the network and"
-        " push it again."
+        " push it again"
     )
+
+
+@contextmanager
+def _after_upload(api, note: Callable[[], None]) -> Iterator[None]:
+    """Call ``note`` between the client's upload and the request that makes a submission of it."""
+    upload = api.upload_complete
+
+    def uploaded(*arguments, **options):
+        result = upload(*arguments, **options)
+        note()
+        return result
+
+    api.upload_complete = uploaded
+    try:
+        yield
+    finally:
+        api.upload_complete = upload
 
 
 def _reason_not_sent(error: requests.HTTPError, competition: str, said: str) -> str:
     if any(word in said.lower() for word in ("allowance", "daily limit", "submission limit")):
         return f"Kaggle says “{said}”; send it again {_next_day()}."
     return str(refusal(error, competition))
-
-
-def _look_for(api, entry: Entry, earlier: set[str], why: str, pause: float, error: Exception) -> Entry:
-    """After the answer was lost: whether the submission arrived is in Kaggle's list."""
-    for look in range(3):
-        time.sleep(pause * look)
-        try:
-            found = _newest(api, entry, earlier)
-        except VoclabError:
-            continue  # the network is still away: the sentence below says what is not known
-        if found:
-            return _with(entry, found)
-    raise VoclabError(
-        f"{entry.file} was sent, but the answer was lost ({why}) and it is not in Kaggle's list; push it"
-        f" again in {_UNCERTAIN.seconds // 60} minutes: if it has arrived by then, it is not sent twice."
-    ) from error
-
-
-def _newest(api, entry: Entry, earlier: set[str]) -> _Listed | None:
-    return _find(entry, _list(api, entry.competition), earlier)
 
 
 def _await_score(
@@ -352,11 +419,12 @@ def _await_score(
 ) -> Entry:
     until = time.monotonic() + patience
     while True:
-        found = _newest(api, entry, earlier)
-        if found and found.status != PENDING:
+        found = _find(entry, _list(api, entry.competition), earlier)
+        if found and found.status in (COMPLETE, ERROR):
             break
         if time.monotonic() + pause > until:
-            say("not scored yet; the same command says the score later, and sends nothing")
+            status = f" (it is {found.status})" if found and found.status != PENDING else ""
+            say(f"not scored yet{status}; the same command says the score later, and sends nothing")
             return entry
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -375,13 +443,11 @@ def _await_score(
 def _run_of(path: str | os.PathLike, digest: str) -> str:
     """The notebook's run that wrote this very file, found by its checksum in the record of the run."""
     for record in sorted(Path(path).resolve().parent.parent.glob("figures/*/run.json")):
-        facts = read_json(record)
-        if digest in facts.get("submissions", {}).values():
-            return (
-                f"{record.parent.name}, profile {facts['profile']}, seed {facts['seed']}, git {facts['git']}"
-            )
+        try:
+            facts = read_json(record, dict)
+            if digest in facts["submissions"].values():
+                settings = f"profile {facts['profile']}, seed {facts['seed']}, git {facts['git']}"
+                return f"{record.parent.name}, {settings}"
+        except (VoclabError, KeyError, AttributeError):  # a damaged record keeps no file from being sent
+            continue
     return ""
-
-
-def _unreachable(error: Exception) -> VoclabError:
-    return VoclabError(f"Kaggle cannot be reached ({reason(error)}); check the network.")
