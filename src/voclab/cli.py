@@ -361,9 +361,14 @@ def _add_submit(group) -> None:
         help="data set whose held-out images the file must cover (default: data/SLUG, if there)",
     )
     _option(push, "--split", help="another list of that data set")
+    truth = _command(group, "truth", commands.submit_truth)
+    _data_option(truth)
+    _split(truth)
+    _option(truth, "--truth", metavar="FOLDER", help="where `data export --truth` put it")
+    _option(truth, "--to", options.target_file, required=True, metavar="FILE")
     score = _command(group, "score", commands.submit_score)
     _option(score, "prediction")
-    _option(score, "truth", help="a submission file made of the truth")
+    _option(score, "truth", help="a submission file made of the truth, see `submit truth`")
     score.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -289,9 +289,7 @@ def submit_check(arguments) -> None:
 
     ids, shapes = _expected(arguments.data, arguments.split)
     report = submission.check_submission(arguments.file, ids=ids, shapes=shapes)
-    say(f"{arguments.file} is valid: {report}")
-    for kind in {"classification", "segmentation"} - set(report.kinds):
-        say(f"It has no {kind} rows, and Kaggle wants both: join two files with `voclab submit merge`.")
+    say("\n".join([f"{arguments.file} is valid: {report}", *report.remarks()]))
 
 
 def _expected(data: str | None, split: str | None):
@@ -329,6 +327,23 @@ def submit_merge(arguments) -> None:
 
     submission.merge_submissions(arguments.to, *arguments.parts)
     say(f"{arguments.to} is written")
+
+
+def submit_truth(arguments) -> None:
+    """Write a data set's truth as the file that `submit score` wants."""
+    from voclab import datasets, submission
+    from voclab.datasets import kaggle
+
+    found = datasets.find(arguments.data)
+    split = arguments.split or datasets.heldout_split(found.name)
+    if arguments.truth and found.name != "kaggle":
+        raise VoclabError(f"{found.name} brings its own truth; leave --truth out.")
+    if arguments.truth:
+        dataset = kaggle.read(found.root, split, truth_root=arguments.truth)
+    else:
+        dataset = datasets.load(found.name, found.root, split)
+    report = submission.write_truth(arguments.to, dataset)
+    say("\n".join([f"The truth of {found.name} {split} is in {arguments.to}: {report}", *report.remarks()]))
 
 
 def submit_score(arguments) -> None:

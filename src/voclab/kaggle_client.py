@@ -128,7 +128,7 @@ def answered(error: requests.HTTPError) -> tuple[int, str]:
         return 0, ""
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = {}
     body = body if isinstance(body, dict) else {}
     code, message = body.get("code"), body.get("message")

@@ -9,7 +9,7 @@ from voclab.submission.codec import (
 )
 from voclab.submission.push import push_submission
 from voclab.submission.score import Score, score_submission
-from voclab.submission.table import Report, check_submission, merge_submissions, write_submission
+from voclab.submission.table import Report, check_submission, merge_submissions, write_submission, write_truth
 
 __all__ = [
     "Report",
@@ -24,4 +24,5 @@ __all__ = [
     "rle_encode",
     "score_submission",
     "write_submission",
+    "write_truth",
 ]

@@ -103,6 +103,8 @@ def read(path: str | os.PathLike) -> list[Entry]:
 
 def write(path: str | os.PathLike, entries: Sequence[Entry]) -> None:
     """Replace a log by these entries, atomically; the caller has it ``locked`` and read it there."""
+    for leftover in Path(path).parent.glob(f"{files.TEMPORARY}*-{Path(path).name}"):  # of a killed process
+        leftover.unlink(missing_ok=True)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()

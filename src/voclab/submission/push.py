@@ -124,7 +124,7 @@ def push_submission(
                 _refuse_repetition(path, competition, digest, updated, listed)
             _refuse_beyond_limit(path, competition, _allowance(api, competition), updated, listed)
             entry = Entry(logs.now(), competition, str(path), digest, message, run, git_revision())
-            say(f"{path}: {report}; sending it to {address}")
+            say(" ".join([f"{path}: {report}; sending it to {address}", *report.remarks()]))
             sent = _send(api, entry, lambda row: logs.write(log, [*updated, row]), earlier, pause, say)
             say(f"sent as submission {sent.ref or '(number not known)'}")
             logs.write(log, [*updated, sent])

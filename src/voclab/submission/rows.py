@@ -5,14 +5,39 @@ are reported by line number, and rows of any length are read without the csv mod
 """
 
 import os
+import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, NamedTuple
 
 from voclab.errors import VoclabError
+from voclab.files import ARRAY_DAMAGE
 
 COLUMNS = ("Id", "Predicted")
 KINDS = ("classification", "segmentation")
+_LONGEST_HEADER = 1000  # bytes
+_PACKED = ("a gzip file", "a bzip2 file", "an xz file", "a Zstandard file", "a 7z archive", "a RAR archive")
+_FORMATS = {
+    b"\x1f\x8b": _PACKED[0],
+    b"BZh": _PACKED[1],
+    b"\xfd7zXZ": _PACKED[2],
+    b"\x28\xb5\x2f\xfd": _PACKED[3],
+    b"7z\xbc\xaf\x27\x1c": _PACKED[4],
+    b"Rar!": _PACKED[5],
+    b"\xd0\xcf\x11\xe0": "an Excel file",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "an Arrow (Feather) file",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x89HDF": "an HDF5 file",
+    b"SQLite format": "a SQLite database",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"%PDF": "a PDF",
+    b"{": "JSON",
+    b"<": "HTML or XML",
+}  # by their first bytes
+_UNPACK = "unpack it and name the CSV file in it"
+_WRITE = "name the file that the notebook writes, or save the table as CSV"
 
 
 class Place(NamedTuple):
@@ -50,22 +75,56 @@ def fault(path: str | os.PathLike, line: int, column: str, reason: str) -> Vocla
 
 @contextmanager
 def opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Open a submission for reading; ``VoclabError`` if it is missing, unreadable or badly headed."""
+    """Open a submission for reading; ``VoclabError`` if it is missing, unreadable, no CSV or badly headed."""
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below; errors of the block are not ours
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; run the notebook that writes it first.") from error
+    except IsADirectoryError as error:
+        raise VoclabError(f"{path} is a folder; name the CSV file in it.") from error
     except OSError as error:
         raise VoclabError(f"{path} cannot be read ({error.strerror}); name a submission file.") from error
     with file:
-        header = [column.decode("utf-8", "backslashreplace") for column in _columns(file.readline())]
+        line = file.readline(_LONGEST_HEADER)
+        what = _other_format(path, line)
+        if what:
+            raise VoclabError(f"{path} is {what}.")
+        header = [column.decode("utf-8", "backslashreplace") for column in _columns(line)]
         for number, column in enumerate(COLUMNS):
             if column not in header[number : number + 1]:
-                found = repr(header[number]) if number < len(header) else "missing"
+                found = repr(header[number][:40]) if number < len(header) else "missing"
+                found += " (with a byte order mark, BOM)" if header[number:][:1] == ["\ufeffId"] else ""
                 raise fault(path, 1, column, f"the heading is {found}, expected is 'Id,Predicted'")
         if len(header) > len(COLUMNS):
             raise fault(path, 1, str(len(COLUMNS) + 1), "there are columns beyond 'Id,Predicted'")
         yield file
+
+
+def _other_format(path: str | os.PathLike, line: bytes) -> str:
+    """What a file is instead of a CSV file, by its first line, with the remedy; empty if it may be one."""
+    for magic, what in _FORMATS.items():
+        if line.startswith(magic):
+            return f"{what}, not a CSV file; {_UNPACK if what in _PACKED else _WRITE}"
+    if line.startswith((b"PK\3\4", b"PK\5\6")):
+        return _inside_zip(path)
+    if b"\0" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = line.translate(None, b"\0\xff\xfe")
+        coded = text.startswith(COLUMNS[0].encode())
+        return "UTF-16 text; save it as UTF-8" if coded else f"no text, so not a CSV file; {_WRITE}"
+    for sign, name in ((b";", "semicolons"), (b"\t", "tabs"), (b"|", "bars")):
+        if line.translate(None, b'"\xef\xbb\xbf').strip() == sign.join(column.encode() for column in COLUMNS):
+            return f"separated by {name}; save it with commas, as 'Id,Predicted'"
+    return ""
+
+
+def _inside_zip(path: str | os.PathLike) -> str:
+    names = []
+    with suppress(*ARRAY_DAMAGE), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if "[Content_Types].xml" in names or "mimetype" in names:
+        return "a spreadsheet (an Excel or OpenDocument file), not a CSV file; save it as CSV, with commas"
+    tables = [name for name in names if name.endswith(".csv") and not name.startswith("__MACOSX")]
+    return f"a zip archive, not a CSV file; {_UNPACK}{f', {tables[0]}' if len(tables) == 1 else ''}"
 
 
 def places(file: BinaryIO) -> Iterator[tuple[Place, list[bytes]]]:

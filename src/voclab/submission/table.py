@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from voclab.datasets.base import VOC_CLASSES
+from voclab.datasets.base import VOC_CLASSES, Dataset
 from voclab.errors import VoclabError
 from voclab.files import atomic_path
 from voclab.submission import rows
@@ -32,14 +32,28 @@ class Report:
         rows: number of rows below the header.
         ids: the image ids, in the order of the file.
         kinds: ``("classification", "segmentation")`` or one of them. Kaggle wants both.
+        empty: those of the kinds that say nothing, as all their rows are empty.
     """
 
     rows: int
     ids: tuple[str, ...]
     kinds: tuple[str, ...]
+    empty: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.rows} rows, {len(self.ids)} images, {' and '.join(self.kinds)}"
+
+    def remarks(self) -> list[str]:
+        """What is worth a sentence in a file that is sound."""
+        lacking = [
+            f"It has no {kind} rows, and Kaggle wants both: join two files with `voclab submit merge`."
+            for kind in KINDS
+            if kind not in self.kinds
+        ]
+        return lacking + [
+            f"All its {kind} rows are empty, as if no image showed anything: it scores next to nothing there."
+            for kind in self.empty
+        ]
 
 
 def write_submission(
@@ -71,6 +85,7 @@ def write_submission(
     ]
     if not sources:
         raise _not_written(path, "neither labels nor label maps were given")
+    said = set()  # kinds with a row that is not empty
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(_HEADER)
         for done, image_id in enumerate(ids):
@@ -83,10 +98,48 @@ def write_submission(
                 except VoclabError as error:
                     raise _not_written(path, f"id {image_id}: {error}") from error
                 file.write(f"{row_name(image_id, kind)},{code}\n".encode())
+                if code:
+                    said.add(kind)
         for _, noun, _, values in sources:
             if _next(path, "beyond the last", values) is not _END:
                 raise _not_written(path, f"there are more {noun} than the {len(ids)} ids")
-    return Report(len(ids) * len(sources), ids, tuple(kind for kind, *_ in sources))
+    kinds = tuple(kind for kind, *_ in sources)
+    return Report(len(ids) * len(kinds), ids, kinds, tuple(kind for kind in kinds if kind not in said))
+
+
+def write_truth(path: str | os.PathLike, dataset: Dataset) -> Report:
+    """Write the truth of a data set as a submission, for ``score_submission`` to score others against.
+
+    Args:
+        path: the CSV file.
+        dataset: VOC's twenty classes in any order, with labels. Void counts as background. Without masks
+            there are no segmentation rows.
+
+    Raises:
+        VoclabError: other classes, no labels, an image without its mask. The file stays as it was.
+    """
+    source = f"{dataset.name} {dataset.split}"
+    if set(dataset.class_names) != set(VOC_CLASSES):
+        raise _not_written(
+            path,
+            f"the competition has VOC's {len(VOC_CLASSES)} classes, and {source} has others; name other data",
+        )
+    if dataset.labels is None:
+        raise _not_written(path, f"{source} has no truth; name data or a --split that has")
+    order = [dataset.class_names.index(name) for name in VOC_CLASSES]
+    values = np.arange(256, dtype=np.uint8)  # value in the data set's masks -> in the competition's
+    values[np.array(order) + 1] = np.arange(len(VOC_CLASSES)) + 1
+
+    def label_maps() -> Iterator[np.ndarray]:
+        for i, image_id in enumerate(dataset.ids):
+            mask = dataset.mask(i)
+            if mask is None:
+                raise _not_written(path, f"{source} has no mask of {image_id}; name a --split with masks")
+            yield values[mask]
+
+    return write_submission(
+        path, dataset.ids, dataset.labels[:, order], label_maps() if dataset.has_masks else None
+    )
 
 
 def merge_submissions(path: str | os.PathLike, *parts: str | os.PathLike) -> Report:
@@ -125,7 +178,8 @@ def merge_submissions(path: str | os.PathLike, *parts: str | os.PathLike) -> Rep
         for name in wanted:
             number, place = where[name]
             file.write(b"%s,%s\n" % (name.encode(), rows.row_at(parts[number], files[number], place).code))
-    return Report(len(wanted), ids, kinds)
+    said = {kind for report in reports for kind in report.kinds if kind not in report.empty}
+    return Report(len(wanted), ids, kinds, tuple(kind for kind in kinds if kind not in said))
 
 
 def check_submission(
@@ -159,6 +213,7 @@ def check_submission(
     ids = tuple(map(str, ids))
     layout = _layout_fault(names, ids, kinds)
     sizes = None if shapes is None else {str(key): height * width for key, (height, width) in shapes.items()}
+    said = set()  # kinds with a row that is not empty
     with rows.opened(path) as file:
         for place, columns in rows.places(file):
             row = rows.read_row(path, place.line, columns)
@@ -174,9 +229,11 @@ def check_submission(
             else:
                 raise rows.fault(path, place.line, "Id", f"the image size of id {image_id} is not known")
             parse_runs(row.code, f"{path}, line {place.line}, column Predicted", size)
+            if row.code:
+                said.add(kind)
     if layout:
         raise rows.fault(path, layout[0], "Id", layout[1])
-    return Report(len(names), ids, kinds)
+    return Report(len(names), ids, kinds, tuple(kind for kind in kinds if kind not in said))
 
 
 def _layout_fault(names: list[str], ids: tuple[str, ...], kinds: tuple[str, ...]) -> tuple[int, str] | None:
