@@ -21,7 +21,7 @@ from voclab import cli, datasets, submission
 from voclab.datasets import kaggle as kaggle_layout
 from voclab.errors import VoclabError
 from voclab.files import sha256
-from voclab.kaggle_client import kaggle_api, plain
+from voclab.kaggle_client import clean, kaggle_api
 from voclab.session import Session
 from voclab.submission import log as logs
 
@@ -609,8 +609,8 @@ def test_a_key_from_a_file_is_taken_out_too(server, monkeypatch, tmp_path, where
         "credentials.json": json.dumps({"refresh_token": "file-secret", "access_token": "x"}),
     }
     _credentials(tmp_path, contents[where], where)
-    assert plain("the key file-secret\x1b[31m is  unknown") == "the key *** [31m is unknown"
-    assert plain("the username and the access_token") == "the username and the access_token"
+    assert clean("the key file-secret\x1b[31m is  unknown") == r"the key ***\u001b[31m is unknown"
+    assert clean("the username and the access_token") == "the username and the access_token"
 
 
 ODD = [

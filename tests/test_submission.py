@@ -1,8 +1,14 @@
 """Encoding, writing, merging, checking and scoring a submission, against the plain definitions."""
 
+import bz2
+import gzip
+import lzma
 import re
 import tracemalloc
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from voc_trees import fails, make_tree, tar_of, zip_of
 
-from voclab.datasets import VOID
+from voclab.cli import main
+from voclab.datasets import VOC_CLASSES, VOID, Dataset
 from voclab.errors import VoclabError
 from voclab.submission import (
     check_submission,
@@ -23,6 +31,7 @@ from voclab.submission import (
     rle_encode,
     score_submission,
     write_submission,
+    write_truth,
 )
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12))
@@ -464,6 +473,146 @@ FAULTS = [
     (changed(2, "a_classification,21 1"), 2, "Predicted", "out of range, as there are 20 positions"),
     *[(changed(5, f"b_segmentation,{text}"), 5, "Predicted", reason) for text, reason in MALFORMED],
 ]
+
+
+CSV = "\n".join([*SOUND, ""])
+FORMATS = {  # content -> what is said
+    "zip": (
+        zip_of(("s.csv", CSV.encode()), ("__MACOSX/._s.csv", b"x")),
+        "a zip archive.*name the CSV file in it, s.csv",
+    ),
+    "zip of two": (zip_of(("a.csv", b""), ("b.csv", b"")), "a zip archive.*name the CSV file in it$"),
+    "cut zip": (zip_of(("s.csv", CSV.encode()))[:40], "a zip archive"),
+    "empty zip": (zip_of(), "a zip archive"),
+    "xlsx": (
+        zip_of(("[Content_Types].xml", b"<x/>"), ("xl/workbook.xml", b"")),
+        "a spreadsheet.*save it as CSV",
+    ),
+    "ods": (zip_of(("mimetype", b"application/vnd.oasis.opendocument.spreadsheet")), "a spreadsheet"),
+    "xls": (bytes.fromhex("d0cf11e0a1b11ae1"), "an Excel file"),
+    "gzip": (gzip.compress(CSV.encode()), "a gzip file.*unpack it"),
+    "bz2": (bz2.compress(CSV.encode()), "a bzip2 file.*unpack it"),
+    "xz": (lzma.compress(CSV.encode()), "an xz file.*unpack it"),
+    "tar": (tar_of(("s.csv", CSV.encode())), "no text"),
+    "parquet": (b"PAR1\x15\x04\x15", "a Parquet file.*save the table as CSV"),
+    "npy": (b"\x93NUMPY\x01\x00v\x00", "a NumPy array"),
+    "json": (b'{"Id": 1}', "JSON"),
+    "html": (b"<!DOCTYPE html>\n<html>", "HTML"),
+    "utf-16": (CSV.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
+    "utf-16 without mark": (CSV.encode("utf-16-be"), "UTF-16 text; save it as UTF-8"),
+    "bytes": (bytes(range(256)), "no text"),
+    "semicolons": (CSV.replace(",", ";").encode(), "separated by semicolons; save it with commas"),
+    "quoted tabs": (b'"Id"\t"Predicted"\r\n', "separated by tabs"),
+    "bom and semicolons": (CSV.replace(",", ";").encode("utf-8-sig"), "separated by semicolons"),
+    "bom": (CSV.encode("utf-8-sig"), r"line 1, column Id: .*byte order mark"),
+    "long line": (b"x" * 10**6, "line 1, column Id: the heading is 'xxx"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_no_csv_file_is_called_by_its_name(tmp_path, name):
+    path, (content, said) = tmp_path / "submission.csv", FORMATS[name]
+    path.write_bytes(content)
+    for read in (
+        check_submission,
+        partial(score_submission, truth_path=path),
+        partial(merge_submissions, tmp_path / "m.csv"),
+    ):
+        message = fails(said.replace("$", r"\.$"), read, path)
+        assert str(path) in message
+        assert len(message) < 400
+
+
+def test_a_folder_is_called_one(tmp_path):
+    fails("cannot be read, it is a folder; name the CSV file in it", check_submission, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["classification", "segmentation"])
+def test_rows_that_are_all_empty_are_remarked(tmp_path, kind, capsys):
+    lines = [f"{line.partition(',')[0]}," if f"_{kind}" in line else line for line in SOUND]
+    path = write_lines(tmp_path, lines)
+    assert check_submission(path).empty == (kind,)
+    assert merge_submissions(tmp_path / "m.csv", path).empty == (kind,)
+    assert main(["submit", "check", str(path)]) == 0
+    assert f"All its {kind} rows are empty" in capsys.readouterr().out
+    assert main(["submit", "check", str(write_lines(tmp_path, SOUND))]) == 0
+    assert "rows are empty" not in capsys.readouterr().out
+
+
+# --- the truth ---------------------------------------------------------------------------------
+
+
+def _truth(names=VOC_CLASSES, labels=True, masks=True):
+    rng = np.random.default_rng(0)
+    maps = rng.choice([0, *range(1, len(names) + 1), 255], (3, 5, 4)).astype(np.uint8)
+    table = rng.integers(0, 2, (3, len(names))).astype(np.uint8)
+    return Dataset(
+        "drawn", "val", "multilabel", ("a", "b", "c"), tuple(names), table if labels else None, None,
+        (lambda i: maps[i]) if masks else None, "drawn",
+    )  # fmt: skip
+
+
+def test_the_truth_is_what_its_labels_and_masks_encode_to(tmp_path):
+    data = _truth()
+    report = write_truth(tmp_path / "truth.csv", data)
+    maps = [data.mask(i) for i in range(3)]
+    write_submission(tmp_path / "s.csv", data.ids, data.labels, [np.where(m == 255, 0, m) for m in maps])
+    assert (tmp_path / "truth.csv").read_bytes() == (tmp_path / "s.csv").read_bytes()
+    assert report == check_submission(tmp_path / "truth.csv", data.ids, {name: (5, 4) for name in data.ids})
+    assert score_submission(tmp_path / "s.csv", tmp_path / "truth.csv").mean == 1.0
+
+
+def test_the_truth_of_classes_in_another_order_is_the_same(tmp_path):
+    data, order = _truth(), np.random.default_rng(1).permutation(20)
+    values = np.arange(256)
+    values[order + 1] = np.arange(1, 21)
+    other = replace(
+        data,
+        class_names=tuple(VOC_CLASSES[k] for k in order),
+        labels=data.labels[:, order],
+        read_mask=lambda i: values[data.mask(i)].astype(np.uint8),
+    )
+    for name, dataset in (("a.csv", data), ("b.csv", other)):
+        write_truth(tmp_path / name, dataset)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_the_truth_without_masks_has_no_segmentation_rows(tmp_path):
+    assert write_truth(tmp_path / "truth.csv", _truth(masks=False)).kinds == ("classification",)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (_truth(labels=False), "drawn val has no truth; name data or a --split that has"),
+        (_truth(VOC_CLASSES[:19]), "VOC's 20 classes, and drawn val has others"),
+        (_truth([*VOC_CLASSES[:19], "unicorn"]), "VOC's 20 classes"),
+        (replace(_truth(), read_mask=lambda i: None), "no mask of a; name a --split with masks"),
+        (replace(_truth(), read_mask=lambda i: np.full((2, 2), 30, np.uint8)), "id a: A label map holds 30"),
+    ],
+)
+def test_no_truth_is_made_of_what_has_none(tmp_path, data, said):
+    fails(f"truth.csv was not written: .*{said}", write_truth, tmp_path / "truth.csv", data)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_the_truth_of_trees_and_of_the_competitions_layout(tmp_path, capsys):
+    tree = make_tree(tmp_path / "voc")
+    names = tree.splits["val"]
+    truth, other = str(tmp_path / "truth.csv"), str(tmp_path / "other.csv")
+    assert main(["submit", "truth", "--data", str(tmp_path / "voc"), "--to", truth]) == 0
+    assert "8 rows, 4 images" in capsys.readouterr().out
+    write_submission(other, names, [tree.labels[n] for n in names], [tree.masks[n] for n in names])
+    assert Path(truth).read_bytes() == Path(other).read_bytes()
+    layout, apart = str(tmp_path / "layout"), str(tmp_path / "apart")
+    assert main(["data", "export", "--data", str(tmp_path / "voc"), "--to", layout, "--truth", apart]) == 0
+    assert main(["submit", "truth", "--data", layout, "--to", truth]) == 2
+    assert "has no truth" in capsys.readouterr().err
+    assert main(["submit", "truth", "--data", layout, "--truth", apart, "--to", truth]) == 0
+    write_submission(other, range(4), [tree.labels[n] for n in names], [tree.masks[n] for n in names])
+    assert Path(truth).read_bytes() == Path(other).read_bytes()
+    assert main(["submit", "truth", "--data", str(tmp_path / "voc"), "--truth", apart, "--to", truth]) == 2
+    assert "brings its own truth" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ids", [None, "abc"])

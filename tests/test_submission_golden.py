@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voclab.datasets import VOID
+from voclab.datasets import VOC_CLASSES, VOID, Dataset
 from voclab.submission import (
     check_submission,
     decode_segmentation,
@@ -14,6 +14,7 @@ from voclab.submission import (
     encode_segmentation,
     rle_decode,
     write_submission,
+    write_truth,
 )
 
 
@@ -62,6 +63,17 @@ def test_the_whole_file_is_the_golden_file(shared, cases, real_mask, tmp_path):
     path = tmp_path / "submission.csv"
     write_submission(path, range(6), [labels[name] for name in names], map(real_mask, names))
     assert path.read_bytes() == golden.read_bytes()
+
+
+def test_the_truth_of_the_same_images_is_the_golden_file(shared, cases, real_mask, tmp_path):
+    names = (shared / "golden/submission_6_real.csv.ids").read_text().split()
+    labels = {case["id"]: case["labels"] for case in cases["real"]}
+    table = np.array([labels[name] for name in names], np.uint8)
+    ids = tuple(map(str, range(6)))
+    masks = {i: real_mask(name) for i, name in enumerate(names)}
+    data = Dataset("real", "val", "multilabel", ids, VOC_CLASSES, table, None, masks.get, "real")
+    write_truth(tmp_path / "truth.csv", data)
+    assert (tmp_path / "truth.csv").read_bytes() == (shared / "golden/submission_6_real.csv").read_bytes()
 
 
 def test_the_golden_file_passes_the_check(shared, real_mask):

@@ -16,6 +16,7 @@ from urllib.parse import unquote_plus
 import requests
 
 from voclab.errors import VoclabError
+from voclab.text import plain
 
 _VARIABLES = ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
 _FIELDS = ("username", "key")  # of kaggle.json, and of the client
@@ -132,15 +133,14 @@ def answered(error: requests.HTTPError) -> tuple[int, str]:
         body = {}
     body = body if isinstance(body, dict) else {}
     code, message = body.get("code"), body.get("message")
-    message = plain(message).rstrip(".") if isinstance(message, str) else ""
+    message = clean(message).rstrip(".") if isinstance(message, str) else ""
     status = code if isinstance(code, int) and response.ok else response.status_code
     return status, message
 
 
-def plain(value: object, length: int = 200) -> str:
+def clean(value: object, length: int = 200) -> str:
     """A value of Kaggle's answers as one short line: printable, and with every key and token taken out."""
-    text = "" if value is None else str(value)
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    text = "" if value is None else " ".join(plain(value).split())
     secrets = {secret for secret in _secrets() if len(secret) >= _SHORTEST}
     for secret in sorted(secrets, key=len, reverse=True):
         text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)

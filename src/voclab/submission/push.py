@@ -22,8 +22,8 @@ from voclab.kaggle_client import (
     answered,
     asking,
     check_competition,
+    clean,
     kaggle_api,
-    plain,
     quiet,
     reason,
     refusal,
@@ -126,8 +126,10 @@ def push_submission(
             entry = Entry(logs.now(), competition, str(path), digest, message, run, git_revision())
             say(" ".join([f"{path}: {report}; sending it to {address}", *report.remarks()]))
             sent = _send(api, entry, lambda row: logs.write(log, [*updated, row]), earlier, pause, say)
-            say(f"sent as submission {sent.ref or '(number not known)'}")
-            logs.write(log, [*updated, sent])
+            try:
+                logs.write(log, [*updated, sent])
+            finally:  # also where the log cannot be written
+                say(f"sent as submission {sent.ref or '(number not known)'}")
     return _await_score(api, sent, earlier, log, pause, patience, say) if wait else sent
 
 
@@ -149,12 +151,12 @@ def _list(api, competition: str) -> list[_Listed]:
         found = api.competition_submissions(competition, page_size=_LISTED)
         return [
             _Listed(
-                ref=plain(getattr(item, "ref", None)),
+                ref=clean(getattr(item, "ref", None)),
                 date=_date(getattr(item, "date", None)),
                 description=str(getattr(item, "description", None) or ""),
                 status=_status(getattr(item, "status", None)),
-                public_score=plain(getattr(item, "public_score", None)),
-                fault=plain(getattr(item, "error_description", None)).rstrip("."),
+                public_score=clean(getattr(item, "public_score", None)),
+                fault=clean(getattr(item, "error_description", None)).rstrip("."),
             )
             for item in found or []
             if item
@@ -173,7 +175,7 @@ def _status(value: object) -> str:
     """A status as the log writes it; Kaggle's own word, if it is none of those."""
     if type(value) is int and 0 <= value < len(_STATUSES):
         return _STATUSES[value]
-    return plain(getattr(value, "name", value)).rpartition(".")[2].lower() or "of unknown status"
+    return clean(getattr(value, "name", value)).rpartition(".")[2].lower() or "of unknown status"
 
 
 def _refs(rows: Iterable[Entry | _Listed]) -> set[str]:
@@ -373,7 +375,7 @@ def _send(
         else:
             if _UPLOAD_FAILED in (response, getattr(response, "message", None)):
                 continue
-            ref = plain(getattr(response, "ref", None))  # older clients do not tell it
+            ref = clean(getattr(response, "ref", None))  # older clients do not tell it
             return replace(sent, ref=ref, status=PENDING)
         found = _arrived(api, sent, earlier, pause, why)
         if found:

@@ -81,7 +81,7 @@ def opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; run the notebook that writes it first.") from error
     except IsADirectoryError as error:
-        raise VoclabError(f"{path} is a folder; name the CSV file in it.") from error
+        raise VoclabError(f"{path} cannot be read, it is a folder; name the CSV file in it.") from error
     except OSError as error:
         raise VoclabError(f"{path} cannot be read ({error.strerror}); name a submission file.") from error
     with file:
