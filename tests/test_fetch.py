@@ -344,13 +344,15 @@ def test_links_in_the_folder_are_not_followed(served, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "mine").write_text("mine")
-    for k, name in enumerate((PART, "VOCdevkit", f".extracting-{PART}", "VOCdevkit/VOC2009")):
+    for k, name in enumerate(
+        (PART, ".fetching.lock", "VOCdevkit", f".extracting-{PART}", "VOCdevkit/VOC2009")
+    ):
         link = tmp_path / f"data{k}" / name
         link.parent.mkdir(parents=True)
         for target in (elsewhere, elsewhere / "mine", elsewhere / "nothing"):
             link.symlink_to(target)
             fails(
-                "is a link, which is not followed|in the way|not a plain file",
+                "is a link, which|in the way|not a plain file",
                 get,
                 served,
                 tmp_path / f"data{k}",
@@ -378,7 +380,8 @@ def test_second_download_into_a_folder_is_refused(served, tmp_path):
     )
     answer, seen = served.answer, []
 
-    def answering(handler):  # another process comes while the download is under way
+    def answering(handler):  # another process comes while the download is under way, and this one again
+        fails("is in use", fetch.cifar10, tmp_path, None)
         command = [sys.executable, "-c", code, "voc2009", str(tmp_path), served.url("/other")]
         seen.append(subprocess.run(command, capture_output=True, text=True))
         answer(handler)

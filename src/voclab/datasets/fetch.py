@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from voclab.datasets.cifar10 import BATCHES, BINARY
 from voclab.datasets.download import Say, checksum_is, download, size
 from voclab.datasets.kaggle import TRAIN_CSV
 from voclab.errors import VoclabError
-from voclab.files import lock, make_folder, unlock, writing_error
+from voclab.files import locked, make_folder, writing_error
 from voclab.terminal import tell
 
 
@@ -202,15 +202,9 @@ def _already(tree: Path, say: Say) -> Path:
     return tree
 
 
-@contextmanager
-def _alone(base: Path) -> Iterator[None]:
+def _alone(base: Path) -> AbstractContextManager[None]:
     """Keep other downloads out of a folder."""
-    path = base / ".fetching.lock"
-    lock(path, f"{base} (for a download)")
-    try:
-        yield
-    finally:
-        unlock(path)
+    return locked(base / ".fetching.lock", f"{base} (for a download)")
 
 
 def _refuse_links(*paths: Path) -> None:
