@@ -210,19 +210,24 @@ def test_without_masks_there_is_no_segmenter(trained, scored, tmp_path):
     assert not any("deeplab" in name for name in trained)
 
 
-def test_further_networks_are_the_complete_runs_of_other_notebooks(tmp_path):
+def test_further_networks_are_the_complete_runs_of_other_notebooks(scored, tmp_path):
     for name in (*study.OTHER_CLASSIFIERS, *study.OTHER_SEGMENTERS):
         run = Run(tmp_path / name)
-        run.begin({})
+        run.begin({"class_names": scored.class_names})
         run.save_model(fragile_segmenter() if name in study.OTHER_SEGMENTERS else fragile_classifier())
         if name != study.OTHER_CLASSIFIERS[0]:
             run.finish({})
-    found = study.others(tmp_path, "multiclass")
+    found = study.others(tmp_path, replace(scored, task="multiclass"))
     assert {title: v.task for title, v in found.items()} == {
         "transfer, linear head": "multiclass",
         "frozen encoder, both": "segmentation",
     }
-    assert study.others(tmp_path / "nowhere", "multilabel") == {}
+    assert study.others(tmp_path / "nowhere", scored) == {}
+    lines = []
+    strange = replace(scored, class_names=("red", "green", "blue", "cat"))
+    assert study.others(tmp_path, strange, lines.append) == {}
+    assert len(lines) == 2
+    assert all("left out" in line and "never" in line for line in lines)
 
 
 # --- measuring ---

@@ -1,20 +1,23 @@
 """`voclab evaluate`: one network under every condition, on networks whose answers are known."""
 
 import json
+import unicodedata
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
-from fragile_victims import four_classes, fragile_classifier, fragile_segmenter, one_class_each
+from fragile_victims import CLASSES, four_classes, fragile_classifier, fragile_segmenter, one_class_each
 from sklearn.metrics import precision_score, recall_score
 from voc_trees import fails
 
-from voclab import cli
+from voclab import cli, datasets
 from voclab.attacks import FGSM, Bench, Noise, Victim
 from voclab.datasets import toycifar
+from voclab.datasets.base import VOID
 from voclab.metrics import expected_calibration_error, sigmoid
 from voclab.robustness import CORRUPTIONS, Setting
-from voclab.studies import evaluation
+from voclab.studies import consistency, evaluation, robustness
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +177,116 @@ def test_a_model_that_does_not_fit_is_one_sentence(run, squares, tmp_path):
     bare = tmp_path / "bare.keras"
     bare.write_bytes((run / "model.keras").read_bytes())
     fails("does not say at what size", evaluation.report, bare, squares)
+
+
+# --- classes are matched by name ---
+
+
+def saved(model, folder, config):
+    """A run's folder with that network and configuration."""
+    folder.mkdir()
+    model.save(folder / "model.keras")
+    (folder / "config.json").write_text(json.dumps({"recipe": {"size": 32}, **config}))
+    return folder
+
+
+def renamed(data, order):
+    """The same photos and truth with the classes in another order."""
+    new = np.zeros(256, np.uint8)
+    new[[0, VOID, *(1 + k for k in order)]] = [0, VOID, *range(1, len(order) + 1)]
+    return replace(
+        data,
+        class_names=tuple(data.class_names[k] for k in order),
+        labels=data.labels[:, order],
+        read_mask=lambda i: new[data.mask(i)],
+    )
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_another_order_of_the_classes_changes_no_score(maps, squares, tmp_path):
+    model = fragile_segmenter() if maps else fragile_classifier()
+    own = {"class_names": CLASSES, "task": "segmentation" if maps else "multilabel"}
+    run = saved(model, tmp_path / "run", {"refit": {"start": {"class_names": ["other"]}, **own}})
+    data = four_classes(squares).subset(range(8))
+    options = {"noise": "gaussian", "level": 0.2}
+    straight = evaluation.report(run, data, **options)
+    turned = evaluation.report(run, renamed(data, [2, 0, 3, 1]), **options)
+    assert straight.evaluation.table.loc["clean", "dice" if maps else "map"] > 0.5
+    np.testing.assert_allclose(straight.evaluation.table, turned.evaluation.table, atol=1e-6)
+    assert straight.facts["classes"] == "matched by name"
+    assert "in another order; they are matched by name" in turned.facts["classes"]
+
+
+def test_accented_names_are_the_same_in_either_unicode_form(squares, tmp_path):
+    names = ("Bär", "b", "c", "d")
+    run = saved(fragile_classifier(), tmp_path / "run", {"class_names": names})
+    data = replace(four_classes(squares), class_names=tuple(unicodedata.normalize("NFD", n) for n in names))
+    assert evaluation.report(run, data, images=4, attacks=False).facts["classes"] == "matched by name"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"class_names": ["red", "cat", "blue", "dog"]}, "model.keras has the class cat, which squares"),
+        ({"class_names": ["red", "red", "blue", "green"]}, "has the class red, which"),
+        ({"class_names": ["red", "green", "blue"]}, "names 3 classes, and the model tells 4 apart"),
+        ({"class_names": "abcd"}, "names no list of classes, and"),
+        ({"class_names": CLASSES, "task": "multiclass"}, "one class each, and photos of squares"),
+        ({"experiment": {"class_names": [*CLASSES[:3], "\x1b[31m"]}}, r"has the class \\u001b\[31m, which"),
+    ],
+)  # fmt: skip
+def test_other_classes_or_another_task_are_refused(config, words, squares, tmp_path):
+    run = saved(fragile_classifier(), tmp_path / "run", config)
+    fails(words, evaluation.report, run, four_classes(squares))
+
+
+def test_a_segmenter_needs_masks(squares, tmp_path):
+    run = saved(fragile_segmenter(), tmp_path / "run", {"class_names": CLASSES})
+    fails("has no masks", evaluation.report, run, replace(four_classes(squares), read_mask=None))
+
+
+def test_the_order_of_a_file_without_names_is_trusted_and_that_is_said(squares, tmp_path):
+    fragile_classifier().save(tmp_path / "bare.keras")
+    found = evaluation.report(
+        tmp_path / "bare.keras", four_classes(squares), size=32, images=4, attacks=False
+    )
+    assert "does not name its classes" in found.facts["classes"]
+    assert "does not name its classes" in found.text()
+
+
+def test_every_command_that_opens_a_model_matches_it(data, tmp_path, capsys):
+    """The classes of ToyCIFAR in reverse order: visualize, robustness and consistency find their names."""
+    names = toycifar.CLASSES[::-1]
+    inputs = keras.Input((None, None, 3))
+    found = keras.layers.Conv2D(8, 3, 2, activation="relu", name="features")(inputs)
+    logits = keras.layers.Dense(10, bias_initializer=keras.initializers.Constant(np.eye(10)[0] * 99))
+    model = keras.Model(inputs, logits(keras.layers.GlobalAveragePooling2D()(found)))
+    config = {"class_names": names, "task": "multiclass", "recipe": {"size": 16}}
+    run = saved(model, tmp_path / "run", config)
+    held = datasets.load("toycifar", data, "test")
+    path, turned, _ = evaluation.opened(run, held)
+    answer = turned.predict_on_batch(np.zeros((1, 16, 16, 3), np.float32)).argmax()
+    assert (path.name, held.class_names[answer]) == ("model.keras", names[0])
+    assert (
+        robustness.subjects([run], held)[0].victim.logits(np.zeros((1, 16, 16, 3), "float32")).argmax()
+        == answer
+    )
+    network = consistency.opened(str(run), held)
+    assert {
+        network.said(int(k)) for k in network.probe(np.zeros((1, 16, 16, 3), np.uint8))[1].argmax(-1)
+    } == {names[0]}
+    command = [
+        "visualize",
+        "--model",
+        str(run),
+        "--dataset",
+        str(data),
+        "--sample-id",
+        "0",
+        "--to",
+        str(tmp_path / "to"),
+    ]
+    assert cli.main(command) == 0
+    assert "they are matched by name" in capsys.readouterr().err
+    texts = json.loads((tmp_path / "to" / "grad_cam.json").read_text())
+    assert names[0] in texts["alt"]

@@ -192,6 +192,7 @@ def visualize(arguments) -> None:
         to,
         layers=arguments.layers,
         size=arguments.size,
+        progress=tell,
     ):
         say(path)
 
@@ -211,7 +212,7 @@ def robustness(arguments) -> None:
     from voclab.studies import robustness
 
     to = Path(arguments.to or _report_folder(found.name, found.root))
-    tested = robustness.subjects(arguments.model, dataset, arguments.size)
+    tested = robustness.subjects(arguments.model, dataset, arguments.size, tell)
     measured = robustness.measure(
         tested,
         dataset,
@@ -254,7 +255,7 @@ def consistency(arguments) -> None:
 
     dataset = dataset.spread(arguments.images or 0)
     found = consistency.study(
-        consistency.opened_all(arguments.model, dataset),
+        consistency.opened_all(arguments.model, dataset, tell),
         dataset,
         seed=arguments.seed,
         progress=tell,

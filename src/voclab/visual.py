@@ -1,6 +1,6 @@
 """What a classifier sees in a picture, and what it gets wrong: the pictures of ``voclab visualize``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -11,7 +11,7 @@ from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.explain import GradCam
 from voclab.models.catalogue import BACKBONE
-from voclab.models.classifiers import predict
+from voclab.models.classifiers import FEATURES, predict
 from voclab.pipeline import evaluation_batches, resized
 from voclab.studies.evaluation import opened
 
@@ -28,6 +28,7 @@ def visualize(
     *,
     layers: Sequence[str] | None = None,
     size: int | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Save feature maps and Grad-CAM of one picture, and the pictures that the classifier gets wrong.
 
@@ -38,6 +39,7 @@ def visualize(
         to: folder of the figures.
         layers: whose feature maps are shown; without them three, spread over the network's depth.
         size: side of the pictures, pixels; without it that of the run's training.
+        progress: receives what :func:`voclab.studies.evaluation.matched` says.
 
     Returns:
         Paths of the PNGs: ``feature_maps``, ``grad_cam`` and, if there are mistakes, ``misclassified``.
@@ -46,9 +48,13 @@ def visualize(
         VoclabError: no such picture or layer, a segmenter, and what
             :func:`voclab.studies.evaluation.opened` raises.
     """
-    path, network, size = opened(model, dataset, size)
+    path, network, size = opened(model, dataset, size, progress)
     if len(network.output_shape) == 4:
         raise VoclabError(f"{path} is a segmenter; name a classifier to visualize.")
+    if FEATURES not in [layer.name for layer in network.layers]:
+        raise VoclabError(
+            f"{path} has no layer {FEATURES!r} for Grad-CAM; name a classifier that voclab trained."
+        )
     index = dataset.position(sample)
     name, to = dataset.ids[index], Path(to)
     chosen = _layers(network, layers)

@@ -106,6 +106,8 @@ def harden(
         "epsilon": epsilon,
         "steps": steps,
         "version": __version__,
+        "task": victim.task,
+        "class_names": fit_set.class_names,
         "data": {d.split: {"images": len(d), "digest": digest(d)} for d in (fit_set, validation)},
     }
     if run.begin(config):

@@ -9,7 +9,9 @@ import numpy as np
 from voclab.attacks import Experiment, Victim
 from voclab.config import Profile
 from voclab.datasets.base import Dataset
+from voclab.errors import VoclabError
 from voclab.studies import classification, segmentation
+from voclab.studies.evaluation import matched
 from voclab.terminal import say
 from voclab.training import Recipe, Run
 from voclab.training import classification as classifiers
@@ -73,18 +75,30 @@ def run_chain(run_experiment, known, name: str, parts, folder: Path, options) ->
     return run_experiment(known[name], *parts, folder, **options)
 
 
-def others(folder: Path, task: str) -> dict[str, Victim]:
-    """Further networks that notebooks 01 and 02 left in ``folder``, by what people call them."""
+def others(folder: Path, dataset: Dataset, progress: Callable[[str], None] = say) -> dict[str, Victim]:
+    """Further networks that notebooks 01 and 02 left in ``folder``, by what people call them.
+
+    Args:
+        folder: of the runs.
+        dataset: has the classes that a network must have; one of others is left out, and progress says why.
+        progress: receives lines of text.
+    """
     found = {}
-    for module, victim_task, names in (
-        (classification, task, OTHER_CLASSIFIERS),
+    for module, task, names in (
+        (classification, dataset.task, OTHER_CLASSIFIERS),
         (segmentation, "segmentation", OTHER_SEGMENTERS),
     ):
         for name in names:
             run = Run(folder / name)
-            if run.complete:
-                title = module.label(name)
-                found[title] = Victim(run.load_model(), victim_task, title)
+            if not run.complete:
+                continue
+            title = module.label(name)
+            try:
+                network = matched(run.load_model(), run.config, dataset, run.folder, progress)
+            except VoclabError as error:
+                progress(f"{title} is left out: {error}")
+            else:
+                found[title] = Victim(network, task, title)
     return found
 
 

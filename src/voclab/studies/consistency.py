@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from voclab.datasets.base import VOC_CLASSES, Dataset
+from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.models.classifiers import FEATURES
 from voclab.models.imagenet import (
@@ -30,7 +30,7 @@ from voclab.robustness import (
     perturbed,
     summary,
 )
-from voclab.studies.evaluation import located, trained_size
+from voclab.studies.evaluation import located, recorded, trained_size
 from voclab.training import load_model
 
 # Share of its answers that each kept in a published table, made on one picture with other strengths.
@@ -178,20 +178,21 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def opened(text: str, dataset: Dataset) -> Network:
+def opened(text: str, dataset: Dataset, progress: Callable[[str], None] | None = None) -> Network:
     """The network that a text of the command line names.
 
     Args:
         text: ``NAME`` of an ImageNet classifier, ``NAME=FILE``, ``NAME:ALPHA``, ``NAME:ALPHA=FILE``, or the
             path of a run's folder or a ``.keras`` file.
         dataset: whose class names a network has that tells as many classes apart and does not name them.
+        progress: receives a sentence where that is so.
 
     Raises:
         VoclabError: no such network or file, weights that cannot be had or do not fit, a network that is no
             classifier or does not say at what size it was trained.
     """
     found = network_named(text)
-    return _ours(found, dataset) if isinstance(found, Path) else _published(*found)
+    return _ours(found, dataset, progress) if isinstance(found, Path) else _published(*found)
 
 
 def _published(name: str, alpha: float | None, file: str | None) -> Network:
@@ -202,7 +203,7 @@ def _published(name: str, alpha: float | None, file: str | None) -> Network:
     return Network(title, weights, probe, SIDE, CLASSES, imagenet_class_names() or ())
 
 
-def _ours(model: Path, dataset: Dataset) -> Network:
+def _ours(model: Path, dataset: Dataset, progress: Callable[[str], None] | None) -> Network:
     path, config = located(model)
     network = load_model(path)
     shape = network.output_shape
@@ -217,25 +218,26 @@ def _ours(model: Path, dataset: Dataset) -> Network:
     title = path.resolve().parent.name if path.name == "model.keras" else path.stem
     probe = Probe(network, FEATURES if FEATURES in layers else None, title)
     weights = "/".join(path.parts[-3:])  # pages are passed on; where a user keeps runs is nobody's business
-    return Network(title, weights, probe, size, shape[-1], _class_names(shape[-1], config, dataset))
+    names = recorded(config, "class_names") or ()
+    if len(names) != shape[-1] and shape[-1] == CLASSES:
+        names = imagenet_class_names() or ()
+    elif len(names) != shape[-1]:
+        names = dataset.class_names if len(dataset.class_names) == shape[-1] else ()
+        if names and progress:
+            progress(f"{path} does not name its classes: they are called as those of {dataset.name} are.")
+    return Network(title, weights, probe, size, shape[-1], tuple(names))
 
 
-def _class_names(count: int, config: dict, dataset: Dataset) -> tuple[str, ...]:
-    """Names that a run's configuration gives, else the data's; runs of the notebooks know VOC's classes."""
-    config = config if isinstance(config, dict) else {}
-    candidates = [config.get("class_names") or (), VOC_CLASSES if "experiment" in config else ()]
-    candidates += [dataset.class_names, (imagenet_class_names() or ()) if count == CLASSES else ()]
-    return next((tuple(names) for names in candidates if len(names) == count), ())
-
-
-def opened_all(texts: Sequence[str], dataset: Dataset) -> list[Network]:
+def opened_all(
+    texts: Sequence[str], dataset: Dataset, progress: Callable[[str], None] | None = None
+) -> list[Network]:
     """All networks, with names that differ: of two runs of the same name also the folders above.
 
     Raises:
         VoclabError: a network that is named twice, and what :func:`opened` raises.
     """
     networks_named(texts)  # before the first of them is loaded
-    networks = [opened(text, dataset) for text in texts]
+    networks = [opened(text, dataset, progress) for text in texts]
     names = [network.name for network in networks]
     return [
         network if names.count(network.name) == 1 else replace(network, name=text)

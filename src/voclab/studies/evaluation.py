@@ -1,5 +1,6 @@
 """One network on clean, perturbed, corrupted and attacked photos: what ``voclab evaluate`` reports."""
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -223,7 +224,8 @@ def report(
     Raises:
         VoclabError: no such model, a model of other classes than the data, no truth, no size.
     """
-    path, network, size = opened(model, dataset, size)
+    notes: list[str] = []
+    path, network, size = opened(model, dataset, size, notes.append)
     maps = len(network.output_shape) == 4
     dataset = dataset.spread(images or 0)
     settings = BATTERY
@@ -234,15 +236,27 @@ def report(
     found = evaluate(victim, bench, settings, None if attacks else {}, seed, progress=progress)
     facts = {"model": str(path), "data": f"{dataset.name} {dataset.split}", "photos": len(dataset)}
     facts |= {"size": size, "task": victim.task, "seed": seed}
+    facts |= {"classes": " ".join(notes) or "matched by name"}
     errors = severities(victim, bench, seed=seed, progress=progress) if corruptions else {}
     return Report(facts, found, errors, error(victim, bench, bench.images) if corruptions else None)
 
 
-def opened(model: str | Path, dataset: Dataset, size: int | None) -> tuple[Path, keras.Model, int]:
+def opened(
+    model: str | Path,
+    dataset: Dataset,
+    size: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Path, keras.Model, int]:
     """A model that fits a data set, with the side of its pictures in pixels.
 
+    Args:
+        model: a run's folder or a ``.keras`` file.
+        dataset: photos with truth; the outputs of the model come in the order of its classes.
+        size: side of the photos, pixels; without it that of the run's training.
+        progress: receives what :func:`matched` says.
+
     Raises:
-        VoclabError: no such model, a model of other classes than the data, no truth, no size.
+        VoclabError: no such model, a model of another task or other classes than the data, no truth, no size.
     """
     path, config = located(Path(model))
     network = load_model(path)
@@ -250,16 +264,75 @@ def opened(model: str | Path, dataset: Dataset, size: int | None) -> tuple[Path,
     if size is None:
         raise VoclabError(f"{path} does not say at what size it was trained; add --size, in pixels.")
     dataset.require_truth()
-    shape = network.output_shape
+    return path, matched(network, config, dataset, path, progress), size
+
+
+def matched(
+    network: keras.Model,
+    config: dict,
+    dataset: Dataset,
+    path: str | Path,
+    progress: Callable[[str], None] | None = None,
+) -> keras.Model:
+    """A model whose outputs are the classes of a data set in that order; it shares its layers with the given.
+
+    Args:
+        network: gives (B, classes) logits, or (B, H, W, classes + 1) with the background first.
+        config: of its run, which names its classes and its task; empty where that is not known.
+        dataset: has the classes.
+        path: of the model, for messages.
+        progress: receives a sentence where classes are put in another order or only the order is trusted.
+
+    Raises:
+        VoclabError: another task, or other classes; the first that differs is named.
+    """
+    shape, ours = network.output_shape, dataset.class_names
     maps = isinstance(shape, tuple) and len(shape) == 4
     if not isinstance(shape, tuple) or len(shape) not in (2, 4):
         raise VoclabError(f"{path} is neither a classifier nor a segmenter; name one of their runs.")
-    if shape[-1] != len(dataset.class_names) + maps:
+    if maps and not dataset.has_masks:
+        raise VoclabError(f"{path} is a segmenter, and {dataset.name} has no masks; name other data.")
+    task, theirs = recorded(config, "task"), recorded(config, "class_names")
+    if not maps and task in _PER_PHOTO and task != dataset.task:
         raise VoclabError(
-            f"{path} tells {shape[-1] - maps} classes apart, {dataset.name} has {len(dataset.class_names)};"
-            " name the data it was trained on."
+            f"{path} was trained to give {_PER_PHOTO[task]}, and photos of {dataset.name} have"
+            f" {_PER_PHOTO[dataset.task]}; name data of its kind."
         )
-    return path, network, size
+    tell, count = progress or (lambda line: None), shape[-1] - maps
+    if count != len(ours):
+        raise VoclabError(
+            f"{path} tells {count} classes apart, {dataset.name} has {len(ours)}; name the data it was"
+            " trained on."
+        )
+    if theirs is None:
+        tell(f"{path} does not name its classes: they are taken to be those of {dataset.name}, in its order.")
+        return network
+    if not isinstance(theirs, list | tuple) or len(theirs) != count:
+        many = f"{len(theirs)} classes" if isinstance(theirs, list | tuple) else "no list of classes"
+        raise VoclabError(
+            f"The config.json of {path} names {many}, and the model tells {count} apart; keep a run's files"
+            " together."
+        )
+    # One letter with an accent is two code points on one system and one on another.
+    theirs, ours = ([unicodedata.normalize("NFC", str(name)) for name in names] for names in (theirs, ours))
+    if theirs == ours:
+        return network
+    for names, others, owner, other in (
+        (theirs, ours, path, dataset.name),
+        (ours, theirs, dataset.name, path),
+    ):
+        for name in names:
+            if names.count(name) != others.count(name):
+                raise VoclabError(
+                    f"{owner} has the class {name}, which {other} has not; name the data that it was trained"
+                    " on, or a model of these classes."
+                )
+    tell(f"{path} has the classes of {dataset.name} in another order; they are matched by name.")
+    order = [0] * maps + [maps + theirs.index(name) for name in ours]
+    return keras.Model(network.inputs, keras.ops.take(network.outputs[0], order, axis=-1), name=network.name)
+
+
+_PER_PHOTO = {"multiclass": "one class each", "multilabel": "any number of classes"}
 
 
 def located(model: Path) -> tuple[Path, dict]:
@@ -270,16 +343,25 @@ def located(model: Path) -> tuple[Path, dict]:
     """
     path = model_file(model)
     config = path.parent / "config.json"
-    return path, read_json(config) if config.is_file() else {}
+    return path, read_json(config, dict) if config.is_file() else {}
+
+
+def recorded(config: dict, key: str):
+    """An entry of a run's configuration, wherever it keeps it, the outermost of several; ``None`` without."""
+    layer = [config]
+    while layer:
+        for part in layer:
+            if key in part:
+                return part[key]
+        layer = [value for part in layer for value in part.values() if isinstance(value, dict)]
+    return None
 
 
 def trained_size(config: dict) -> int | None:
     """The side of a run's training photos, wherever its configuration keeps the recipe."""
-    if not isinstance(config, dict):
-        return None
-    if isinstance(config.get("recipe"), dict) and "size" in config["recipe"]:
-        return int(config["recipe"]["size"])
-    return next((found for value in config.values() if (found := trained_size(value))), None)
+    recipe = recorded(config, "recipe")
+    size = recipe.get("size") if isinstance(recipe, dict) else None
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def calibration(found: Report) -> tuple[dict[str, dict], dict[str, float]]:

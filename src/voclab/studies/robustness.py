@@ -10,7 +10,6 @@ import pandas as pd
 from voclab.attacks import Bench, Victim, eight_bit
 from voclab.config import Profile
 from voclab.datasets.base import Dataset
-from voclab.errors import VoclabError
 from voclab.files import read_json, write_json
 from voclab.models.saved import model_files
 from voclab.robustness import (
@@ -94,24 +93,27 @@ class Measured:
         return self.conditions["dice" if self.segmenter else "accuracy"]
 
 
-def subjects(models: Sequence[str | Path], dataset: Dataset, size: int | None = None) -> list[Subject]:
+def subjects(
+    models: Sequence[str | Path],
+    dataset: Dataset,
+    size: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[Subject]:
     """Load networks; of two runs of the same name the folder above is added to the names.
 
     Args:
         models: folders of runs or ``.keras`` files.
         dataset: photos with truth.
         size: side of the photos, pixels; without it each network's own.
+        progress: receives what :func:`voclab.studies.evaluation.matched` says.
 
     Raises:
-        VoclabError: one named twice, a segmenter for data without masks, and what
-            :func:`voclab.studies.evaluation.opened` raises.
+        VoclabError: one named twice, and what :func:`voclab.studies.evaluation.opened` raises.
     """
     found = []
     for name, file in model_files(models).items():
-        path, network, side = evaluation.opened(file, dataset, size)
+        path, network, side = evaluation.opened(file, dataset, size, progress)
         maps = len(network.output_shape) == 4
-        if maps and not dataset.has_masks:
-            raise VoclabError(f"{path} is a segmenter, and {dataset.name} has no masks; name other data.")
         victim = Victim(network, "segmentation" if maps else dataset.task, name)
         found.append(Subject(name, path, victim, side))
     return found
@@ -184,6 +186,7 @@ def measure(
         facts = {"model": subject.path.as_posix(), "weights": weights_digest(str(subject.path))}
         facts |= {"data": f"{photos.name} {photos.split}", "task": subject.victim.task, "size": subject.size}
         facts |= {"photos": len(photos), "attacked": len(few), "seed": seed, "digest": digest(photos)}
+        facts |= {"classes": list(photos.class_names)}
         kept[subject.name] = _Kept(Path(folder) / subject.name / "measured.json", facts)
     for size in dict.fromkeys(subject.size for subject in tested):
         group = [subject for subject in tested if subject.size == size]

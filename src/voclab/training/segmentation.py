@@ -105,6 +105,8 @@ def run_experiment(
         "experiment": replace(experiment, weights=experiment.weights and Path(experiment.weights).name),
         "version": __version__,
         "weights": weights_digest(experiment.weights),
+        "task": "segmentation",
+        "class_names": fit_set.class_names,
         "data": {d.split: {"images": len(d), "digest": digest(d)} for d in (fit_set, validation, heldout)},
     }
     started = _start(experiment, folder)
