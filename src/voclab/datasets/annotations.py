@@ -11,7 +11,8 @@ import defusedxml
 import defusedxml.ElementTree
 import numpy as np
 
-from voclab.datasets.base import VOC_CLASSES, read_bytes
+from voclab.datasets.base import VOC_CLASSES
+from voclab.datasets.decoding import read_bytes
 from voclab.errors import VoclabError
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -50,16 +49,6 @@ def too_large(path, what: str = "a size") -> VoclabError:
         f"{path} declares {what}, more than {MAX_DECODED // 10**6} million bytes when it is decoded; shrink"
         " or remove it."
     )
-
-
-def read_bytes(path: Path) -> bytes:
-    """The whole file; ``VoclabError`` where it is missing or cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise VoclabError(f"{path} is missing; restore the file.") from error
-    except OSError as error:
-        raise VoclabError(f"{path} cannot be read ({error.strerror}); check file and disk.") from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from voclab.datasets.base import VOC_CLASSES, VOID, read_bytes, voc_palette
+from voclab.datasets.base import VOC_CLASSES, VOID, voc_palette
+from voclab.datasets.decoding import read_bytes
 from voclab.errors import VoclabError
 
 # In this order: what has colours or values comes before lists of names.
@@ -28,16 +29,15 @@ MAX_CLASSES = VOID - 1
 
 _NUMBER = r"\s*\d{1,3}\s*"
 _TRIPLE = rf"(?P<rgb>{_NUMBER}[,;\s]{_NUMBER}[,;\s]{_NUMBER})"
+_COLONS = re.compile(rf"(?P<name>.+?):{_TRIPLE}(:[^:]*){{0,2}}")  # CVAT, Datumaro
+_COLOURLESS = re.compile(r"(?P<name>[^:]+):(:[^:]*){1,2}")  # the same without a colour
 _LINES = tuple(
     re.compile(pattern)
     for pattern in (
-        rf"(?P<name>.+?):{_TRIPLE}(:[^:]*:[^:]*|:[^:]*)?",  # CVAT, Datumaro
-        r"(?P<name>.+?)::[^:]*(:[^:]*)?",  # the same without a colour
         rf"{_TRIPLE}[,;:\s]\s*(?P<name>.*\D.*)",  # CamVid
         rf"(?P<name>.*\D.*?)[,;:\s]{_TRIPLE}",  # Supervisely, class_dict.csv
         r"(?P<value>\d{1,5})\s*[,;:\s]\s*(?P<name>.*\D.*)",  # Roboflow
         r"(?P<name>.*\D.*?)\s*[,;:]\s*(?P<value>\d{1,5})",
-        r"(?P<name>.+)",  # labelme
     )
 )
 
@@ -153,17 +153,19 @@ def _from_lines(path: Path, text: str) -> tuple[Entry, ...]:
     lines = [line for line in lines if line and not line.startswith("#")]
     if any(len(line) > 300 for line in lines):
         return ()  # no list of classes
+    with_colons = [_COLONS.fullmatch(line) or _COLOURLESS.fullmatch(line) for line in lines]
+    if any(with_colons):
+        if None in with_colons:
+            wrong = lines[with_colons.index(None)]
+            raise VoclabError(f"{path} has the line {wrong!r}, not name:r,g,b:parts:actions; correct it.")
+        return tuple(_entry(path, match.groupdict()) for match in with_colons)
     # A table may have a header: it is what does not look like the other lines.
     for skip in (0, 1):
         body = lines[skip:]
-        for pattern in _LINES[:-1]:
+        for pattern in _LINES:
             matches = [pattern.fullmatch(line) for line in body]
             if body and all(matches):
                 return tuple(_entry(path, match.groupdict()) for match in matches)
-    with_colon = [_LINES[0].fullmatch(line) or _LINES[1].fullmatch(line) for line in lines]
-    if any(with_colon):
-        wrong = lines[with_colon.index(None)]
-        raise VoclabError(f"{path} has the line {wrong!r}, not name:r,g,b:parts:actions; correct it.")
     if any(re.search(r"\d+[\s,;]+\d+[\s,;]+\d+", line) for line in lines):
         raise VoclabError(f"{path} has lines of different forms; write name:r,g,b in each.")
     if path.suffix.lower() == ".csv" and any("," in line for line in lines):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from voclab.datasets.base import VOC_CLASSES, VOID, require_size, voc_palette
+from voclab.datasets.base import VOC_CLASSES, VOID, require_size, too_large, voc_palette
 from voclab.datasets.labelmap import MAX_CLASSES, VOID_COLOUR, LabelMap
 from voclab.errors import VoclabError
 from voclab.files import ARRAY_DAMAGE
@@ -296,7 +296,9 @@ def read(path: str | Path) -> Stored:
             pixels = np.array(picture)
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; restore the file.") from error
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise too_large(path) from error
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
         raise VoclabError(f"{path} is a truncated or damaged PNG; copy or extract it again.") from error
     if pixels.ndim == 3:  # grey with transparency
         _check_opaque(path, pixels[..., 1] < 255, pixels[..., 0] > 0)

@@ -382,6 +382,11 @@ def require_pictures(root: str | Path) -> None:
         if len(folders) == 2 and len({frozenset(found) for found in folders.values()}) == 1:
             (one, mine), (two, theirs) = folders.items()
             looks = [_looks_like_masks(list(found.values())[:3]) for found in (mine, theirs)]
+            if looks[0] == looks[1] and "images" in (_role(one.name)[1], _role(two.name)[1]):
+                raise VoclabError(
+                    f"{one} and {two.name} hold files of the same names, so they are not pictures by class;"
+                    " call the folders images and masks if they are."
+                )
             if looks[0] != looks[1]:
                 first, second = (two, one) if looks[0] else (one, two)
                 raise VoclabError(

@@ -11,11 +11,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from voclab.datasets import annotations, folder, kaggle, masks
-from voclab.datasets.base import VOID, Dataset, read_bytes, require_size
+from voclab.datasets import annotations, kaggle, masks
+from voclab.datasets.base import VOID, Dataset, require_size, too_large
+from voclab.datasets.decoding import SUFFIXES, decode, read_bytes
+from voclab.datasets.listing import is_litter, shown
 from voclab.errors import VoclabError
 
-IMAGE_SUFFIXES = folder.SUFFIXES
+IMAGE_SUFFIXES = SUFFIXES
 EVERY = 5  # without lists one image in five, drawn by a seed, is held out
 _SEED = 0
 # What people call the parts of a data set.
@@ -26,7 +28,6 @@ PARTS = {
 }
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _ORIENTATION = 274  # the EXIF tag: 1 upright, 5 to 8 lying on a side
-_LITTER = {"__macosx", "thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,11 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def visible(name: str) -> bool:
-    """Whether a file or folder is one of the user's, not of a system or an editor."""
-    return not name.startswith(".") and name.lower() not in _LITTER
-
-
 def subfolders(path: Path) -> list[Path]:
     """The folders directly in ``path``, by name; hidden ones are left out."""
     try:
         with os.scandir(path) as entries:
-            return sorted(Path(e.path) for e in entries if visible(e.name) and e.is_dir())
+            return sorted(Path(e.path) for e in entries if not is_litter(e.name) and e.is_dir())
     except OSError as error:
         raise VoclabError(f"{path} cannot be read ({error.strerror}); check folder and disk.") from error
 
@@ -68,10 +64,10 @@ def files(path: Path, suffixes: Sequence[str], deep: bool = True) -> dict[str, P
     """
     found: dict[str, Path] = {}
     for where, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if visible(name)) if deep else []
+        folders[:] = sorted(name for name in folders if not is_litter(name)) if deep else []
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
-            if suffix.lower() not in suffixes or not visible(name):
+            if suffix.lower() not in suffixes or is_litter(name):
                 continue
             file = Path(where, name)
             key = nfc((file.parent / stem).relative_to(path).as_posix())
@@ -160,7 +156,7 @@ def dataset(
 
     return Dataset(
         task="multilabel",
-        ids=tuple(sample.id for sample in samples),
+        ids=tuple(shown(sample.id) for sample in samples),
         class_names=class_names,
         labels=labels,
         read_image=read_image,
@@ -195,7 +191,7 @@ def decode_image(sample: Sample) -> np.ndarray:
     data = read_bytes(path)
     named = path.suffix.lower() in (".jpg", ".jpeg") and not data.startswith(_OTHERS)
     if not (named or data.startswith(_JPEG_START)):
-        return folder.decode(path)
+        return decode(path)
     image = decode_jpeg(path, data)
     orientation = _header(path, BytesIO(data))[1]
     if orientation == 1:
@@ -297,7 +293,9 @@ def _header(path: Path, source: Path | BytesIO) -> tuple[tuple[int, int], int]:
             return picture.size, _orientation(picture)
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; restore the file.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise too_large(path) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise VoclabError(f"{path} is a truncated or damaged JPEG; copy or extract it again.") from error
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from voclab.datasets import annotations, labelmap, masks, samples
 from voclab.datasets.base import VOC_CLASSES, Dataset, voc_palette
+from voclab.datasets.listing import is_litter
 from voclab.datasets.samples import IMAGE_SUFFIXES, PARTS, Sample
 from voclab.errors import VoclabError
 
@@ -336,7 +337,7 @@ def _lists(tree: Path) -> dict[str, Path]:
     ]
     for kind in (*(_child(folder, kind) for kind in _KINDS), folder, *others):
         if kind.is_dir():
-            paths = sorted(p for p in kind.glob("*.[tT][xX][tT]") if samples.visible(p.name))
+            paths = sorted(p for p in kind.glob("*.[tT][xX][tT]") if not is_litter(p.name))
             if lists := {p.stem: p for p in paths if not _CLASS_LIST.fullmatch(p.stem)}:
                 return lists
     return {}

@@ -1,0 +1,789 @@
+"""Exports of other tools and people's own folders of images with masks: read right, or refused by name."""
+
+import json
+import shutil
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from voc_trees import content, fails, save_mask, write_annotation
+
+from voclab import datasets
+from voclab.cli import main
+from voclab.datasets import annotations, info, labelmap, masks
+from voclab.datasets.base import VOC_CLASSES, VOID, voc_palette
+
+NAMES = ("kettle", "lamp", "Gießkanne")
+COLOURS = ((250, 50, 83), (51, 221, 255), (128, 0, 0))  # the last one is VOC's for aeroplane
+SIZE = (30, 20)  # width, height
+
+
+def scene(k: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image and its mask with one or two of the three classes and a void rim."""
+    rng = np.random.default_rng(k)
+    mask = np.zeros(SIZE[::-1], np.uint8)
+    mask[2:12, 2:12], mask[3:11, 3:11] = VOID, k % 3 + 1
+    if k % 2:
+        mask[12:18, 14:28] = (k + 1) % 3 + 1
+    return rng.integers(0, 256, (*mask.shape, 3), np.uint8), mask
+
+
+STEMS = [f"shot {k}" for k in range(10)]
+SCENES = {stem: scene(k) for k, stem in enumerate(STEMS)}
+
+
+def put(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, pixels)
+    else:
+        Image.fromarray(pixels).save(path)
+
+
+def coloured(mask: np.ndarray, colours=COLOURS, void=(224, 224, 192)) -> np.ndarray:
+    table = np.zeros((256, 3), np.uint8)
+    table[1 : len(colours) + 1], table[VOID] = colours, void
+    return table[mask]
+
+
+def indexed(path: Path, mask: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_mask(path, mask)
+
+
+def each(draw: Callable[[str, np.ndarray, np.ndarray], None]) -> None:
+    for stem, (image, mask) in SCENES.items():
+        draw(stem, image, mask)
+
+
+def write(path: Path, text: str, encoding="utf-8") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode(encoding))
+
+
+def check(root: Path, names=NAMES, parts=(8, 2), rename=lambda name: name, masked=True) -> tuple:
+    """What is read from ``root`` is the scenes, each once, with labels of these classes."""
+    found = datasets.find(root)
+    read = [datasets.load(found.name, found.root, split) for split in ("train", "val")]
+    assert tuple(map(len, read)) == parts
+    seen = [rename(name) for part in read for name in part.ids]
+    assert sorted(seen) == sorted(unicodedata.normalize("NFC", s) for s in SCENES)
+    for part in read:
+        assert part.class_names == tuple(names)
+        assert (part.task, part.has_masks) == ("multilabel", masked)
+        for i, name in enumerate(part.ids):
+            image, mask = SCENES[rename(name)]
+            assert part.image(i).shape == image.shape
+            if masked:
+                np.testing.assert_array_equal(part.mask(i), mask)
+            wanted = [(mask == k + 1).any() for k in range(len(names))]
+            np.testing.assert_array_equal(part.labels[i], wanted)
+    return tuple(read)
+
+
+# --- masks ---
+
+VOC_MASK = np.array([[0, 1, 2, 20], [15, 255, 8, 0]], np.uint8)
+
+
+def png(mask, mode=None):
+    return lambda path: Image.fromarray(mask, mode).save(path, "PNG")
+
+
+def repaletted(mask, colours):
+    """A palette PNG whose indices are a program's own."""
+
+    def save(path):
+        values = np.unique(mask)
+        picture = Image.fromarray(np.searchsorted(values, mask).astype(np.uint8), "P")
+        picture.putpalette(np.array(colours, np.uint8)[values].ravel().tolist())
+        picture.save(path, "PNG")
+
+    return save
+
+
+def few_bits(mask, bits):
+    """A greyscale PNG of 1, 2 or 4 bits, which Pillow cannot write."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def save(path):
+        height, width = mask.shape
+        rows = b""
+        for row in mask:
+            digits = "".join(f"{v:0{bits}b}" for v in row)
+            digits += "0" * (-len(digits) % 8)
+            rows += b"\0" + int(digits, 2).to_bytes(len(digits) // 8, "big")
+        header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+        parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+    return save
+
+
+def array(values):
+    return lambda path: np.save(path.with_suffix(".npy"), values)
+
+
+PALETTE = voc_palette()
+RGB = PALETTE[VOC_MASK]
+SMALL = np.where(VOC_MASK > 3, 3, VOC_MASK)
+SIGNED = VOC_MASK.astype(np.int32)
+SIGNED[VOC_MASK == 255] = -1
+
+READ = {
+    "VOC's palette": (lambda path: save_mask(path, VOC_MASK), VOC_MASK),
+    "another palette with VOC's colours": (repaletted(VOC_MASK, PALETTE), VOC_MASK),
+    "palette of greys": (repaletted(np.arange(21, dtype=np.uint8)[None], [[k] * 3 for k in range(256)]),
+                         np.arange(21)[None]),
+    "colours": (png(RGB), VOC_MASK),
+    "opaque colours": (png(np.dstack([RGB, np.full(VOC_MASK.shape, 255, np.uint8)])), VOC_MASK),
+    "transparent background": (png(np.dstack([RGB, np.where(VOC_MASK, 255, 0).astype(np.uint8)])), VOC_MASK),
+    "greys": (png(VOC_MASK), VOC_MASK),
+    "numbers in three channels": (png(np.dstack([SMALL] * 3)), SMALL),
+    "16 bits": (png(VOC_MASK.astype(np.uint16)), VOC_MASK),
+    "4 bits": (few_bits(np.minimum(VOC_MASK, 15), 4), np.minimum(VOC_MASK, 15)),
+    "2 bits": (few_bits(SMALL, 2), SMALL),
+    "float TIFF": (lambda path: Image.fromarray(VOC_MASK.astype(np.float32)).save(path, "TIFF"), VOC_MASK),
+    "bitmap": (lambda path: Image.fromarray(VOC_MASK).save(path, "BMP"), VOC_MASK),
+    "int64 array": (array(VOC_MASK.astype(np.int64)), VOC_MASK),
+    "float array": (array(VOC_MASK.astype(np.float64)), VOC_MASK),
+    "half array": (array(VOC_MASK.astype(np.float16)[..., None]), VOC_MASK),
+    "array with -1 for void": (array(SIGNED), VOC_MASK),
+    "int8 array": (array(SIGNED.astype(np.int8)), VOC_MASK),
+    "big-endian array": (array(VOC_MASK.astype(">u2")), VOC_MASK),
+    "array of colours": (array(RGB), VOC_MASK),
+}  # fmt: skip
+
+
+def stored_at(tmp_path, save):
+    save(tmp_path / "mask.png")
+    return next(tmp_path.glob("mask.*"))
+
+
+@pytest.mark.parametrize("form", READ)
+def test_mask_is_read_as_it_was_meant(tmp_path, form):
+    save, wanted = READ[form]
+    mask = masks.decode(stored_at(tmp_path, save))
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, wanted)
+
+
+BINARY = np.array([[0, 255], [255, 0]], np.uint8)
+NOISY = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+REFUSED = {
+    "palette of other colours": (repaletted(SMALL, COLOURS * 100), r"has the colour .*none of VOC's"),
+    "one wrong colour": (png(np.where(VOC_MASK[..., None] == 8, np.uint8(7), RGB)),
+                         r"colour \(7, 7, 7\)"),
+    "black and white": (png(BINARY), "nothing but 0 and 255"),
+    "black and white in colours": (png(np.dstack([BINARY] * 3)), "nothing but 0 and 255"),
+    "1 bit": (few_bits(BINARY // 255, 1), "nothing but 0 and 255"),
+    "truth array": (array(BINARY > 0), "nothing but 0 and 255"),
+    "value 21": (png(VOC_MASK + np.uint8(6)), "has the value 2[16]"),
+    "16 bits of 21": (png(VOC_MASK.astype(np.uint16) + 300), "has the value 300"),
+    "JPEG": (lambda path: Image.fromarray(VOC_MASK).save(path, "JPEG"), "is a JPEG.*export the masks"),
+    "WebP": (lambda path: Image.fromarray(RGB).save(path, "WEBP"), "is a WEBP"),
+    "PGM": (lambda path: Image.fromarray(VOC_MASK).save(path, "PPM"), "is a PPM"),
+    "a photo": (png(NOISY), "more than 4096 colours"),
+    "transparent classes": (png(np.dstack([RGB, np.full(VOC_MASK.shape, 9, np.uint8)])), "transparent"),
+    "CMYK": (lambda path: Image.new("CMYK", (3, 3)).save(path, "TIFF"), "is a CMYK"),
+    "pages": (lambda path: Image.fromarray(VOC_MASK).save(
+        path, "TIFF", save_all=True, append_images=[Image.fromarray(VOC_MASK)]), "several pictures"),
+    "halves": (array(VOC_MASK / 2), "no whole number"),
+    "NaN": (array(np.full((2, 2), np.nan)), "no whole number"),
+    "negative": (array(SIGNED * 2), "has the value -2"),
+    "two channels": (array(np.dstack([VOC_MASK] * 2)), r"shape \(2, 4, 2\)"),
+    "one-hot": (array(np.eye(21)[np.minimum(VOC_MASK, 20)]), r"shape \(2, 4, 21\)"),
+    "text": (array(np.array([["a"]])), "holds <U1"),
+    "pickle": (lambda path: np.save(path.with_suffix(".npy"), np.array([{}]), allow_pickle=True),
+               "not a plain"),
+    "no picture": (lambda path: path.write_text("mask"), "damaged"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_mask_without_a_certain_meaning_is_refused(tmp_path, form):
+    save, pattern = REFUSED[form]
+    path = stored_at(tmp_path, save)
+    message = fails(pattern, masks.decode, path)
+    assert path.name in message
+
+
+# --- label maps ---
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\nkettle:250,50,83::\n"
+                         "lamp:51,221,255:shade,foot:lit\nGießkanne:128,0,0::\n"),
+        ("labelmap.txt", "Gießkanne:128,0,0\n\nbackground:0,0,0\nlamp:51, 221, 255\nkettle:250,50,83"),
+        ("colors.txt", "neutral 224 224 192\nkettle 250 50 83\nlamp 51 221 255\nGießkanne 128 0 0\n"),
+        ("label_colors.txt", "0 0 0 background\n250 50 83 kettle\n51 221 255 lamp\n128 0 0 Gießkanne\n"),
+        ("class_dict.csv", "name,r,g,b\nkettle,250,50,83\nlamp,51,221,255\nGießkanne,128,0,0\n"),
+        ("meta.json", json.dumps({"classes": [
+            {"title": n, "shape": "bitmap", "color": "#{:02x}{:02X}{:02x}".format(*c), "id": 7}
+            for n, c in zip(NAMES, COLOURS, strict=True)], "tags": []})),
+        ("obj_class_to_machine_color.json", json.dumps(dict(zip(NAMES, COLOURS, strict=True)))),
+        ("dataset_meta.json", json.dumps({
+            "label_map": {str(k): n for k, n in enumerate(("background", *NAMES))},
+            "segmentation_colors": [(0, 0, 0), *COLOURS]})),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_label_map_with_colours(tmp_path, name, text, encoding):
+    write(tmp_path / name, text.replace("\n", "\r\n"), encoding)
+    legend = masks.legend_of(labelmap.find([tmp_path]))
+    wanted = dict(zip(NAMES, range(1, 4), strict=True))
+    for colour, label in zip(COLOURS, NAMES, strict=True):
+        put(tmp_path / "m.png", np.array([[colour, (0, 0, 0), (224, 224, 192)]], np.uint8))
+        number = legend.class_names.index(label) + 1
+        np.testing.assert_array_equal(masks.decode(tmp_path / "m.png", legend), [[number, 0, VOID]])
+    assert set(legend.class_names) == set(wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("class_names.txt", "_background_\nkettle\nlamp\nGießkanne"),
+        ("class_names.txt", "__ignore__\n_background_\nkettle\nlamp\nGießkanne\n"),
+        ("_classes.csv", "Pixel Value, Class\n0, background\n1, kettle\n2, lamp\n3, Gießkanne\n"),
+        ("classes.txt", "0: background\n1: kettle\n2: lamp\n3: Gießkanne"),
+        ("classes.txt", "kettle\nlamp\nGießkanne\n"),
+        ("classes.json", json.dumps(["background", *NAMES])),
+        ("id2label.json", json.dumps({"0": "background", "1": "kettle", "2": "lamp", "3": "Gießkanne"})),
+        ("labels.json", json.dumps({"background": 0, "kettle": 1, "lamp": 2, "Gießkanne": 3})),
+        ("labelmap.txt", "background:0,0,0::\nkettle:1,1,1::\nlamp:2,2,2::\nGießkanne:3,3,3::"),
+        ("labelmap.txt", "".join(f"{n}:{','.join(map(str, c))}::\n" for n, c in
+                                 zip(("background", *NAMES), ((0, 0, 0), *COLOURS), strict=True))),
+    ],
+)  # fmt: skip
+def test_label_map_of_numbers(tmp_path, name, text):
+    write(tmp_path / name, text)
+    mask = np.array([[0, 1, 2, 3, VOID]], np.uint8)
+    put(tmp_path / "m.png", mask)
+    stored = masks.read(tmp_path / "m.png")
+    legend = masks.fitted(
+        masks.legend_of(labelmap.find([tmp_path])), [(tmp_path / "m.png", stored.kind, stored.used)]
+    )
+    assert legend.class_names == NAMES
+    np.testing.assert_array_equal(masks.decode(tmp_path / "m.png", legend), mask)
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("background:0,0,0::\ncat:1,2::\n", "labelmap.txt has the line 'cat:1,2::'"),
+        ("cat:1,2,3::\ndog:1,2,3::\n", "has the colour .* twice, for 'cat' and 'dog'"),
+        ("cat:1,2,3::\ncat:1,2,4::\n", "has the name cat twice"),
+        ("cat:1,2,300::\n", "colour .*300.*not three of 0–255"),
+        ("background:0,0,0::\n", "names no class"),
+        ("".join(f"c{k}:{k},0,1::\n" for k in range(255)), "names 255 classes"),
+    ],
+)
+def test_bad_label_map_is_named(tmp_path, text, pattern):
+    write(tmp_path / "labelmap.txt", text)
+    fails(pattern, labelmap.find, [tmp_path])
+
+
+@pytest.mark.parametrize("text", ["{", "[1", '{"classes": [{"color": "#12"}]}', '{"classes": 3}', "\udcff"])
+def test_damaged_json_label_map_is_named(tmp_path, text):
+    (tmp_path / "meta.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert "meta.json" in fails("meta.json", labelmap.find, [tmp_path])
+
+
+# --- annotations ---
+
+OBJECT = "<object><name>Dog</name><difficult>{}</difficult><part><name>head</name></part></object>"
+
+
+@pytest.mark.parametrize(
+    ("difficult", "wanted"),
+    [("0", 0), ("1", 1), ("True", 1), ("yes", 1), ("FALSE", 0), ("no", 0), (" 1\n", 1), ("", 0)],
+)
+def test_difficult_in_every_spelling(tmp_path, difficult, wanted):
+    write(tmp_path / "a.xml", f"<annotation>{OBJECT.format(difficult)}</annotation>")
+    assert annotations.read_objects(tmp_path / "a.xml") == [annotations.Object("Dog", bool(wanted))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<a:annotation xmlns:a="urn:voc"><a:object><a:name>Gießkanne</a:name></a:object></a:annotation>',
+        '<annotation xmlns="http://example.org/voc"><object><name>Gießkanne</name></object></annotation>',
+        "<Annotation><OBJECT><Name> Gießkanne\n</Name></OBJECT></Annotation>",
+        "<annotation><!-- seen --><object><pose/><name>Gießkanne</name></object></annotation>",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1", "cp1252", "gb18030"])
+def test_annotations_in_every_form(tmp_path, text, encoding):
+    declared = "utf-8" if encoding == "utf-8-sig" else encoding
+    write(tmp_path / "a.xml", f'<?xml version="1.0" encoding="{declared}"?>\n{text}', encoding)
+    assert annotations.read_objects(tmp_path / "a.xml") == [annotations.Object("Gießkanne", False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("<annotation/>", "no <object>"),
+        ("<annotation><size/><item><name>dog</name></item></annotation>", "no <object>"),
+        ("<annotations><image><box label='dog'/></image></annotations>", "no <object>"),
+        ("<html><object><name>dog</name></object></html>", "no <object>"),
+        ("<annotation><object/></annotation>", "object without a name"),
+        (f"<annotation>{OBJECT.format('perhaps')}</annotation>", "difficult 'perhaps'"),
+        ('<!DOCTYPE a [<!ENTITY e "x">]><annotation>&e;</annotation>', "no readable annotation"),
+        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "no readable annotation"),
+        ('<?xml version="1.0" encoding="utf-16"?><annotation/>', "no readable annotation"),
+        ("", "no readable annotation"),
+    ],
+)
+def test_annotation_that_says_nothing_is_named(tmp_path, text, pattern):
+    write(tmp_path / "a.xml", text)
+    assert "a.xml" in fails(pattern, annotations.read_objects, tmp_path / "a.xml")
+
+
+def test_an_image_of_background_only_has_no_objects(tmp_path):
+    write(
+        tmp_path / "a.xml", "<annotation><filename>a.jpg</filename><size><width>3</width></size></annotation>"
+    )
+    assert annotations.read_objects(tmp_path / "a.xml") == []
+
+
+# --- trees in VOC's layout ---
+
+
+def tree(root, mask=lambda path, mask: put(path, coloured(mask)), folder="SegmentationClass", suffix=".jpg"):
+    def draw(stem, image, truth):
+        put(root / "JPEGImages" / f"{stem}{suffix}", image)
+        mask(root / folder / f"{stem}.png", truth)
+
+    each(draw)
+    write(root / "labelmap.txt", "background:0,0,0::\n" + "".join(
+        f"{n}:{r},{g},{b}::\n" for n, (r, g, b) in zip(NAMES, COLOURS, strict=True)))  # fmt: skip
+    return root
+
+
+def lists(root, train=STEMS[:8], val=STEMS[8:], kind="Segmentation", names=("train", "val")):
+    for name, stems in zip(names, (train, val), strict=True):
+        write(root / "ImageSets" / kind / f"{name}.txt", "".join(f"{s}\n" for s in stems))
+
+
+@pytest.mark.parametrize("inside", ["", "export", "a/my tree", "a/b/VOC", "VOCdevkit/VOC2012"])
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".JPG", ".png"])
+def test_tree_under_any_name_without_lists(tmp_path, inside, suffix):
+    tree(tmp_path / inside, suffix=suffix)
+    train, _ = check(tmp_path)
+    assert "seeded split" in train.source
+    assert "labelmap.txt" in train.source
+    assert train.name == "voc"
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("Segmentation", ("train", "val")), ("Main", ("Train", "Validation")), (".", ("training", "test"))],
+)
+def test_lists_of_other_tools(tmp_path, kind, names):
+    lists(tree(tmp_path), kind=kind, names=names)
+    train, val = check(tmp_path)
+    assert list(train.ids) == STEMS[:8]
+    assert f"{names[1]}.txt" in val.source
+
+
+def test_a_list_that_is_no_split_is_split_by_seed(tmp_path):
+    write(tree(tmp_path) / "ImageSets/Segmentation/default.txt", "\n".join(STEMS))
+    assert "default.txt" in check(tmp_path)[0].source
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}", "{}.jpg", "JPEGImages/{}.jpg", "/JPEGImages/{}.jpg /SegmentationClass/{}.png", "{}  1", "{} -1",
+        "./JPEGImages/{}.JPG", "C:\\data\\JPEGImages\\{}.jpg", "\n{}\n", "  {}\t",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lines_of_lists(tmp_path, line, encoding):
+    lists(tree(tmp_path))
+    listed = "\r\n".join(line.replace("{}", stem) for stem in STEMS[:8])
+    write(tmp_path / "ImageSets/Segmentation/train.txt", listed, encoding)
+    train, _ = check(tmp_path)
+    assert list(train.ids) == STEMS[:8]
+
+
+def test_a_list_of_a_class_is_read_without_its_column(tmp_path):
+    def draw(stem, image, _):
+        put(tmp_path / "JPEGImages" / f"{stem}.jpg", image)
+        write_annotation(tmp_path / "Annotations" / f"{stem}.xml", [("person", 0)])
+
+    each(draw)
+    lists(tmp_path, kind="Main")
+    write(tmp_path / "ImageSets/Main/person_train.txt", "shot 0 -1\nshot 1  1\nshot 2  0\n")
+    assert datasets.load("voc2009", tmp_path, "person_train").ids == ("shot 0", "shot 1", "shot 2")
+    assert len(datasets.load("voc2009", tmp_path, "train")) == 8
+
+
+def test_lists_that_share_an_image_are_refused(tmp_path):
+    lists(tree(tmp_path), train=STEMS, val=STEMS[7:])
+    for split in ("train", "val"):
+        fails("both have shot 7 \\(and 2 more\\)", datasets.load, "voc2009", tmp_path, split)
+
+
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+@pytest.mark.parametrize("stem", ["Müller", "a.b.c", "a+b (1)", "50%", "[x] {y}", "café.rf.0a1b", "photo 1"])
+def test_names_in_either_form_of_unicode(tmp_path, stem, listed):
+    on_disk = "NFD" if listed == "NFC" else "NFC"
+    disk = unicodedata.normalize(on_disk, stem)
+    for k, name in enumerate((disk, "other")):
+        put(tmp_path / "JPEGImages" / f"{name}.jpg", scene(k)[0])
+        indexed(tmp_path / "SegmentationClass" / f"{unicodedata.normalize(listed, name)}.png", scene(k)[1])
+    lists(tmp_path, [unicodedata.normalize(listed, stem)], ["other"])
+    data = datasets.load("voc2009", tmp_path, "train")
+    assert data.ids == (unicodedata.normalize("NFC", stem),)
+    assert data.class_names == VOC_CLASSES
+    np.testing.assert_array_equal(data.mask(0), scene(0)[1])
+    assert data.image(0).shape == scene(0)[0].shape
+
+
+def test_several_trees_are_refused_by_name(tmp_path):
+    for name in ("mine", "yours"):
+        tree(tmp_path / name)
+    fails(r"several trees in VOC's layout \(mine, yours\)", datasets.find, tmp_path)
+
+
+def test_a_tree_for_each_part(tmp_path):
+    tree(tmp_path / "train")
+    tree(tmp_path / "valid")
+    for k, stem in enumerate(STEMS):
+        (tmp_path / ("train", "valid")[k < 8] / "JPEGImages" / f"{stem}.jpg").unlink()
+    check(tmp_path)
+
+
+def test_which_year_is_read_is_said(tmp_path):
+    for year in (2007, 2012):
+        lists(tree(tmp_path / f"VOCdevkit/VOC{year}"))
+    assert "VOC2012 (and VOC2007, not used)" in datasets.find(tmp_path).why
+
+
+def test_labelme(tmp_path):
+    """Arrays in one folder, pictures in VOC's palette in another, and drawings of both."""
+
+    def draw(stem, image, mask):
+        put(tmp_path / "JPEGImages" / f"{stem}.jpg", image)
+        put(tmp_path / "SegmentationClass" / f"{stem}.npy", np.where(mask == VOID, -1, mask).astype(np.int32))
+        indexed(tmp_path / "SegmentationClassPNG" / f"{stem}.png", mask)
+        put(tmp_path / "SegmentationClassVisualization" / f"{stem}.jpg", image)
+
+    each(draw)
+    write(tmp_path / "class_names.txt", "\n".join(("_background_", *NAMES)))
+    check(tmp_path)
+    shutil.rmtree(tmp_path / "SegmentationClassPNG")
+    check(tmp_path)
+    shutil.rmtree(tmp_path / "SegmentationClass")
+    fails("not pictures by class", datasets.find, tmp_path)
+
+
+def annotated(root, names=NAMES, images="JPEGImages", xmls="Annotations"):
+    def draw(stem, image, mask):
+        put(root / images / f"{stem}.jpg", image)
+        there = [(names[k], 0) for k in range(3) if (mask == k + 1).any()]
+        write_annotation(root / xmls / f"{stem}.xml", there)
+
+    each(draw)
+    return root
+
+
+def test_annotations_with_classes_of_their_own(tmp_path):
+    annotated(tmp_path)
+    data = datasets.load("voc2009", tmp_path, "train")
+    assert data.class_names == tuple(sorted(NAMES))
+    assert not data.has_masks
+    whole = datasets.load("voc2009", tmp_path, "val").joined(data)
+    for name, row in zip(whole.ids, whole.labels, strict=True):
+        there = {data.class_names[k] for k in np.flatnonzero(row)}
+        assert there == {NAMES[k] for k in range(3) if (SCENES[name][1] == k + 1).any()}
+    assert sum(datasets.count_objects("voc2009", tmp_path, "train")) == data.labels.sum()
+    write(tmp_path / "labelmap.txt", "".join(f"{n}:::\n" for n in ("background", *NAMES, "vase")))
+    assert datasets.load("voc2009", tmp_path, "train").class_names == (*NAMES, "vase")
+
+
+def test_annotations_in_another_case_are_vocs(tmp_path):
+    annotated(tmp_path, ("Dog", "CAT", "TVmonitor"))
+    data = datasets.load("voc2009", tmp_path, "train")
+    assert data.class_names == VOC_CLASSES
+    assert {VOC_CLASSES[k] for k in np.flatnonzero(data.labels.sum(0))} == {"dog", "cat", "tvmonitor"}
+
+
+def test_own_classes_beside_masks_need_a_label_map(tmp_path):
+    annotated(tmp_path)
+    each(lambda stem, _, mask: indexed(tmp_path / "SegmentationClass" / f"{stem}.png", mask))
+    fails("unknown class .*labelmap.txt", datasets.load, "voc2009", tmp_path, "train")
+    write(tmp_path / "class_names.txt", "\n".join(("_background_", *NAMES)))
+    check(tmp_path)
+
+
+def test_names_that_differ_in_case_are_refused(tmp_path):
+    annotated(tmp_path)
+    write_annotation(tmp_path / "Annotations/shot 0.xml", [("Kettle", 0)])
+    fails("class '(K|k)ettle'.*write both alike", datasets.load, "voc2009", tmp_path, "train")
+
+
+# --- photos that EXIF turns ---
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "turned"),
+    [(6, SIZE[::-1], True), (6, SIZE, False), (8, SIZE[::-1], True), (1, SIZE, False)],
+)
+def test_a_turned_photo_lies_as_its_mask(tmp_path, orientation, size, turned):
+    image = np.zeros((*SIZE[::-1], 3), np.uint8)
+    image[:, : SIZE[0] // 2] = 255
+    exif = Image.Exif()
+    exif[274] = orientation
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for name in "ab":
+        Image.fromarray(image).save(tmp_path / "images" / f"{name}.jpg", exif=exif, quality=95)
+        mask = np.zeros(size[::-1], np.uint8)
+        mask[:5] = 1
+        put(tmp_path / "masks" / f"{name}.png", mask)
+    data = datasets.load("pairs", tmp_path, "train")
+    read = data.image(0)
+    assert read.shape[:2] == data.mask(0).shape == size[::-1]
+    across, down = (read.mean(axis) for axis in (0, 1))
+    assert (np.ptp(down[:, 0]) > 200) == turned
+    assert (np.ptp(across[:, 0]) > 200) != turned
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(3, (30, 20)), (6, (20, 20))])
+def test_a_turned_photo_whose_mask_fits_both_ways_is_refused(tmp_path, orientation, size):
+    exif = Image.Exif()
+    exif[274] = orientation
+    (tmp_path / "images").mkdir()
+    for name in "ab":
+        Image.new("RGB", size).save(tmp_path / "images" / f"{name}.jpg", exif=exif)
+        put(tmp_path / "masks" / f"{name}.png", np.ones(size[::-1], np.uint8))
+    data = datasets.load("pairs", tmp_path, "train")
+    fails(f"EXIF orientation {orientation}", data.image, 0)
+    fails(f"EXIF orientation {orientation}", data.mask, 0)
+
+
+# --- images and masks ---
+
+ROLES = [
+    ("images", "masks"), ("img", "ann"), ("img", "seg"), ("imgs", "labels"), ("Images", "Segmentation_Masks"),
+    ("image", "gt"), ("JPEGImages", "masks"), ("photos", "annotations"), ("x", "y"), ("input", "target"),
+    ("data", "ground_truth"), ("original_images", "label_images"),
+]  # fmt: skip
+
+
+def pairs(root, images="images", truth="masks", stems=STEMS, draw=None, image="{}.jpg", mask="{}.png"):
+    for stem in stems:
+        photo, labels = SCENES[stem]
+        put(root / images / image.format(stem), photo)
+        (draw or put)(root / truth / mask.format(stem), labels)
+    return root
+
+
+@pytest.mark.parametrize(("images", "truth"), ROLES)
+def test_pairs_by_the_names_of_their_folders(tmp_path, images, truth):
+    pairs(tmp_path / "data set", images, truth)
+    train, _ = check(tmp_path, ("class 1", "class 2", "class 3"))
+    assert "no label map names" in train.source
+    assert datasets.find(tmp_path).name == "pairs"
+
+
+@pytest.mark.parametrize(
+    ("images", "truth"),
+    [
+        ("{part}/images", "{part}/masks"),
+        ("images/{part}", "masks/{part}"),
+        ("{part}_images", "{part}_masks"),
+        ("images_{part}", "annotations_{part}"),
+        ("{part}", "{part}_masks"),
+        ("{part}", "{part}annot"),
+        ("{part}/img", "{part}/ann"),
+    ],
+)
+@pytest.mark.parametrize("words", [("train", "val"), ("Train", "Test")])
+def test_pairs_in_parts(tmp_path, images, truth, words):
+    for part, stems in zip(words, (STEMS[:7], STEMS[7:]), strict=True):
+        pairs(tmp_path, images.format(part=part), truth.format(part=part), stems)
+    check(tmp_path, ("class 1", "class 2", "class 3"), parts=(7, 3))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("{}.jpg", "{}_mask.png"), ("{}.jpg", "{}_seg.png"), ("{}.png", "{}_L.png"), ("{}.jpg", "{}.jpg.png"),
+        ("image_{}.jpg", "mask_{}.png"), ("{}_sat.jpg", "{}_mask.png"), ("{}.JPEG", "{}-mask.bmp"),
+        ("{}_image.png", "{}_label.tif"), ("{}.jpg", "{}.npy"), ("{}.npy", "{}.npy"),
+    ],
+)  # fmt: skip
+def test_pairs_by_the_names_of_their_files(tmp_path, image, mask):
+    pairs(tmp_path, image=image, mask=mask)
+    check(
+        tmp_path,
+        ("class 1", "class 2", "class 3"),
+        rename=lambda name: "shot " + next(c for c in name if c.isdigit()),
+    )
+
+
+def test_roboflow_masks(tmp_path):
+    names = [f"{s}_jpg.rf.0a{k}" for k, s in enumerate(STEMS)]
+    for k, (name, (image, mask)) in enumerate(zip(names, SCENES.values(), strict=True)):
+        part = "train" if k < 7 else "valid"
+        put(tmp_path / part / f"{name}.jpg", image)
+        put(tmp_path / part / f"{name}_mask.png", mask)
+    for part in ("train", "valid"):
+        lines = "".join(f"{k}, {n}\n" for k, n in enumerate(("background", *NAMES)))
+        write(tmp_path / part / "_classes.csv", f"Pixel Value, Class\n{lines}")
+    check(tmp_path, parts=(7, 3), rename=lambda name: name.split("_jpg")[0])
+
+
+@pytest.mark.parametrize("layout", ["train", "valid", "images"])
+def test_annotations_beside_images(tmp_path, layout):
+    for k, (stem, (image, mask)) in enumerate(SCENES.items()):
+        part = "train" if k < 8 else "valid"
+        folder = {"train": ".", "valid": part, "images": "images"}[layout]
+        xmls = "annotations" if layout == "images" else folder
+        put(tmp_path / folder / f"{stem}.png", image)
+        there = [(NAMES[j], 0) for j in range(3) if (mask == j + 1).any()]
+        write_annotation(tmp_path / xmls / f"{stem}.xml", there)
+    write(tmp_path / "labelmap.txt", "\n".join(f"{n}:::" for n in NAMES))
+    train, _ = check(tmp_path, masked=False)
+    assert sum(datasets.count_objects("pairs", tmp_path, "train")) == train.labels.sum()
+
+
+@pytest.mark.parametrize("machine", [True, False])
+def test_supervisely(tmp_path, machine):
+    """A project: meta.json above its data sets, JSON beside the masks that somebody asked for."""
+    colours = tuple((k, k, k) for k in (1, 2, 3)) if machine else COLOURS
+    for part, stems in (("train", STEMS[:7]), ("test", STEMS[7:])):
+        pairs(tmp_path / part, "img", "masks_machine", stems, mask="{}.jpg.png",
+              draw=lambda path, mask: put(path, coloured(mask, colours)))  # fmt: skip
+        for stem in stems:
+            write(tmp_path / part / "ann" / f"{stem}.jpg.json", "{}")
+    classes = [
+        {"title": n, "color": "#{:02X}{:02X}{:02X}".format(*c)} for n, c in zip(NAMES, COLOURS, strict=True)
+    ]
+    write(tmp_path / "meta.json", json.dumps({"classes": classes}))
+    if machine:
+        write(
+            tmp_path / "obj_class_to_machine_color.json", json.dumps(dict(zip(NAMES, colours, strict=True)))
+        )
+    check(tmp_path, parts=(7, 3))
+
+
+def test_black_and_white_masks_are_one_class(tmp_path):
+    pairs(tmp_path, draw=lambda path, mask: put(path, np.where(mask % VOID, 255, 0).astype(np.uint8)))
+    for names, label_map in ((("foreground",), ""), (("kettle",), "background:0,0,0::\nkettle:250,50,83::")):
+        if label_map:
+            write(tmp_path / "labelmap.txt", label_map)
+        data = datasets.load("pairs", tmp_path, "train")
+        assert data.class_names == names
+        assert (data.labels == 1).all()
+        for i, name in enumerate(data.ids):
+            np.testing.assert_array_equal(data.mask(i), (SCENES[name][1] % VOID > 0).astype(np.uint8))
+
+
+PAIRS_REFUSED = {
+    "levels of grey": (lambda path, mask: put(path, (mask % VOID) * np.uint8(80)), "no class numbers"),
+    "colours without a label map": (lambda path, mask: put(path, coloured(mask)), "nothing says its class"),
+    "JPEG": (lambda path, mask: put(path.with_suffix(".jpg"), mask), "is a JPEG"),
+    "a compressed copy": (
+        lambda path, mask: put(
+            path, np.random.default_rng(0).choice(np.uint8([0, 1, 2, 5, 9, 240, 250, 255]), mask.shape)
+        ),
+        "no class numbers",
+    ),
+    "photos": (lambda path, mask: put(path, NOISY), "more than 4096 colours"),
+    "background": (lambda path, mask: put(path, mask * np.uint8(0)), "background only"),
+    "JSON": (lambda path, mask: write(path.with_suffix(".json"), "{}"), "neither a mask nor"),
+    "other names": (lambda path, mask: put(path.with_name(f"t{path.stem[::-1]}.png"), mask), "of no image"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", PAIRS_REFUSED)
+def test_pairs_without_a_certain_meaning_are_refused(tmp_path, form):
+    draw, pattern = PAIRS_REFUSED[form]
+    pairs(tmp_path, draw=draw)
+
+    def whole():
+        found = datasets.find(tmp_path)
+        return datasets.load(found.name, found.root, "train")
+
+    fails(pattern, whole)
+
+
+def test_one_mask_of_another_kind_is_refused(tmp_path):
+    pairs(tmp_path)
+    each(lambda stem, _, mask: put(tmp_path / f"masks/{stem}.png", mask % VOID))  # no void anywhere
+    put(tmp_path / "masks/shot 3.png", np.where(SCENES["shot 3"][1], 255, 0).astype(np.uint8))
+    fails("shot 3.png holds nothing but 0 and 255", datasets.load, "pairs", tmp_path, "train")
+
+
+def test_masks_of_another_size_are_refused(tmp_path):
+    pairs(tmp_path, draw=lambda path, mask: put(path, mask.T))
+    data = datasets.load("pairs", tmp_path, "train")
+    fails("is 20 × 30 pixels, but its photo .* is 30 × 20", data.mask, 0)
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    pairs(tmp_path)
+    (tmp_path / "masks/shot 0.png").unlink()
+    (tmp_path / "images/shot 9.jpg").unlink()
+    put(tmp_path / "images/.ipynb_checkpoints/shot 1-checkpoint.jpg", SCENES["shot 1"][0])
+    source = datasets.load("pairs", tmp_path, "train").source
+    assert "1 without mask left out" in source
+    assert "1 masks without an image left out" in source
+
+
+def test_an_image_in_both_parts_is_refused(tmp_path):
+    pairs(tmp_path / "train", stems=STEMS[:5])
+    pairs(tmp_path / "val", stems=STEMS[4:])
+    fails("shot 4.jpg also lies in val", datasets.load, "pairs", tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("pictures of pots", "truth of pots"), ("a", "a_painted"), ("cam", "masks2")]
+)
+def test_folders_that_look_like_masks_are_no_class(tmp_path, first, second):
+    pairs(tmp_path, first, second)
+    fails("looks like masks of the images", datasets.find, tmp_path)
+
+
+def test_masks_in_class_folders_are_no_images(tmp_path):
+    for name in ("benign", "malignant"):
+        for stem, (image, mask) in SCENES.items():
+            put(tmp_path / name / f"{stem}.png", image)
+            put(tmp_path / name / f"{stem}_mask.png", mask)
+    fails("several folders of images with masks|looks like the mask", datasets.find, tmp_path)
+
+
+def test_classes_of_plain_pictures_are_no_pairs(tmp_path):
+    for name in ("cat", "mask", "dog"):
+        for k in range(3):
+            put(tmp_path / name / f"{k}.png", NOISY)
+    assert datasets.find(tmp_path).name == "folder"
+
+
+@pytest.mark.parametrize("make", [tree, pairs, annotated, lambda root: annotated(root, VOC_CLASSES)])
+def test_info_answers_for_each(tmp_path, make, capsys):
+    make(tmp_path)
+    before = content(tmp_path)
+    assert main(["data", "info", "--data", str(tmp_path)]) in (0, None)
+    told = capsys.readouterr().out
+    found = datasets.find(tmp_path)
+    data = datasets.load(found.name, found.root, "train")
+    assert all(name in told for name in data.class_names)
+    assert data.source.split(";")[-1] in told
+    described = info.describe(data, datasets.count_objects(found.name, found.root, "train"))
+    assert described["masks"] == (8 if data.has_masks else 0)
+    assert (described["objects_per_image"] is None) == data.has_masks
+    assert content(tmp_path) == before
