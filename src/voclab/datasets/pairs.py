@@ -379,6 +379,7 @@ def require_pictures(root: str | Path) -> None:
                     f"{found[beside[0]]} looks like the mask of {found[_MASK_ENDS.sub('', beside[0])].name},"
                     f" so {root} is not pictures by class; put images and masks in folders of these names."
                 )
+        folders = {f: found for f, found in folders.items() if not _role(f.name)[0]}  # no train, test
         if len(folders) == 2 and len({frozenset(found) for found in folders.values()}) == 1:
             (one, mine), (two, theirs) = folders.items()
             looks = [_looks_like_masks(list(found.values())[:3]) for found in (mine, theirs)]
