@@ -279,6 +279,16 @@ class Session:
         if on_kaggle() and record["submissions"]:
             self._hand_in(record["submissions"])
 
+    def submits(self) -> bool:
+        """Whether these classes are the competition's; where they are not, a sentence says so."""
+        if self.train.class_names == datasets.VOC_CLASSES:
+            return True
+        print(
+            f"No submission is written: the competition has VOC's {len(datasets.VOC_CLASSES)} classes, these"
+            f" data have {len(self.train.class_names)} of their own."
+        )
+        return False
+
     def _hand_in(self, written: dict[str, str]) -> None:
         """Write ``submission.csv`` into the working folder, from the rows of this notebook and the other."""
         target, note = Path("submission.csv"), ""
