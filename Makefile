@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench install clean
+.PHONY: help demo test test-colab lint bench install clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_inf
 CANDIDATES := $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: install ## answer the assignment on the embedded data: notebooks, figures, submission
 	@$(BIN)/voclab run all --profile demo --weights source --in-place
@@ -24,6 +24,9 @@ demo: install ## answer the assignment on the embedded data: notebooks, figures,
 
 test: $(VENV)/.installed-test ## run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-colab: $(VENV)/.installed-test ## run all notebooks, and the tests that train nothing, on the versions that Colab ships
+	@$(BIN)/python .ci/colab.py
 
 lint: $(VENV)/.installed-test ## check style, also of the notebooks, and the direction of imports
 	@$(BIN)/ruff check .
@@ -63,5 +66,5 @@ $(VENV)/.installed-bench: $(VENV)/.installed benchmarks/requirements.txt
 	@$(PIP) --no-deps imagecorruptions-imaug==1.1.5
 	@touch $@
 
-clean: ## remove .venv and caches; data, runs, figures and submissions stay
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove environments and caches; data, runs, figures and submissions stay
+	rm -rf $(VENV) .venv-colab build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
