@@ -5,12 +5,15 @@ import io
 import sys
 import tarfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from local_server import Server
 from voc_trees import make_tree, tar_of
 
+from voclab import notebooks
+from voclab.cli import main
 from voclab.datasets import cifar10, download, fetch
 from voclab.datasets.obtain import obtain
 from voclab.errors import VoclabError
@@ -95,6 +98,16 @@ def test_where_no_address_answers_drawn_data_is_taken_only_if_none_was_named(
     assert "404" in lines[-1]
     with pytest.raises(VoclabError, match="could not be downloaded"):
         obtain("cifar10" if pictures else "voc2009", tmp_path / "data", pictures=pictures, say=None)
+
+
+def test_all_notebooks_about_data_that_is_still_to_be_downloaded_are_run(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(notebooks, "run", lambda which, **options: ran.append(which) or tmp_path)
+    folder = str(Path(__file__).resolve().parents[1] / "notebooks")
+    monkeypatch.chdir(tmp_path)
+    for data in ("voc2009", "cifar10"):
+        assert main(["run", "all", "--data", data, "--notebooks", folder]) == 0
+    assert [name[:2] for name in ran] == ["01", "02", "03", "04", "05"]
 
 
 def test_a_notebook_on_colab_takes_real_images_unless_told_otherwise(server, tmp_path, monkeypatch, capsys):

@@ -91,7 +91,8 @@ def run(arguments) -> None:
     if arguments.notebook == "all":
         chosen = every
         if arguments.data not in (None, datasets.EMBEDDED):
-            kind = datasets.find(arguments.data).name
+            named = arguments.data in datasets.NAMES  # it may yet have to be downloaded
+            kind = arguments.data if named else datasets.find(arguments.data).name
             chosen = [which for which in every if notebooks.suits(which, kind, arguments.notebooks)]
             say(f"{', '.join(chosen)}: the notebooks that are about data such as {arguments.data}")
     for which in chosen:
