@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from voc_trees import make_tree
+from voc_trees import fails, make_tree
 
 from voclab.datasets import info, vocdevkit
 from voclab.datasets.base import VOC_CLASSES, Dataset
@@ -67,7 +67,7 @@ def test_split_depends_on_the_seed_and_nothing_else():
 @settings(deadline=None, max_examples=60)
 @given(
     n=st.integers(2, 30),
-    classes=st.integers(2, 6),
+    classes=st.integers(1, 6),
     density=st.floats(0.0, 0.6),
     fraction=st.floats(0.1, 0.9),
     seed=st.integers(0, 1000),
@@ -111,16 +111,44 @@ def test_single_label_parts_are_stratified():
 
 def test_impossible_splits_are_one_sentence():
     data = table_of(long_tail(10))
-    for fraction in (0, 1, 0.01, -0.2):
-        with pytest.raises(VoclabError, match="leaves one part of 10 images empty"):
-            fit_validation(data, fraction)
-    with pytest.raises(VoclabError, match="take more images"):
-        fit_validation(table_of(np.eye(10), "multiclass"), 0.2)
+    for fraction in (0, 1, -0.2, 1.5, float("nan")):
+        fails(
+            "leaves one part of 10 images empty; choose one between 0 and 1", fit_validation, data, fraction
+        )
     hidden = Dataset(
         "kaggle", "test", "multilabel", ("0", "1"), VOC_CLASSES, None, lambda i: None, None, "the test set"
     )
     with pytest.raises(VoclabError, match="kaggle test has no labels"):
         fit_validation(hidden)
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "n", "fraction", "needed"),
+    [
+        ("multilabel", 1, 1, 0.5, 2),
+        ("multilabel", 2, 2, 0.2, 3),
+        ("multilabel", 2, 10, 0.01, 51),  # half an image is none
+        ("multilabel", 2, 2, 0.9, 5),
+        ("multiclass", 10, 20, 0.2, 48),
+        ("multiclass", 3, 6, 0.25, 11),
+        ("multiclass", 7, 14, 0.95, 131),
+    ],
+)
+def test_the_number_of_images_that_a_split_needs_is_said(task, classes, n, fraction, needed):
+    def split(n):
+        return fit_validation(table_of(np.eye(classes)[np.arange(n) % classes], task), fraction)
+
+    for few in (n, needed - 1):
+        fails(rf"one part of {few} images .*; take more images \({needed} are needed\)", split, few)
+    assert task == "multilabel" or all(part.labels.any(0).all() for part in split(needed))
+    assert min(map(len, split(needed))) > 0
+
+
+def test_a_class_of_one_image_is_named():
+    data = table_of([[1, 0, 0], [1, 0, 0], [0, 0, 1], *[[1, 0, 0]] * 20], "multiclass")
+    fails("The class 'class2' of table train has 1 image, but 2 are needed", fit_validation, data, 0.2)
+    fit, validation = fit_validation(table_of(np.tile([[1, 0], [1, 0]], (5, 1)), "multiclass"), 0.2)
+    assert (len(fit), len(validation)) == (8, 2)  # a class without images asks for none
 
 
 def test_real_photos_are_stratified(shared):

@@ -21,16 +21,13 @@ def fit_validation(dataset: Dataset, fraction: float = 0.2, seed: int = 0) -> tu
         seed: fixes the split.
 
     Raises:
-        VoclabError: no labels, too few images, or a fraction that leaves a part empty.
+        VoclabError: no labels, a fraction that is not between 0 and 1, or too few images: a part would be
+            empty or, of single-label data, would lack a class. It says how many are needed.
     """
     labels = _labels(dataset)
     n = len(dataset)
+    _require_enough(dataset, fraction)
     held = round(n * fraction)
-    if not 0 < held < n:
-        raise VoclabError(
-            f"A validation fraction of {fraction} leaves one part of {n} images empty; choose one between 0"
-            " and 1 that gives both parts an image."
-        )
     if dataset.task == "multiclass":
         in_validation = _shuffle_split(labels, held, seed)
     else:
@@ -51,22 +48,51 @@ def _labels(dataset: Dataset) -> np.ndarray:
     return dataset.labels
 
 
+def _require_enough(dataset: Dataset, fraction: float) -> None:
+    """Say how many images it takes where these cannot be split, or not with every class in both parts."""
+    n, classes, lack = len(dataset), 1, "empty"
+    share = min(fraction, 1 - fraction)
+    if not share > 1e-9:  # NaN too
+        raise VoclabError(
+            f"A validation fraction of {fraction} leaves one part of {n} images empty; choose one between 0"
+            " and 1."
+        )
+    if dataset.task == "multiclass":
+        counts = dataset.labels.sum(0, dtype=int)
+        if 1 in counts:
+            name = dataset.class_names[int((counts == 1).argmax())]
+            raise VoclabError(
+                f"The class {name!r} of {dataset.name} {dataset.split} has 1 image, but 2 are needed, one to"
+                " fit on and one to validate on; take more images of it, or leave the class out."
+            )
+        classes, lack = max(1, int((counts > 0).sum())), "without one of each class"
+
+    def enough(m: int) -> bool:
+        return classes <= round(m * fraction) <= m - classes
+
+    if not enough(n):
+        needed = int((classes - 0.5) / share)
+        while not enough(needed):  # halves are rounded to even numbers
+            needed += 1
+        raise VoclabError(
+            f"A validation fraction of {fraction} leaves one part of {n} images {lack}; take more images"
+            f" ({needed} are needed) or another fraction."
+        )
+
+
 def _shuffle_split(labels: np.ndarray, held: int, seed: int) -> np.ndarray:
     from sklearn.model_selection import StratifiedShuffleSplit
 
     splitter = StratifiedShuffleSplit(1, test_size=held, random_state=seed)
-    try:
-        _, validation = next(splitter.split(np.zeros(len(labels)), labels.argmax(1)))
-    except ValueError as error:
-        raise VoclabError(
-            f"{len(labels)} images cannot be split with {held} for validation ({error}); take more images."
-        ) from error
+    _, validation = next(splitter.split(np.zeros(len(labels)), labels.argmax(1)))
     return _as_mask(validation, len(labels))
 
 
 def _multilabel_split(labels: np.ndarray, held: int, seed: int) -> np.ndarray:
     from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 
+    if labels.shape[1] == 1:  # the splitter takes one column for a single-label task
+        labels = np.hstack([labels, 1 - labels])
     splitter = MultilabelStratifiedShuffleSplit(1, test_size=held, random_state=seed)
     _, validation = next(splitter.split(np.zeros(len(labels)), labels))
     return _as_mask(validation, len(labels))
