@@ -188,11 +188,11 @@ def test_wrong_header_is_named(exported, header, pattern, split):
 @pytest.mark.parametrize(
     ("row", "pattern"),
     [
-        (["0", "2", *["0"] * 19], "row 2, column aeroplane, has '2' instead of 0 or 1"),
-        (["0", *["0"] * 19, "-1"], "row 2, column tvmonitor, has '-1' instead of 0 or 1"),
+        (["0", "2", *["0"] * 19], "line 2, column aeroplane, has '2' instead of 0 or 1"),
+        (["0", *["0"] * 19, "-1"], "line 2, column tvmonitor, has '-1' instead of 0 or 1"),
         (["0", *["0"] * 19, ""], "column tvmonitor, has ''"),
-        (["0", *["0"] * 19], "row 2 has 20 columns, not 21"),
-        (["../0", *["0"] * 20], "row 2 has the Id '../0'"),
+        (["0", *["0"] * 19], "line 2, has 20 columns, not 21"),
+        (["../0", *["0"] * 20], "line 2, has the Id '../0'"),
         (["99", *["0"] * 20], "names the Id 99, but .*train_99.npy is missing"),
     ],
 )
@@ -206,7 +206,7 @@ def test_doubled_id_is_named(exported):
     path = exported / "train/train_set.csv"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, lines[1]]) + "\n")
-    fails(r"row 8 has the Id '0' twice", kaggle.read, exported, "train")
+    fails(r"line 8, has the Id '0' twice .first in line 2", kaggle.read, exported, "train")
 
 
 def test_half_filled_test_table_is_refused(exported):
@@ -251,8 +251,14 @@ def npy(array):
 @pytest.mark.parametrize(
     ("data", "pattern"),
     [
-        (npy(np.zeros((4, 4, 3), np.float32)), r"holds float32 of shape \(4, 4, 3\), not uint8"),
-        (npy(np.zeros((4, 4, 3), np.int64)), "holds int64"),
+        (npy(np.full((4, 4, 3), 2.5, np.float32)), "holds float32 up to 2.5 that are no whole numbers"),
+        (npy(np.full((4, 4, 3), 256)), "holds int64 from 256 to 256"),
+        (npy(np.full((4, 4, 3), -1)), "holds int64 from -1"),
+        (npy(np.full((4, 4, 3), np.nan)), "holds float64 from nan"),
+        (npy(np.zeros((4, 4, 3), bool)), "holds bool and no numbers"),
+        (npy(np.zeros((4, 4, 1), np.uint8)), r"shape \(4, 4, 1\), not uint8"),
+        (npy(np.zeros((4, 4, 4), np.uint8)), r"shape \(4, 4, 4\)"),
+        (npy(np.zeros((4, 0, 3), np.uint8)), "not a plain .npy array"),
         (npy(np.zeros((4, 4), np.uint8)), r"shape \(4, 4\)"),
         (npy(np.zeros((3, 4, 4), np.uint8)), r"shape \(3, 4, 4\)"),
         (npy(np.zeros((4, 4, 3), np.uint8))[:-1], "not a plain .npy array"),
@@ -271,8 +277,12 @@ def test_wrong_image_file_is_named(exported, data, pattern):
 @pytest.mark.parametrize(
     ("change", "pattern"),
     [
-        (lambda mask: mask.astype(float), "holds float64"),
-        (lambda mask: mask[..., None], "shape"),
+        (lambda mask: mask + 0.5, "holds float64"),
+        (lambda mask: np.where(mask, np.nan, 0), "holds float64"),
+        (lambda mask: mask > 0, "holds bool"),
+        (lambda mask: np.repeat(mask[..., None], 3, 2), "shape"),
+        (lambda mask: mask[None], "shape"),
+        (lambda mask: np.full(mask.shape, 21.0), "has the value 21"),
         (lambda mask: np.full_like(mask, 21), "has the value 21"),
         (lambda mask: np.full_like(mask, 255), "has the value 255"),
         (lambda mask: np.full(mask.shape, -1), "has the value -1"),
@@ -285,12 +295,120 @@ def test_wrong_mask_file_is_named(exported, change, pattern):
     fails(rf"train_2\.npy .*{pattern}", kaggle.read(exported, "train").mask, 2)
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16, ">i4"])
-def test_masks_of_any_whole_number_type_are_read(exported, dtype):
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint16, ">i4", np.float32, np.float64])
+@pytest.mark.parametrize("channels", [(), (1,)])
+def test_masks_of_any_whole_number_type_are_read(exported, dtype, channels):
     path = exported / "train/seg/train_2.npy"
     mask = np.load(path)
-    np.save(path, np.asfortranarray(mask.astype(dtype)))
+    np.save(path, np.asfortranarray(mask.astype(dtype)).reshape(*mask.shape, *channels))
     read = kaggle.read(exported, "train").mask(2)
     np.testing.assert_array_equal(read, mask)
     assert read.dtype == np.uint8
     assert read.flags.c_contiguous
+
+
+@pytest.mark.parametrize("change", [np.int64, ">u2", np.float32, np.float64, lambda image: image / 255])
+def test_images_of_other_numbers_are_read(exported, change):
+    path = exported / "train/img/train_2.npy"
+    image = np.load(path)
+    np.save(path, change(image) if callable(change) else image.astype(change))
+    read = kaggle.read(exported, "train").image(2)
+    np.testing.assert_array_equal(read, image)
+    assert read.dtype == np.uint8
+
+
+def test_an_array_that_is_cut_while_it_is_in_use_is_one_sentence(exported):
+    path = exported / "train/img/train_2.npy"
+    data = kaggle.read(exported, "train")
+    image = data.image(2)
+    os.truncate(path, 200)  # of a mapped file, the next look would end the process
+    assert image.sum() == image.astype(int).sum()
+    fails("train_2.npy is not a plain .npy array", data.image, 2)
+    fails("train_2.npy is not a plain .npy array", data.mask, 2)
+
+
+# --- tables as programs save them ---
+
+
+def resaved(text: str, kind: str) -> bytes:
+    """A table as pandas, Excel or an editor saves it again."""
+    header, *rows = ([*line.split(",")] for line in text.splitlines())
+    match kind:
+        case "index":  # DataFrame.to_csv
+            header, rows = ["", *header], [[str(k), *row] for k, row in enumerate(rows)]
+        case "index twice":  # read and saved again
+            header = ["Unnamed: 0.1", "Unnamed: 0", *header]
+            rows = [[str(k), str(k), *row] for k, row in enumerate(rows)]
+        case "floats":
+            rows = [[f"{value}.0" for value in row] for row in rows]
+        case "bool":
+            rows = [[row[0], *(str(value == "1") for value in row[1:])] for row in rows]
+        case "quoted":
+            header, rows = [f'"{name}"' for name in header], [[f'"{v}"' for v in row] for row in rows]
+        case "spaces":
+            header, rows = [f" {name} " for name in header], [[f" {v}" for v in row] for row in rows]
+        case "capitals":
+            header = [name.upper() for name in header]
+        case "trailing":
+            rows = [[*row, ""] for row in rows]
+        case "decimal commas":
+            rows = [[row[0], *(f"{value},0" for value in row[1:])] for row in rows]
+    delimiter = {"semicolons": ";", "decimal commas": ";", "tabs": "\t", "utf-16": "\t"}.get(kind, ",")
+    lines = [delimiter.join(row) for row in (header, *rows)]
+    if kind == "blank rows":
+        lines = ["", lines[0], "", *lines[1:], "," * 20, ""]
+    end = {"crlf": "\r\n", "cr": "\r"}.get(kind, "\n")
+    encoding = {"bom": "utf-8-sig", "utf-16": "utf-16"}.get(kind, "utf-8")
+    return (end.join(lines) + end).encode(encoding)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["index", "index twice", "floats", "bool", "quoted", "spaces", "capitals", "trailing", "decimal commas",
+     "semicolons", "tabs", "utf-16", "blank rows", "crlf", "cr", "bom"],
+)  # fmt: skip
+def test_tables_saved_again_by_other_programs_are_the_same(exported, voc, kind):
+    path = exported / "train/train_set.csv"
+    path.write_bytes(resaved(path.read_text(), kind))
+    assert_same(voc[0], kaggle.read(exported, "train"))
+
+
+@pytest.mark.parametrize("value", ["0", "0.0", "-1", "-1.0", "", "nan"])
+@pytest.mark.parametrize("kind", ["plain", "index"])
+def test_a_test_table_without_truth_has_no_labels(exported, value, kind):
+    path = exported / "test/test_set.csv"
+    path.write_bytes(resaved(path.read_text().replace("-1", value), kind))
+    data = kaggle.read(exported, "test")
+    assert data.labels is None
+    assert len(data) == 4
+    assert "without truth" in data.source
+
+
+def test_a_test_table_may_hold_ids_only_or_the_truth(exported, voc):
+    path = exported / "test/test_set.csv"
+    whole = path.read_text()
+    path.write_text("".join(line.split(",")[0] + "\n" for line in whole.splitlines()))
+    assert kaggle.read(exported, "test").labels is None
+    (exported / "train/train_set.csv").write_text("Id\n0\n")
+    fails("no column 'aeroplane'", kaggle.read, exported, "train")
+    shutil.copy(exported.parent / "truth/truth_set.csv", path)
+    np.testing.assert_array_equal(kaggle.read(exported, "test").labels, voc[1].labels)
+
+
+def test_faults_of_a_table_are_named_by_the_line_of_the_file(exported):
+    path = exported / "train/train_set.csv"
+    header, *rows = path.read_text().splitlines()
+
+    def wrong(*lines, encoding="utf-8"):
+        path.write_bytes("\n".join(lines).encode(encoding))
+        return (kaggle.read, exported, "train")
+
+    fails("line 4, column aeroplane, has '7'", *wrong(header, "", rows[0], "1,7" + ",0" * 19))
+    fails("line 5, has the Id '0' twice .first in line 2", *wrong(header, rows[0], "", "", rows[0]))
+    fails("line 3, has 22 columns, not 21", *wrong(header, rows[0], rows[1] + ",1"))
+    fails("line 3, cannot be read as CSV", *wrong(header, rows[0], '"1"x' + ",0" * 20))
+    fails("line 4, cannot be read as CSV", *wrong(header, rows[0], '"1' + ",0" * 20, rows[2]))
+    fails("line 3, is no UTF-8 text", *wrong(header, rows[0], "é", encoding="latin1"))
+    path.unlink()
+    path.mkdir()
+    fails("train_set.csv cannot be read", kaggle.read, exported, "train")

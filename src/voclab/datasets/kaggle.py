@@ -3,22 +3,22 @@
 The competition has no void label: an exported mask has background where VOC has void.
 """
 
-import csv
 import hashlib
 import io
-import re
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from voclab.datasets.base import VOC_CLASSES, VOID, Dataset
+from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, read_bytes
+from voclab.datasets.decoding import to_uint8
+from voclab.datasets.tables import HEADER, read_table
 from voclab.errors import VoclabError
 from voclab.files import ARRAY_DAMAGE, TEMPORARY, atomic_path, make_folder, read_json, write_json, write_text
 
 TRAIN_CSV, TEST_CSV, TRUTH_CSV = "train_set.csv", "test_set.csv", "truth_set.csv"
 MANIFEST = "export.json"
-_HEADER = ("Id", *VOC_CLASSES)
 
 
 def read(root: str | Path, split: str, truth_root: str | Path | None = None) -> Dataset:
@@ -28,7 +28,7 @@ def read(root: str | Path, split: str, truth_root: str | Path | None = None) -> 
         root: the folder that holds ``train/`` and ``test/``.
         split: ``"train"`` or ``"test"``.
         truth_root: where the test set's truth was exported to; without it the test set has no masks,
-            and no labels where its table is filled with -1.
+            and no labels where its table is filled with -1, with 0 or not at all.
 
     Raises:
         VoclabError: a table or file is missing, the table's columns or values are wrong. Images and
@@ -59,7 +59,7 @@ def read(root: str | Path, split: str, truth_root: str | Path | None = None) -> 
     def read_mask(i: int) -> np.ndarray:
         name = f"{split}_{ids[i]}.npy"
         mask = load_mask(seg_root / "seg" / name)
-        height, width = _open_array(images / name).shape[:2]
+        height, width = _read_array(images / name).shape[:2]
         if mask.shape != (height, width):
             raise VoclabError(
                 f"{seg_root / 'seg' / name} is {mask.shape[1]} × {mask.shape[0]} pixels, but its image is"
@@ -81,79 +81,6 @@ def read(root: str | Path, split: str, truth_root: str | Path | None = None) -> 
     )
 
 
-def read_table(path: str | Path, unknown: bool = False) -> tuple[tuple[str, ...], np.ndarray | None]:
-    """Ids and (n, 20) uint8 labels of a table ``Id,aeroplane,...,tvmonitor``.
-
-    Args:
-        path: the CSV file.
-        unknown: whether a table filled with -1 is allowed; its labels are ``None``.
-
-    Raises:
-        VoclabError: names the first wrong column, row or value.
-    """
-    path = Path(path)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except FileNotFoundError as error:
-        raise VoclabError(f"{path} is missing; download or export the competition's data again.") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise VoclabError(f"{path} is not a readable CSV table ({error}); download it again.") from error
-    _check_header(path, [column.strip() for column in rows[0]] if rows else [])
-    rows = rows[1:]
-    if not rows:
-        raise VoclabError(f"{path} has a header but no rows; download or export the data again.")
-    ids = tuple(row[0].strip() for row in rows)
-    seen = set()
-    for line, (photo, row) in enumerate(zip(ids, rows, strict=True), start=2):
-        if len(row) != len(_HEADER):
-            raise VoclabError(
-                f"{path} row {line} has {len(row)} columns, not {len(_HEADER)}; restore the table."
-            )
-        if not re.fullmatch(r"[\w-]+", photo) or photo in seen:
-            what = "twice" if photo in seen else "which cannot be part of a file name"
-            raise VoclabError(f"{path} row {line} has the Id {photo!r} {what}; restore the table.")
-        seen.add(photo)
-    return ids, _labels(path, rows, unknown)
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    remedy = "restore the header Id,aeroplane,...,tvmonitor"
-    for column in _HEADER:
-        if column not in header:
-            raise VoclabError(f"{path} has no column {column!r}; {remedy}.")
-    for column in header:
-        if column not in _HEADER or header.count(column) > 1:
-            what = "a second" if column in _HEADER else "an unknown"
-            raise VoclabError(f"{path} has {what} column {column!r}; {remedy}.")
-    for there, wanted in zip(header, _HEADER, strict=True):
-        if there != wanted:
-            raise VoclabError(f"{path} has the column {there!r} where VOC's order has {wanted!r}; {remedy}.")
-
-
-def _labels(path: Path, rows: list[list[str]], unknown: bool) -> np.ndarray | None:
-    codes = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
-    if unknown:
-        codes |= {"-1": 255, "-1.0": 255}
-    labels = np.zeros((len(rows), len(VOC_CLASSES)), np.uint8)
-    for r, row in enumerate(rows):
-        for k, value in enumerate(row[1:]):
-            code = codes.get(value.strip())
-            if code is None:
-                allowed = "0, 1 or -1" if unknown else "0 or 1"
-                raise VoclabError(
-                    f"{path} row {r + 2}, column {VOC_CLASSES[k]}, has {value!r} instead of {allowed};"
-                    " restore the table."
-                )
-            labels[r, k] = code
-    known = labels != 255
-    if known.all():
-        return labels
-    if known.any():
-        raise VoclabError(f"{path} mixes labels with -1; a test table is filled with -1 throughout.")
-    return None
-
-
 def _require(table: Path, folder: Path, split: str, ids: Iterable[str]) -> None:
     there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     for photo in ids:
@@ -165,19 +92,28 @@ def _require(table: Path, folder: Path, split: str, ids: Iterable[str]) -> None:
 
 
 def load_image(path: str | Path) -> np.ndarray:
-    """An image file: (H, W, 3) uint8 RGB. ``VoclabError`` for anything else, a pickle in particular."""
-    array = _open_array(path)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+    """An image file: (H, W, 3) uint8 RGB. Whole numbers of any type from 0 to 255 are taken, and floats from
+    0 to 1; ``VoclabError`` for anything else, a pickle in particular.
+    """
+    array = _read_array(path)
+    if array.ndim != 3 or array.shape[2] != 3:
         raise VoclabError(
             f"{path} holds {array.dtype} of shape {array.shape}, not uint8 of shape (H, W, 3); restore it."
         )
-    return np.array(array, order="C")
+    return np.array(to_uint8(path, array), order="C")
 
 
 def load_mask(path: str | Path) -> np.ndarray:
-    """A mask file: (H, W) uint8 of 0–20. ``VoclabError`` for other types, shapes and values."""
-    array = _open_array(path)
-    if not np.issubdtype(array.dtype, np.integer) or array.ndim != 2:
+    """A mask file: (H, W) uint8 of 0–20; (H, W, 1) and whole-numbered floats are taken.
+
+    Raises:
+        VoclabError: other types, shapes and values.
+    """
+    array = _read_array(path)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and (array == np.rint(array)).all())
+    if not whole or array.ndim != 2:
         raise VoclabError(
             f"{path} holds {array.dtype} of shape {array.shape}, not whole numbers of shape (H, W);"
             " restore the file."
@@ -185,22 +121,38 @@ def load_mask(path: str | Path) -> np.ndarray:
     wrong = (array < 0) | (array > len(VOC_CLASSES))
     if wrong.any():
         raise VoclabError(
-            f"{path} has the value {array[wrong][0]}, but the competition's masks hold 0–{len(VOC_CLASSES)};"
-            " restore the file."
+            f"{path} has the value {array[wrong][0]:g}, but the competition's masks hold"
+            f" 0–{len(VOC_CLASSES)}; restore the file."
         )
     return np.array(array, dtype=np.uint8, order="C")
 
 
-def _open_array(path: str | Path) -> np.ndarray:
-    """Map a .npy file: the header is checked against the file's size, and nothing is ever unpickled."""
+def _read_array(path: str | Path) -> np.ndarray:
+    """A .npy file, read-only: the header is checked against the file's size, and nothing is ever unpickled.
+
+    Not mapped: a file that shrinks while it is mapped would end the process.
+    """
+    data = read_bytes(path)
     try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError as error:
-        raise VoclabError(f"{path} is missing; restore the file.") from error
+        file = io.BytesIO(data)
+        shape, by_columns, dtype = _read_header(file)
+        count = math.prod(shape)
+        if dtype.hasobject or min(shape) < 1 or count * dtype.itemsize != len(data) - file.tell():
+            raise ValueError("its size is not that of its header")
+        return np.frombuffer(data, dtype, count, file.tell()).reshape(shape, order="F" if by_columns else "C")
     except ARRAY_DAMAGE as error:
         raise VoclabError(
             f"{path} is not a plain .npy array (pickled, truncated or damaged); download or export it again."
         ) from error
+
+
+def _read_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version}")
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
 
 
 def export(
@@ -325,4 +277,4 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _table(labels: np.ndarray) -> str:
     rows = (",".join(map(str, (i, *row))) for i, row in enumerate(labels.tolist()))
-    return "\n".join([",".join(_HEADER), *rows]) + "\n"
+    return "\n".join([",".join(HEADER), *rows]) + "\n"
