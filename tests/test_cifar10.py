@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -59,9 +60,6 @@ def test_what_is_written_is_read_back(tmp_path):
 def test_the_python_distribution_holds_the_same(tmp_path, protocol):
     images, labels = some()
     (tmp_path / "data_batch_1").write_bytes(python_batch(images, labels, protocol))
-    if protocol == 5:  # arrays ask for another function then; the published files are of protocol 2
-        fails("asks for numpy", cifar10.read_batch, tmp_path / "data_batch_1")
-        return
     batch = cifar10.read_batch(tmp_path / "data_batch_1")
     np.testing.assert_array_equal(batch.images, images)
     np.testing.assert_array_equal(batch.labels, labels)
@@ -73,6 +71,37 @@ def test_a_batch_as_python_2_wrote_it(tmp_path):
     images, labels = cifar10.read_batch(tmp_path / "test_batch")
     assert labels.tolist() == [7]
     np.testing.assert_array_equal(images[0].transpose(2, 0, 1).ravel(), planes)
+
+
+RESAVED = {
+    "text keys": lambda c: {k.decode(): v for k, v in c.items()},
+    "array of labels": lambda c: c | {b"labels": np.array(c[b"labels"])},
+    "array of few bits": lambda c: c | {b"labels": np.array(c[b"labels"], np.uint8)},
+    "big end first": lambda c: c | {b"labels": np.array(c[b"labels"], ">i4")},
+    "column of labels": lambda c: c | {b"labels": np.array(c[b"labels"])[:, None]},
+    "numbers of numpy": lambda c: c | {b"labels": list(np.array(c[b"labels"]))},
+    "tuple of labels": lambda c: c | {b"labels": tuple(c[b"labels"])},
+    "columns first": lambda c: c | {b"data": np.asfortranarray(c[b"data"])},
+    "whole numbers": lambda c: c | {b"data": c[b"data"].astype(np.int64)},
+    "planes": lambda c: c | {b"data": c[b"data"].reshape(-1, 3, 32, 32)},
+    "images": lambda c: c | {b"data": c[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)},
+}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("kind", RESAVED)
+def test_batches_that_people_saved_again_are_the_same(tmp_path, kind, protocol):
+    images, labels = some()
+    data = pickle.dumps(RESAVED[kind](pickle.loads(python_batch(images, labels))), protocol)
+    wanted = {data}
+    if protocol < 4:  # as NumPy 1 and 2 write it; in later protocols names have a length
+        wanted = {data.replace(b"numpy._core", b"numpy.core"), data.replace(b"numpy.core", b"numpy._core")}
+    for data in wanted:
+        (tmp_path / "data_batch_1").write_bytes(data)
+        batch = cifar10.read_batch(tmp_path / "data_batch_1")
+        np.testing.assert_array_equal(batch.images, images)
+        np.testing.assert_array_equal(batch.labels, labels)
+        assert batch.images.dtype == batch.labels.dtype == np.uint8
 
 
 class Hostile:
@@ -106,6 +135,24 @@ def test_a_pickle_that_calls_something_is_refused_before_it_does(tmp_path, funct
         (pickle.dumps({b"data": np.zeros((2, 9), "u1"), b"labels": [1, 2]}, 2), r"not \(n, 3072\) bytes"),
         (pickle.dumps({b"data": np.zeros((2, 3072), "u1"), b"labels": [1, -2]}, 2), "whole numbers"),
         (pickle.dumps({b"data": np.zeros((2, 3072), "u1"), b"labels": [1, 99]}, 2), "label 99"),
+        (pickle.dumps({b"data": np.zeros((2, 3072), "u1"), b"labels": [1, True]}, 2), "whole numbers"),
+        (
+            pickle.dumps({b"data": np.zeros((2, 3072), "u1"), b"labels": np.array([1, 2.5])}, 2),
+            "whole numbers",
+        ),
+        (
+            pickle.dumps({b"data": np.zeros((2, 3072), "u1"), b"labels": np.array(["a", "b"])}, 2),
+            "of type U1",
+        ),
+        (pickle.dumps({b"data": np.zeros((2, 3072), "u1"), b"labels": [1]}, 2), "2 images and 1 labels"),
+        (pickle.dumps({b"data": np.zeros((2, 3072), "u1")}, 2), "it has no 'labels'"),
+        (pickle.dumps({b"data": np.full((2, 3072), 256), b"labels": [1, 2]}, 2), r"not \(n, 3072\) bytes"),
+        (
+            pickle.dumps(
+                {b"data": np.zeros((2, 3072), "u1"), b"fine_labels": [1, 2], b"coarse_labels": [1, 2]}
+            ),
+            "one of CIFAR-100",
+        ),
     ],
 )
 def test_a_damaged_python_batch_is_one_sentence(tmp_path, content, words):
@@ -119,6 +166,8 @@ def test_a_damaged_binary_batch_is_one_sentence(tmp_path):
     for content in (b"", b"\1" * 3072, b"\1" * 3074):
         path.write_bytes(content)
         fails("data_batch_1.bin has .* bytes, which are not whole records", cifar10.read_batch, path)
+    path.write_bytes(b"\1" * 3074 * 5)
+    fails("records of 3073 but of 3074, as CIFAR-100 has them", cifar10.read_batch, path)
     path.write_bytes(b"\x0a" + b"\1" * 3072)
     fails("label 10", cifar10.read_batch, path)
 
@@ -164,6 +213,48 @@ def test_all_batches_are_one_data_set(published):
     fails("holds no data_batch_1.*voclab data fetch cifar10", cifar10.read, published.parent, "train")
     (published / "cifar-10-batches-bin" / "batches.meta.txt").write_text("one two")
     fails("names 2 classes", datasets.load, "cifar10", published, "train")
+
+
+def test_a_second_download_is_no_batch(published):
+    folder = published / "cifar-10-batches-bin"
+    before = datasets.load("cifar10", published, "train")
+    for name in (
+        "data_batch_1 (1).bin",
+        "data_batch_1(1).bin",
+        "data_batch_2 - Copy.bin",
+        "data_batch_x.bin",
+    ):
+        shutil.copy(folder / "data_batch_1.bin", folder / name)
+    train = datasets.load("cifar10", published, "train")
+    assert (len(train), train.ids) == (20, before.ids)
+    assert "left out: data_batch_1 (1).bin, data_batch_1(1).bin, data_batch_2 - Copy.bin" in train.source
+    assert "left out" not in before.source
+    (folder / "data_batch_4.bin").unlink()
+    assert "without data_batch_4" in datasets.load("cifar10", published, "train").source
+    assert "without" not in datasets.load("cifar10", published, "test").source
+
+
+def test_names_of_classes_have_lines_of_their_own(published):
+    path = published / "cifar-10-batches-bin" / "batches.meta.txt"
+    names = ("traffic light", *cifar10.CIFAR10_CLASSES[1:])
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*names, ""]).encode())
+    assert datasets.load("cifar10", published, "train").class_names == names
+    path.write_text("\n".join(["cat"] * 10))
+    fails("names 1 classes", datasets.load, "cifar10", published, "train")
+
+
+@pytest.mark.parametrize("layout", ["cifar-100-python", "cifar-100-binary"])
+def test_cifar_100_is_refused_by_its_name(tmp_path, layout):
+    folder = tmp_path / layout
+    folder.mkdir()
+    for name in (
+        ("train", "test", "meta") if "python" in layout else ("train.bin", "test.bin", "fine_label_names.txt")
+    ):
+        (folder / name).write_bytes(b"\1" * 3074)
+    for root in (tmp_path, folder):
+        fails("holds CIFAR-100, which is not read here", datasets.find, root)
+        fails("holds CIFAR-100, which is not read here", cifar10.read, root, "train")
+    fails("not in", datasets.find, "cifar10", base=tmp_path)
 
 
 def test_the_python_layout_is_read_too(tmp_path):

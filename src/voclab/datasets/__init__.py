@@ -215,6 +215,8 @@ def _recognise(path: Path) -> tuple[str, Path, str] | None:
     elif folder.is_folder(path):
         pairs.require_pictures(path)
         name = "folder"
+    else:
+        cifar10.refuse_cifar100(path)
     return name and (name, root, _LAYOUTS[name])
 
 

@@ -4,27 +4,26 @@ Binary (Krizhevsky 2009): records of 3,073 bytes, a label from 0 to 9 and then t
 of a 32 × 32 image, row by row; any number of records a file.
 """
 
-import io
-import pickle
-import pickletools
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from voclab.datasets.base import Dataset
+from voclab.datasets.cifar_pickle import PLANES, SIDE, read_pickle
 from voclab.errors import VoclabError
 from voclab.files import atomic_path, write_text
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-SIDE = 32
-RECORD = 1 + 3 * SIDE * SIDE
+RECORD = 1 + PLANES  # bytes
 SPLITS = ("train", "test")
 BATCHES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")  # of the published archive
 BINARY, PYTHON = "cifar-10-batches-bin", "cifar-10-batches-py"
 _NAMES = "batches.meta.txt"
+_CIFAR100 = (("train.bin", "test.bin", "fine_label_names.txt"), ("train", "test", "meta"))
 
 
 def tree(root: str | Path) -> Path | None:
@@ -33,6 +32,17 @@ def tree(root: str | Path) -> Path | None:
         if _batches(folder, "train"):
             return folder
     return None
+
+
+def refuse_cifar100(root: str | Path) -> None:
+    """Raise ``VoclabError`` where a folder holds CIFAR-100, which has other records and a hundred classes."""
+    root = Path(root)
+    for folder in (root, root / "cifar-100-binary", root / "cifar-100-python"):
+        if any(all((folder / name).is_file() for name in names) for names in _CIFAR100):
+            raise VoclabError(
+                f"{folder} holds CIFAR-100, which is not read here; fetch CIFAR-10 with `voclab data fetch"
+                " cifar10`, or sort its images into a folder a class."
+            )
 
 
 def read(root: str | Path, split: str, name: str = "cifar10") -> Dataset:
@@ -51,6 +61,7 @@ def read(root: str | Path, split: str, name: str = "cifar10") -> Dataset:
     folder = tree(root)
     files = _batches(folder, split) if folder else []
     if not files:
+        refuse_cifar100(root)
         batch = "data_batch_1" if split == "train" else "test_batch"
         raise VoclabError(
             f"{root} holds no {batch} of CIFAR-10; run `voclab data fetch cifar10` or name the folder."
@@ -70,7 +81,7 @@ def read(root: str | Path, split: str, name: str = "cifar10") -> Dataset:
         labels=np.eye(10, dtype=np.uint8)[labels],
         read_image=lambda i: images[i],
         read_mask=None,
-        source=f"{len(files)} batch files of CIFAR-10's format in {folder}",
+        source=f"{len(files)} batch files of CIFAR-10's format in {folder}{_remarks(folder, files, name)}",
     )
 
 
@@ -90,7 +101,7 @@ def read_batch(path: str | Path) -> Batch:
     """
     path = Path(path)
     if path.suffix != ".bin":
-        return _read_python(path)
+        return _batch(path, *read_pickle(path))
     try:
         data = np.fromfile(path, np.uint8)
     except FileNotFoundError as error:
@@ -98,9 +109,10 @@ def read_batch(path: str | Path) -> Batch:
     except OSError as error:
         raise VoclabError(f"{path} cannot be read ({error.strerror}); check file and disk.") from error
     if not data.size or data.size % RECORD:
-        raise VoclabError(
-            f"{path} has {data.size} bytes, which are not whole records of {RECORD}; fetch CIFAR-10 again."
-        )
+        what = f"whole records of {RECORD}"
+        if data.size and data.size % (RECORD + 1) == 0:
+            what += f" but of {RECORD + 1}, as CIFAR-100 has them"
+        raise VoclabError(f"{path} has {data.size} bytes, which are not {what}; fetch CIFAR-10 again.")
     records = data.reshape(-1, RECORD)
     return _batch(path, records[:, 1:], records[:, 0])
 
@@ -128,9 +140,22 @@ def write_class_names(folder: str | Path, names: tuple[str, ...]) -> None:
 
 
 def _batches(folder: Path, split: str) -> list[Path]:
-    stem = "data_batch_*" if split == "train" else "test_batch"
-    found = sorted(folder.glob(f"{stem}.bin"))
-    return found or sorted(path for path in folder.glob(stem) if not path.suffix and path.is_file())
+    """The batch files of a split; ``data_batch_1 (1).bin``, a second download, is none."""
+    stem = r"data_batch_\d+" if split == "train" else "test_batch"
+    names = [path for path in folder.glob("*_batch*") if path.is_file()]
+    binary = [path for path in names if re.fullmatch(rf"{stem}\.bin", path.name)]
+    found = binary or [path for path in names if re.fullmatch(stem, path.name)]
+    return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+def _remarks(folder: Path, files: list[Path], name: str) -> str:
+    """What the sentence on the data says of batches that are not there, and of files like them."""
+    there = {path.stem for path in files}
+    stem = files[0].stem.rstrip("0123456789")
+    absent = [batch for batch in BATCHES if batch.startswith(stem) and batch not in there]
+    others = sorted(p.name for p in folder.glob(f"{stem}*") if p not in files and p.suffix == files[0].suffix)
+    told = f"; without {', '.join(absent)}" if absent and name == "cifar10" else ""
+    return told + (f"; left out: {', '.join(others)}" if others else "")
 
 
 def class_names(folder: str | Path) -> tuple[str, ...]:
@@ -139,11 +164,13 @@ def class_names(folder: str | Path) -> tuple[str, ...]:
     if not path.is_file():
         return CIFAR10_CLASSES
     try:
-        names = tuple(path.read_text(encoding="utf-8").split())
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise VoclabError(f"{path} is no text ({error}); fetch CIFAR-10 again.") from error
-    if len(names) != 10:
-        raise VoclabError(f"{path} names {len(names)} classes, not 10; fetch CIFAR-10 again.")
+    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
+    names = lines if len(lines) == 10 else tuple(text.split())
+    if len(names) != 10 or len(set(names)) < 10:
+        raise VoclabError(f"{path} names {len(set(names))} classes, not 10; fetch CIFAR-10 again.")
     return names
 
 
@@ -152,74 +179,3 @@ def _batch(path: Path, planes: np.ndarray, labels: np.ndarray) -> Batch:
         raise VoclabError(f"{path} has the label {labels.max()}, above 9; fetch CIFAR-10 again.")
     images = planes.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     return Batch(np.ascontiguousarray(images), labels.astype(np.uint8))
-
-
-# --- the Python distribution ---
-
-
-class _Bytes:
-    """Stands for a NumPy array (or its dtype) in a pickle: keeps the state that it is given, does nothing."""
-
-    def __init__(self, *arguments):
-        self.arguments, self.state = arguments, ()
-
-    def __setstate__(self, state):
-        self.state = state
-
-
-def _latin1(text, encoding):
-    """What Python 3 writes for bytes in an old protocol."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in {encoding}")
-    return text.encode("latin1")
-
-
-_STAND_INS = {
-    ("numpy.core.multiarray", "_reconstruct"): _Bytes,
-    ("numpy._core.multiarray", "_reconstruct"): _Bytes,
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): _Bytes,
-    ("_codecs", "encode"): _latin1,
-}
-
-
-class _Restricted(pickle.Unpickler):
-    """Knows arrays, which become :class:`_Bytes`, and nothing else: no name in a file is ever imported."""
-
-    def find_class(self, module, name):
-        if (module, name) not in _STAND_INS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return _STAND_INS[module, name]
-
-
-def _refuse_bombs(data: bytes) -> None:
-    """A few bytes of a pickle can ask for gigabytes: a memo of any size, or an array not yet filled."""
-    for done, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if opcode.name.endswith("PUT") and int(argument) > done:
-            raise pickle.UnpicklingError(f"it stores its object number {done} as number {argument}")
-
-
-def _read_python(path: Path) -> Batch:
-    try:
-        packed = path.read_bytes()
-        _refuse_bombs(packed)
-        content = _Restricted(io.BytesIO(packed), encoding="bytes").load()
-        data, labels = content[b"data"], content[b"labels"]
-        _, shape, dtype, by_columns, raw = data.state
-        if dtype.arguments[0] not in (b"u1", "u1") or by_columns or shape != (len(labels), RECORD - 1):
-            raise ValueError("its data are not (n, 3072) bytes")
-        planes = np.frombuffer(raw, np.uint8).reshape(shape)
-        # Before NumPy sees them: a list of lists that share their parts can be larger than memory.
-        if type(labels) is not list or not all(type(label) is int and 0 <= label < 256 for label in labels):
-            raise ValueError("its labels are not whole numbers from 0 to 255")
-        labels = np.array(labels, np.uint8)
-        if not len(labels):
-            raise ValueError("it holds no images")
-    except FileNotFoundError as error:
-        raise VoclabError(f"{path} is missing; fetch CIFAR-10 again.") from error
-    except Exception as error:  # a damaged pickle can raise anything
-        raise VoclabError(
-            f"{path} is no batch of CIFAR-10's Python distribution ({error}); fetch it again, or take the"
-            " binary one."
-        ) from error
-    return _batch(path, planes, labels)
