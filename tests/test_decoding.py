@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, features
 from voc_trees import fails
 
-from voclab.datasets import decoding
+from voclab.datasets import decoding, samples
 from voclab.datasets.base import MAX_DECODED
 
 RAMP = np.linspace(0, 65535, 4096).reshape(64, 64)
@@ -286,3 +286,10 @@ def test_numbers_of_other_types():
         assert found.tolist() == wanted
     for values in (np.array([256]), np.array([-1]), np.array([0.5, 2]), np.array([True]), np.array(["a"])):
         fails("a holds .*8 bits", decoding.to_uint8, "a", values)
+
+
+def test_what_lies_behind_a_photo_is_no_matter_to_the_reader_of_voc(tmp_path):
+    data = saved(tmp_path / "a.jpg", np.zeros((20, 20, 3), np.uint8)).read_bytes()
+    film = written(tmp_path / "a.jpg", data + b"ftypmp42\xff\xda")
+    assert samples.decode_jpeg(film).shape == (20, 20, 3)
+    fails("truncated", samples.decode_jpeg, written(tmp_path / "a.jpg", data[:-2] + b"\xff\xda\0\0"))

@@ -170,7 +170,7 @@ def test_a_picture_that_declares_a_giant_size_is_refused(tmp_path, data, decode)
     assert len(data) < 10_000
     tracemalloc.start()
     with bounded_memory():
-        fails("giant.picture (declares|is a (truncated or )?damaged)", decode, path)
+        fails("giant.picture declares .*; shrink or remove it", decode, path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10**7

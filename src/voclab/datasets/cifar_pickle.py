@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from voclab.datasets.base import read_bytes
+from voclab.datasets.decoding import read_bytes
 from voclab.errors import VoclabError
 
 SIDE = 32  # pixels

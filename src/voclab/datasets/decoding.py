@@ -95,7 +95,7 @@ def decode(path: str | os.PathLike) -> np.ndarray:
             require_size(path, picture.size, _pixel_bytes(picture, deep))
             picture.load()
             # libjpeg fills what is missing with grey where a broken copy left zeros, without a word.
-            if picture.format in ("JPEG", "MPO") and not _is_whole_jpeg(data):
+            if picture.format in ("JPEG", "MPO") and not is_whole_jpeg(data):
                 raise OSError("its end is missing")
             return np.ascontiguousarray(_turned(picture, _to_rgb(path, picture, deep)))
     except VoclabError:
@@ -184,7 +184,7 @@ def _pixel_bytes(picture: Image.Image, deep: bool) -> int:
     return sample * len(picture.getbands())
 
 
-def _is_whole_jpeg(data: bytes) -> bool:
+def is_whole_jpeg(data: bytes) -> bool:
     """Whether the (first) image in the file has its end marker."""
     at = 2
     while found := _JPEG_MARKER.search(data, at):

@@ -11,6 +11,7 @@ import numpy as np
 from voclab.datasets.base import Dataset
 from voclab.datasets.decoding import SUFFIXES, decode
 from voclab.datasets.listing import (
+    SPLIT_WORDS,
     LeftOut,
     Listing,
     counted,
@@ -24,12 +25,6 @@ from voclab.errors import VoclabError
 __all__ = ["SUFFIXES", "decode", "is_folder", "pictures", "read"]
 
 _EVERY = 5  # without folders for training and validation, every fifth image of a class is held out
-# Words in the name of a folder that say which split it holds: Train, training_set, seg_train, testset …
-_SPLITS = {
-    "train": {"train", "training", "trainval", "trn"},
-    "val": {"val", "valid", "validation", "dev", "eval", "evaluation"},
-    "test": {"test", "testing", "tst", "holdout", "heldout"},
-}
 _IMAGES = {"images", "image", "imgs", "img", "jpegimages", "photos", "rgb"}
 _MASKS = {
     "masks", "mask", "labels", "label", "annotations", "annotation", "anns", "ann", "seg", "segmentation",
@@ -301,7 +296,7 @@ def _split_of(name: str, alone: bool = False) -> str | None:
     """``"train"``, ``"val"`` or ``"test"`` where a name has such a word (``alone``: and no other)."""
     words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", name).casefold())
     words = {re.sub("(set|data|images)$", "", word) for word in words} - {""}
-    found = [split for split, names in _SPLITS.items() if names & words]
+    found = [split for split, names in SPLIT_WORDS.items() if names & words]
     return found[0] if len(found) == 1 and not (alone and len(words) > 1) else None
 
 

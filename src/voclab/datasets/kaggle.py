@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, read_bytes
-from voclab.datasets.decoding import to_uint8
+from voclab.datasets.base import VOC_CLASSES, VOID, Dataset
+from voclab.datasets.decoding import read_bytes, to_uint8
 from voclab.datasets.tables import HEADER, read_table
 from voclab.errors import VoclabError
 from voclab.files import ARRAY_DAMAGE, TEMPORARY, atomic_path, make_folder, read_json, write_json, write_text

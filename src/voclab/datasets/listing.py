@@ -8,6 +8,12 @@ from pathlib import Path
 from voclab.datasets.decoding import UNREAD_SUFFIXES, has_more_frames, is_image_file
 from voclab.errors import VoclabError
 
+# Words in the name of a folder that say which split it holds: Train, training_set, seg_train, testset …
+SPLIT_WORDS = {
+    "train": {"train", "training", "trn"},
+    "val": {"val", "valid", "validation", "dev", "eval", "evaluation"},
+    "test": {"test", "testing", "tst", "holdout", "heldout"},
+}
 # What systems and programs leave in people's folders, besides names that begin with a dot.
 _LITTER = {
     "__macosx", "__pycache__", "$recycle.bin", "recycler", "system volume information", "lost+found",

@@ -296,7 +296,7 @@ def read(path: str | Path) -> Stored:
             pixels = np.array(picture)
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; restore the file.") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(path) from error
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
         raise VoclabError(f"{path} is a truncated or damaged PNG; copy or extract it again.") from error

@@ -13,19 +13,15 @@ from PIL import Image
 
 from voclab.datasets import annotations, kaggle, masks
 from voclab.datasets.base import VOID, Dataset, require_size, too_large
-from voclab.datasets.decoding import SUFFIXES, decode, read_bytes
-from voclab.datasets.listing import is_litter, shown
+from voclab.datasets.decoding import SUFFIXES, decode, is_whole_jpeg, read_bytes
+from voclab.datasets.listing import SPLIT_WORDS, is_litter, shown
 from voclab.errors import VoclabError
 
 IMAGE_SUFFIXES = SUFFIXES
 EVERY = 5  # without lists one image in five, drawn by a seed, is held out
 _SEED = 0
 # What people call the parts of a data set.
-PARTS = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-}
+PARTS = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _ORIENTATION = 274  # the EXIF tag: 1 upright, 5 to 8 lying on a side
 
@@ -267,12 +263,13 @@ def decode_jpeg(path: str | Path, data: bytes | None = None) -> np.ndarray:
     copy left filled with zeros (26 of 30 photos). So the end marker is checked here.
 
     Raises:
-        VoclabError: the file is missing, truncated or no JPEG, or declares more pixels than ``MAX_PIXELS``.
+        VoclabError: the file is missing, truncated or no JPEG, or more than ``MAX_DECODED`` bytes.
     """
     path = Path(path)
     data = read_bytes(path) if data is None else data
     # Inside a scan 0xFF is always escaped, so an end marker behind the last scan's start is the end.
-    if data.rfind(_JPEG_END) <= data.rfind(_JPEG_SCAN):
+    # Only what lies behind the image, such as the film of a phone, may hold another start.
+    if data.rfind(_JPEG_END) <= data.rfind(_JPEG_SCAN) and not is_whole_jpeg(data):
         raise VoclabError(f"{path} is a truncated or damaged JPEG; copy or extract it again.")
     _header(path, BytesIO(data))
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -293,7 +290,7 @@ def _header(path: Path, source: Path | BytesIO) -> tuple[tuple[int, int], int]:
             return picture.size, _orientation(picture)
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; restore the file.") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(path) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise VoclabError(f"{path} is a truncated or damaged JPEG; copy or extract it again.") from error

@@ -8,7 +8,8 @@ import re
 
 import numpy as np
 
-from voclab.datasets.base import VOC_CLASSES, read_bytes
+from voclab.datasets.base import VOC_CLASSES
+from voclab.datasets.decoding import read_bytes
 from voclab.errors import VoclabError
 
 HEADER = ("Id", *VOC_CLASSES)
