@@ -16,6 +16,7 @@ from voclab.attacks import FGSM, Bench, Noise, Victim
 from voclab.datasets import toycifar
 from voclab.datasets.base import VOID
 from voclab.metrics import expected_calibration_error, sigmoid
+from voclab.models.prediction import Segmenter, TestTime
 from voclab.robustness import CORRUPTIONS, Setting
 from voclab.studies import consistency, evaluation, robustness
 
@@ -290,3 +291,42 @@ def test_every_command_that_opens_a_model_matches_it(data, tmp_path, capsys):
     assert "they are matched by name" in capsys.readouterr().err
     texts = json.loads((tmp_path / "to" / "grad_cam.json").read_text())
     assert names[0] in texts["alt"]
+
+
+@pytest.fixture(scope="module")
+def broken(run, tmp_path_factory):
+    """The network of ``run`` after one weight became NaN, as after a training that diverged."""
+    model = keras.models.load_model(run / "model.keras")
+    kernel, bias = model.layers[-1].get_weights()
+    model.layers[-1].set_weights([kernel, np.where(np.arange(10) == 3, np.nan, bias)])
+    folder = tmp_path_factory.mktemp("runs") / "diverged"
+    folder.mkdir()
+    model.save(folder / "model.keras")
+    (folder / "config.json").write_text((run / "config.json").read_text())
+    return folder
+
+
+@pytest.mark.parametrize("command", ["evaluate", "consistency", "robustness"])
+def test_a_network_that_answers_nan_is_named(command, broken, data, tmp_path, capsys):
+    rest = [] if command == "evaluate" else ["--to", str(tmp_path)]
+    assert cli.main([command, "--model", str(broken), "--data", str(data), *rest]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("voclab: The network ")
+    assert "answers NaN or infinity for" in line
+    assert "diverged" in line
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_answers_that_are_no_numbers_are_not_measured(value, squares):
+    inputs = keras.Input((None, None, 3))
+    outputs = keras.layers.Conv2D(4, 1)(inputs)
+    model = keras.Model(inputs, outputs, name="spoilt")
+    model.layers[-1].set_weights([np.zeros((1, 1, 3, 4)), np.array([0, 0, value, 0])])
+    photos = [squares.image(k) for k in range(2)]
+    fails(
+        "network spoilt answers NaN or infinity for 2 of 2",
+        lambda: list(Segmenter(model, TestTime((32,))).masks(photos)),
+    )
+    bench = Bench(squares.subset(range(3)), 32)
+    victim = Victim(model, "segmentation", "mine")
+    fails("network mine answers NaN or infinity for 3 of 3", evaluation.evaluate, victim, bench, {}, {})

@@ -145,3 +145,64 @@ def test_the_random_baseline_has_the_class_frequencies_and_chance_map():
 def test_shapes_that_do_not_fit_are_refused(shape):
     with pytest.raises(ValueError, match="shapes"):
         metrics.average_precision(np.zeros((4, 2), int), np.zeros(shape))
+
+
+TRUTH = np.array([[1, 0], [0, 1], [1, 1]])
+FINE = np.array([[0.9, 0.2], [0.1, 0.8], [0.6, 0.7]])
+
+
+def _with(value, values=FINE):
+    changed = values.astype(float)
+    changed[1, 0] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("metric", "truth", "other", "words"),
+    [
+        (metrics.average_precision, TRUTH, _with(np.nan), "1 of 6 scores are NaN"),
+        (metrics.mean_average_precision, TRUTH, _with(np.nan), "1 of 6 scores are NaN"),
+        (metrics.average_precision, _with(2, TRUTH), FINE, "true labels hold 2.0, expected 0 and 1"),
+        (metrics.average_precision, _with(0.5, TRUTH), FINE, "true labels hold 0.5"),
+        (metrics.average_precision, _with(np.nan, TRUTH), FINE, "true labels hold nan"),
+        (metrics.average_precision, TRUTH, FINE.astype(str), "type <U"),
+        (metrics.average_precision, TRUTH, FINE[:2], "shapes"),
+        (metrics.choose_thresholds, TRUTH, _with(np.nan), "NaN"),
+        (metrics.choose_thresholds, TRUTH, _with(3.5), r"from 0.2 to 3.5, expected \[0, 1\]; pass no logits"),
+        (metrics.choose_thresholds, TRUTH[:0], FINE[:0], "no probabilities"),
+        (metrics.expected_calibration_error, TRUTH, _with(np.nan), "NaN"),
+        (metrics.expected_calibration_error, TRUTH, _with(1.5), r"expected \[0, 1\]"),
+        (metrics.expected_calibration_error, TRUTH, _with(-0.5), r"expected \[0, 1\]"),
+        (metrics.expected_calibration_error, TRUTH, _with(np.inf), r"expected \[0, 1\]"),
+        (metrics.expected_calibration_error, _with(7, TRUTH), FINE, "true labels hold 7.0"),
+        (metrics.expected_calibration_error, TRUTH, FINE[:2], "shapes"),
+        (metrics.expected_calibration_error, TRUTH[:0], FINE[:0], "no probabilities"),
+        (metrics.reliability, TRUTH, _with(-1), r"expected \[0, 1\]"),
+        (metrics.decision_report, TRUTH, _with(0.5, TRUTH), "decisions hold 0.5"),
+        (metrics.decision_report, TRUTH, _with(2, TRUTH), "decisions hold 2.0"),
+        (metrics.decision_report, _with(-1, TRUTH), TRUTH, "true labels hold -1.0"),
+        (metrics.decision_report, TRUTH, TRUTH[:2], "shapes"),
+        (metrics.decision_report, TRUTH[:0], TRUTH[:0], "no images"),
+        (metrics.label_dice, TRUTH, FINE, "decisions hold"),
+        (metrics.precision_recall_f1, TRUTH, _with(np.nan, TRUTH), "decisions hold nan"),
+        (metrics.confused_instead, TRUTH, 2 * TRUTH, "decisions hold 2"),
+    ],
+)
+def test_what_gives_no_figure_is_refused(metric, truth, other, words):
+    with pytest.raises(ValueError, match=words):
+        metric(truth, other)
+
+
+def test_what_only_rounding_took_out_of_range_is_a_probability():
+    slightly = _with(1 + 1e-7)
+    assert metrics.expected_calibration_error(TRUTH, slightly, 4) == pytest.approx(
+        metrics.expected_calibration_error(TRUTH, _with(1.0), 4), abs=1e-6
+    )
+    assert metrics.average_precision(TRUTH, _with(-np.inf))[0] == 1.0  # never, which is a rank
+
+
+def test_thresholds_are_numbers():
+    with pytest.raises(ValueError, match="threshold is NaN"):
+        metrics.classification_report(TRUTH, FINE, np.array([0.5, np.nan]))
+    truth, scores = np.array([[1, 0], [0, 0]]), np.array([[0.9, 0.1], [0.2, 0.3]])
+    assert np.isfinite(metrics.choose_thresholds(truth, scores, shrinkage=0.0)).all()  # no positive at all

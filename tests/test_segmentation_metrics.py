@@ -8,7 +8,14 @@ from sklearn import metrics as sk
 
 from voclab import datasets, metrics
 from voclab.datasets.base import VOID
-from voclab.metrics import SegmentationMetrics, boundary_f1, image_scores
+from voclab.metrics import (
+    SegmentationMetrics,
+    boundary_f1,
+    fill_void,
+    image_scores,
+    pixel_frequency,
+    random_segmentation,
+)
 from voclab.submission import score_submission, write_submission
 
 CLASSES = 5
@@ -277,3 +284,30 @@ def test_real_masks_agree_with_themselves_and_less_with_a_shifted_copy(shared):
     for name in ("mean_iou", "mean_dice", "image_dice", "pixel_accuracy"):
         assert 0.8 < shifted.report()[name] < 1.0, name
     assert 0.9 < shifted.boundary_f1() < 1.0
+
+
+@pytest.mark.parametrize("classes", [0, -1, 256, 300])
+def test_a_number_of_labels_that_no_label_map_has_is_refused(classes):
+    for make in (SegmentationMetrics, lambda n: pixel_frequency([], n), lambda n: image_scores(MAP, MAP, n)):
+        with pytest.raises(ValueError, match=f"there are {classes} labels, expected 1 to 255"):
+            make(classes)
+
+
+MAP = np.array([[0, 1], [2, 255]])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: fill_void(MAP + 300), "the mask holds label 300"),
+        (lambda: fill_void(MAP / 2), "float64"),
+        (lambda: boundary_f1(MAP, np.zeros((2, 2), int), np.nan), "tolerance is nan"),
+        (lambda: boundary_f1(MAP, np.zeros((2, 2), int), -1), "tolerance is -1"),
+        (lambda: random_segmentation([0.5, np.nan], (2, 2), np.random.default_rng(0)), "no shares"),
+        (lambda: random_segmentation([-0.5, 1.5], (2, 2), np.random.default_rng(0)), "no shares"),
+        (lambda: random_segmentation([0, 0], (2, 2), np.random.default_rng(0)), "no shares"),
+    ],
+)
+def test_what_is_no_label_map_or_share_is_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from voclab.errors import VoclabError
+
 # Gradients at pixels are computed this many times as large and divided again: those of a mean over pixels
 # fall below what float16 holds. A power of two changes nothing in float32.
 _SCALE = 2.0**6
@@ -132,22 +134,40 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, tf.errors.OpError) and any(words in str(error) for words in quoted)
 
 
-def compiled(model: Callable) -> Callable[[np.ndarray], np.ndarray]:
+def finite(answers: np.ndarray, name: str) -> np.ndarray:
+    """The answers (n, …) of a network, as they are.
+
+    Raises:
+        VoclabError: some are NaN or infinite: whatever is computed from these is a number without meaning.
+    """
+    wrong = ~np.isfinite(answers).all(axis=tuple(range(1, np.ndim(answers))))
+    if wrong.any():
+        raise VoclabError(
+            f"The network {name} answers NaN or infinity for {int(wrong.sum())} of {len(wrong)} images; train"
+            " it again with a lower learning rate, or look for an overflow in its layers."
+        )
+    return answers
+
+
+def compiled(model: Callable, name: str | None = None) -> Callable[[np.ndarray], np.ndarray]:
     """Inference of a model of pixels as one graph for all batch and image sizes.
 
     ``predict_on_batch`` traces a graph for every size, which takes longer than most photos.
 
     Args:
         model: called as ``model(pixels, training=False)``.
+        name: what people call it; without one, the model's own.
 
     Returns:
-        (B, H, W, 3) float32 -> float32 array.
+        (B, H, W, 3) float32 -> float32 array, which :func:`finite` has seen.
     """
+    title = name or getattr(model, "name", "in use")
     signature = [tf.TensorSpec((None, None, None, 3), tf.float32)]
     graph = tf.function(lambda x: model(x, training=False), input_signature=signature)
 
     def forward(pixels: np.ndarray) -> np.ndarray:
-        return graph(tf.convert_to_tensor(pixels, tf.float32)).numpy().astype(np.float32, copy=False)
+        answers = graph(tf.convert_to_tensor(pixels, tf.float32)).numpy()
+        return finite(answers.astype(np.float32, copy=False), title)
 
     return forward
 

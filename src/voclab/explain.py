@@ -4,7 +4,7 @@ import cv2
 import keras
 import numpy as np
 
-from voclab.backend import value_and_gradient
+from voclab.backend import finite, value_and_gradient
 from voclab.models.classifiers import FEATURES
 from voclab.pipeline import resized
 
@@ -39,6 +39,7 @@ class GradCam:
         """
         maps = self._body.predict_on_batch(resized(image, self.size)[None])
         _, gradient = value_and_gradient(lambda x: self._head(x, training=False)[0, k], maps)
+        finite(gradient, self._body.name)
         weights = gradient.mean(axis=(1, 2), keepdims=True)
         heat = np.maximum((weights * maps).sum(-1)[0], 0.0)
         if heat.max() > 0:

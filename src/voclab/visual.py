@@ -58,6 +58,8 @@ def visualize(
     index = dataset.position(sample)
     name, to = dataset.ids[index], Path(to)
     chosen = _layers(network, layers)
+    batches = evaluation_batches(dataset, size, 32)
+    logits = np.concatenate([predict(network, pixels, 32, str(path)) for pixels in batches])
     image = dataset.image(index)
     maps = feature_maps(network, resized(image, size)[None], chosen)
     panels = [_shown(maps[layer][0, :, :, k]) for layer in chosen for k in _strongest(maps[layer][0])]
@@ -73,7 +75,6 @@ def visualize(
             photos=True,
         )
     ]
-    logits = np.concatenate([predict(network, x, 32) for x in evaluation_batches(dataset, size, 32)])
     labels, classes = dataset.labels, dataset.class_names
     cam, top = GradCam(network, size), np.argsort(-logits[index])[:3]
     shown = list(dict.fromkeys([*np.flatnonzero(labels[index]), *top]))

@@ -25,7 +25,7 @@ class Victim:
         self.model, self.task, self.name = model, task, name
         share = np.full(model.output_shape[-1], 0.5) if thresholds is None else np.asarray(thresholds, float)
         self._cut = np.log(share / (1 - share))  # in logits
-        self._forward = compiled(model)
+        self._forward = compiled(model, name)
         self._gradients: dict = {}
 
     def logits(self, images, batch_size: int = 16) -> np.ndarray:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+_ROUNDING = 1e-6  # by which a mean of float32 probabilities may leave [0, 1]
+
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Logits to probabilities, elementwise, without overflow."""
@@ -24,8 +26,11 @@ def average_precision(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
     Returns:
         (classes,) float64 in [0, 1]; NaN for a class without a positive.
+
+    Raises:
+        ValueError: shapes that differ, truth other than 0 and 1, or scores that are NaN.
     """
-    truth, scores = _pair(truth, scores)
+    truth, scores = _scored(truth, scores)
     result = np.full(truth.shape[1], np.nan)
     for k in range(truth.shape[1]):
         positives = truth[:, k].sum()
@@ -56,7 +61,7 @@ def precision_recall_f1(truth: np.ndarray, predicted: np.ndarray) -> dict[str, f
         truth: (n, classes), 0 or 1.
         predicted: (n, classes), 0 or 1.
     """
-    truth, predicted = _pair(truth, predicted)
+    truth, predicted = _decisions(truth, predicted)
     hit = (truth * predicted).sum(0).astype(float)
     said, there = predicted.sum(0).astype(float), truth.sum(0).astype(float)
     f1 = _ratio(2 * hit, said + there)
@@ -72,7 +77,7 @@ def precision_recall_f1(truth: np.ndarray, predicted: np.ndarray) -> dict[str, f
 
 def label_dice(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """The competition's Dice of the classification row of every image: (n,), 1 where both are empty."""
-    truth, predicted = _pair(truth, predicted)
+    truth, predicted = _decisions(truth, predicted)
     hit, both = (truth * predicted).sum(1), truth.sum(1) + predicted.sum(1)
     return np.where(both == 0, 1.0, 2.0 * hit / np.maximum(both, 1))
 
@@ -81,6 +86,9 @@ def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bin
     """ECE (Guo et al. 2017) over all label decisions: mean |frequency - probability|, weighted by bin.
 
     Each of the n × classes probabilities is one binary forecast; the bins are equally wide.
+
+    Raises:
+        ValueError: shapes that differ, truth other than 0 and 1, or probabilities outside [0, 1].
     """
     table = reliability(truth, probabilities, bins)
     weight = table["count"] / table["count"].sum()
@@ -88,10 +96,16 @@ def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bin
 
 
 def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
-    """What a reliability diagram shows: count, mean probability and frequency of the non-empty bins."""
-    truth, probabilities = _pair(truth, probabilities)
+    """What a reliability diagram shows: count, mean probability and frequency of the non-empty bins.
+
+    Raises:
+        ValueError: as :func:`expected_calibration_error`.
+    """
+    if bins < 1:
+        raise ValueError(f"there are {bins} bins, expected 1 or more")
+    truth, probabilities = _forecast(truth, probabilities)
     forecast, outcome = probabilities.ravel(), truth.ravel().astype(float)
-    index = np.minimum((forecast * bins).astype(int), bins - 1)
+    index = np.clip((forecast * bins).astype(int), 0, bins - 1)
     count = np.bincount(index, minlength=bins).astype(float)
     filled = count > 0
     return {
@@ -111,7 +125,10 @@ def classification_report(
         probabilities: (n, classes) in [0, 1].
         thresholds: (classes,) or a number; a class is predicted where its probability reaches it.
     """
-    predicted = (np.asarray(probabilities) >= thresholds).astype(np.uint8)
+    truth, probabilities = _forecast(truth, probabilities)
+    if np.isnan(thresholds).any():
+        raise ValueError("a threshold is NaN, which no probability reaches; choose it on validation data")
+    predicted = (probabilities >= thresholds).astype(np.uint8)
     return decision_report(truth, predicted) | {
         "map": mean_average_precision(truth, probabilities),
         "ece": expected_calibration_error(truth, probabilities),
@@ -119,8 +136,14 @@ def classification_report(
 
 
 def decision_report(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """The figures that need 0/1 decisions only: P/R/F1, exact match, Hamming accuracy, Dice."""
-    truth, predicted = _pair(truth, predicted)
+    """The figures that need 0/1 decisions only: P/R/F1, exact match, Hamming accuracy, Dice.
+
+    Raises:
+        ValueError: no images, shapes that differ, or anything but 0 and 1.
+    """
+    truth, predicted = _decisions(truth, predicted)
+    if not truth.size:
+        raise ValueError("there are no images, so nothing can be measured on them")
     return {
         **precision_recall_f1(truth, predicted),
         "exact_match": float((truth == predicted).all(1).mean()),
@@ -144,8 +167,11 @@ def choose_thresholds(truth: np.ndarray, probabilities: np.ndarray, shrinkage: f
 
     Returns:
         (classes,) float64.
+
+    Raises:
+        ValueError: shapes that differ, truth other than 0 and 1, or probabilities outside [0, 1] or NaN.
     """
-    truth, probabilities = _pair(truth, probabilities)
+    truth, probabilities = _forecast(truth, probabilities)
     grid = np.linspace(0.02, 0.9, 45)
     common = grid[np.argmax([label_dice(truth, probabilities >= t).mean() for t in grid])]
     thresholds = np.full(truth.shape[1], common)
@@ -163,7 +189,8 @@ def choose_thresholds(truth: np.ndarray, probabilities: np.ndarray, shrinkage: f
                 dice = np.where(both == 0, 1.0, 2.0 * (hits + truth[:, k] * own) / np.maximum(both, 1)).mean()
                 if dice > best + 1e-9:
                     best, thresholds[k], improved = dice, candidate, True
-    share = truth.sum(0) / (truth.sum(0) + shrinkage)
+    positives = truth.sum(0)
+    share = np.where(positives > 0, positives / np.maximum(positives + shrinkage, 1), 0.0)
     return sigmoid(share * _logit(thresholds) + (1 - share) * _logit(common))
 
 
@@ -188,7 +215,7 @@ def confused_instead(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     Returns:
         (classes, classes) float64; NaN rows off the diagonal for classes never missed.
     """
-    truth, predicted = _pair(truth, predicted)
+    truth, predicted = _decisions(truth, predicted)
     missed = (truth == 1) & (predicted == 0)
     invented = (truth == 0) & (predicted == 1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -285,13 +312,48 @@ def _single(truth, predicted, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return truth, predicted
 
 
+def _decisions(truth, predicted) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and 0/1 decisions as int64; anything else is a ``ValueError``."""
+    truth, predicted = _pair(truth, predicted)
+    return _zeros_and_ones("true labels", truth), _zeros_and_ones("decisions", predicted)
+
+
+def _scored(truth, scores) -> tuple[np.ndarray, np.ndarray]:
+    """Truth as int64 and scores that can be put in order; NaN is a ``ValueError``."""
+    truth, scores = _pair(truth, scores)
+    if scores.dtype.kind not in "biuf":
+        raise ValueError(f"scores have type {scores.dtype}, expected numbers")
+    scores = scores if scores.dtype.kind == "f" else scores.astype(np.int64)
+    if np.isnan(scores).any():
+        raise ValueError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN, which has no rank")
+    return _zeros_and_ones("true labels", truth), scores
+
+
+def _forecast(truth, probabilities) -> tuple[np.ndarray, np.ndarray]:
+    """Truth as int64 and probabilities; none at all, and what is not in [0, 1], is a ``ValueError``."""
+    truth, probabilities = _scored(truth, probabilities)
+    if not probabilities.size:
+        raise ValueError("there are no probabilities, so nothing can be measured on them")
+    low, high = probabilities.min(), probabilities.max()
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise ValueError(f"probabilities reach from {low:g} to {high:g}, expected [0, 1]; pass no logits")
+    return truth, probabilities
+
+
+def _zeros_and_ones(what: str, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{what} have type {values.dtype}, expected 0 and 1")
+    wrong = (values != 0) & (values != 1)
+    if wrong.any():
+        raise ValueError(f"{what} hold {values[wrong][0]}, expected 0 and 1")
+    return values.astype(np.int64)
+
+
 def _pair(truth, other) -> tuple[np.ndarray, np.ndarray]:
     truth, other = np.asarray(truth), np.asarray(other)
     if truth.ndim != 2 or truth.shape != other.shape:
         raise ValueError(f"shapes {truth.shape} and {other.shape} differ or are not (n, classes)")
-    if other.dtype == bool:
-        other = other.astype(np.int64)
-    return truth.astype(np.int64), other if other.dtype.kind == "f" else other.astype(np.int64)
+    return truth, other
 
 
 def _ratio(numerator, denominator):

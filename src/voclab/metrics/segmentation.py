@@ -23,6 +23,7 @@ class SegmentationMetrics:
     """
 
     def __init__(self, classes: int = len(VOC_CLASSES) + 1, boundaries: bool = True):
+        _require_classes(classes)
         self.classes = classes
         self.boundaries = boundaries
         self.matrix = np.zeros((classes, classes), np.int64)
@@ -140,6 +141,8 @@ def boundary_f1(truth: np.ndarray, predicted: np.ndarray, tolerance: float = 0.0
         F1 in [0, 1]; NaN if there is no foreground class to compare.
     """
     truth, predicted = _label_maps(truth, predicted, VOID)
+    if not (np.isfinite(tolerance) and tolerance >= 0):
+        raise ValueError(f"the tolerance is {tolerance}, expected a share of the diagonal, 0 or more")
     reach = max(1.0, tolerance * float(np.hypot(*truth.shape)))
     valid = truth != VOID
     shown, claimed = (set(np.flatnonzero(_count(labels[valid]))) - {0} for labels in (truth, predicted))
@@ -169,7 +172,9 @@ def fill_void(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (label map (H, W) uint8 without void, distance (H, W) float32 in pixels to the nearest valid
         pixel, 0 where valid). A mask that is all void stays so, at infinite distance.
     """
-    mask = np.asarray(mask).astype(np.uint8)
+    mask = np.asarray(mask)
+    _check_labels("the mask", mask, VOID, void=True)
+    mask = mask.astype(np.uint8)
     void = mask == VOID
     if void.all():
         return mask, np.full(mask.shape, np.inf, np.float32)
@@ -196,6 +201,7 @@ def pixel_frequency(masks: Iterable[np.ndarray], classes: int = len(VOC_CLASSES)
     Raises:
         ValueError: a label out of range, or no valid pixel at all.
     """
+    _require_classes(classes)
     total = np.zeros(classes, np.int64)
     for mask in masks:
         mask = np.asarray(mask)
@@ -218,9 +224,20 @@ def random_segmentation(
 
     Returns:
         (H, W) uint8.
+
+    Raises:
+        ValueError: shares that are negative, not finite or all 0.
     """
-    below = np.cumsum(frequency, dtype=np.float64)
+    frequency = np.asarray(frequency, dtype=np.float64)
+    if not np.isfinite(frequency).all() or (frequency < 0).any() or not frequency.sum():
+        raise ValueError(f"the frequencies {frequency} are no shares, which are 0 or more and not all 0")
+    below = np.cumsum(frequency)
     return np.searchsorted(below / below[-1], rng.random(shape), side="right").astype(np.uint8)
+
+
+def _require_classes(classes: int) -> None:
+    if not 1 <= classes <= VOID:
+        raise ValueError(f"there are {classes} labels, expected 1 to {VOID}: {VOID} itself is void")
 
 
 def _label_maps(truth, predicted, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -249,6 +266,7 @@ def _check_labels(name: str, labels: np.ndarray, classes: int, void: bool) -> No
 
 def _confusion(truth, predicted, classes: int) -> np.ndarray:
     """Confusion matrix of one photo, (classes, classes) int64, rows truth; void left out."""
+    _require_classes(classes)
     truth, predicted = (labels.astype(np.uint8) for labels in _label_maps(truth, predicted, classes))
     matrix = np.zeros((classes, classes), np.int64)
     # OpenCV's histogram of pairs counts in one pass and leaves out what is out of range, as void is; it

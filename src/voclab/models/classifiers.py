@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from voclab.backend import finite
 from voclab.models.backbones import PixelPreprocessing, ResizePixels, build_backbone
 from voclab.models.catalogue import BACKBONE, get_backbone
 
@@ -92,7 +93,7 @@ def feature_extractor(model: keras.Model) -> keras.Model:
     return keras.Model(model.inputs, model.get_layer(POOLED).output, name="feature_extractor")
 
 
-def predict(model: keras.Model, pixels: np.ndarray, batch_size: int) -> np.ndarray:
+def predict(model: keras.Model, pixels: np.ndarray, batch_size: int, name: str | None = None) -> np.ndarray:
     """One step of inference on at most ``batch_size`` photos.
 
     Fewer are padded and cut again: a graph is traced for each shape, which takes longer than the
@@ -102,16 +103,20 @@ def predict(model: keras.Model, pixels: np.ndarray, batch_size: int) -> np.ndarr
         model: any model of pixels.
         pixels: (n ≤ batch_size, H, W, 3) float32 in [0, 1].
         batch_size: photos a step.
+        name: what people call the model; without one, its own.
 
     Returns:
         (n, …) float32.
+
+    Raises:
+        VoclabError: the model answers NaN or infinity.
     """
     n = len(pixels)
     if n > batch_size:
         raise ValueError(f"{n} photos do not fit a batch of {batch_size}")
     if n < batch_size:
         pixels = np.concatenate([pixels, np.zeros((batch_size - n, *pixels.shape[1:]), pixels.dtype)])
-    return np.asarray(model.predict_on_batch(pixels), np.float32)[:n]
+    return finite(np.asarray(model.predict_on_batch(pixels), np.float32)[:n], name or model.name)
 
 
 def count_parameters(model: keras.Model) -> dict[str, int]:

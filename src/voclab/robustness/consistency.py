@@ -52,7 +52,7 @@ class Probe:
                 features = ops.mean(features, axis=(1, 2))
             return ops.concatenate([ops.cast(features, "float32"), ops.cast(answer, "float32")], axis=-1)
 
-        self._run = compiled(run)
+        self._run = compiled(run, self.name)
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, H, W, 3) uint8 RGB -> (features (B, F), answers (B, classes)), float32."""
