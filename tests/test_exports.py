@@ -787,3 +787,37 @@ def test_info_answers_for_each(tmp_path, make, capsys):
     assert described["masks"] == (8 if data.has_masks else 0)
     assert (described["objects_per_image"] is None) == data.has_masks
     assert content(tmp_path) == before
+
+
+def test_lists_of_classes_alone_divide_the_images(tmp_path):
+    tree(tmp_path)
+    for split, stems in (("train", STEMS[:8]), ("val", STEMS[8:])):
+        for name in ("kettle", "lamp"):
+            write(tmp_path / f"ImageSets/Main/{name}_{split}.txt", "".join(f"{s} -1\n" for s in stems))
+    assert list(check(tmp_path)[0].ids) == STEMS[:8]
+
+
+def test_quoted_names_and_remarks_on_lists(tmp_path):
+    lists(tree(tmp_path))
+    listed = "# made by Datumaro\n" + "".join(
+        f'"{s}" 1\n' if k % 2 else f'"{s}"\n' for k, s in enumerate(STEMS[:8])
+    )
+    write(tmp_path / "ImageSets/Segmentation/train.txt", listed)
+    check(tmp_path)
+
+
+def test_numbers_in_a_tree_that_nothing_names_are_no_classes_of_voc(tmp_path):
+    (tree(tmp_path / "pots", mask=put) / "labelmap.txt").unlink()
+    train, _ = check(tmp_path, ("class 1", "class 2", "class 3"))
+    assert "no label map names them" in train.source
+    (tmp_path / "pots").rename(tmp_path / "VOC2012")
+    assert datasets.load("voc2009", tmp_path, "train").class_names == VOC_CLASSES
+
+
+def test_label_maps_of_parts_must_agree(tmp_path):
+    for part, names, stems in (("train", NAMES, STEMS[:5]), ("val", NAMES[::-1], STEMS[5:])):
+        pairs(tmp_path / part, stems=stems)
+        write(tmp_path / part / "class_names.txt", "\n".join(("_background_", *names)))
+    fails(
+        "train.class_names.txt and .*val.* name different classes", datasets.load, "pairs", tmp_path, "train"
+    )

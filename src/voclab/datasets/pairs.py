@@ -6,6 +6,7 @@ The folders are known by their names and by what they hold: files of equal names
 like that and is not clear is refused, never taken for pictures by class.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,7 +122,7 @@ def read(root: str | Path, split: str, layout: Layout | None = None) -> Dataset:
     folders = [layout.base, *samples.subfolders(layout.base)]
     if layout.base != Path(root):
         folders += [p for p in layout.base.parents if p == Path(root) or Path(root) in p.parents]
-    found = labelmap.find(folders)
+    found = _label_map(folders)
     legend, names, labels, origin = _truth(every, here, found)
     left = f" ({'; '.join(layout.left)})" if layout.left else ""
     return samples.dataset(
@@ -133,6 +134,15 @@ def read(root: str | Path, split: str, layout: Layout | None = None) -> Dataset:
         split=split,
         source=f"{len(here)} images of {where}{left}; {origin}",
     )
+
+
+def _label_map(folders: Sequence[Path]) -> labelmap.LabelMap | None:
+    """The label map of the first folder that has one; those of the parts must agree."""
+    maps = [found for folder in folders if (found := labelmap.find([folder])) is not None]
+    for other in maps[1:]:
+        if other.path.name == maps[0].path.name and other.entries != maps[0].entries:
+            raise VoclabError(f"{maps[0].path} and {other.path} name different classes; correct one of them.")
+    return maps[0] if maps else None
 
 
 def count_objects(root: str | Path, split: str) -> tuple[int, ...] | None:
@@ -299,6 +309,9 @@ def _files(images: Path, truth: list[Path]) -> _Group:
 
 def _of_one_folder(folder: Path) -> _Group:
     """Images with ``a_mask.png`` or ``a.xml`` beside them."""
+    names = [os.path.splitext(name) for name in os.listdir(folder)]
+    if not any(suffix.lower() == ".xml" or _MASK_ENDS.search(stem) for stem, suffix in names):
+        return _Group()
     every = samples.files(folder, _ARRAYS, deep=False)
     ends = {name: _MASK_ENDS.sub("", name) for name in every}
     found = {name: path for name, path in every.items() if ends[name] != name and ends[name] in every}
@@ -369,17 +382,18 @@ def require_pictures(root: str | Path) -> None:
     """
     root = Path(root)
     for base in (root, *(f for f in samples.subfolders(root) if f.name.casefold() in PARTS)):
-        folders = {f: samples.files(f, _ARRAYS) for f in samples.subfolders(base)}
-        folders = {f: found for f, found in folders.items() if found}
-        for found in folders.values():
-            ends = [(n, _MASK_ENDS.sub("", n)) for n in found]
-            beside = [n for n, image in ends if n != image and image in found]
-            if len(beside) * 3 >= len(found):
+        inside = samples.subfolders(base)
+        for folder in inside:
+            group = _of_one_folder(folder)
+            if len(group.masks) * 2 >= len(group.images) > 0 and group.masks:
                 raise VoclabError(
-                    f"{found[beside[0]]} looks like the mask of {found[_MASK_ENDS.sub('', beside[0])].name},"
-                    f" so {root} is not pictures by class; put images and masks in folders of these names."
+                    f"{next(iter(group.masks.values()))} looks like the mask of an image beside it, so {root}"
+                    " is not pictures by class; put images and masks in folders of these names."
                 )
-        folders = {f: found for f, found in folders.items() if not _role(f.name)[0]}  # no train, test
+        if len(inside) > 4:  # the classes and a folder or two of something else
+            continue
+        folders = {f: samples.files(f, _ARRAYS) for f in inside if not _role(f.name)[0]}  # no train, test
+        folders = {f: found for f, found in folders.items() if found}
         if len(folders) == 2 and len({frozenset(found) for found in folders.values()}) == 1:
             (one, mine), (two, theirs) = folders.items()
             looks = [_looks_like_masks(list(found.values())[:3]) for found in (mine, theirs)]

@@ -61,16 +61,16 @@ def files(path: Path, suffixes: Sequence[str], deep: bool = True) -> dict[str, P
     found: dict[str, Path] = {}
     for where, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not is_litter(name)) if deep else []
+        inside = os.path.relpath(where, path).replace(os.sep, "/") + "/"
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
-            if suffix.lower() not in suffixes or is_litter(name):
+            if (suffix := suffix.lower()) not in suffixes or is_litter(name):
                 continue
-            file = Path(where, name)
-            key = nfc((file.parent / stem).relative_to(path).as_posix())
+            file, key = Path(where, name), nfc(inside.removeprefix("./") + stem)
             other = found.get(key)
             if other is not None and suffixes is IMAGE_SUFFIXES:
                 raise VoclabError(f"{file} and {other.name} are two images of one name; remove one.")
-            if other is None or suffixes.index(suffix.lower()) < suffixes.index(other.suffix.lower()):
+            if other is None or suffixes.index(suffix) < suffixes.index(other.suffix.lower()):
                 found[key] = file
     return found
 

@@ -138,6 +138,10 @@ def _is_tree(inside: Sequence[Path]) -> bool:
     return _IMAGES.casefold() in names and bool(names & truth)
 
 
+def _is_of_a_year(tree: Path) -> bool:
+    return re.fullmatch(r"VOC20\d\d", tree.resolve().name) is not None
+
+
 def _child(folder: Path, name: str) -> Path:
     """``folder/name``, or what is called so in other letters' case."""
     if (folder / name).exists() or not folder.is_dir():
@@ -228,6 +232,11 @@ def _classes(
             legend = masks.fitted(legend, samples.scan(masked))
         return legend if masked else None, found.class_names, f"; classes from {found.path.name}"
     objects = samples.annotated([sample for sample in every if sample.annotation])
+    if found is None and masked and not objects and not _is_of_a_year(part.tree):
+        stored = samples.scan(masked)
+        if any(kind == "greys" and set(used) - {0} for _, kind, used in stored):
+            legend = masks.generic_legend(stored)
+            return legend, legend.class_names, f"; classes from {legend.origin}, for no label map names them"
     names = annotations.class_names(objects)
     if names != VOC_CLASSES and (masked or found is not None):
         annotations.labels(objects, VOC_CLASSES)  # names the file, for the masks know no such class
@@ -298,7 +307,7 @@ def _part(trees: Mapping[str, Path], split: str) -> _Part:
     if path is not None:
         photos = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
         where = "/".join((tree.name, *path.relative_to(tree).parts))
-        where = f"VOCdevkit/{where}" if re.fullmatch(r"VOC20\d\d", tree.resolve().name) else where
+        where = f"VOCdevkit/{where}" if _is_of_a_year(tree) else where
         return _Part(tree, _truth_folder(tree, split), _read_list(path, photos), path, where)
     whole = [p for n, p in lists.items() if n.casefold() not in PARTS]
     photos = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
@@ -340,6 +349,8 @@ def _lists(tree: Path) -> dict[str, Path]:
             paths = sorted(p for p in kind.glob("*.[tT][xX][tT]") if not is_litter(p.name))
             if lists := {p.stem: p for p in paths if not _CLASS_LIST.fullmatch(p.stem)}:
                 return lists
+            if paths:  # of classes only, each of which names every photo of its split
+                return {_CLASS_LIST.fullmatch(p.stem)[1]: p for p in reversed(paths)}
     return {}
 
 
@@ -398,6 +409,12 @@ def _read_list(path: Path, photos: Collection[str]) -> tuple[str, ...]:
             )
         flagged = len(words) > 1 and words[-1] in _FLAGS
         whole = line.strip()
+        if whole.startswith("#") and not known(whole):
+            continue
+        if (quoted := re.fullmatch(r'"(.+)"(.*)', whole)) and known(
+            quoted[1]
+        ):  # Datumaro, of names with spaces
+            whole, words = quoted[1], [quoted[1]]
         named = known(whole) or (flagged and known(whole[: -len(words[-1])].strip()))
         several = [named] if named else list(dict.fromkeys(known(word) for word in words))
         if None in several:  # it is missing, which others will say
