@@ -6,18 +6,21 @@ that of a label map, or, where pairs of images and masks come without one, class
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from voclab.datasets.base import VOC_CLASSES, VOID, require_size, too_large, voc_palette
+from voclab.datasets.decoding import read_bytes
 from voclab.datasets.labelmap import MAX_CLASSES, VOID_COLOUR, LabelMap
 from voclab.errors import VoclabError
 from voclab.files import ARRAY_DAMAGE
 
 SUFFIXES = (".png", ".npy", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg", ".pgm", ".ppm")
 WHITE = "foreground"  # the class of masks that are black and white
+_KNOWN = ("PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "PPM")
 _FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # those that keep every pixel as it was
 _MAX_COLOURS = 4096  # more are a photo's
 _PALETTE = voc_palette().astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
@@ -275,15 +278,16 @@ def read(path: str | Path) -> Stored:
     path = Path(path)
     if path.suffix.lower() == ".npy":
         return _from_array(path)
+    data = read_bytes(path)  # at once: one that shrinks while libtiff has it mapped would end the process
     try:
-        with Image.open(path) as picture:
+        with Image.open(BytesIO(data), formats=_KNOWN) as picture:
             require_size(path, picture.size)
             if picture.format not in _FORMATS:
                 raise VoclabError(
                     f"{path} is a {picture.format}, a format that may change the numbers of a mask; export"
                     " the masks again as PNG."
                 )
-            scale = _scale(path, picture)
+            scale = _scale(path, picture, data)
             if picture.mode in ("P", "PA"):
                 return _from_palette(path, picture)
             if picture.mode in ("RGB", "RGBA"):
@@ -294,11 +298,11 @@ def read(path: str | Path) -> Stored:
                     " masks again as PNG."
                 )
             pixels = np.array(picture)
-    except FileNotFoundError as error:
-        raise VoclabError(f"{path} is missing; restore the file.") from error
+    except VoclabError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(path) from error
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except Exception as error:  # a damaged file can raise anything
         raise VoclabError(f"{path} is a truncated or damaged PNG; copy or extract it again.") from error
     if pixels.ndim == 3:  # grey with transparency
         _check_opaque(path, pixels[..., 1] < 255, pixels[..., 0] > 0)
@@ -307,13 +311,12 @@ def read(path: str | Path) -> Stored:
     return _numbers(path, pixels // np.asarray(scale, pixels.dtype) if scale > 1 else pixels)
 
 
-def _scale(path: Path, picture: Image.Image) -> int:
+def _scale(path: Path, picture: Image.Image, data: bytes) -> int:
     """By what Pillow multiplied the numbers: it spreads greys of 2 and 4 bits over 0–255."""
     if getattr(picture, "n_frames", 1) > 1:
         raise VoclabError(f"{path} holds several pictures; export one mask a file.")
     if picture.format == "PNG":
-        with open(path, "rb") as file:
-            depth, colour_type = file.read(26)[24:26]
+        depth, colour_type = data[24:26]
         if depth == 16 and colour_type != 0:
             raise VoclabError(f"{path} has 16 bits a channel; export the masks again with 8 bits.")
         return 255 // (2**depth - 1) if colour_type == 0 and depth in (2, 4) else 1

@@ -290,9 +290,11 @@ def _header(path: Path, source: Path | BytesIO) -> tuple[tuple[int, int], int]:
             return picture.size, _orientation(picture)
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; restore the file.") from error
+    except VoclabError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(path) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # a damaged file can raise anything
         raise VoclabError(f"{path} is a truncated or damaged JPEG; copy or extract it again.") from error
 
 
