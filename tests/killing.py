@@ -4,16 +4,19 @@ A program of its own, since it forks: TensorFlow is imported here but has not ru
 are counted in file operations and in items read, not in seconds: the same seed kills at the same places.
 """
 
+import csv
 import hashlib
 import io
 import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import nbformat
@@ -219,6 +222,48 @@ def executing(folder: Path, moments: Moments) -> None:
 CELLS = 3
 
 
+def pushing(folder: Path, moments: Moments) -> None:
+    """A submission sent to the server in the environment, and its score awaited."""
+    import socket
+
+    from voclab.errors import VoclabError
+    from voclab.submission import push, push_submission
+
+    def counted(name: str) -> None:
+        real = getattr(socket.socket, name)
+
+        def call(*arguments):
+            moments.pass_one()
+            done = real(*arguments)
+            moments.pass_one()
+            return done
+
+        setattr(socket.socket, name, call)
+
+    for name in ("sendall", "recv_into"):  # every piece that was sent, every answer
+        counted(name)
+    push._UNCERTAIN = timedelta(seconds=0.3)  # this server answers at once
+    log = folder / "submissions/log.csv"
+    try:
+        push_submission(folder / FILE, COMPETITION, wait=True, log=log, pause=0, say=lambda line: None)
+    except VoclabError as error:
+        if "already" not in str(error):  # it was killed after its work was done
+            raise
+
+
+COMPETITION, FILE = "killed", "submission.csv"
+
+
+def _submission(folder: Path) -> None:
+    from voclab.submission import write_submission
+
+    rng = np.random.default_rng(
+        list(folder.name.encode())
+    )  # another file in each folder: all go to one server
+    maps = rng.integers(0, 21, (2, 60, 50))
+    write_submission(folder / FILE, range(2), rng.integers(0, 2, (2, 20)), maps)
+
+
 def _notebook(folder: Path) -> None:
     kill = "import os, signal\nif os.environ['KILLING_CELL'] == '{0}': os.kill(os.getppid(), signal.SIGKILL)"
     cells = [nbformat.v4.new_code_cell(f"{kill.format(k)}\nprint({k})", id=f"c{k}") for k in range(CELLS)]
@@ -232,17 +277,26 @@ KINDS = {  # work, what it finds, the farthest moment, after how many kills it i
     "exporting": (exporting, None, 70, 3),
     "fetching": (fetching, None, 120, 3),
     "executing": (executing, _notebook, 8, 99),
+    "pushing": (pushing, _submission, 90, 3),
 }
 
 
 def results(folder: Path) -> dict[str, str]:
-    """Digest of every file below, by its path; of a run's history without the seconds, of weights alone."""
+    """Digest of every file below, by its path.
+
+    Of a run's history without the seconds, of weights alone, of a log without names and times.
+    """
     found = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         data = path.read_bytes()
         if path.name == "history.json":
             entries = [{k: v for k, v in e.items() if k != "seconds"} for e in json.loads(data)]
             data = json.dumps(entries).encode()
+        elif path.name == "log.csv":
+            rows = list(csv.DictReader(io.StringIO(data.decode())))
+            data = json.dumps(
+                [[row["competition"], row["status"], row["public_score"]] for row in rows]
+            ).encode()
         elif path.suffix == ".keras":  # the archive holds a date
             with zipfile.ZipFile(path) as archive:
                 data = b"".join(_arrays(archive.read("model.weights.h5")))
@@ -254,24 +308,25 @@ def main(kind: str, root: str, seed: str, kills: str) -> dict:
     """Do the work once unbroken, then again and again with kills until there were so many.
 
     Returns:
-        ``kills``, ``faults`` (files that a kill left half-written), ``unbroken`` and ``resumed`` results.
+        ``kills``, ``faults`` (files that a kill left half-written), ``unbroken`` and ``resumed`` results,
+        without files that were there before and stayed as they were.
     """
     work, prepare, farthest, most = KINDS[kind]
     rng, count = random.Random(int(seed)), 0
     report = {"kills": 0, "faults": [], "resumed": []}
 
-    def fresh(name: str) -> Path:
+    def fresh(name: str):
         folder = Path(root) / name
         folder.mkdir()
         if prepare:
             prepare(folder)
-        return folder
+        return folder, results(folder).items()
 
-    first = fresh("unbroken")
+    first, found = fresh("unbroken")
     survived(work, first, None)
-    report["unbroken"] = results(first)
+    report["unbroken"] = dict(results(first).items() - found)
     while report["kills"] < int(kills):
-        folder, count = fresh(f"killed{count}"), count + 1
+        (folder, found), count = fresh(f"killed{count}"), count + 1
         done, here = False, 0
         while not done:
             more = report["kills"] < int(kills) and here < most
@@ -279,7 +334,35 @@ def main(kind: str, root: str, seed: str, kills: str) -> dict:
             here += not done
             report["kills"] += not done
             report["faults"] += halves(folder)
-        report["resumed"].append(results(folder))
+        report["resumed"].append(dict(results(folder).items() - found))
+    return report
+
+
+def killed(
+    kind: str, folder: Path, kills: int, seed: int = 0, environment: Mapping[str, str] | None = None
+) -> dict:
+    """What :func:`main` reports, from a process of its own; ``AssertionError`` if the work failed once."""
+    folder.mkdir()
+    command = [sys.executable, __file__, kind, str(folder), str(seed), str(kills)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def killed_push(folder: Path, kills: int, seed: int = 0) -> dict:
+    """:func:`killed` for pushes to a server of their own; ``sent``: how often each folder's file arrived."""
+    from local_server import Kaggle
+
+    server = Kaggle(COMPETITION)
+    server.daily = 10**6
+    try:
+        report = killed("pushing", folder, kills, seed, server.environment(folder.with_name("home")))
+    finally:
+        server.close()
+    arrived = [server.stored[facts["token"]] for facts in server.submissions]
+    report["sent"] = {
+        work.name: arrived.count((work / FILE).read_bytes()) for work in sorted(folder.iterdir())
+    }
     return report
 
 
@@ -292,4 +375,6 @@ if __name__ == "__main__":
     elif sys.argv[1] == "executing":
         import nbclient  # noqa: F401
         from ipykernel import kernelspec  # noqa: F401
+    elif sys.argv[1] == "pushing":
+        import kaggle  # noqa: F401
     json.dump(main(*sys.argv[1:]), sys.stdout)

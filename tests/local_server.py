@@ -3,6 +3,7 @@
 import base64
 import http.server
 import json
+import os
 import threading
 from datetime import UTC, datetime
 
@@ -118,6 +119,22 @@ class Kaggle(Server):
         self.faults: dict[str, list] = {}
         self.calls: list[str] = []
 
+    def environment(self, home):
+        """Variables with which the client talks to this server as the one account that it knows."""
+        own = {name: value for name, value in os.environ.items() if not self._concerns(name)}
+        return {
+            **own,
+            "HOME": str(home),  # nobody's own credentials
+            "http_proxy": f"http://127.0.0.1:{self.port}",
+            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+            "KAGGLE_USERNAME": USER,
+            "KAGGLE_KEY": KEY,
+        }
+
+    @staticmethod
+    def _concerns(name):
+        return "proxy" in name.lower() or name.startswith("KAGGLE")
+
     def of_today(self):
         today = f"{datetime.now(UTC):%Y-%m-%d}"
         return [s for s in self.submissions if s["date"].startswith(today) and s["status"] != "ERROR"]
@@ -146,6 +163,9 @@ class Kaggle(Server):
             handler.close_connection = True
             return
         body = handler.rfile.read(length)
+        if len(body) < length:  # the client was killed
+            handler.close_connection = True
+            return
         if call == "Upload":
             if fault is None:
                 self.stored[handler.path.rpartition("/")[2]] = body
@@ -219,6 +239,7 @@ class Kaggle(Server):
             return no(400, "Submission not allowed:  Your team has used its daily Submission allowance.")
         assert asked["blobFileTokens"] in self.stored
         taken = self.add(status="PENDING", publicScore="", description=asked["submissionDescription"])
+        taken["token"] = asked["blobFileTokens"]
         if self.looks <= 0:
             taken.update(self.outcome)
         return 200, {"message": "Successfully submitted", "ref": taken["ref"]}

@@ -1,27 +1,20 @@
 """Killed at random moments and started again, all work ends in what an unbroken run leaves."""
 
 import hashlib
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import killing
 import pytest
 from local_server import Server
 from voc_trees import make_tree, tar_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-KILLING = Path(__file__).with_name("killing.py")
 
 
 def killed(kind, folder, kills, **environment):
     """The report of ``killing.py``, after what holds for every kind was checked."""
-    folder.mkdir()
-    command = [sys.executable, str(KILLING), kind, str(folder), "0", str(kills)]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads(done.stdout)
+    report = killing.killed(kind, folder, kills, environment={**os.environ, **environment})
     assert report["kills"] >= kills
     assert report["faults"] == []
     return report
@@ -70,3 +63,14 @@ def test_a_notebook_killed_anywhere_is_the_old_one_or_the_new(tmp_path):
     report = killed("executing", tmp_path / "work", 4)
     for files in report["resumed"]:
         assert without_working_files(files) == report["unbroken"]
+
+
+def test_a_push_killed_anywhere_sends_its_file_once(tmp_path):
+    report = killing.killed_push(tmp_path / "work", 12)
+    assert report["kills"] >= 12
+    assert report["faults"] == []
+    assert set(report["unbroken"]) == {"submissions/log.csv"}
+    for files in report["resumed"]:
+        assert files == report["unbroken"]  # one row, with the score
+    assert len(report["sent"]) == 1 + len(report["resumed"])
+    assert set(report["sent"].values()) == {1}

@@ -45,15 +45,12 @@ def said(capfd):
 @pytest.fixture
 def server(tmp_path, monkeypatch, said):
     """The server, with credentials in the environment; at the end no secret is in any output or file."""
-    for name in list(os.environ):
-        if "proxy" in name.lower() or name.startswith("KAGGLE"):
-            monkeypatch.delenv(name)
     served = Kaggle(SLUG)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # nobody's own credentials
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{served.port}")
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "LOCALHOST")
-    monkeypatch.setenv("KAGGLE_USERNAME", USER)
-    monkeypatch.setenv("KAGGLE_KEY", KEY)
+    environment = served.environment(tmp_path / "home")
+    for name in set(os.environ) - set(environment):
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
     yield served

@@ -7,8 +7,8 @@ import csv
 import io
 import os
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,8 +103,6 @@ def read(path: str | os.PathLike) -> list[Entry]:
 
 def write(path: str | os.PathLike, entries: Sequence[Entry]) -> None:
     """Replace a log by these entries, atomically; the caller has it ``locked`` and read it there."""
-    for leftover in Path(path).parent.glob(f"{files.TEMPORARY}*-{Path(path).name}"):  # of a killed process
-        leftover.unlink(missing_ok=True)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -112,12 +110,17 @@ def write(path: str | os.PathLike, entries: Sequence[Entry]) -> None:
     files.write_text(path, text.getvalue())
 
 
-def locked(path: str | os.PathLike, patience: float = 0.0) -> AbstractContextManager[None]:
+@contextmanager
+def locked(path: str | os.PathLike, patience: float = 0.0) -> Iterator[None]:
     """Keep other processes from sending and from writing the log meanwhile.
 
     Raises ``VoclabError`` if another one is still at it after ``patience`` seconds.
     """
-    return files.locked(f"{path}.lock", f"The log {path}", patience)
+    path = Path(path)
+    with files.locked(f"{path}.lock", f"The log {path}", patience):
+        for leftover in path.parent.glob(f"{files.TEMPORARY}*-{path.name}"):  # of a killed process
+            leftover.unlink(missing_ok=True)
+        yield
 
 
 def _damaged(path: str | os.PathLike, why: str) -> VoclabError:
