@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -20,7 +21,7 @@ from voc_trees import content, fails, make_tree
 from voclab import cli, datasets, submission
 from voclab.datasets import kaggle as kaggle_layout
 from voclab.errors import VoclabError
-from voclab.files import sha256
+from voclab.files import sha256, writing_error
 from voclab.kaggle_client import clean, kaggle_api
 from voclab.session import Session
 from voclab.submission import log as logs
@@ -692,15 +693,82 @@ def test_what_is_in_the_log_stays(server, file):
     assert log()[0]["message"] == 'said "so", twice'
 
 
-@pytest.mark.parametrize("damage", ["", "time;competition\n", "\xff", "+row", "+time"])
+DAMAGE = {  # what became of a sound log, and how it is told
+    "empty": (lambda log: b"", "first line"),
+    "other header": (lambda log: b"time;competition\n", "first line"),
+    "no header": (lambda log: log.partition(b"\n")[2], "first line"),
+    "semicolons": (lambda log: log.replace(b",", b";"), "first line"),
+    "another column": (lambda log: log.replace(b"public_score", b"public_score,mine", 1), "first line"),
+    "binary": (lambda log: bytes(range(256)), "not UTF-8"),
+    "zeros": (lambda log: b"\0" * len(log), "first line"),
+    "UTF-16": (lambda log: log.decode().encode("utf-16"), "not UTF-8"),
+    "half a line": (lambda log: log[: -len(log) // 4], r"row 2 has \d+ columns instead of 10"),
+    "an open quote": (lambda log: log + b'"2026', "no CSV table"),
+    "a row too short": (lambda log: log + b"x,y\n", "row 3 has 2 columns"),
+    "a long field": (lambda log: log + b"x" * 200_000, "no CSV table"),
+    "time in words": (lambda log: log.replace(b"T", b" at ", 1), "row 2 has the time"),
+    "time of Excel": (
+        lambda log: re.sub(rb"\d{4}-\d\d-\d\dT[^,]*", b"28/11/2026 21:16", log),
+        "row 2 has the time",
+    ),
+    "time without zone": (lambda log: log.replace(b"Z,", b",", 1), "row 2 has the time"),
+    "month 13": (lambda log: re.sub(rb"\d{4}-\d\d", b"2026-13", log, count=1), "row 2 has the time"),
+    "the end of time": (
+        lambda log: re.sub(rb"2[^,]*Z", b"9999-12-31T23:59:59-12:00", log, count=1),
+        "the time",
+    ),
+    "number of Excel": (lambda log: log.replace(b",1000,", b",1.00E+03,"), "row 2 has the ref"),
+    "checksum of Excel": (lambda log: re.sub(rb"[0-9a-f]{64}", b"5E+63", log), "row 2 has the sha256"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_log_is_named_and_left_alone(server, file, damage):
+    push(wait=True)
+    change, said = DAMAGE[damage]
+    damaged = change(LOG.read_bytes())
+    LOG.write_bytes(damaged)
+    push_fails(f"log.csv is not a log of submissions: .*{said}.*; mend it, or move it away", again=True)
+    assert content(Path("submissions")) == {"log.csv": damaged}
+    assert len(server.submissions) == 1
+
+
+def test_a_log_that_cannot_be_read_or_locked_is_named(server, file):
+    LOG.mkdir(parents=True)
+    push_fails("log.csv is not a log of submissions: it cannot be read")
+    LOG.rmdir()
+    Path(f"{LOG}.lock").symlink_to(file)
+    push_fails("log.csv.lock is a link, which no lock follows")
+    assert server.calls == []
+
+
+@pytest.mark.parametrize("stage", ["sending", "submitting", "pending", "complete"])
+def test_a_disk_that_is_full_leaves_the_log_as_it_was_and_the_file_sent_once(
+    server, file, monkeypatch, stage, said
+):
     push()
-    good = LOG.read_text()
-    damaged = {"+row": good + "x,y\n", "+time": good.replace("T", " at ", 1)}.get(damage, damage)
-    with open(LOG, "w", encoding="latin-1") as written:
-        written.write(damaged)
-    push_fails("log.csv is not a log of submissions.*mend it, or move it away", again=True)
-    assert LOG.read_text("latin-1") == damaged
+    _write(FILE, 1)
+    write, before = logs.write, []
+
+    def full(log, entries):
+        if entries[-1].status == stage and len(entries) == 2:
+            before.append(LOG.read_text())
+            monkeypatch.setattr(logs.files, "write_text", lambda path, text: _full(path))
+        write(log, entries)
+
+    real = logs.files.write_text
+    with monkeypatch.context() as patched:
+        patched.setattr("voclab.submission.log.write", full)
+        push_fails("Cannot write submissions/log.csv: the disk is full", wait=True)
+    assert LOG.read_text() == before[0]
+    assert ("sent as submission 1001" in said()) == (stage in ("pending", "complete"))
+    monkeypatch.setattr(logs.files, "write_text", real)
+    assert push(wait=True).public_score == "0.61234"
+    assert len(server.submissions) == len(log()) == 2
+
+
+def _full(path):
+    raise writing_error(path, OSError(28, "No space left on device"))
 
 
 def test_a_log_that_a_spreadsheet_saved_is_read(server, file):
@@ -716,6 +784,9 @@ def test_the_run_that_wrote_a_file_is_found_by_its_content(server, tmp_path):
     session = Session("02_test", question="?", profile="smoke", data=str(tmp_path / "voc"), seed=3)
     path = _write(session.submissions / FILE)
     session.close("!")
+    for name, record in (("1_cut", '{"submissions": '), ("1_other", '{"submissions": 5}'), ("1_list", "[]")):
+        Path("figures", name).mkdir()
+        Path("figures", name, "run.json").write_text(record)
     entry = push(path)
     assert entry.run.startswith("02_test, profile smoke, seed 3, git ")
     assert entry.message == f"{FILE} of {entry.run}"
