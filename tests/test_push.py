@@ -785,8 +785,8 @@ def test_the_run_that_wrote_a_file_is_found_by_its_content(server, tmp_path):
     path = _write(session.submissions / FILE)
     session.close("!")
     for name, record in (("1_cut", '{"submissions": '), ("1_other", '{"submissions": 5}'), ("1_list", "[]")):
-        Path("figures", name).mkdir()
-        Path("figures", name, "run.json").write_text(record)
+        session.figures_dir.with_name(name).mkdir()
+        session.figures_dir.with_name(name).joinpath("run.json").write_text(record)
     entry = push(path)
     assert entry.run.startswith("02_test, profile smoke, seed 3, git ")
     assert entry.message == f"{FILE} of {entry.run}"
