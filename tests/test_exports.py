@@ -744,6 +744,13 @@ def test_what_is_left_out_is_said(tmp_path):
     assert "1 masks without an image left out" in source
 
 
+def test_a_part_without_masks_is_left_out(tmp_path):
+    pairs(tmp_path / "train")
+    each(lambda stem, image, _: put(tmp_path / "test/images" / f"{stem}.jpg", image))
+    train, _ = check(tmp_path, ("class 1", "class 2", "class 3"))
+    assert "test left out, for it has no masks" in train.source
+
+
 def test_an_image_in_both_parts_is_refused(tmp_path):
     pairs(tmp_path / "train", stems=STEMS[:5])
     pairs(tmp_path / "val", stems=STEMS[4:])

@@ -218,6 +218,8 @@ def _layout(base: Path) -> Layout | None:
         if found:
             parts[name] = found
             left += [f"{name}: {words}" if name else words for words in group.left]
+        elif group.images:
+            left.append(f"{name} left out, for it has no masks or annotations")
     if not parts:
         return None
     kinds = {(s.mask is not None, s.annotation is not None) for part in parts.values() for s in part}
@@ -254,6 +256,8 @@ def _groups(base: Path) -> dict[str, _Group]:
                     below.setdefault(_role(folder.name)[1], []).append(folder)
             if below.keys() >= {"images", "masks"}:
                 groups |= {part: _of_folders("", below["images"], below["masks"]).get("", _Group())}
+            elif "images" in below:
+                groups[part] = _Group(samples.files(below["images"][0], _ARRAYS))
             elif not samples.subfolders(inside):
                 groups[part] = _of_one_folder(inside)
     return groups or {"": _of_one_folder(base)}

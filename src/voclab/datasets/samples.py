@@ -110,7 +110,7 @@ def split_by_seed(ids: Sequence[str], split: str) -> tuple[str, ...]:
     return tuple(name for k, name in enumerate(ids) if (k in held) == (split == "val"))
 
 
-SPLIT_BY_SEED = f"there are no lists, so a seeded split keeps one image in {EVERY} for val"
+SPLIT_BY_SEED = f"nobody divided them, so a seeded split keeps one image in {EVERY} for val"
 
 
 def scan(samples: Sequence[Sample]) -> list[tuple[Path, str, tuple[int, ...]]]:

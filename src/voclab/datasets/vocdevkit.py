@@ -315,8 +315,8 @@ def _part(trees: Mapping[str, Path], split: str) -> _Part:
         ids, left = tuple(dict.fromkeys(i for p in whole for i in _read_list(p, photos))), ""
     else:
         ids, left = _unlisted(tree)
-    names = f" ({', '.join(p.name for p in whole)} apart)" if whole else ""
-    where = f"{tree.resolve().name}{left}, where {samples.SPLIT_BY_SEED}{names}"
+    names = f" ({', '.join(p.name for p in whole)})" if whole else ""
+    where = f"{tree.resolve().name}{names}{left}, where {samples.SPLIT_BY_SEED}"
     return _Part(tree, tree, samples.split_by_seed(ids, split), whole[0] if whole else None, where)
 
 
