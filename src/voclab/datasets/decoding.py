@@ -180,7 +180,7 @@ def _is_deep(picture: Image.Image) -> bool:
 
 
 def _pixel_bytes(picture: Image.Image, deep: bool) -> int:
-    sample = 4 if picture.mode in ("I", "F") else 2 if deep else 1
+    sample = 2 if deep else 4 if picture.mode in ("I", "F") else 1
     return sample * len(picture.getbands())
 
 
@@ -239,6 +239,8 @@ def _too_dark(path: str | os.PathLike) -> VoclabError:
 
 
 def _turned(picture: Image.Image, image: np.ndarray) -> np.ndarray:
+    if picture.format == "TIFF":  # Pillow has turned it, and not every Pillow forgets the tag then
+        return image
     try:
         turn = _TURNS.get(picture.getexif().get(_ORIENTATION))
     except Exception:  # EXIF that cannot be read turns nothing, in viewers as well
