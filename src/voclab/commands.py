@@ -8,6 +8,7 @@ from pathlib import Path
 
 from voclab.errors import VoclabError
 from voclab.terminal import say, tell
+from voclab.text import from_markdown
 
 
 def data_make(arguments) -> None:
@@ -265,7 +266,7 @@ def consistency(arguments) -> None:
     if arguments.json:
         say(json.dumps(found.as_dict(), indent=1))
         return
-    say(report.consistency_text(found), end="\n\n")
+    say(from_markdown(report.consistency_text(found)), end="\n\n")
     for path in paths:
         say(path)
 

@@ -1,7 +1,6 @@
 """The gallery: what the notebooks left in ``figures/`` on one page, for reading without running."""
 
 import base64
-import html
 import math
 import os
 import re
@@ -14,6 +13,7 @@ from urllib.parse import quote
 
 from voclab.errors import VoclabError
 from voclab.files import read_json, write_text
+from voclab.text import from_markdown, html, markdown
 
 TITLE = "voclab: results and figures"
 INTRODUCTION = "What each notebook asked, what it found, and every table and figure that it made."
@@ -259,52 +259,47 @@ def _markdown(
     headings: bool = True,
     others: Sequence[Path] = (),
 ) -> str:
-    parts = [f"# {_md(title)}", f"{introduction} [index.html](index.html) is the same page in one file."]
+    same = "[index.html](index.html) is the same page in one file."
+    parts = [f"# {markdown(title)}", f"{markdown(introduction)} {same}"]
     if others:
-        links = (f"[{_md(_words(path.parent.name))}]({_link(path, folder)})" for path in others)
+        links = (f"[{markdown(_words(path.parent.name))}]({_link(path, folder)})" for path in others)
         parts.append(f"Pages of their own: {', '.join(links)}.")
     for chapter in chapters:
         if headings:
-            parts.append(f"## {_md(chapter.title)}")
+            parts.append(f"## {markdown(chapter.title)}")
         notebook = folder.parent / "notebooks" / f"{chapter.name}.ipynb"
         if notebook.exists():
-            parts.append(f"Notebook: [{_md(notebook.name)}]({_link(notebook, folder)})")
+            parts.append(f"Notebook: [{markdown(notebook.name)}]({_link(notebook, folder)})")
         if chapter.record.get("question"):
-            parts.append(f"**Question.** {_md(_plain(chapter.record['question']))}")
+            parts.append(f"**Question.** {markdown(_plain(chapter.record['question']))}")
         for spans in _paragraphs(chapter.record.get("answer")):
             parts.append("".join(f"{mark}{_md_span(text)}{mark}" for mark, text in spans))
         for item in chapter.items:
-            parts.append(f"### {_md(item.title)}")
+            parts.append(f"### {markdown(item.title)}")
             if isinstance(item, Table):
                 parts.append(_markdown_table(item))
             else:
-                parts.append(f"![{_md(item.alt)}]({_link(item.path, folder)})")
+                parts.append(f"![{markdown(item.alt)}]({_link(item.path, folder)})")
             vector = item.vector if isinstance(item, Figure) else None
             copy = f"[Vector copy]({_link(vector, folder)})" if vector else ""
-            parts.append(" ".join(filter(None, (_md(item.caption), copy))))
+            parts.append(" ".join(filter(None, (markdown(item.caption), copy))))
         if chapter.details:
-            parts.append("\n".join(f"- {label}: {_md(text)}" for label, text in chapter.details))
+            parts.append("\n".join(f"- {label}: {markdown(text)}" for label, text in chapter.details))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _link(path: Path, folder: Path) -> str:
-    return quote(os.path.relpath(path, folder).replace(os.sep, "/"))
+    return quote(os.fsencode(os.path.relpath(path, folder).replace(os.sep, "/")))
 
 
 def _markdown_table(table: Table) -> str:
     rule = ["---:" if kind == "number" else "---" for kind in table.kinds]
     lines = [
-        [_md(column) for column in table.columns],
+        [markdown(column) for column in table.columns],
         rule,
-        *([_md(cell) for cell in row] for row in table.rows),
+        *([markdown(cell) for cell in row] for row in table.rows),
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _md(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    plain = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", plain)
 
 
 def _html(chapters: list[Chapter], title: str, introduction: str, headings: bool = True) -> str:
@@ -315,13 +310,13 @@ def _html(chapters: list[Chapter], title: str, introduction: str, headings: bool
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <link rel="icon" href="data:,">
-<title>{_esc(title)}</title>
+<title>{html(title)}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
 <header>
-<h1>{_esc(title)}</h1>
-<p>{_esc(introduction)}</p>
+<h1>{html(title)}</h1>
+<p>{html(introduction)}</p>
 </header>
 {_html_contents(chapters) if len(chapters) > 1 else ""}<main>
 {"".join(_html_chapter(chapter, headings) for chapter in chapters)}</main>
@@ -341,23 +336,23 @@ def _html_contents(chapters: list[Chapter]) -> str:
 
 def _html_entry(chapter: Chapter) -> str:
     question = chapter.record.get("question")
-    said = f"<br>{_esc(_plain(question))}" if question else ""
-    return f'<li><a href="#{_anchor(chapter)}">{_esc(chapter.title)}</a>{said}</li>\n'
+    said = f"<br>{html(_plain(question))}" if question else ""
+    return f'<li><a href="#{_anchor(chapter)}">{html(chapter.title)}</a>{said}</li>\n'
 
 
 def _html_chapter(chapter: Chapter, heading: bool) -> str:
     parts = [f'<section id="{_anchor(chapter)}">']
     if heading:
-        parts.append(f"<h2>{_esc(chapter.title)}</h2>")
+        parts.append(f"<h2>{html(chapter.title)}</h2>")
     if chapter.record.get("question"):
-        text = _esc(_plain(chapter.record["question"]))
+        text = html(_plain(chapter.record["question"]))
         parts.append(f'<p class="question"><strong>Question.</strong> {text}</p>')
     answer = [_html_spans(spans) for spans in _paragraphs(chapter.record.get("answer"))]
     if answer:
         parts.append('<div class="answer">' + "".join(f"<p>{text}</p>" for text in answer) + "</div>")
     if len(chapter.items) > 1:
         links = (
-            f'<li><a href="#{_anchor(chapter, item)}">{_esc(item.title)}</a></li>' for item in chapter.items
+            f'<li><a href="#{_anchor(chapter, item)}">{html(item.title)}</a></li>' for item in chapter.items
         )
         parts.append(f'<ul class="items">\n{"".join(links)}\n</ul>')
     for item in chapter.items:
@@ -365,7 +360,7 @@ def _html_chapter(chapter: Chapter, heading: bool) -> str:
         parts.append(draw(item, _anchor(chapter, item)))
     if chapter.details:
         terms = "".join(
-            f"<div><dt>{_esc(label)}</dt><dd>{_esc(text)}</dd></div>\n" for label, text in chapter.details
+            f"<div><dt>{html(label)}</dt><dd>{html(text)}</dd></div>\n" for label, text in chapter.details
         )
         parts.append(f'<h3>How this was made</h3>\n<dl class="details">\n{terms}</dl>')
     return "\n".join([*parts, "</section>\n"])
@@ -378,11 +373,11 @@ def _html_figure(figure: Figure, anchor: str) -> str:
     data = base64.b64encode(source.read_bytes()).decode("ascii")
     size = f'width="{figure.width}" height="{figure.height}" style="--natural: {figure.width}px"'
     return f"""<figure id="{anchor}" class="picture{" wide" if figure.width > _WIDE else ""}">
-<h3>{_esc(figure.title)}</h3>
+<h3>{html(figure.title)}</h3>
 <div class="scroll">
-<img alt="{_esc(figure.alt)}" {size} src="data:image/{kind};base64,{data}">
+<img alt="{html(figure.alt)}" {size} src="data:image/{kind};base64,{data}">
 </div>
-<figcaption>{_esc(figure.caption)}</figcaption>
+<figcaption>{html(figure.caption)}</figcaption>
 </figure>"""
 
 
@@ -394,8 +389,8 @@ def _html_table(table: Table, anchor: str) -> str:
         rows.append("".join(_cell(*tag, kind, text) for tag, kind, text in zip(tags, table.kinds, row)))
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
     return f"""<figure id="{anchor}" class="table{" many" if len(table.columns) > _MANY_COLUMNS else ""}">
-<h3>{_esc(table.title)}</h3>
-<div class="scroll" tabindex="0" role="region" aria-label="{_esc(table.title)}">
+<h3>{html(table.title)}</h3>
+<div class="scroll" tabindex="0" role="region" aria-label="{html(table.title)}">
 <table>
 <thead><tr>{head}</tr></thead>
 <tbody>
@@ -403,13 +398,13 @@ def _html_table(table: Table, anchor: str) -> str:
 </tbody>
 </table>
 </div>
-<figcaption>{_esc(table.caption)}</figcaption>
+<figcaption>{html(table.caption)}</figcaption>
 </figure>"""
 
 
 def _cell(tag: str, scope: str, kind: str, text: str) -> str:
     attributes = f' scope="{scope}"' if scope else ""
-    return f'<{tag}{attributes} class="{kind}">{_esc(text)}</{tag}>'
+    return f'<{tag}{attributes} class="{kind}">{html(text)}</{tag}>'
 
 
 def _anchor(chapter: Chapter, item: Figure | Table | None = None) -> str:
@@ -417,29 +412,23 @@ def _anchor(chapter: Chapter, item: Figure | Table | None = None) -> str:
     return re.sub(r"[^\w-]", "-", name)
 
 
-def _paragraphs(text: str | None) -> list[list[tuple[str, str]]]:
+# An answer is Markdown: strong, emphasis, or text in which names are escaped.
+_SPAN = re.compile(r"(\*\*|\*)((?:\\.|[^\\*])+)\1|((?:\\.|[^\\*])+|.)", re.DOTALL)
+
+
+def _paragraphs(answer: str | None) -> list[list[tuple[str, str]]]:
     """Paragraphs of an answer as (mark, text) spans; its Markdown is ``**strong**`` and ``*emphasis*``."""
-    paragraphs = []
-    for block in re.split(r"\n\s*\n", text or ""):
-        spans = []
-        for piece in re.split(r"(\*\*[^*]+\*\*|\*[^*]+\*)", _plain(block)):
-            mark = re.match(r"\*{0,2}", piece).group() if piece.endswith("*") and len(piece) > 2 else ""
-            spans.append((mark, piece[len(mark) : len(piece) - len(mark)]))
-        if any(span for _, span in spans):
-            paragraphs.append(spans)
-    return paragraphs
+    blocks = re.split(r"\n\s*\n", _plain(answer) if answer else "")
+    spans = [[(m[1] or "", from_markdown(m[2] or m[3])) for m in _SPAN.finditer(block)] for block in blocks]
+    return [paragraph for paragraph in spans if any(text for _, text in paragraph)]
 
 
 def _md_span(text: str) -> str:
     """Escaped like other text, with the spaces that separate it from its neighbours."""
     before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
-    return f"{before}{_md(text)}{after}" if text.strip() else text
+    return f"{before}{markdown(text)}{after}" if text.strip() else text
 
 
 def _html_spans(spans: list[tuple[str, str]]) -> str:
     tags = {"": ("", ""), "*": ("<em>", "</em>"), "**": ("<strong>", "</strong>")}
-    return "".join(f"{tags[mark][0]}{_esc(text)}{tags[mark][1]}" for mark, text in spans)
-
-
-def _esc(text: str) -> str:
-    return html.escape(text, quote=True)
+    return "".join(f"{tags[mark][0]}{html(text)}{tags[mark][1]}" for mark, text in spans)

@@ -1,5 +1,6 @@
 """Pages that can be read without running: a Markdown file with tables, its figures, and the same as JSON."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from voclab.studies import comparison, robustness
 from voclab.studies.consistency import MEASURES, PUBLISHED, Study
 from voclab.studies.evaluation import CLEAN
 from voclab.studies.robustness import Measured, Subject
+from voclab.text import markdown
 
 _SPREAD = ("nine photos of ten keep", "photos that keep all", "none")
 _FEW = 30  # photos; the bootstrap interval of fewer is too narrow
@@ -115,13 +117,13 @@ def consistency_text(study: Study) -> str:
             totals[name] += [_percent(found["all"]), _percent(found["none"])]
     parts = [
         "# Prediction consistency",
-        f"Measured on {_photos(study)} under {len(CONSISTENCY)} perturbations, seed {facts['seed']}. Each"
-        " photo is resized to the network's own square and perturbed then. An answer is kept if the top class"
-        " stays the same, right or wrong.",
+        f"Measured on {markdown(_photos(study))} under {len(CONSISTENCY)} perturbations, seed"
+        f" {facts['seed']}. Each photo is resized to the network's own square and perturbed then. An answer is"
+        " kept if the top class stays the same, right or wrong.",
         markdown_table(["network", *MEASURES.values(), *_SPREAD * (facts["photos"] > 1)], totals),
         _interval_note(facts["photos"]),
         "## Where one picture misleads",
-        "\n".join(f"- {line}" for line in study.misleading()),
+        "\n".join(f"- {markdown(line)}" for line in study.misleading()),
         _published(),
     ]
     for measure, title in MEASURES.items():
@@ -181,8 +183,8 @@ def robustness_report(
     facts = next(iter(measured.values())).facts
     parts = [
         "# Robustness",
-        f"Measured on {facts['photos']} photos of {facts['data']}, attacks on {facts['attacked']}, seed"
-        f" {facts['seed']}."
+        f"Measured on {facts['photos']} photos of {markdown(facts['data'])}, attacks on {facts['attacked']},"
+        f" seed {facts['seed']}."
         " A name leads to the page of that network.",
     ]
     for segmenters in (False, True):
@@ -197,9 +199,8 @@ def robustness_report(
                     else "Accuracy: the top class is a true one."
                 )
                 + " Under noise, blurred: means over those perturbations. mCE: mean corruption error over"
-                " ImageNet-C's"
-                f" fifteen corruptions and five severities relative to {found.baseline} (Hendrycks &"
-                " Dietterich 2019);"
+                " ImageNet-C's fifteen corruptions and five severities relative to"
+                f" {markdown(found.baseline)} (Hendrycks & Dietterich 2019);"
                 " relative mCE: the same of what is lost against clean photos. Under 100 % is better than"
                 " that network."
                 + (
@@ -208,18 +209,17 @@ def robustness_report(
                     else " Answers kept: under the ten perturbations of the consistency study."
                 )
             ]
-            parts += list(found.notes)
+            parts += [markdown(note) for note in found.notes]
     return [write_page(folder / "README.md", "\n\n".join(parts)), *pages]
 
 
 def _linked(table: pd.DataFrame) -> str:
     rows = {
-        f"[{name}]({quote(str(name))}/README.md)": [
-            "–" if pd.isna(v) else f"{v:.1f}" if "%" in c else f"{v:.3f}" for c, v in row.items()
-        ]
+        str(name): ["–" if pd.isna(v) else f"{v:.1f}" if "%" in c else f"{v:.3f}" for c, v in row.items()]
         for name, row in table.iterrows()
     }
-    return markdown_table(["network", *table.columns], rows)
+    links = {name: f"{quote(os.fsencode(name))}/README.md" for name in rows}
+    return markdown_table(["network", *table.columns], rows, links)
 
 
 def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Path) -> list[Path]:
@@ -358,16 +358,29 @@ def write_page(path: Path, text: str, pictures: Sequence[Path] = ()) -> Path:
         parts.append("## Figures")
     for picture in pictures:
         texts = read_json(picture.with_name(picture.stem + ".json"))
-        parts.append(f"**{texts['title']}**\n\n![{texts['alt']}]({picture.name})\n\n{texts['caption']}")
+        title, alt, caption = (markdown(texts[key]) for key in ("title", "alt", "caption"))
+        parts.append(f"**{title}**\n\n![{alt}]({quote(picture.name)})\n\n{caption}")
     write_text(path, "\n\n".join(parts) + "\n")
     return path
 
 
-def markdown_table(header: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    """A Markdown table: a row for each name, with its cells; columns of numbers are put to the right."""
-    lines = [[str(cell).replace("|", "\\|") for cell in (name, *cells)] for name, cells in rows.items()]
+def markdown_table(
+    header: Sequence[str], rows: Mapping[str, Sequence[str]], links: Mapping[str, str] | None = None
+) -> str:
+    """A Markdown table: a row for each name, with its cells; columns of numbers are put to the right.
+
+    Args:
+        header: of the columns, that of the names first; like all cells, it is shown as it is.
+        rows: name -> cells.
+        links: name -> address that it leads to.
+    """
+    lines = [[str(cell) for cell in (name, *cells)] for name, cells in rows.items()]
     rules = ["---:" if all(re.match(r"[-–\d]", cell) for cell in column) else "---" for column in zip(*lines)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rules, *lines))
+    lines = [[markdown(cell) for cell in line] for line in (header, *lines)]
+    for line, name in zip(lines[1:], rows, strict=True):
+        if links:
+            line[0] = f"[{line[0]}]({links[name]})"
+    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rules, *lines[1:]))
 
 
 def _cell(row: pd.Series, measure: str) -> str:

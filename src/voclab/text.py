@@ -24,7 +24,7 @@ def markdown(text: object) -> str:
     line = escape(" ".join(plain(text).split()), quote=False)
     line = re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", line)
     # At the beginning of a line these would make a list, or a heading of the line before.
-    return re.sub(r"^(\d*)([-+.)](?= |$)|[-=](?=[-=]*$))", r"\1\\\2", line)
+    return re.sub(r"^(\d{1,9}(?=[.)](?: |$))|(?=[-+](?: |$)|[-=]+$))", r"\1\\", line)
 
 
 def from_markdown(text: str) -> str:
