@@ -118,8 +118,8 @@ def consistency_text(study: Study) -> str:
     parts = [
         "# Prediction consistency",
         f"Measured on {markdown(_photos(study))} under {len(CONSISTENCY)} perturbations, seed"
-        f" {facts['seed']}. Each photo is resized to the network's own square and perturbed then. An answer is"
-        " kept if the top class stays the same, right or wrong.",
+        f" {facts['seed']}. Each photo is resized to the network's own square and then perturbed. An answer"
+        " is kept if the top class stays the same, right or wrong.",
         markdown_table(["network", *MEASURES.values(), *_SPREAD * (facts["photos"] > 1)], totals),
         _interval_note(facts["photos"]),
         "## Where one picture misleads",

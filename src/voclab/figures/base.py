@@ -181,6 +181,13 @@ def panel_width(columns: float) -> float:
     return min(2.05, 10.4 / columns)
 
 
+def fitted(title: str, inches: float, points: int = 9) -> str:
+    """A title in lines for which a picture of that width has room, three at most for each of its own."""
+    room = max(4, int(124 * inches / points))
+    lines = [textwrap.wrap(line, room, max_lines=3, placeholder="…") for line in title.split("\n")]
+    return "\n".join("\n".join(line) for line in lines)
+
+
 def row_height(pictures: Sequence[np.ndarray]) -> float:
     """Height over width that a row of these needs; a portrait is made as small as what stands beside it."""
     ratios = [p.shape[0] / p.shape[1] for p in pictures]
@@ -195,6 +202,8 @@ def image_grid(
 ) -> Figure:
     """Pictures (H, W, 3) uint8 in rows, each with a title, in its own colour if given."""
     side = panel_width(columns)
+    size = 9 if side > 1.6 else 8
+    titles = [fitted(title, side, size) for title in titles]
     starts = range(0, len(images), columns)
     heights = [side * row_height(images[k : k + columns]) for k in starts]
     titled = sum(0.17 * max(t.count("\n") + 1.5 for t in titles[k : k + columns]) for k in starts)
@@ -211,7 +220,6 @@ def image_grid(
         axis.set_anchor("N")  # titles of a row stand in one line
         if k < len(images):
             axis.imshow(images[k])
-            size = 9 if side > 1.6 else 8
             axis.set_title(titles[k], fontsize=size, color="black" if colours is None else colours[k])
     return figure
 

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from voclab.figures.base import COLOURS, grid_axes, look, panel_width, row_height, styled
+from voclab.figures.base import COLOURS, fitted, grid_axes, look, panel_width, row_height, styled
 
 _DASHES = ("-", (0, (6, 1.5)), (0, (4, 2)), (0, (2, 2)), (0, (1, 2)))
 
@@ -75,13 +75,17 @@ def heat_maps(rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray, s
     panels = 1 + max(len(maps) for _, maps in rows)
     widths = [*[1] * panels, 0.15, *[1] * panels][: pairs * (panels + 1) - 1]  # a gap between the pairs
     side = panel_width(sum(widths))
+    rows = [
+        (photo, [(fitted(title, side), heat, colour) for title, heat, colour in maps]) for photo, maps in rows
+    ]
+    lines = max((title.count("\n") + 1 for _, maps in rows for title, *_ in maps), default=1)
     heights = [
         side * row_height([photo for photo, _ in rows[k : k + pairs]]) for k in range(0, len(rows), pairs)
     ]
     figure, axes = plt.subplots(
         len(heights),
         len(widths),
-        figsize=(side * sum(widths), sum(heights) + 0.27 * len(heights) + 0.3),
+        figsize=(side * sum(widths), sum(heights) + (0.12 + 0.15 * lines) * len(heights) + 0.3),
         height_ratios=heights,
         width_ratios=widths,
         squeeze=False,
