@@ -6,17 +6,22 @@ import os
 import subprocess
 import sys
 import warnings
+from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from voclab import figures, session, terminal
+from voclab import figures, files, gallery, report, session, submission, terminal
 from voclab.errors import VoclabError
 from voclab.figures import letters
+from voclab.robustness import CONSISTENCY, Consistency
+from voclab.studies.consistency import Study, Versions
 from voclab.text import from_markdown, html, markdown, plain
+from voclab.training import masks
 
 NAMES = (
     "50$ and 5$ bill", "<b onmouseover=alert(1)>x", "a_1^2", "猫", "_hidden", "\\frac{x} $\\alpha$",
@@ -210,3 +215,115 @@ def test_a_closed_standard_output_ends_quietly(pictures, closed):
     command = f"{sys.executable} -m voclab data info --data '{pictures}' {closed}"
     done = subprocess.run(command, shell=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+# --- what is written ---
+
+
+def test_undecodable_ids_are_kept_apart_in_every_file(tmp_path):
+    ids, maps = ("a\udce9", "a\udcea", "猫"), [np.full((4, 5), k, np.uint8) for k in range(3)]
+    masks.write_masks(tmp_path / "masks.zip", ids, maps)
+    stored = masks.StoredMasks(tmp_path / "masks.zip")
+    assert [int(stored[name].max()) for name in ids] == [0, 1, 2]
+    table = tmp_path / "rows.csv"
+    submission.write_submission(table, ids, labels=np.eye(3, 20, dtype=np.uint8), label_maps=maps)
+    checked = submission.check_submission(table, ids=ids, shapes=dict.fromkeys(ids, (4, 5)))
+    assert checked.ids == ("a\\udce9", "a\\udcea", "猫")
+    files.write_json(tmp_path / "ids.json", ids)
+    assert tuple(files.read_json(tmp_path / "ids.json")) == ids
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Pages of figures, tables and an answer that are full of names."""
+    root = tmp_path_factory.mktemp("figures")
+    for name in ("01_first", "02_caf\udce9 <i>"):
+        try:
+            folder = figures.FigureFolder(root / name)
+        except (VoclabError, UnicodeError):
+            continue  # a file system of UTF-8 alone
+        said = "; ".join(NAMES)
+        texts = {"title": f"T {said}", "caption": f"C {said}"}
+        folder.figure(plt.figure(figsize=(1, 1)), "empty", alt=f"A {said}", **texts)
+        table = pd.DataFrame({"n": np.arange(len(NAMES)) / 3}, index=pd.Index(NAMES, name="_class <i>"))
+        folder.table(table, "table", **texts)
+        strong = ", ".join(f"**{markdown(name)}** and *{markdown(name)}*" for name in NAMES)
+        folder.close({"question": said, "answer": f"Of all: {strong}.\n\n2 * 3 \\* 4", "data": said})
+    return gallery.write(root)
+
+
+def test_a_page_of_markdown_shows_names_as_they_are(pages):
+    from markdown_it import MarkdownIt
+
+    made = MarkdownIt("commonmark").enable(["table"]).render(pages[0].read_text(encoding="utf-8"))
+    reader = Reader()
+    reader.feed(made)
+    for name in map(plain, NAMES):
+        name = " ".join(name.split())
+        assert name in reader.cells, name
+        assert name in reader.strong, name
+        assert name in reader.emphasis, name
+    assert reader.tags <= {
+        "h1", "h2", "h3", "p", "a", "img", "strong", "em",
+        "table", "thead", "tbody", "tr", "th", "td", "ul", "li",
+    }  # fmt: skip
+    assert "2 * 3 * 4" in reader.text
+    assert all(plain(name).replace("\t", " ") in reader.alt for name in NAMES)
+
+
+def test_a_page_of_html_shows_names_as_they_are(pages):
+    reader = Reader()
+    reader.feed(pages[1].read_text(encoding="utf-8"))
+    assert {" ".join(plain(name).split()) for name in NAMES} <= {" ".join(c.split()) for c in reader.cells}
+    assert not {"b", "script", "i"} & reader.tags
+    assert not any(key.startswith("on") for key in reader.attributes)
+    assert not CONTROLS & set(reader.text)
+
+
+class Reader(HTMLParser):
+    """What a browser would see of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.attributes, self.open = set(), set(), []
+        self.cells, self.strong, self.emphasis, self.text, self.alt = [], [], [], "", ""
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.attributes |= {key for key, _ in attributes}
+        self.alt += dict(attributes).get("alt") or ""
+        self.open.append((tag, ""))
+
+    def handle_data(self, data):
+        self.text += data
+        self.open = [(tag, text + data) for tag, text in self.open]
+
+    def handle_endtag(self, tag):
+        while self.open and self.open[-1][0] != tag:
+            self.open.pop()
+        _, text = self.open.pop()
+        kinds = {"td": self.cells, "th": self.cells, "strong": self.strong, "em": self.emphasis}
+        kinds.get(tag, []).append(text)
+
+
+def test_the_pages_of_a_study_show_names_as_they_are(tmp_path):
+    from markdown_it import MarkdownIt
+
+    name, photo = '<b onmouseover="alert(1)">|x', "[p](h)*`$1$_<img src=x>"
+    kept = np.ones((2, len(CONSISTENCY)), bool)
+    part = Consistency(name, tuple(CONSISTENCY), np.zeros(2, int), kept, kept * 1.0, kept * 1.0, {})
+    image = np.zeros((8, 8, 3), np.uint8)
+    shown = Versions(photo, ("original", "fog"), (image, image), (name, name), (True, True))
+    facts = {"data": photo, "split": "val", "photos": 2, "seed": 0}
+    network = {"weights": name, "classes": 2, "size": 8, "features": name}
+    study = Study(facts, (photo, "other"), {name: network}, {name: part}, {name: shown})
+    page = report.consistency_report(study, tmp_path)[0].read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(MarkdownIt("commonmark").enable(["table"]).render(page))
+    assert name in reader.cells
+    assert f"{name} on {photo}: 1 of 1 answers stay" in reader.strong
+    assert f"2 photos of {photo} val" in reader.text
+    assert not {"b", "em"} & reader.tags
+    assert "onmouseover" not in reader.attributes
+    linked = report.markdown_table(["n"], {name: ["1"]}, {name: "a%20b/README.md"})
+    assert '<a href="a%20b/README.md">' in MarkdownIt("commonmark").enable(["table"]).render(linked)

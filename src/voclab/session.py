@@ -253,7 +253,9 @@ class Session:
         caption = with_source(caption, shown or self.train.name)
         as_text = self._shown.table(frame, name, title=title, caption=caption)
         markdown(f"**{text.markdown(title)}**")
-        display(HTML(as_text.to_html(index=False, border=0)))
+        # A $ in the name of a class begins no formula; both classes, for MathJax 2 and 3.
+        no_formulas = ["tex2jax_ignore", "mathjax_ignore"]
+        display(HTML(as_text.to_html(index=False, border=0, classes=no_formulas)))
         markdown(f"*{text.markdown(caption)}*")
 
     def close(self, answer: str) -> None:

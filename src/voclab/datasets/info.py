@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from voclab.datasets.base import VOID, Dataset
+from voclab.text import plain
 
 
 def describe(dataset: Dataset, objects: Sequence[int] | None = None) -> dict:
@@ -92,6 +93,8 @@ def table(description: dict) -> str:
     ]
     lines = [f"{name:<18} {value}" for name, value in facts]
     if d["classes"] is not None:
-        lines += ["", f"{'class':<18} {'images':>6} {'share':>7}"]
-        lines += [f"{name:<18} {n:>6} {n / d['images']:>7.1%}" for name, n in d["classes"].items()]
+        counts = {plain(name).replace("\n", "\\n"): n for name, n in d["classes"].items()}
+        width = max(18, *map(len, counts))
+        lines += ["", f"{'class':<{width}} {'images':>6} {'share':>7}"]
+        lines += [f"{name:<{width}} {n:>6} {n / d['images']:>7.1%}" for name, n in counts.items()]
     return "\n".join(lines) + "\n"

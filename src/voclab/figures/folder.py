@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from voclab.figures.base import save
 from voclab.files import make_folder, write_json
+from voclab.text import plain
 
 
 class FigureFolder:
@@ -49,14 +50,15 @@ class FigureFolder:
             caption: what to see in it.
         """
         flat = frame.reset_index()
+        columns = [plain(column) for column in flat.columns]
         rows = [[_cell(value) for value in row] for row in flat.itertuples(index=False)]
         path = self._next(name)
         self._written.add(f"{path.name}.table.json")
         write_json(
             path.with_name(f"{path.name}.table.json"),
-            {"title": title, "caption": caption, "columns": [str(c) for c in flat.columns], "rows": rows},
+            {"title": title, "caption": caption, "columns": list(columns), "rows": rows},
         )
-        return pd.DataFrame(rows, columns=flat.columns)
+        return pd.DataFrame(rows, columns=columns)
 
     def close(self, record: dict) -> None:
         """Write the record, and drop figures of an earlier run that were not drawn again.
@@ -77,4 +79,4 @@ class FigureFolder:
 def _cell(value) -> str:
     if isinstance(value, float):
         return "–" if value != value else f"{value:.3f}"
-    return str(value)
+    return plain(value)

@@ -19,6 +19,7 @@ from voclab.files import atomic_path
 from voclab.submission import rows
 from voclab.submission.codec import encode_classification, encode_segmentation, parse_runs
 from voclab.submission.rows import KINDS, row_name, split_name
+from voclab.text import plain
 
 _HEADER = (",".join(rows.COLUMNS) + "\n").encode()
 _END = object()
@@ -210,9 +211,11 @@ def check_submission(
     kinds = tuple(kind for kind in KINDS if any(name.endswith(f"_{kind}") for name in names))
     if ids is None:
         ids = dict.fromkeys(parts[0] for parts in map(split_name, names) if parts)
-    ids = tuple(map(str, ids))
+    ids = tuple(map(plain, ids))
     layout = _layout_fault(names, ids, kinds)
-    sizes = None if shapes is None else {str(key): height * width for key, (height, width) in shapes.items()}
+    sizes = (
+        None if shapes is None else {plain(key): height * width for key, (height, width) in shapes.items()}
+    )
     said = set()  # kinds with a row that is not empty
     with rows.opened(path) as file:
         for place, columns in rows.places(file):
@@ -261,7 +264,7 @@ def _layout_fault(names: list[str], ids: tuple[str, ...], kinds: tuple[str, ...]
 
 
 def _checked_ids(path: str | os.PathLike, ids: Iterable[Any]) -> tuple[str, ...]:
-    ids = tuple(map(str, ids))
+    ids = tuple(map(plain, ids))
     if not ids:
         raise _not_written(path, "there are no ids")
     seen = set()

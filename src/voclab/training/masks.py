@@ -11,6 +11,7 @@ from PIL import Image
 from voclab.datasets.vocdevkit import encode_mask
 from voclab.errors import VoclabError
 from voclab.files import atomic_path
+from voclab.text import plain
 
 # What zipfile and Pillow raise for a damaged file; each byte of an archive was flipped to find them.
 _DAMAGE = (OSError, EOFError, RuntimeError, SyntaxError, ValueError, zipfile.BadZipFile)
@@ -24,7 +25,7 @@ def write_masks(path: str | Path, ids: Iterable[str], masks: Iterable[np.ndarray
     ):
         for name, mask in zip(ids, masks, strict=True):
             # Without a date: the same masks are the same bytes, whatever the clock says.
-            archive.writestr(zipfile.ZipInfo(f"{name}.png"), encode_mask(mask))
+            archive.writestr(zipfile.ZipInfo(f"{plain(name)}.png"), encode_mask(mask))
 
 
 class StoredMasks:
@@ -44,7 +45,7 @@ class StoredMasks:
         """Label map (H, W) uint8 of the photo with that id."""
         try:
             with zipfile.ZipFile(self.path) as archive:
-                data = archive.read(f"{name}.png")
+                data = archive.read(f"{plain(name)}.png")
             with Image.open(BytesIO(data)) as picture:
                 return np.array(picture)
         except (KeyError, *_DAMAGE) as error:
