@@ -27,6 +27,7 @@ from voclab.files import make_folder, sha256
 from voclab.profiles import profile_for
 from voclab.revision import git_revision
 from voclab.submission import merge_submissions, write_submission
+from voclab.terminal import say
 from voclab.training.source import Weights, resolve_weights
 
 _MADE = {"toyvoc": datasets.TOY_MANIFEST, "toycifar": datasets.TOYCIFAR_MANIFEST}  # drawn data -> its file
@@ -285,7 +286,7 @@ class Session:
         """Whether these classes are the competition's; where they are not, a sentence says so."""
         if self.train.class_names == datasets.VOC_CLASSES:
             return True
-        print(
+        say(
             f"No submission is written: the competition has VOC's {len(datasets.VOC_CLASSES)} classes, these"
             f" data have {len(self.train.class_names)} of their own."
         )
