@@ -92,6 +92,32 @@ def test_greys_of_few_bits_are_scaled(tmp_path, bits, byte, grey):
     assert first(written(tmp_path / "a.png", png(1, 1, bits, 0, bytes([byte])))) == [grey] * 3
 
 
+@pytest.mark.parametrize(("bits", "byte"), [(8, 1), (16, 2)])
+def test_planes_one_after_the_other(tmp_path, bits, byte):
+    planes = np.random.default_rng(0).integers(0, 2**bits, (3, 4, 5)).astype(f"<u{byte}")
+    tags = {256: 5, 257: 4, 258: bits, 259: 1, 262: 2, 277: 3, 278: 4, 284: 2}
+    entries = [struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags.items()]
+    start = 8 + 2 + 12 * (len(tags) + 2) + 4
+    size = planes[0].nbytes
+    entries[2] = struct.pack("<HHII", 258, 3, 3, start)
+    entries.insert(5, struct.pack("<HHII", 273, 4, 3, start + 6))
+    entries.insert(8, struct.pack("<HHII", 279, 4, 3, start + 18))
+    tail = struct.pack("<3H", *[bits] * 3) + struct.pack("<3I", *(start + 30 + k * size for k in range(3)))
+    data = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4)
+    path = written(tmp_path / "a.tif", data + tail + struct.pack("<3I", *[size] * 3) + planes.tobytes())
+    if bits == 8:
+        np.testing.assert_array_equal(decoding.decode(path), planes.transpose(1, 2, 0))
+    else:  # Pillow takes them for 8 bits, without a word
+        fails(
+            "a.tif holds planes of 16 bits, which cannot be read here; save it as PNG", decoding.decode, path
+        )
+
+
+def test_signed_bytes_are_no_greys(tmp_path):
+    path = saved(tmp_path / "a.tif", np.full((4, 4), 251, np.uint8), tiffinfo={339: 2})
+    fails("a.tif holds signed 8-bit samples", decoding.decode, path)
+
+
 def test_what_nobody_can_scale_is_refused(tmp_path):
     for name, values in {
         "12-bit.png": np.full((4, 4), 4095, np.uint16),

@@ -43,7 +43,8 @@ _TURNS = {
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF, and values of the latter two
+_WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 def is_image_file(path: str | os.PathLike) -> bool:
@@ -93,6 +94,7 @@ def decode(path: str | os.PathLike) -> np.ndarray:
         with Image.open(BytesIO(data), formats=_formats()) as picture:
             deep = _is_deep(picture)
             require_size(path, picture.size, _pixel_bytes(picture, deep))
+            _refuse_misread_tiff(path, picture, deep)
             picture.load()
             # libjpeg fills what is missing with grey where a broken copy left zeros, without a word.
             if picture.format in ("JPEG", "MPO") and not is_whole_jpeg(data):
@@ -182,6 +184,15 @@ def _is_deep(picture: Image.Image) -> bool:
 def _pixel_bytes(picture: Image.Image, deep: bool) -> int:
     sample = 2 if deep else 4 if picture.mode in ("I", "F") else 1
     return sample * len(picture.getbands())
+
+
+def _refuse_misread_tiff(path: str | os.PathLike, picture: Image.Image, deep: bool) -> None:
+    """Pillow takes 16-bit planes that lie one after the other for 8-bit ones, and signed for unsigned."""
+    tags = getattr(picture, "tag_v2", {})
+    bits, signed = max(tags.get(_BITS_PER_SAMPLE, (8,))), _SIGNED in tags.get(_SAMPLE_FORMAT, ())
+    if picture.mode not in ("I", "F") and ((bits > 8 and not deep) or (bits == 8 and signed)):
+        what = "signed 8-bit samples" if signed else f"planes of {bits} bits"
+        raise VoclabError(f"{path} holds {what}, which cannot be read here; save it as PNG.")
 
 
 def is_whole_jpeg(data: bytes) -> bool:
