@@ -152,7 +152,15 @@ def _chapter(path: Path) -> Chapter | None:
     if not items and not record.exists():
         return None
     items.sort(key=lambda item: item.path.name)
-    return Chapter(path.name, _object(record) if record.exists() else {}, items)
+    return Chapter(path.name, _record(record) if record.exists() else {}, items)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    record = _object(path)
+    for name in ("question", "answer"):
+        if not isinstance(record.get(name, ""), str):
+            raise VoclabError(f"{path} has no text as its {name}; delete it and run its notebook again.")
+    return record
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -245,7 +253,7 @@ def _plain(value: Any) -> str:
 
 
 def _duration(seconds: Any) -> str:
-    if not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    if not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
         return _plain(seconds)
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

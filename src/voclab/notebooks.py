@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,12 +73,32 @@ def suits(which: str, dataset: str, notebooks_dir: str | os.PathLike = "notebook
 def read(source: Path) -> NotebookNode:
     """The notebook in a file; ``VoclabError`` if it is none."""
     try:
-        text = source.read_text(encoding="utf-8")
-        nbformat.validate(json.loads(text), version=4)
-        return nbformat.reads(text, as_version=4)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        found = json.loads(source.read_text(encoding="utf-8-sig"))
+        _require_notebook(found)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about ids of cells, which are given to those without
+            nbformat.validate(found, version=4)
+            return nbformat.reads(json.dumps(found), as_version=4)
+    except (*_DAMAGE, nbformat.ValidationError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise VoclabError(f"{source} is not a readable notebook ({reason}); restore it with git.") from error
+
+
+# What JSON and nbformat raise for a file that is damaged or was never a notebook.
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError)
+
+
+def _require_notebook(found: Any) -> None:
+    """Say of what is no notebook what it lacks, in words of the format and not of the library that reads it."""
+    if not isinstance(found, dict) or not isinstance(found.get("nbformat"), int):
+        raise ValueError("it does not say which format it has")
+    if found["nbformat"] != 4:
+        raise ValueError(f"it has format {found['nbformat']}, and format 4 is read")
+    cells, metadata = found.get("cells"), found.get("metadata")
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise ValueError("it has no list of cells")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("voclab", {}), dict):
+        raise ValueError("its metadata are no table of names and values")
 
 
 def run(
