@@ -206,6 +206,8 @@ def test_nothing_to_show_says_what_to_run(tmp_path, folder):
         ("02_curves.json", b"[]"),
         ("02_curves.json", b"\xff\xfe"),
         ("run.json", b"{"),
+        ("run.json", b'{"answer": 3}'),
+        ("run.json", b'{"question": ["why"]}'),
         ("03_results.table.json", b'{"columns": ["a", "b"], "rows": [["1", "2"], ["3"]]}'),
         ("03_results.table.json", b'{"title": "no rows"}'),
     ],
@@ -216,6 +218,12 @@ def test_damaged_file_is_named_and_earlier_pages_stay(figures, name, content):
     with pytest.raises(VoclabError, match=re.escape(name)):
         gallery.write(figures)
     assert [(figures / page).read_bytes() for page in ("README.md", "index.html")] == before
+
+
+def test_a_time_that_is_none_is_shown_as_it_is(tmp_path):
+    for seconds in (10**400, -1, float("nan"), "long", [3]):
+        put(tmp_path / "figures" / "01_first" / "run.json", run_time_s=seconds)
+        gallery.write(tmp_path / "figures")
 
 
 def test_an_answer_keeps_its_paragraphs_and_emphasis(tmp_path):

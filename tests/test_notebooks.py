@@ -271,11 +271,35 @@ def test_wrong_parameters_are_named(tmp_path, parameters, sentence):
         run(tmp_path, "01", parameters)
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"cells": 3}', "[]"])
-def test_damaged_notebook_is_named(tmp_path, text):
+EMPTY = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", ""),
+        ("{", ""),
+        ("null", "which format"),
+        ("[]", "which format"),
+        ("[" * 100_000, "recursion"),
+        ('{"cells": 3}', "which format"),
+        ({**EMPTY, "nbformat": 3}, "it has format 3, and format 4 is read"),
+        ({**EMPTY, "nbformat": 5}, "it has format 5"),
+        ({**EMPTY, "nbformat": "4"}, "which format"),
+        ({**EMPTY, "cells": None}, "no list of cells"),
+        ({**EMPTY, "cells": [3]}, "no list of cells"),
+        ({**EMPTY, "cells": [{}]}, ""),
+        ({**EMPTY, "metadata": 3}, "its metadata"),
+        ({**EMPTY, "metadata": {"voclab": 3}}, "its metadata"),
+        ({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}, "format 3"),
+        ({"nbformat": 4, "nbformat_minor": 5, "metadata": {}}, "no list of cells"),
+    ],
+)
+def test_damaged_notebook_is_named(tmp_path, content, reason):
     write(tmp_path, "01_first", cell("1"))
-    (tmp_path / "notebooks" / "01_first.ipynb").write_text(text)
-    with pytest.raises(VoclabError, match=r"01_first\.ipynb is not a readable notebook"):
+    content = content if isinstance(content, str) else json.dumps(content)
+    (tmp_path / "notebooks" / "01_first.ipynb").write_text(content)
+    with pytest.raises(VoclabError, match=rf"01_first\.ipynb is not a readable notebook \(.*{reason}"):
         run(tmp_path, "01")
 
 

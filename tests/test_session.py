@@ -168,15 +168,34 @@ def test_other_settings_do_not_share_a_folder(open_session):
     assert len(folders) == 4
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"profile": "huge"}, "no profile 'huge'; choose one of auto, smoke, demo, full"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"weights": "gone.h5"}, "gone.h5 does not exist"),
+        ({"backbone": "alexnet"}, "no backbone 'alexnet'"),
+        ({"epsilon": "much"}, "epsilon is much"),
+        ({"data": 3}, "data is 3"),
+    ],
+)
+def test_a_wrong_parameter_is_named_before_anything_is_drawn(wrong, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VoclabError, match=words):
+        Session("01_test", question="Why?", **{"profile": "smoke", **wrong})
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_a_notebook_does_differently_has_a_folder_of_its_own(open_session, tmp_path):
-    plain, other = open_session(), open_session(variant="epsilon4")
+    plain, other = open_session(), open_session(epsilon=4)
     assert plain.runs.name == "toyvoc-smoke-seed0"
     assert other.runs.name == "toyvoc-smoke-seed0-epsilon4"
     assert other.figures_dir.is_relative_to(other.runs)
     assert other.submissions.is_relative_to(other.runs)
-    both = open_session(variant="epsilon4", weights="none")
+    both = open_session(epsilon=4, weights="none")
     assert len({session.runs for session in (plain, other, both)}) == 3
-    below = [open_session(out=str(tmp_path / "o"), variant=v) for v in (None, "epsilon4")]
+    below = [open_session(out=str(tmp_path / "o"), epsilon=e) for e in (None, 4)]
     assert below[0].runs != below[1].runs  # runs are kept apart also where a folder is named
 
 
@@ -184,11 +203,11 @@ def test_a_variant_of_the_default_leaves_the_figures_of_the_project_alone(tree, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "toyvoc").symlink_to(tree)
-    default = Session("03_test", question="Why?", profile="demo", variant=None)
+    default = Session("03_test", question="Why?", profile="demo", epsilon=8)
     assert default.figures_dir.resolve() == tmp_path / "figures" / "03_test"
     assert default.submissions.resolve() == tmp_path / "submissions"
     assert default.runs.resolve() == tmp_path / "runs" / "toyvoc-demo-seed0"
-    other = Session("03_test", question="Why?", profile="demo", variant="epsilon4")
+    other = Session("03_test", question="Why?", profile="demo", epsilon=4)
     folder = tmp_path / "runs" / "toyvoc-demo-seed0-epsilon4"
     assert other.runs.resolve() == folder
     assert other.figures_dir.resolve() == folder / "figures" / "03_test"

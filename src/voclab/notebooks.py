@@ -89,7 +89,7 @@ _DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionEr
 
 
 def _require_notebook(found: Any) -> None:
-    """Say of what is no notebook what it lacks, in words of the format and not of the library that reads it."""
+    """Say what a file lacks to be a notebook, before the library that reads notebooks fails on it."""
     if not isinstance(found, dict) or not isinstance(found.get("nbformat"), int):
         raise ValueError("it does not say which format it has")
     if found["nbformat"] != 4:

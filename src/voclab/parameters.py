@@ -6,6 +6,7 @@ from voclab import options
 from voclab.models.catalogue import BACKBONES, require_file, require_weights
 from voclab.profiles import PROFILES
 
+EPSILON = 8  # bound of the adversary, steps of 1/255, unless another is asked for
 WEIGHTS = ("auto", "imagenet", "source", "none")  # or a file
 
 

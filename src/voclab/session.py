@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from voclab import datasets, figures, text
+from voclab import datasets, figures, parameters, text
 from voclab.config import Profile
 from voclab.datasets.base import Dataset
 from voclab.datasets.obtain import DRAWN, obtain
@@ -47,7 +47,7 @@ class Session:
 
     Results of the default (ToyVOC, demo, seed 0) go to ``figures/``, ``submissions/`` and ``runs/`` of
     the project; those of any other setting go below ``runs/<setting>/`` and leave these alone. ``out``
-    names another folder; ``variant`` names what else a notebook was asked to do differently. With
+    names another folder; so does another ``epsilon``, the bound of an adversary, than the usual. With
     ``pictures`` the notebook is about data whose pictures show one class each, and ToyCIFAR is the default.
 
     On Kaggle the working folder becomes a notebook's output, of which a submission may hold few files. All
@@ -72,9 +72,19 @@ class Session:
         backbone: str | None = None,
         seed: int = 0,
         out: str | None = None,
-        variant: str | None = None,
+        epsilon: float | None = None,
         pictures: bool = False,
     ):
+        parameters.check(
+            profile=profile,
+            data=data,
+            weights=weights,
+            backbone=backbone,
+            seed=seed,
+            epsilon=epsilon,
+            out=out,
+        )
+        variant = None if epsilon in (None, parameters.EPSILON) else f"epsilon{float(epsilon):g}"
         self.notebook, self.question, self.seed = notebook, question, int(seed)
         self._parameters = {"weights": weights, "backbone": backbone}
         self._started, self._began = time.perf_counter(), time.time()
