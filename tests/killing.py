@@ -226,7 +226,6 @@ def pushing(folder: Path, moments: Moments) -> None:
     """A submission sent to the server in the environment, and its score awaited."""
     import socket
 
-    from voclab.errors import VoclabError
     from voclab.submission import push, push_submission
 
     def counted(name: str) -> None:
@@ -244,11 +243,7 @@ def pushing(folder: Path, moments: Moments) -> None:
         counted(name)
     push._UNCERTAIN = timedelta(seconds=0.3)  # this server answers at once
     log = folder / "submissions/log.csv"
-    try:
-        push_submission(folder / FILE, COMPETITION, wait=True, log=log, pause=0, say=lambda line: None)
-    except VoclabError as error:
-        if "already" not in str(error):  # it was killed after its work was done
-            raise
+    push_submission(folder / FILE, COMPETITION, wait=True, log=log, pause=0, say=lambda line: None)
 
 
 COMPETITION, FILE = "killed", "submission.csv"

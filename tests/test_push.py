@@ -541,6 +541,18 @@ def test_a_push_killed_while_it_waited_for_the_score_goes_on_waiting(server, fil
     assert len(server.submissions) == len(log()) == 1
 
 
+def test_waiting_for_what_was_scored_before_says_its_score_and_sends_nothing(server, file, said):
+    push(wait=True)
+    said()
+    for gone in (False, True):  # from Kaggle's list, which is not endless
+        if gone:
+            server.submissions.clear()
+        assert push(wait=True).public_score == "0.61234"
+        assert "already; it is not sent again\npublic score 0.61234" in said()
+    assert len(log()) == 1
+    assert server.calls.count("CreateSubmission") == 1
+
+
 def _dies_asleep(seconds):
     raise KeyboardInterrupt
 

@@ -539,6 +539,18 @@ def test_rows_that_are_all_empty_are_remarked(tmp_path, kind, capsys):
     assert "rows are empty" not in capsys.readouterr().out
 
 
+def test_data_of_other_classes_has_no_submission(tmp_path, capsys):
+    for name in ("cats", "dogs"):
+        for split in ("train", "val"):
+            (tmp_path / "pets" / split / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / "pets" / split / name / f"{split}.png")
+    path = write_lines(tmp_path, SOUND)
+    assert main(["submit", "check", str(path), "--data", str(tmp_path / "pets")]) == 2
+    assert "other classes than the competition's twenty" in capsys.readouterr().err
+    assert main(["submit", "truth", "--data", str(tmp_path / "pets"), "--to", str(tmp_path / "t.csv")]) == 2
+    assert "VOC's 20 classes, and" in capsys.readouterr().err
+
+
 # --- the truth ---------------------------------------------------------------------------------
 
 

@@ -303,6 +303,8 @@ def _expected(data: str | None, split: str | None):
 
     found = datasets.find(data)
     images = datasets.load(found.name, found.root, split or datasets.heldout_split(found.name))
+    if set(images.class_names) != set(datasets.VOC_CLASSES):
+        raise VoclabError(f"{data} has other classes than the competition's twenty of VOC; name other data.")
     return images.ids, {name: images.image(i).shape[:2] for i, name in enumerate(images.ids)}
 
 

@@ -71,7 +71,7 @@ def push_submission(
         path: the submission file.
         competition: its slug, the last part of its address.
         message: description on Kaggle; the file's name and the run that wrote it by default.
-        wait: wait for the score.
+        wait: wait for the score; of a file that was sent before it is said, and nothing is sent.
         again: send a file that was sent before.
         ids: the competition's test ids, see ``check_submission``.
         shapes: sizes of its images, see ``check_submission``.
@@ -113,9 +113,9 @@ def push_submission(
         ]
         if updated != entries:
             logs.write(log, updated)
-        if wait and not again:
-            left |= {entry.time for entry in ours if entry.status == PENDING}
-        sent = next((entry for entry in reversed(updated) if entry.time in left), None)
+        if wait and not again:  # what was sent before is not sent again to say its score
+            left |= {entry.time for entry in ours}
+        sent = next((e for e in reversed(updated) if e.time in left and e.status not in _UNDONE), None)
         earlier = _refs(listed)
         if sent:
             say(f"{path} is submission {sent.ref or '(number not known)'} already; it is not sent again")
@@ -419,6 +419,9 @@ def _await_score(
     patience: float,
     say: Callable[[str], None],
 ) -> Entry:
+    if entry.status == COMPLETE:
+        say(_score(entry))
+        return entry
     until = time.monotonic() + patience
     while True:
         found = _find(entry, _list(api, entry.competition), earlier)
@@ -438,8 +441,12 @@ def _await_score(
             f"Kaggle could not score submission {scored.ref}, {entry.file}"
             f" ({found.fault or 'no reason given'}); see {check_competition(entry.competition)}/submissions."
         )
-    say(f"public score {scored.public_score or 'not shown by this competition'}")
+    say(_score(scored))
     return scored
+
+
+def _score(entry: Entry) -> str:
+    return f"public score {entry.public_score or 'not shown by this competition'}"
 
 
 def _run_of(path: str | os.PathLike, digest: str) -> str:
