@@ -391,5 +391,6 @@ def show_png(path: Path, alt: str) -> None:
 
     png = base64.b64encode(path.read_bytes()).decode("ascii")
     image = f'<img alt="{text.html(alt)}" style="max-width: 100%" src="data:image/png;base64,{png}">'
+    alt = text.plain(alt)
     data = {"text/html": image, "image/png": png, "text/plain": alt}
     display(data, raw=True, metadata={"image/png": {"alt": alt}})
