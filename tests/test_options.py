@@ -38,6 +38,8 @@ WRONG = {
     "data make --root FILE/toy": "FILE is a file; name a folder",
     "data info --data nowhere": "nowhere is neither one of voc2009",
     "data info --data ''": "--data is ''",
+    "data info --data toyvoc --split nonsense": "no split 'nonsense'; choose one of train, val, trainval",
+    "evaluate --model NET --data toycifar --split val": "no split 'val'; choose one of train, test",
     "data info --data DATA --split nonsense": "no split 'nonsense'; choose train or val",
     "data fetch nonsense": "choose from",
     "data fetch kaggle": "--competition",

@@ -7,6 +7,7 @@ from voclab.datasets import cifar10, folder, kaggle, pairs, vocdevkit
 from voclab.datasets.base import VOC_CLASSES, VOID, Dataset, voc_palette
 from voclab.datasets.samples import subfolders
 from voclab.errors import VoclabError
+from voclab.options import one_of
 
 __all__ = [
     "EMBEDDED",
@@ -68,11 +69,13 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
         return pairs.read(root, split)
     if name == "toycifar":
         if not (root / TOYCIFAR_MANIFEST).is_file():
+            one_of("split", split, ("train", "test"))  # before it is drawn
             from voclab.datasets.toycifar import make_toycifar
 
             make_toycifar(root)
         return cifar10.read(root, split, name="toycifar")
     if _known(name) == "toyvoc" and not (root / TOY_MANIFEST).is_file():
+        one_of("split", split, ("train", "val", "trainval", "test"))
         from voclab.datasets.toyvoc import make_toyvoc
 
         make_toyvoc(root)

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.robustness.perturbations import CONSISTENCY, Setting, perturbed
 
-if TYPE_CHECKING:  # perturbations are known by name without Keras, which only a probe needs
+if TYPE_CHECKING:  # perturbations are known by name, and a wrong one is said at once, without these
     import keras
+    import pandas as pd
 
 ALL, CONTROL = "all of them", "another photo (control)"  # rows of a summary
 
@@ -164,7 +164,7 @@ def feature_similarity(before: np.ndarray, after: np.ndarray) -> dict[str, np.nd
     return {"cosine": np.where((a == 0) & (b == 0), 1.0, cosine), "euclidean": 1 / (1 + relative)}
 
 
-def summary(result: Consistency, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
+def summary(result: Consistency, draws: int = 2000, seed: int = 0) -> "pd.DataFrame":
     """One row a perturbation, one for all and, where known, one for the control: means over photos.
 
     Columns: ``kept``, ``cosine`` and ``euclidean``, each with ``… low`` and ``… high``, the ends of a 95 %
@@ -172,6 +172,8 @@ def summary(result: Consistency, draws: int = 2000, seed: int = 0) -> pd.DataFra
     are alike. One photo alone has no
     interval: ``low`` and ``high`` are NaN.
     """
+    import pandas as pd
+
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(result.kept), (draws, len(result.kept)))
     table = {}
