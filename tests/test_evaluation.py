@@ -19,6 +19,7 @@ from voclab.metrics import expected_calibration_error, sigmoid
 from voclab.models.prediction import Segmenter, TestTime
 from voclab.robustness import CORRUPTIONS, Setting
 from voclab.studies import consistency, evaluation, robustness
+from voclab.training import Run
 
 
 @pytest.fixture(scope="module")
@@ -330,3 +331,11 @@ def test_answers_that_are_no_numbers_are_not_measured(value, squares):
     bench = Bench(squares.subset(range(3)), 32)
     victim = Victim(model, "segmentation", "mine")
     fails("network mine answers NaN or infinity for 3 of 3", evaluation.evaluate, victim, bench, {}, {})
+
+
+def test_stored_answers_that_are_no_numbers_are_named(tmp_path):
+    run = Run(tmp_path / "run")
+    run.save_predictions(validation=np.zeros((2, 3), np.float32), ids=np.array(["a", "b"]))
+    assert set(run.predictions()) == {"validation", "ids"}
+    run.save_predictions(heldout=np.array([[0.0, np.nan]]))
+    fails("predictions.npz holds NaN or infinity in heldout", run.predictions)

@@ -127,7 +127,14 @@ class Run:
         path = self.folder / "predictions.npz"
         if not path.is_file():
             raise VoclabError(f"{path} is missing; delete {self.folder} and run again.")
-        return read_arrays(path)
+        arrays = read_arrays(path)
+        for name, values in arrays.items():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise VoclabError(
+                    f"{path} holds NaN or infinity in {name}, so its network diverged; delete {self.folder}"
+                    " and train again with a lower learning rate."
+                )
+        return arrays
 
 
 def load_model(path: str | Path) -> keras.Model:
