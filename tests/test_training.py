@@ -160,27 +160,6 @@ def test_an_unknown_optimizer_is_refused():
         make_optimizer(replace(RECIPE, optimizer="lion"), 3)
 
 
-def test_runs_made_before_an_option_came_stay_valid(tmp_path):
-    run = Run(tmp_path / "run")
-    run.begin({"recipe": RECIPE})
-    first = {
-        "size": 32,
-        "policy": "standard",
-        "epochs": 4,
-        "rate": 0.003,
-        "batch_size": 8,
-        "weight_decay": 0.0001,
-        "warmup": 1.0,
-        "patience": 10,
-        "seed": 3,
-    }
-    assert run.config == {"recipe": first}
-    run.finish({"map": 0.5})
-    assert run.begin({"recipe": replace(RECIPE, mixup=0.0)})
-    assert not run.begin({"recipe": replace(RECIPE, mixup=0.2)})
-    assert run.config == {"recipe": {**first, "mixup": 0.2}}
-
-
 def _train_two(folder, parts, score=None):
     """A network of two outputs, each with a loss of its own: (run, network)."""
     run = Run(folder)

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 import time
@@ -42,12 +43,30 @@ _REMEDIES = {
     errno.ENOTDIR: "a part of that path is a file, not a folder; name another folder",
     errno.EEXIST: "a file of that name is in the way; move it or name another folder",
 }
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
-def writing_error(path: str | os.PathLike, error: OSError) -> VoclabError:
-    """The clear sentence for an ``OSError`` met while ``path`` was being written."""
-    reason = _REMEDIES.get(error.errno, f"{error.strerror or error}; check the path")
+def writing_error(path: str | os.PathLike, error: Exception) -> VoclabError:
+    """The clear sentence for an error of the system met while ``path`` was being written."""
+    number = getattr(error, "errno", None) or _full(error)
+    told = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    reason = _REMEDIES.get(number, f"{told}; check the path")
     return VoclabError(f"Cannot write {path}: {reason}.")
+
+
+def _full(error: BaseException | None) -> int | None:
+    """The number of the error that says that a disk is full, perhaps in the words of another library.
+
+    HDF5 hands errors on as text, and what is closed after them may fail for reasons of its own.
+    """
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if number is None and (told := re.search(r"[Ee]rrno(?: =)? (\d+)", str(error))):
+            number = int(told[1])
+        if number in _FULL:
+            return number
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def make_folder(path: str | os.PathLike) -> Path:
@@ -60,13 +79,23 @@ def make_folder(path: str | os.PathLike) -> Path:
     return path
 
 
+def free_name(path: Path) -> Path:
+    """``path``, or where that is taken the first free one of ``path-2``, ``path-3`` and so on."""
+    suffix = "" if path.suffix == ".old" else path.suffix
+    found, k = path, 2
+    while os.path.lexists(found):
+        found, k = path.with_name(f"{path.name.removesuffix(suffix)}-{k}{suffix}"), k + 1
+    return found
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it over ``path`` when the block succeeds.
 
     The temporary name keeps the suffixes of ``path`` (Keras chooses its format by them). When the
     block raises, the temporary file is removed and ``path`` stays as it was. ``OSError`` from the
-    block (a full disk, a folder that cannot be written) becomes a ``VoclabError`` naming ``path``.
+    block (a full disk, a folder that cannot be written), and what h5py and Keras make of a full disk, becomes
+    a ``VoclabError`` naming ``path``.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -80,7 +109,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         temporary = None
-    except OSError as error:
+    except VoclabError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and not _full(error):
+            raise
         raise writing_error(path, error) from error
     finally:
         if temporary is not None and os.path.exists(temporary):

@@ -1,6 +1,6 @@
 """What a segmenter minimises: cross-entropy, soft Dice, focal and Lovász, all blind to void."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import keras
@@ -177,8 +177,14 @@ LOSSES = {
 }
 
 
-def get_loss(name: str) -> SegmentationLoss:
-    """The loss of that name with its default settings; :class:`VoclabError` for an unknown name."""
+def get_loss(name: str | keras.losses.Loss | Callable) -> keras.losses.Loss | Callable:
+    """The loss of that name with its default settings; :class:`VoclabError` for an unknown name.
+
+    A loss of your own is taken as it is: an instance, a class without arguments, or a function of label maps
+    and logits.
+    """
+    if not isinstance(name, str):
+        return name() if isinstance(name, type) else name
     if name not in LOSSES:
         raise VoclabError(f"There is no segmentation loss {name!r}; choose one of {', '.join(LOSSES)}.")
     return LOSSES[name]()

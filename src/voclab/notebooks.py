@@ -8,6 +8,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ PARAMETERS_TAG = "parameters"
 RUNS_FOLDER = Path("runs") / "notebooks"
 DATA_LINE = "**The saved outputs show** {}. A run of your own says below what it took."
 _DATA_LINE = re.compile("^" + re.escape(DATA_LINE).replace(r"\{\}", ".*") + "$", re.MULTILINE)
+_CONNECTION = "voclab-kernel-"  # how the temporary files begin that tell a kernel its ports
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # What TensorFlow, absl and XLA print while they start, whatever the program does: every line of level I,
@@ -248,9 +250,13 @@ def _execute(
             # Without folders to look in, what is left is the kernel of this interpreter: a "python3"
             # that the user registered for another environment would not have our packages.
             specs = KernelSpecManager(kernel_dirs=[])
-            self.km = AsyncKernelManager(kernel_name=KERNEL_NAME, kernel_spec_manager=specs)
+            options = {"kernel_spec_manager": specs, "connection_file": connection}
+            self.km = AsyncKernelManager(kernel_name=KERNEL_NAME, **options)
             return self.km
 
+    _remove_stale_connections()
+    handle, connection = tempfile.mkstemp(prefix=_CONNECTION, suffix=".json")
+    os.close(handle)
     client = Client(
         notebook,
         timeout=timeout,
@@ -266,6 +272,8 @@ def _execute(
         tempfile.TemporaryFile() as log,
         client.setup_kernel(env=_environment(), stdout=log, stderr=log),
     ):
+        # Both ends have read it; left there, a killed run would never remove it.
+        Path(connection).unlink(missing_ok=True)
         client.reset_execution_trackers()
         for index, cell in enumerate(notebook.cells):
             if report:
@@ -280,6 +288,14 @@ def _execute(
             if report:
                 report.stop()
     return None
+
+
+def _remove_stale_connections() -> None:
+    """Remove what runs left that were killed while their kernel started, which takes seconds."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_CONNECTION}*.json"):
+        with suppress(OSError):  # of another user, or removed meanwhile
+            if time.time() - left.stat().st_mtime > 600:
+                left.unlink()
 
 
 def _environment() -> dict[str, str]:

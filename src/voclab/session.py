@@ -354,8 +354,8 @@ def project_root() -> Path:
 
 
 def progress(line: str) -> None:
-    """One line of progress that replaces the one before, in a notebook as in a terminal."""
-    sys.stdout.write("\r" + text.plain(line).ljust(110))
+    """One line of progress that replaces the one before, in a notebook as in a terminal; a sentence stays."""
+    sys.stdout.write("\r" + text.plain(line).ljust(110) + ("\n" if line.endswith(".") else ""))
     sys.stdout.flush()
 
 

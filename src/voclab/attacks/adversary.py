@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from voclab import __version__
 from voclab.attacks.budget import Budget, eight_bit
 from voclab.attacks.gradient import Attack
 from voclab.attacks.measures import Bench
@@ -29,7 +28,7 @@ from voclab.models.generator import (
 from voclab.pipeline import DecodedCache
 from voclab.terminal import say
 from voclab.training import Recipe, Run, train
-from voclab.training.identity import digest, weights_digest
+from voclab.training.identity import data_digest, known_by, weights_digest
 from voclab.training.segmentation import require_masks
 
 PENALTIES = ("l2", "linf")
@@ -225,17 +224,17 @@ def run_experiment(
     config = {
         "experiment": replace(experiment, weights=experiment.weights and Path(experiment.weights).name),
         "weights": weights_digest(experiment.weights),
-        "version": __version__,
         "victims": {name: model_digest(victims[name].model) for name in experiment.victims},
-        "data": {d.split: {"images": len(d), "digest": digest(d)} for d in (fit_set, validation)},
+        "data": data_digest(fit_set, validation),
     }
     start = Run(folder / experiment.start) if experiment.start else None
     if start:
         if not start.complete:
             raise VoclabError(f"{start.folder} is not complete; run the experiment {start.name!r} first.")
         config["start"] = start.config
-    if run.begin(config):
-        progress(f"{run.name}: complete, read from {run.folder}")
+    config = known_by(config, run_experiment, *(victim.model for victim in attacked))
+    files, figures = ("history.json", "model.keras"), ("validation", "seconds", "parameters")
+    if run.begin(config, files=files, figures=figures, progress=progress):
         return run
     size, recipe = experiment.recipe.size, experiment.recipe
     checks = _Validation(experiment, attacked, validation)

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from voclab import __version__
 from voclab.attacks.adversary import model_digest
 from voclab.attacks.gradient import PGD
 from voclab.attacks.measures import Bench
@@ -22,7 +21,7 @@ from voclab.errors import VoclabError
 from voclab.pipeline import DecodedCache
 from voclab.terminal import say
 from voclab.training import Recipe, Run, train
-from voclab.training.identity import digest
+from voclab.training.identity import data_digest, known_by
 
 
 @keras.saving.register_keras_serializable("voclab")
@@ -105,13 +104,13 @@ def harden(
         "recipe": recipe,
         "epsilon": epsilon,
         "steps": steps,
-        "version": __version__,
         "task": victim.task,
         "class_names": fit_set.class_names,
-        "data": {d.split: {"images": len(d), "digest": digest(d)} for d in (fit_set, validation)},
+        "data": data_digest(fit_set, validation),
     }
-    if run.begin(config):
-        progress(f"{name}: complete, read from {run.folder}")
+    config = known_by(config, harden, victim.model)
+    files, figures = ("history.json", "model.keras"), ("validation", "seconds")
+    if run.begin(config, files=files, figures=figures, progress=progress):
         return run
     keras.utils.set_random_seed(recipe.seed)
     copy = keras.models.clone_model(victim.model)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from voclab import __version__
 from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, Victim, eight_bit, handled, visibility
 from voclab.attacks.adversary import model_digest
 from voclab.attacks.measures import HANDLING
@@ -15,7 +14,7 @@ from voclab.metrics import image_scores, sigmoid
 from voclab.studies.adversary import BOTH, CLASSIFIER, SEGMENTER
 from voclab.terminal import say
 from voclab.training import Run
-from voclab.training.identity import digest
+from voclab.training.identity import data_digest, known_by
 
 LABELS = {
     "uniform noise": "uniform noise",
@@ -65,15 +64,18 @@ class Measurements:
         self.adversaries = adversaries
         p = profile.adversary
         config = {
-            "version": __version__,
-            "data": {"images": len(scored), "digest": digest(scored)},
+            "data": data_digest(scored),
             "profile": p,
             "epsilon": epsilon,
             "networks": {v.name: model_digest(v.model) for v in (*victims.values(), *self.further.values())},
             "adversaries": {name: run.config for name, run in adversaries.items()},
         }
-        run.begin(config)
-        self._rows = {row.pop("key"): row for row in run.history} if run.has_history else {}
+        networks = (v.model for v in (*victims.values(), *self.further.values()))
+        config = known_by(config, Measurements, *networks)
+        run.begin(config, files=("history.json",), figures=("rows",), progress=progress)
+        self._rows = {}
+        for row in run.history if run.has_history else ():
+            self._rows[row.pop("key", None)] = row
         self.bench = Bench(scored, p.size)
         self._few = {
             n: self.bench if n in (0, len(scored)) else self._spread(scored, n) for n in set(p.pgd_photos)

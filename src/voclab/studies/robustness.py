@@ -10,7 +10,7 @@ import pandas as pd
 from voclab.attacks import Bench, Victim, eight_bit
 from voclab.config import Profile
 from voclab.datasets.base import Dataset
-from voclab.files import read_json, write_json
+from voclab.files import free_name, make_folder, read_json, write_json
 from voclab.models.saved import model_files
 from voclab.robustness import (
     CONSISTENCY,
@@ -27,7 +27,16 @@ from voclab.terminal import say
 from voclab.training import Run
 from voclab.training import classification as classifiers
 from voclab.training import segmentation as segmenters
-from voclab.training.identity import digest, weights_digest
+from voclab.training.identity import (
+    MADE_WITH,
+    changes,
+    digest,
+    known_by,
+    listed,
+    made_elsewhere,
+    weights_digest,
+)
+from voclab.training.run import first_line
 from voclab.training.source import Weights
 
 _FEW = 64  # photos that attacks are measured on by default: PGD takes 40 times as long as an answer
@@ -167,7 +176,8 @@ def measure(
     """Measure networks under perturbations, attacks and the fifteen corruptions, and how consistent they are.
 
     What is measured is kept in ``folder/<name>/measured.json``; the same call reads it back, and goes on
-    where an earlier one was interrupted.
+    where an earlier one was interrupted. Figures of another network, of other photos, settings or code are
+    measured anew, and the old ones kept in ``measured.old.json``.
 
     Args:
         tested: the networks; those that see photos of one size see the same corrupted ones.
@@ -187,10 +197,11 @@ def measure(
         facts |= {"data": f"{photos.name} {photos.split}", "task": subject.victim.task, "size": subject.size}
         facts |= {"photos": len(photos), "attacked": len(few), "seed": seed, "digest": digest(photos)}
         facts |= {"classes": list(photos.class_names)}
-        kept[subject.name] = _Kept(Path(folder) / subject.name / "measured.json", facts)
+        known = known_by(facts, *_MEASURE, subject.victim.model)
+        kept[subject.name] = _Kept(Path(folder) / subject.name / "measured.json", known, tell)
     for size in dict.fromkeys(subject.size for subject in tested):
         group = [subject for subject in tested if subject.size == size]
-        if not all(kept[subject.name].has("conditions", "clean_error", "consistency") for subject in group):
+        if not all(kept[subject.name].has(*_PARTS) for subject in group):
             bench, small = Bench(photos, size), Bench(few, size)
             for subject in group:
                 _conditions(subject, bench, small, seed, kept[subject.name], tell)
@@ -200,16 +211,48 @@ def measure(
 
 
 class _Kept:
-    """Results in a file; those of other networks, photos or settings do not count."""
+    """Results in a file; those of other networks, photos, settings or code do not count.
 
-    def __init__(self, path: Path, facts: dict):
+    Args:
+        path: of the file.
+        known: what the results are known by, see :func:`voclab.training.identity.known_by`; what was asked
+            for becomes their ``facts``.
+        tell: receives a sentence.
+    """
+
+    def __init__(self, path: Path, known: dict, tell: Callable[[str], None]):
         self.path = path
-        found = read_json(path) if path.is_file() else None
-        same = isinstance(found, dict) and found.get("facts") == facts
-        self.found = found if same else {"facts": facts}
+        facts = {key: value for key, value in known.items() if key not in ("format", "code", MADE_WITH)}
+        self.found = {"facts": facts, **{key: known[key] for key in known if key not in facts}}
+        if not path.is_file():
+            return
+        try:
+            found = read_json(path, dict)
+            before = {
+                **dict(found["facts"]),
+                **{k: found[k] for k in ("format", "code", MADE_WITH) if k in found},
+            }
+            reasons = changes(before, known)
+            if not reasons and self._has(found, *_PARTS):
+                _read(found)  # whole, then
+        except Exception as error:  # text of another kind can fail anywhere
+            reasons = [f"{path} is damaged ({first_line(error)})"]
+        name = path.parent.name
+        if not reasons:
+            self.found = found
+            why = "network, photos, settings and code are the same"
+            tell(f"{name}: measurements read from {path}: {why}{made_elsewhere(before, known)}.")
+        else:
+            old = free_name(path.with_name("measured.old.json"))
+            path.rename(old)
+            tell(f"{name}: measured anew, since {listed(reasons)}; what was measured is kept in {old}.")
+
+    @staticmethod
+    def _has(found: dict, *parts: str) -> bool:
+        return all(part in found for part in parts)
 
     def has(self, *parts: str) -> bool:
-        return all(part in self.found for part in parts)
+        return self._has(self.found, *parts)
 
     def add(self, **parts) -> None:
         self.found |= parts
@@ -265,6 +308,10 @@ def _corruptions(group, bench, seed, kept, tell) -> None:
             kept[s.name].add(errors=kept[s.name].found.get("errors", {}) | {name: rates[s.name]})
     for s in missing:
         kept[s.name].add(clean_error=evaluation.error(s.victim, bench, bench.images))
+
+
+_PARTS = ("conditions", "clean_error", "consistency")  # of what is measured, all others come with them
+_MEASURE = (_conditions, _consistent, _corruptions)
 
 
 def _rows(table: pd.DataFrame) -> dict[str, dict]:

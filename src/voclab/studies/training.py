@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from voclab import __version__, datasets
+from voclab import datasets
 from voclab.attacks import PGD, Bench, Victim
 from voclab.attacks.defence import AdversariallyTrained
 from voclab.datasets.base import Dataset
@@ -21,7 +21,7 @@ from voclab.pipeline import DecodedCache, evaluation_batches
 from voclab.studies.plan import Plan, checked
 from voclab.terminal import say
 from voclab.training import Recipe, Run, train
-from voclab.training.identity import digest, weights_digest
+from voclab.training.identity import data_digest, known_by, weights_digest
 
 SMALL = 64  # pixels: pictures up to this side are shifted and flipped, larger ones cropped at random scale
 _ENLARGED = 96  # pixels: what small pictures become for a backbone of photos
@@ -63,20 +63,28 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
         "task": whole.task,
         "class_names": whole.class_names,
         "weights": weights_digest(plan.weights),
-        "version": __version__,
-        "data": {d.split: {"images": len(d), "digest": digest(d)} for d in (fit_set, validation, heldout)},
+        "data": data_digest(fit_set, validation, heldout),
     }
-    if run.begin(config):
-        progress(f"{name}: complete, read from {run.folder}")
-        return run
+    files, figures = (
+        ("history.json", "model.keras", "predictions.npz"),
+        ("validation", "seconds", "parameters"),
+    )
+    if not run.begin(known_by(config, _fit), files=files, figures=figures, progress=progress):
+        _fit(plan, recipe, fit_set, validation, heldout, run, progress)
+    return run
+
+
+def _fit(plan: Plan, recipe: Recipe, fit_set, validation, heldout, run: Run, progress) -> None:
+    """Train, then score on the held-out pictures: what a run consists of, once its data are read."""
+    name = run.name
     model = _build(plan, recipe, fit_set)
-    multilabel = whole.task == "multilabel"
+    multilabel = fit_set.task == "multilabel"
     losses = keras.losses.BinaryCrossentropy if multilabel else keras.losses.CategoricalCrossentropy
     adversarial = plan.augmentations == "adversarial"
     trained = model
     if adversarial:
         trained = AdversariallyTrained(model.inputs[0], model.outputs[0], name=model.name)
-        trained.arm(whole.task, plan.epsilon / 255, plan.steps, clean=False)
+        trained.arm(fit_set.task, plan.epsilon / 255, plan.steps, clean=False)
     monitor = "robust" if adversarial else "map" if multilabel else "accuracy"
     train(
         trained,
@@ -101,7 +109,6 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
     shown = figures.get("heldout", figures["validation"])
     told = ", ".join(f"{k} {v:.3f}" for k, v in shown.items() if k in ("accuracy", "map"))
     progress(f"{name}: {told} on {heldout.split if 'heldout' in figures else 'validation'}, {seconds:.0f} s")
-    return run
 
 
 def recipe_of(plan: Plan, fit_set: Dataset) -> Recipe:

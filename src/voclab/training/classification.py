@@ -10,7 +10,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from voclab import __version__
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import atomic_path, read_arrays, write_json
@@ -24,11 +23,13 @@ from voclab.models.classifiers import (
 )
 from voclab.pipeline import DecodedCache, evaluation_batches
 from voclab.terminal import say
+from voclab.training.code import code_digest
 from voclab.training.features import fit_linear_head, pooled_features, predict_logits
-from voclab.training.identity import digest, weights_digest
+from voclab.training.identity import data_digest, digest, known_by, weights_digest
 from voclab.training.loop import Recipe, train
 from voclab.training.run import Run
 
+_FILES = ("history.json", "model.keras", "predictions.npz")  # of a complete run
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # strengths tried for the linear head
 
 
@@ -91,19 +92,19 @@ def run_experiment(
     run = Run(folder / experiment.name)
     config = {
         "experiment": replace(experiment, weights=experiment.weights and Path(experiment.weights).name),
-        "version": __version__,
         "weights": weights_digest(experiment.weights),
         "task": "multilabel",
         "class_names": fit_set.class_names,
-        "data": {d.split: {"images": len(d), "digest": digest(d)} for d in (fit_set, validation, heldout)},
+        "data": data_digest(fit_set, validation, heldout),
     }
     if experiment.start:
         start = Run(folder / experiment.start)
         if not start.complete:
             raise VoclabError(f"{start.folder} is not complete; run the experiment {start.name!r} first.")
         config["start"] = start.config
-    if run.begin(config):
-        progress(f"{experiment.name}: complete, read from {run.folder}")
+    config = known_by(config, run_experiment)
+    figures = ("validation", "heldout", "seconds", "parameters", "trained_parameters")
+    if run.begin(config, files=_FILES, figures=figures, progress=progress):
         return run
     cache = DecodedCache(fit_set, cache_mb)
     if experiment.phase == "head":
@@ -166,8 +167,8 @@ def refit(
     """
     chosen = Run(folder / experiment.name)
     run = Run(folder / f"{experiment.name}-all")
-    if run.begin({"refit": chosen.config}):
-        progress(f"{run.name}: complete, read from {run.folder}")
+    config = known_by({"refit": chosen.config}, refit)
+    if run.begin(config, files=_FILES, figures=("heldout", "seconds"), progress=progress):
         return run
     sizes = experiment.test_sizes or (experiment.recipe.size,)
     if experiment.phase == "head":
@@ -251,7 +252,7 @@ def _features_once(folder: Path, experiment: Experiment, extractor, dataset, siz
         sizes = (recipe.size,)
         options |= {"plain": False, "policy": recipe.policy, "views": views, "seed": recipe.seed}
     key = [
-        __version__,
+        code_digest(pooled_features, build_classifier, feature_extractor),
         experiment.backbone,
         experiment.options,
         weights_digest(experiment.weights) or recipe.seed,
@@ -261,13 +262,16 @@ def _features_once(folder: Path, experiment: Experiment, extractor, dataset, siz
     ]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     path = folder / f"{dataset.split}-{name}.npz"
-    if not path.is_file():
+    try:
+        stored = read_arrays(path)
+        features, seconds = stored["features"], seconds + float(stored["seconds"])
+    except (VoclabError, KeyError, TypeError):  # missing or damaged: it is a cache
         started = time.perf_counter()
         features = pooled_features(extractor, dataset, sizes, **options)
+        took = time.perf_counter() - started
         with atomic_path(path) as temporary:
-            np.savez(temporary, features=features, seconds=time.perf_counter() - started)
-    stored = read_arrays(path)
-    features, seconds = stored["features"], seconds + float(stored["seconds"])
+            np.savez(temporary, features=features, seconds=took)
+        seconds += took
     return (features if plain is None else np.concatenate([plain, features])), seconds
 
 

@@ -1,13 +1,64 @@
-"""What a run is known by: digests of its data and of the weights that it starts from."""
+"""What a run is known by: settings, data, the weights that it starts from and the code that made it."""
 
 import hashlib
 import json
+import platform
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from voclab import __version__
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
+from voclab.training.code import UNREADABLE, code_digest
+
+FORMAT = 1  # of the files in a run folder; a new one makes every run anew
+MADE_WITH = "made_with"  # versions are kept and said; another one alone makes no other run
+_LIBRARIES = ("tensorflow", "keras", "numpy", "albumentations")
+_READ = 1000  # images that a digest reads, spread evenly over larger data sets
+_SHOWN = 4  # changes that a sentence lists
+_digests: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()
+
+
+def known_by(settings: Mapping, *code) -> dict:
+    """The configuration to begin a run with: settings, and what else makes it this run.
+
+    Args:
+        settings: what was asked for, with :func:`data_digest` and :func:`weights_digest` of what goes in.
+        code: the functions and classes that make the run, see :func:`voclab.training.code.code_digest`.
+    """
+    return {
+        **settings,
+        "format": FORMAT,
+        "code": code_digest(*code, named=_texts(settings)),
+        MADE_WITH: _versions(),
+    }
+
+
+def _texts(value) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _texts(entry)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _texts(entry)
+    elif hasattr(value, "__dataclass_fields__"):
+        yield from _texts(vars(value))
+
+
+def _versions() -> dict[str, str]:
+    found = {"voclab": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # tensorflow-cpu, say, is tensorflow under another name
+            found[name] = version("tensorflow-cpu") if name == "tensorflow" else "unknown"
+    return found
 
 
 def weights_digest(weights: str | None) -> str | None:
@@ -24,11 +75,99 @@ def weights_digest(weights: str | None) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def data_digest(*parts: Dataset) -> dict[str, dict]:
+    """What identifies the parts of the data in a configuration: split -> number of images and digest."""
+    return {part.split: {"images": len(part), "digest": digest(part)} for part in parts}
+
+
 def digest(dataset: Dataset) -> str:
-    """What identifies a data set for our purposes: ids, labels, and its first and last picture."""
-    state = hashlib.sha256(json.dumps(dataset.ids).encode())
-    if dataset.labels is not None:
-        state.update(np.ascontiguousarray(dataset.labels).tobytes())
-    for i in {0, len(dataset) - 1}:
-        state.update(np.ascontiguousarray(dataset.image(i)).tobytes())
-    return state.hexdigest()[:16]
+    """What identifies a data set: ids, classes, labels, and its decoded images and masks.
+
+    Of more than a thousand images, a thousand spread evenly over them are read. Computed once a data set.
+    """
+    if dataset not in _digests:
+        state = hashlib.sha256(json.dumps([dataset.task, dataset.class_names, dataset.ids]).encode())
+        if dataset.labels is not None:
+            state.update(np.ascontiguousarray(dataset.labels).tobytes())
+        for i in np.unique(np.linspace(0, len(dataset) - 1, min(_READ, len(dataset))).round().astype(int)):
+            for array in (dataset.image(int(i)), dataset.mask(int(i))):
+                if array is not None:
+                    state.update(f"{array.shape}".encode())
+                    state.update(np.ascontiguousarray(array).tobytes())
+        _digests[dataset] = state.hexdigest()[:16]
+    return _digests[dataset]
+
+
+def changes(before: dict, now: dict) -> list[str]:
+    """What differs between two configurations, for people; nothing if they describe the same run."""
+    if before.get("format") != now.get("format"):
+        made = before.get("format")
+        if made is None:
+            return ["it was made before runs kept the code that makes them"]
+        return [f"the format of run folders is {now.get('format')} and was {made}"]
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    found: dict[str, None] = {}
+    for path in sorted(old.keys() | new.keys(), key=lambda path: ("code" not in path, path)):
+        if old.get(path, _ABSENT) != new.get(path, _ABSENT):
+            found |= dict.fromkeys(_said(path, old.get(path, _ABSENT), new.get(path, _ABSENT)))
+    return list(found)
+
+
+_ABSENT = object()
+
+
+def _leaves(value, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    if not isinstance(value, dict) or not value:
+        yield path, value
+        return
+    for key, entry in value.items():
+        if key != MADE_WITH:
+            yield from _leaves(entry, (*path, key))
+
+
+def _said(path: tuple[str, ...], before, now) -> list[str]:
+    if "code" in path[:-1]:
+        old, new = (_definitions(text) for text in (before, now))
+        names = sorted(n for n in old.keys() | new.keys() if old.get(n) != new.get(n))
+        return [
+            f"the code of {path[-1]}.{name} cannot be read, so it may have changed"
+            if new.get(name, "").startswith(UNREADABLE)
+            else f"{path[-1]}{'' if name.startswith('(') else '.'}{name} changed"
+            for name in names
+        ]
+    if "data" in path[:-1]:
+        return [f"the data changed ({path[path.index('data') + 1]})"]
+    if path[-1] == "weights" and "experiment" not in path:
+        return ["the weights that it starts from changed"]
+    name = ".".join(p for p in path if p not in ("experiment", "plan"))
+    if _ABSENT in (before, now):
+        return [f"{name} is {'new' if before is _ABSENT else 'gone'}"]
+    if max(len(str(before)), len(str(now))) > 40 or _is_digest(before):
+        return [f"{name} changed"]
+    return [f"{name} is {now} and was {before}"]
+
+
+def _is_digest(value) -> bool:
+    return isinstance(value, str) and len(value) == 16 and not set(value) - set("0123456789abcdef")
+
+
+def _definitions(text) -> dict[str, str]:
+    """Name -> digest of what :func:`voclab.training.code.code_digest` says of a module."""
+    parts = text.split(", ") if isinstance(text, str) else []
+    return dict(part.rpartition(" ")[::2] for part in parts)
+
+
+def listed(found: list[str]) -> str:
+    """Changes in one phrase."""
+    more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return ", ".join(found[:_SHOWN]) + more
+
+
+def made_elsewhere(before: dict, now: dict) -> str:
+    """Which versions made a run, where others are at hand; else nothing."""
+    old, new = before.get(MADE_WITH), now.get(MADE_WITH)
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return ""
+    other = [name for name in new if old.get(name) != new[name]]
+    made = ", ".join(f"{name} {old.get(name)}" for name in other)
+    return f" (made with {made}; here {', '.join(new[name] for name in other)})" if other else ""

@@ -17,7 +17,7 @@ from voclab.errors import VoclabError
 from voclab.files import atomic_path, make_folder, read_json, write_json
 from voclab.pipeline import DecodedCache, steps_per_epoch, training_batches
 from voclab.terminal import say
-from voclab.training.run import Run, added_later, first_line
+from voclab.training.run import Run, first_line
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Recipe:
     warmup: float = 1.0
     patience: int = 10
     seed: int = 0
-    optimizer: str = added_later("adam")
-    momentum: float = added_later(0.9)
-    smoothing: float = added_later(0.0)
-    mixup: float = added_later(0.0)
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    smoothing: float = 0.0
+    mixup: float = 0.0
 
 
 def train(

@@ -2,13 +2,27 @@
 
 import dataclasses
 import shutil
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from voclab.errors import VoclabError
-from voclab.files import TEMPORARY, atomic_path, lock, make_folder, read_arrays, read_json, unlock, write_json
+from voclab.files import (
+    TEMPORARY,
+    atomic_path,
+    free_name,
+    lock,
+    make_folder,
+    read_arrays,
+    read_json,
+    unlock,
+    write_json,
+)
+from voclab.training.code import fingerprint
+from voclab.training.identity import changes, listed, made_elsewhere
 
 
 class Run:
@@ -35,7 +49,7 @@ class Run:
     @property
     def config(self) -> dict:
         """What was asked for."""
-        return read_json(self.folder / "config.json", dict)
+        return _Figures.of(self.folder / "config.json")
 
     @property
     def history(self) -> list[dict]:
@@ -49,7 +63,7 @@ class Run:
     @property
     def metrics(self) -> dict:
         """What the finished run was measured at."""
-        return read_json(self.folder / "metrics.json", dict)
+        return _Figures.of(self.folder / "metrics.json")
 
     def load_model(self) -> keras.Model:
         """The best model. Nothing in the file can execute code (Keras' safe mode)."""
@@ -69,41 +83,113 @@ class Run:
         with atomic_path(self.folder / "model.keras") as temporary:
             model.save(temporary)
 
-    def begin(self, config: dict) -> bool:
+    def begin(
+        self,
+        config: dict,
+        *,
+        files: Sequence[str] = (),
+        figures: Sequence[str] = (),
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> bool:
         """Start or resume the run that ``config`` describes; ``True`` if it is complete already.
 
-        The name stands for what is asked for now: a complete run of another configuration is moved
-        aside to ``<name>.old``, an incomplete one is dropped. Until the run is finished, or this process
-        ends, no other process can begin in its folder.
+        The name stands for what is asked for now. A run of another configuration or of other code, and one
+        whose files are damaged, is moved aside to ``<name>.old`` (then ``<name>.old-2`` and so on: none is
+        ever removed), unless no epoch of it was finished. Until the run is finished, or this process ends,
+        no other process can begin in its folder.
+
+        Args:
+            config: what :func:`voclab.training.identity.known_by` gives.
+            files: what the folder of the finished run holds beside its texts.
+            figures: what its metrics hold.
+            progress: receives a sentence: why the run is read back, or what has changed since.
 
         Raises:
             VoclabError: another process has begun there, or the folder cannot be read or written.
         """
         make_folder(self.folder)
-        path = self.folder / "config.json"
         config = _plain(config)
-        if self.complete and path.is_file() and read_json(path) == config:
-            return True
+        if self.complete and not self._reasons(config, files, figures):
+            return self._read_back(config, progress)
         self._lock()
-        if path.is_file() and read_json(path) == config:
+        reasons = self._reasons(config, files, figures)  # whoever held the lock may have finished the run
+        if self.complete and not reasons:
+            self._unlock()
+            return self._read_back(config, progress)
+        if reasons == [_NEVER]:
+            self._clear()
+        elif reasons:
+            kept = self._set_aside()
+            progress(f"{self.name}: begun anew, since {listed(reasons)}{kept}.")
+        else:
             for leftover in self.folder.rglob(f"{TEMPORARY}*"):  # what a killed process was writing
                 leftover.unlink(missing_ok=True)
-            return self.complete
-        if self.complete:
-            old = self.folder.with_name(self.folder.name + ".old")
-            shutil.rmtree(old, ignore_errors=True)
-            self._unlock()
+            return False
+        write_json(self.folder / "config.json", config)
+        return False
+
+    def _read_back(self, config: dict, progress: Callable[[str], None]) -> bool:
+        shutil.rmtree(self.folder / "resume", ignore_errors=True)  # of a process killed as it finished
+        why = "settings, data, weights and code" if "code" in config else "settings"
+        made = made_elsewhere(self.config, config)
+        progress(f"{self.name}: complete, read from {self.folder}: {why} are the same{made}.")
+        return True
+
+    def _reasons(self, config: dict, files: Sequence[str], figures: Sequence[str]) -> list[str]:
+        """Why what is in the folder cannot be read back or gone on with; nothing if it can."""
+        if not (self.folder / "config.json").exists():
+            return ["its config.json is missing"] if self.complete else [_NEVER]
+        try:
+            found = changes(self.config, config)
+            if self.complete:
+                missing = [name for name in figures if name not in self.metrics]
+                found = found or [f"its metrics.json has no {name}" for name in missing]
+            if self.has_history:
+                self.history  # noqa: B018 - reading it checks it
+        except VoclabError as error:
+            if not self.complete:
+                raise
+            return [f"a file of it is damaged: {str(error).partition(';')[0]}"]
+        resuming = (self.folder / "resume").exists()
+        wanted = files if self.complete else ("model.keras",) if resuming else ()
+        return found or [damage for name in wanted if (damage := _damage(self.folder / name))]
+
+    def _set_aside(self) -> str:
+        """Make room for another run; returns where the one that lay there is kept, as the end of a phrase."""
+        if not self.complete and not self._trained:
+            self._clear()
+            return ""
+        old = free_name(self.folder.with_name(f"{self.name}.old"))
+        self._unlock()
+        try:
             self.folder.rename(old)
-            self._lock()
-        for leftover in ("config.json", "metrics.json", "history.json", "model.keras", "predictions.npz"):
-            (self.folder / leftover).unlink(missing_ok=True)
+        except OSError as error:
+            raise VoclabError(
+                f"{self.folder} cannot be moved to {old.name} ({error.strerror}); close what has files of it "
+                "open, or name another folder."
+            ) from error
+        make_folder(self.folder)
+        self._lock()
+        return f"; the old run is kept in {old}"
+
+    @property
+    def _trained(self) -> bool:
+        """Whether anything was finished that took time: an epoch, a measurement."""
+        if (self.folder / "history.json").is_file():
+            return True
+        try:
+            return len(read_json(self.folder / "resume" / "state.json", dict)["history"]) > 1
+        except (VoclabError, KeyError, TypeError):
+            return (self.folder / "resume").exists()
+
+    def _clear(self) -> None:
+        for name in ("config.json", "metrics.json", "history.json", "model.keras", "predictions.npz"):
+            (self.folder / name).unlink(missing_ok=True)
         for pattern in ("*_masks.zip", f"{TEMPORARY}*"):
             for leftover in self.folder.glob(pattern):
                 leftover.unlink(missing_ok=True)
-        for leftover in ("resume", "resume.new"):
-            shutil.rmtree(self.folder / leftover, ignore_errors=True)
-        write_json(path, config)
-        return False
+        for name in ("resume", "resume.new"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def finish(self, metrics: dict) -> None:
         """Write the metrics, which completes the run, and drop what only resuming needs."""
@@ -161,24 +247,57 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
-def added_later(default):
-    """An option that came after the first runs: written only where it is used, so that they stay valid."""
-    return dataclasses.field(default=default, metadata={"later": True})
+class _Figures(dict):
+    """What a file of a run holds; a missing entry is an error that names the file."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, path: Path) -> "_Figures":
+        found = cls(read_json(path, dict))
+        found.path = path
+        return found
+
+    def __missing__(self, key):
+        raise VoclabError(f"{self.path} has no {key!r}; delete {self.path.parent} and run again.")
 
 
-def _unused(value, option: dataclasses.Field) -> bool:
-    return "later" in option.metadata and getattr(value, option.name) == option.default
+_NEVER = "nothing was begun there"
+_PARTS_OF_A_MODEL = {"metadata.json", "config.json", "model.weights.h5"}
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a file of a run, for people: archives hold checksums; others are only opened."""
+    if not path.is_file():
+        return f"its {path.name} is missing"
+    try:
+        if path.suffix == ".json":
+            return None  # was read before
+        if path.suffix == ".h5":
+            import h5py
+
+            with h5py.File(path) as file:
+                file.visit(lambda name: None)
+            return None
+        with zipfile.ZipFile(path) as archive:
+            cut = archive.testzip()
+            if path.suffix == ".keras":
+                cut = cut or next(iter(_PARTS_OF_A_MODEL - set(archive.namelist())), None)
+        return f"its {path.name} is damaged ({cut})" if cut else None
+    except Exception as error:  # zip and HDF5 each have their own errors for a damaged file
+        return f"its {path.name} is damaged ({first_line(error)})"
 
 
 def _plain(value):
-    """Dataclasses, tuples, paths and numpy numbers as what JSON gives back."""
-    if dataclasses.is_dataclass(value):
-        kept = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if not _unused(value, f)}
-        return _plain(kept)
+    """Dataclasses, tuples, paths and numpy numbers as what JSON gives back; code by its fingerprint."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
         return [_plain(v) for v in value]
     if isinstance(value, np.generic):
         return value.item()
-    return str(value) if isinstance(value, Path) else value
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value) if isinstance(value, Path) else fingerprint(value)

@@ -9,7 +9,6 @@ import cv2
 import keras
 import numpy as np
 
-from voclab import __version__
 from voclab.datasets.base import Dataset
 from voclab.errors import VoclabError
 from voclab.losses import get_loss
@@ -19,10 +18,13 @@ from voclab.models.prediction import Segmenter, TestTime
 from voclab.models.segmenters import ENCODER, build_segmenter, build_unet
 from voclab.pipeline import DecodedCache, resized
 from voclab.terminal import say
-from voclab.training.identity import digest, weights_digest
+from voclab.training.identity import data_digest, known_by, weights_digest
 from voclab.training.loop import Recipe, train
 from voclab.training.masks import StoredMasks, write_masks
 from voclab.training.run import Run
+
+_FILES = ("history.json", "model.keras", "predictions.npz")  # of a complete run, with masks and these figures
+_FIGURES = ("heldout", "seconds", "parameters", "trained_parameters")
 
 
 @dataclass(frozen=True)
@@ -103,17 +105,17 @@ def run_experiment(
     run = Run(folder / experiment.name)
     config = {
         "experiment": replace(experiment, weights=experiment.weights and Path(experiment.weights).name),
-        "version": __version__,
         "weights": weights_digest(experiment.weights),
         "task": "segmentation",
         "class_names": fit_set.class_names,
-        "data": {d.split: {"images": len(d), "digest": digest(d)} for d in (fit_set, validation, heldout)},
+        "data": data_digest(fit_set, validation, heldout),
     }
     started = _start(experiment, folder)
     if started:
         config["start"] = started.config
-    if run.begin(config):
-        progress(f"{experiment.name}: complete, read from {run.folder}")
+    config = known_by(config, run_experiment)
+    files = (*_FILES, "validation_masks.zip", "heldout_masks.zip")
+    if run.begin(config, files=files, figures=("validation", *_FIGURES), progress=progress):
         return run
     model = build(experiment, len(fit_set.class_names) + 1)
     if started:
@@ -173,8 +175,9 @@ def refit(
         The run ``<name>-all``, measured on ``heldout`` alone.
     """
     chosen, run = Run(folder / experiment.name), Run(folder / f"{experiment.name}-all")
-    if run.begin({"refit": chosen.config}):
-        progress(f"{run.name}: complete, read from {run.folder}")
+    config = known_by({"refit": chosen.config}, refit)
+    files = (*_FILES, "heldout_masks.zip")
+    if run.begin(config, files=files, figures=_FIGURES, progress=progress):
         return run
     together = fit_set.joined(validation)
     model = build(experiment, len(fit_set.class_names) + 1)

@@ -16,6 +16,7 @@ from voclab.models.backbones import build_backbone, imagenet_available
 from voclab.models.catalogue import BACKBONE
 from voclab.models.classifiers import build_classifier, predict, start_from_prior
 from voclab.terminal import say
+from voclab.training.identity import known_by
 from voclab.training.loop import Recipe, train
 from voclab.training.run import Run
 
@@ -162,9 +163,9 @@ def pretrain_source(
     )
     options = CNN_OPTIONS if backbone == "cnn" else {}
     path = run.folder / "backbone.weights.h5"
-    config = {"backbone": backbone, "options": options, "recipe": recipe, "images": images}
-    if run.begin(config) and path.is_file():
-        progress(f"{run.name}: complete, read from {run.folder}")
+    settings = {"backbone": backbone, "options": options, "recipe": recipe, "images": images}
+    config = known_by(settings, pretrain_source)
+    if run.begin(config, files=(path.name,), figures=("map", "seconds"), progress=progress):
         return path
     progress(f"{run.name}: drawing {images} pictures of the source task")
     fit_set = source_dataset(images, size, "train", seed)
