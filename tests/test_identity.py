@@ -240,6 +240,12 @@ def test_what_a_cell_replaces_in_the_package_takes_part(monkeypatch):
             "training.loop.train",
         ),
         (loop.Recipe, "patience", 3, "training.loop.Recipe"),
+        (
+            segmentation,
+            "train",
+            cell("def train(*a, **k): return a[0]")["train"],
+            "training.segmentation.train",
+        ),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(target, name, value)
@@ -300,16 +306,18 @@ def test_an_edited_image_mask_or_class_name_is_other_data(squares):
 
         return other
 
-    found = {digest(squares)}
+    found = {digest(squares, masks=True)}
     for other in (
-        replace(squares, read_image=edited(squares.read_image, 17)),
+        replace(squares, read_image=edited(squares.read_image, 47)),
         replace(squares, read_mask=edited(squares.read_mask, 30)),
         replace(squares, read_mask=None),
         replace(squares, class_names=("red", "green", "cyan")),
+        replace(squares, labels=1 - squares.labels),
     ):
-        found.add(digest(other))
-    assert len(found) == 5
-    assert digest(replace(squares)) in found
+        found.add(digest(other, masks=True))
+    assert len(found) == 6
+    assert digest(replace(squares), masks=True) in found
+    assert digest(replace(squares, read_mask=None)) == digest(squares)  # of no account for a classifier
 
 
 # --- runs ---

@@ -225,7 +225,7 @@ def run_experiment(
         "experiment": replace(experiment, weights=experiment.weights and Path(experiment.weights).name),
         "weights": weights_digest(experiment.weights),
         "victims": {name: model_digest(victims[name].model) for name in experiment.victims},
-        "data": data_digest(fit_set, validation),
+        "data": data_digest(fit_set, validation, masks=segmented),
     }
     start = Run(folder / experiment.start) if experiment.start else None
     if start:

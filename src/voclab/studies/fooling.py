@@ -64,7 +64,7 @@ class Measurements:
         self.adversaries = adversaries
         p = profile.adversary
         config = {
-            "data": data_digest(scored),
+            "data": data_digest(scored, masks="segmentation" in {v.task for v in victims.values()}),
             "profile": p,
             "epsilon": epsilon,
             "networks": {v.name: model_digest(v.model) for v in (*victims.values(), *self.further.values())},

@@ -195,7 +195,8 @@ def measure(
     for subject in tested:
         facts = {"model": subject.path.as_posix(), "weights": weights_digest(str(subject.path))}
         facts |= {"data": f"{photos.name} {photos.split}", "task": subject.victim.task, "size": subject.size}
-        facts |= {"photos": len(photos), "attacked": len(few), "seed": seed, "digest": digest(photos)}
+        masks = subject.victim.task == "segmentation"
+        facts |= {"photos": len(photos), "attacked": len(few), "seed": seed, "digest": digest(photos, masks)}
         facts |= {"classes": list(photos.class_names)}
         known = known_by(facts, *_MEASURE, subject.victim.model)
         kept[subject.name] = _Kept(Path(folder) / subject.name / "measured.json", known, tell)
@@ -221,7 +222,7 @@ class _Kept:
     """
 
     def __init__(self, path: Path, known: dict, tell: Callable[[str], None]):
-        self.path = path
+        self.path, self._old = path, None
         facts = {key: value for key, value in known.items() if key not in ("format", "code", MADE_WITH)}
         self.found = {"facts": facts, **{key: known[key] for key in known if key not in facts}}
         if not path.is_file():
@@ -243,9 +244,8 @@ class _Kept:
             why = "network, photos, settings and code are the same"
             tell(f"{name}: measurements read from {path}: {why}{made_elsewhere(before, known)}.")
         else:
-            old = free_name(path.with_name("measured.old.json"))
-            path.rename(old)
-            tell(f"{name}: measured anew, since {listed(reasons)}; what was measured is kept in {old}.")
+            self._old = free_name(path.with_name("measured.old.json"))
+            tell(f"{name}: measured anew, since {listed(reasons)}; the old figures are kept in {self._old}.")
 
     @staticmethod
     def _has(found: dict, *parts: str) -> bool:
@@ -256,7 +256,10 @@ class _Kept:
 
     def add(self, **parts) -> None:
         self.found |= parts
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._old:  # only now that there is something to put in its place
+            self.path.rename(self._old)
+            self._old = None
+        make_folder(self.path.parent)
         write_json(self.path, self.found)
 
 

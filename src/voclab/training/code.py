@@ -7,6 +7,7 @@ process counts too: a function that a notebook cell replaced, an entry that it a
 """
 
 import ast
+import builtins
 import dis
 import hashlib
 import importlib.resources
@@ -32,7 +33,7 @@ _ROOT = importlib.resources.files(_PACKAGE)
 # They keep and tell, and compute nothing: how they write is versioned by the format of the run folder.
 _KEEPERS = {_PACKAGE} | {
     f"{_PACKAGE}.{name}"
-    for name in ("errors", "files", "revision", "training.run", "training.identity", "training.code")
+    for name in ("errors", "files", "revision", "terminal", "text", "training.run", "training.identity", "training.code")
 }
 # Registries of which a configuration names the entry: of these, the entries that it names take part.
 _CHOSEN_BY_NAME = {
@@ -187,6 +188,8 @@ class _Tracer:
             return
         if name in read.imports:
             source, attribute = read.imports[name]
+            if _holds(live := vars(sys.modules.get(module, builtins)).get(name), _is_mains):
+                self.found[(module, name)] = _digest(self._fingerprint(live))
             if (there := self._read(source)) is None:
                 return  # of a library
             if attribute is not None:
@@ -220,14 +223,14 @@ class _Tracer:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             plain = _behind(live)
             if (getattr(plain, "__module__", None), getattr(plain, "__name__", None)) != (module, name):
-                return self._fingerprint(live)
+                return self._fingerprint(live) if _is_ours(plain) or _holds(live, _is_mains) else ""
             changed = "".join(map(self._fingerprint, _set_anew(node, plain)))
         elif isinstance(value := getattr(node, "value", None), ast.Dict) and isinstance(live, dict):
             changed = self._entries_set_anew(value, live, vars(loaded), (module, name) in _CHOSEN_BY_NAME)
         else:
             written, known = _literal(value)
             same = not known or (type(live) is type(written) and live == written)
-            changed = self._fingerprint(live) if not same or _holds_users(live) else ""
+            changed = self._fingerprint(live) if not same or _holds(live) else ""
         if changed:
             _refuse_edited(module, name)
         return changed
@@ -246,7 +249,7 @@ class _Tracer:
             if known and type(value) is type(entry) and value == entry:
                 continue
             computed = cache or isinstance(node, (ast.Lambda, ast.Call)) or None in written.keys
-            if not computed or _holds_users(entry) or (_is_ours(type(entry)) and is_dataclass(entry)):
+            if not computed or _holds(entry) or (_is_ours(type(entry)) and is_dataclass(entry)):
                 changed += f"{key}{self._fingerprint(entry)}"
         return changed
 
@@ -349,7 +352,7 @@ def _set_anew(node: ast.AST, live) -> Iterator[object]:
     for name, value in vars(live).items():
         plain, statement = _behind(value), members.get(name)
         if isinstance(plain, types.FunctionType):
-            if _is_users(plain):
+            if _is_mains(plain):
                 yield name, value
             elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 yield from _set_anew(statement, plain)
@@ -421,19 +424,28 @@ def _is_users(value) -> bool:
     return not str(Path(file).resolve()).startswith(_LIBRARIES)
 
 
-def _holds_users(value) -> bool:
+def _is_mains(value) -> bool:
+    """Whether a function or class is of the notebook or script: only these replace what is in the package.
+
+    What a module replaces there, a test or a profiler, watches and is no part of the work.
+    """
+    return isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__"
+
+
+def _holds(value, wanted: Callable[[object], bool] = _is_users) -> bool:
     """Whether a user's code stands in a value, a partial, or a container of either."""
     value = _behind(value)
     if isinstance(value, partial):
-        return any(map(_holds_users, (value.func, *value.args, *value.keywords.values())))
-    if isinstance(value, dict):
-        return any(map(_holds_users, value.values()))
-    if isinstance(value, (list, tuple, set)):
-        return any(map(_holds_users, value))
-    if isinstance(value, (type, types.FunctionType)):
-        return _is_users(value)
-    fields = vars(value).values() if _is_ours(type(value)) and hasattr(value, "__dict__") else ()
-    return _is_users(type(value)) or any(map(_holds_users, fields))
+        parts = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, dict):
+        parts = value.values()
+    elif isinstance(value, (list, tuple, set)):
+        parts = value
+    elif isinstance(value, (type, types.FunctionType)):
+        return wanted(value)
+    else:
+        parts = vars(value).values() if _is_ours(type(value)) and hasattr(value, "__dict__") else ()
+    return wanted(type(value)) or any(_holds(part, wanted) for part in parts)
 
 
 # --- reading modules ---

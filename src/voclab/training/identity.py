@@ -18,9 +18,8 @@ from voclab.training.code import UNREADABLE, code_digest
 FORMAT = 1  # of the files in a run folder; a new one makes every run anew
 MADE_WITH = "made_with"  # versions are kept and said; another one alone makes no other run
 _LIBRARIES = ("tensorflow", "keras", "numpy", "albumentations")
-_READ = 1000  # images that a digest reads, spread evenly over larger data sets
 _SHOWN = 4  # changes that a sentence lists
-_digests: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()
+_masks: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()  # reading those of VOC takes seconds
 
 
 def known_by(settings: Mapping, *code) -> dict:
@@ -75,27 +74,27 @@ def weights_digest(weights: str | None) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def data_digest(*parts: Dataset) -> dict[str, dict]:
+def data_digest(*parts: Dataset, masks: bool = False) -> dict[str, dict]:
     """What identifies the parts of the data in a configuration: split -> number of images and digest."""
-    return {part.split: {"images": len(part), "digest": digest(part)} for part in parts}
+    return {part.split: {"images": len(part), "digest": digest(part, masks)} for part in parts}
 
 
-def digest(dataset: Dataset) -> str:
-    """What identifies a data set: ids, classes, labels, and its decoded images and masks.
-
-    Of more than a thousand images, a thousand spread evenly over them are read. Computed once a data set.
-    """
-    if dataset not in _digests:
-        state = hashlib.sha256(json.dumps([dataset.task, dataset.class_names, dataset.ids]).encode())
-        if dataset.labels is not None:
-            state.update(np.ascontiguousarray(dataset.labels).tobytes())
-        for i in np.unique(np.linspace(0, len(dataset) - 1, min(_READ, len(dataset))).round().astype(int)):
-            for array in (dataset.image(int(i)), dataset.mask(int(i))):
-                if array is not None:
-                    state.update(f"{array.shape}".encode())
-                    state.update(np.ascontiguousarray(array).tobytes())
-        _digests[dataset] = state.hexdigest()[:16]
-    return _digests[dataset]
+def digest(dataset: Dataset, masks: bool = False) -> str:
+    """What identifies a data set: ids, classes, labels, first and last image, and where asked all masks."""
+    state = hashlib.sha256(json.dumps([dataset.task, dataset.class_names, dataset.ids]).encode())
+    if dataset.labels is not None:
+        state.update(np.ascontiguousarray(dataset.labels).tobytes())
+    for i in sorted({0, len(dataset) - 1}):
+        state.update(np.ascontiguousarray(dataset.image(i)).tobytes())
+    if masks and dataset.has_masks:
+        if dataset not in _masks:
+            every = hashlib.sha256()
+            for i in range(len(dataset)):
+                mask = dataset.mask(i)
+                every.update(f"{mask.shape}".encode() + np.ascontiguousarray(mask).tobytes())
+            _masks[dataset] = every.hexdigest()
+        state.update(_masks[dataset].encode())
+    return state.hexdigest()[:16]
 
 
 def changes(before: dict, now: dict) -> list[str]:

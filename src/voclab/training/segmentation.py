@@ -108,7 +108,7 @@ def run_experiment(
         "weights": weights_digest(experiment.weights),
         "task": "segmentation",
         "class_names": fit_set.class_names,
-        "data": data_digest(fit_set, validation, heldout),
+        "data": data_digest(fit_set, validation, heldout, masks=True),
     }
     started = _start(experiment, folder)
     if started:
