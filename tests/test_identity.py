@@ -224,6 +224,7 @@ def test_what_a_cell_replaces_in_the_package_takes_part(monkeypatch):
     from voclab.training import loop
 
     before = of_segmenter()
+    mine = cell("def train(*a, **k): return a[0]")["train"]
     for target, name, value, said in (
         (
             pipeline,
@@ -243,7 +244,7 @@ def test_what_a_cell_replaces_in_the_package_takes_part(monkeypatch):
         (
             segmentation,
             "train",
-            cell("def train(*a, **k): return a[0]")["train"],
+            mine,
             "training.segmentation.train",
         ),
     ):

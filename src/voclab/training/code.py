@@ -33,7 +33,10 @@ _ROOT = importlib.resources.files(_PACKAGE)
 # They keep and tell, and compute nothing: how they write is versioned by the format of the run folder.
 _KEEPERS = {_PACKAGE} | {
     f"{_PACKAGE}.{name}"
-    for name in ("errors", "files", "revision", "terminal", "text", "training.run", "training.identity", "training.code")
+    for name in (
+        *("errors", "files", "revision", "terminal", "text"),
+        *("training.run", "training.identity", "training.code"),
+    )
 }
 # Registries of which a configuration names the entry: of these, the entries that it names take part.
 _CHOSEN_BY_NAME = {
