@@ -11,6 +11,7 @@ from bs4 import BeautifulSoup
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from nbconvert import HTMLExporter
+from PIL import Image
 
 from voclab import datasets, figures, notebooks
 from voclab.datasets import kaggle
@@ -18,9 +19,11 @@ from voclab.datasets.toyvoc import make_toyvoc
 from voclab.errors import VoclabError
 from voclab.models import backbones
 from voclab.models.classifiers import build_classifier
+from voclab.models.prediction import TestTime
 from voclab.profiles import profile_for
 from voclab.session import Session
-from voclab.training import source
+from voclab.training import Recipe, source
+from voclab.training.segmentation import Experiment, predicted_masks, run_experiment
 from voclab.training.source import CNN_OPTIONS, SHIPPED, pretrain_source, resolve_weights, source_dataset
 
 SMOKE = profile_for("smoke", "toyvoc")
@@ -166,6 +169,38 @@ def test_a_notebook_opened_in_its_own_folder_finds_the_project(tree, tmp_path, m
 def test_other_settings_do_not_share_a_folder(open_session):
     folders = {open_session(**o).runs for o in ({}, {"seed": 1}, {"weights": "none"}, {"backbone": "vgg16"})}
     assert len(folders) == 4
+
+
+@pytest.fixture
+def own_classes(tmp_path):
+    """Masks of three classes that are not VOC's, as CVAT exports them."""
+    root = tmp_path / "kitchen"
+    colours = {"kettle": (250, 50, 83), "lamp $x_1$": (51, 221, 255), "<b>Käse": (10, 20, 30)}
+    for folder in ("JPEGImages", "SegmentationClass"):
+        (root / folder).mkdir(parents=True)
+    lines = ["background:0,0,0::", *(f"{n}:{','.join(map(str, c))}::" for n, c in colours.items())]
+    (root / "labelmap.txt").write_text("\n".join(lines), encoding="utf-8")
+    for k in range(30):
+        mask = np.zeros((32, 48, 3), np.uint8)
+        mask[8:24, 8:24] = list(colours.values())[k % 3]
+        Image.fromarray(mask + 40).save(root / f"JPEGImages/{k}.jpg")
+        Image.fromarray(mask).save(root / f"SegmentationClass/{k}.png")
+    return root
+
+
+def test_a_segmenter_learns_three_classes_of_somebodys_own(open_session, own_classes, capsys):
+    session = open_session(data=str(own_classes))
+    assert not session.submits()
+    assert "VOC's 20 classes" in capsys.readouterr().out
+    assert "kitchen" in session.runs.name  # another folder of the same layout has runs of its own
+    recipe = Recipe(32, "standard", 1, 1e-3, batch_size=8)
+    experiment = Experiment("unet", "scratch", recipe, TestTime((32,)), options={"width": 4, "depth": 2})
+    parts = (session.fit, session.validation, session.heldout)
+    run = run_experiment(experiment, *parts, session.runs, progress=lambda line: None)
+    assert len(run.metrics["heldout"]["dice"]) == 4
+    assert run.load_model().output_shape[-1] == 4
+    masks = predicted_masks(run)
+    assert all(masks[name].shape == (32, 48) for name in session.heldout.ids)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ class Session:
         asked = (found.name, self.profile.name, self.seed, backbone, variant)
         default = toy and asked[1:] == ("demo", 0, None, None)
         default = default and weights in ("auto", "source") and not named
-        setting = f"{found.name}-{self.profile.name}-seed{self.seed}"
+        setting = f"{_own_name(self.train, self.root)}-{self.profile.name}-seed{self.seed}"
         for choice in (backbone, Path(weights).stem if weights != "auto" else None, variant):
             setting += f"-{choice}" if choice and not default else ""
         base = Path(out) if out else home if default else home / "runs" / setting
@@ -319,6 +319,13 @@ class Session:
         """Submission files that this run wrote, with their SHA-256: a file sent is traced back by it."""
         files = sorted(self.submissions.glob("*.csv"))
         return {file.name: sha256(file) for file in files if file.stat().st_mtime >= self._began}
+
+
+def _own_name(train: Dataset, root: Path) -> str:
+    """What a setting is called by its data: two folders of somebody's own must not share their runs."""
+    if train.name not in ("voc", "pairs", "folder"):
+        return train.name
+    return f"{train.name}-{re.sub(r'[^a-zA-Z0-9_.-]+', '-', root.name)}"
 
 
 def _is_path(data: str | None) -> bool:
