@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 from voc_trees import content, fails
@@ -206,3 +207,37 @@ def test_a_full_disk_keeps_nobody_from_locking(tmp_path, other, monkeypatch):
     with locked(tmp_path / "lock", "The folder"):
         monkeypatch.undo()
         assert other().said == "The folder is in use by another process; wait until that ends, or stop it."
+
+
+def test_a_disk_that_fills_while_hdf5_writes_is_named(tmp_path, monkeypatch):
+    # What h5py cannot write it tries to write again as the object goes, and can only complain then.
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: None)
+
+    def write():
+        with atomic_path(tmp_path / "a.h5") as temporary, h5py.File(temporary, "w") as file:
+            file["a"] = np.zeros(10_000)
+
+    with largest_file(20_000):
+        fails(r"Cannot write .*a\.h5: the file would be larger than this disk", write)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("Can't close file, errno = 28, error message = 'No space'"), "the disk is full"),
+        (OSError("[Errno 28] Unable to flush\n, errno = 28"), "the disk is full"),
+        (OSError("Unable to flush\nfile"), "Unable to flush; check the path"),
+    ],
+)
+def test_a_full_disk_in_the_words_of_another_library(tmp_path, error, said):
+    def write():
+        with atomic_path(tmp_path / "a"):
+            raise error
+
+    fails(f"Cannot write .*a: {said}", write)
+
+
+def test_an_error_that_is_none_of_the_disk_is_passed_on(tmp_path):
+    with pytest.raises(RuntimeError, match="else"), atomic_path(tmp_path / "a"):
+        raise RuntimeError("something else")

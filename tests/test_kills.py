@@ -60,7 +60,9 @@ def test_a_download_killed_anywhere_ends_with_the_same_files(tmp_path, monkeypat
 
 
 def test_a_notebook_killed_anywhere_is_the_old_one_or_the_new(tmp_path):
-    report = killed("executing", tmp_path / "work", 4)
+    (tmp_path / "temporary").mkdir()
+    report = killed("executing", tmp_path / "work", 4, TMPDIR=str(tmp_path / "temporary"))
+    assert list((tmp_path / "temporary").iterdir()) == []  # nor does a kill leave litter elsewhere
     for files in report["resumed"]:
         assert without_working_files(files) == report["unbroken"]
 
