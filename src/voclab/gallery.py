@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from voclab.datasets.decoding import read_bytes
 from voclab.errors import VoclabError
 from voclab.files import read_json, write_text
 from voclab.text import from_markdown, html, markdown
@@ -181,8 +182,7 @@ def _words(name: str) -> str:
 
 def _figure(path: Path) -> Figure:
     texts = _object(path.with_suffix(".json")) if path.with_suffix(".json").exists() else {}
-    with open(path, "rb") as file:
-        head = file.read(24)
+    head = read_bytes(path)[:24]
     if len(head) < 24 or not head.startswith(_PNG_SIGNATURE):
         raise VoclabError(f"{path} is not a PNG picture; delete it and run its notebook again.")
     width, height = struct.unpack(">II", head[16:24])
@@ -378,7 +378,7 @@ def _html_figure(figure: Figure, anchor: str) -> str:
     vector = figure.vector
     sharp = vector is not None and vector.stat().st_size <= _LARGEST_SVG
     kind, source = ("svg+xml", vector) if sharp else ("png", figure.path)
-    data = base64.b64encode(source.read_bytes()).decode("ascii")
+    data = base64.b64encode(read_bytes(source)).decode("ascii")
     size = f'width="{figure.width}" height="{figure.height}" style="--natural: {figure.width}px"'
     return f"""<figure id="{anchor}" class="picture{" wide" if figure.width > _WIDE else ""}">
 <h3>{html(figure.title)}</h3>
