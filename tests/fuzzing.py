@@ -90,8 +90,10 @@ def _maxed(data: bytes, rng) -> bytes:
     return data[:at] + value + data[at + len(value) :]
 
 
-_NUMBERS = ("0", "-1", "1e999", "NaN", "-Infinity", "9" * 25, "9" * 5000, "1.5", "0x10", "", "١", "²", "1_0", "٣.٥",
-            "1000000000", "2147483648", "-9223372036854775809", "1e-400", "True", "null", "1,5", " 7", "+3")  # fmt: skip
+_NUMBERS = (
+    "0", "-1", "1e999", "NaN", "-Infinity", "9" * 25, "9" * 5000, "1.5", "0x10", "", "١", "²", "1_0", "٣.٥",
+    "1000000000", "2147483648", "-9223372036854775809", "1e-400", "True", "null", "1,5", " 7", "+3",
+)  # fmt: skip
 
 
 def _numbered(data: bytes, rng) -> bytes:
@@ -103,9 +105,12 @@ def _numbered(data: bytes, rng) -> bytes:
     return data[: at[0]] + _NUMBERS[rng.integers(len(_NUMBERS))].encode() + data[at[1] :]
 
 
-_PIECES = ("\0", "\x1b[2J", "\u2028", "\ufeff", "\r", "\n\n", '"', "'", ",", ";", "\t", ":", "<", "&", "]]>", "{", "[" * 3000,
-           "{\"a\":" * 3000, "\\u0000", "\ud800", "\udcff", "😀", "é", "e\u0301", "\u202e", "x" * 70_000, "../", "/", "\\", "%s",
-           "<!--", "<![CDATA[", "&amp;", "&lol;", "#", "\x1a", "\x7f", "\x85", "=", "null", "NaN", "[]", "{}", '""')  # fmt: skip
+_PIECES = (
+    "\0", "\x1b[2J", "\u2028", "\ufeff", "\r", "\n\n", '"', "'", ",", ";", "\t", ":", "<", "&", "]]>", "{",
+    "[" * 3000, '{"a":' * 3000, "\\u0000", "\ud800", "\udcff", "😀", "é", "e\u0301", "\u202e", "x" * 70_000,
+    "../", "/", "\\", "%s", "<!--", "<![CDATA[", "&amp;", "&lol;", "#", "\x1a", "\x7f", "\x85", "=", "null",
+    "NaN", "[]", "{}", '""',
+)  # fmt: skip
 
 
 def _lines(text: str, rng) -> str:
@@ -152,8 +157,10 @@ def _texted(data: bytes, rng) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-_VALUES = (None, True, False, 0, -1, 1, 0.5, 1e308, float("nan"), float("inf"), 10**40, "", "x", "\0", "é" * 300, "\ud800",
-           [], {}, [None], [[]], [1, 2, 3], {"": 0}, {"a": {"b": []}}, "<b>", "1", [{}], ["", 1])  # fmt: skip
+_VALUES = (
+    None, True, False, 0, -1, 1, 0.5, 1e308, float("nan"), float("inf"), 10**40, "", "x", "\0", "é" * 300,
+    "\ud800", [], {}, [None], [[]], [1, 2, 3], {"": 0}, {"a": {"b": []}}, "<b>", "1", [{}], ["", 1],
+)  # fmt: skip
 
 
 def _json(data: bytes, rng) -> bytes:
@@ -246,36 +253,12 @@ def mutated(data: bytes, rng: np.random.Generator) -> tuple[bytes, str]:
 
 
 _NAMES = (
-    "a\x1b[31mb",
-    "a\nb",
-    "-rf",
-    "a b",
-    "ü",
-    "u\u0308",
-    "a" * 200,
-    "con",
-    "a,b",
-    "$(x)",
-    "<b>",
-    "é\udcff",
-    "%00",
-    "a'\"b",
-)
+    "a\x1b[31mb", "a\nb", "-rf", "a b", "ü", "u\u0308", "a" * 200, "con", "a,b", "$(x)", "<b>", "é\udcff",
+    "%00", "a'\"b",
+)  # fmt: skip
 _SUFFIXES = (
-    ".jpg",
-    ".png",
-    ".npy",
-    ".xml",
-    ".json",
-    ".csv",
-    ".txt",
-    ".gif",
-    ".tiff",
-    ".JPG",
-    ".bin",
-    "",
-    ".jpg.png",
-)
+    ".jpg", ".png", ".npy", ".xml", ".json", ".csv", ".txt", ".gif", ".tiff", ".JPG", ".bin", "", ".jpg.png",
+)  # fmt: skip
 
 
 def misplaced(path: Path, files: list[Path], rng: np.random.Generator) -> str:
@@ -337,8 +320,13 @@ def mutate(where: Path, rng: np.random.Generator) -> str:
 
 
 class Reader(NamedTuple):
-    """Attributes: ``make`` writes a valid input into an empty folder, ``read`` reads it; ``cost`` of a file in
-    those of others, which decides how many it gets; ``imports``: what it needs, imported once.
+    """A kind of input.
+
+    Attributes:
+        make: writes a valid one into an empty folder.
+        read: reads all of it.
+        cost: of reading one, in that of others; the more, the fewer are read.
+        imports: modules that it needs, imported once.
     """
 
     make: Callable[[Path], None]
@@ -436,7 +424,7 @@ def supervisely(root: Path) -> None:
         _put(root / "JPEGImages" / f"{name}.jpg", image)
         _put(root / "SegmentationClass" / f"{name}.png", _coloured(mask))
     classes = [
-        {"title": n, "shape": "bitmap", "color": "#%02x%02x%02x" % c}
+        {"title": n, "shape": "bitmap", "color": f"#{bytes(c).hex()}"}
         for n, c in zip(OWN, COLOURS, strict=True)
     ]
     _put(root / "meta.json", json.dumps({"classes": classes, "tags": [], "projectType": "images"}))
@@ -459,8 +447,8 @@ def annotated(root: Path) -> None:
     encodings = ("utf-8", "utf-16", "latin-1", "utf-8-sig", "cp1252")
     for (name, image, _), encoding in zip(_scenes(), encodings, strict=True):
         _put(root / "JPEGImages" / f"{name}.jpeg", image)
-        xml = f'<annotation xmlns="urn:voc"><size><width>18</width></size><object><name>{OWN[len(name) % 3]}</name>'
-        xml += "<difficult>No</difficult><bndbox><xmin>1</xmin></bndbox></object></annotation>"
+        xml = '<annotation xmlns="urn:voc"><size><width>18</width></size><object>'
+        xml += f"<name>{OWN[len(name) % 3]}</name><difficult>No</difficult></object></annotation>"
         declared = "utf-8" if encoding == "utf-8-sig" else encoding
         _put(
             root / "Annotations" / f"{name}.xml",
@@ -1052,7 +1040,12 @@ def shares(files: int, names=tuple(READERS)) -> dict[str, int]:
 
 
 def run(files: int, seed: int = 0, names=tuple(READERS), progress=lambda line: None) -> dict[str, dict]:
-    """Fuzz these readers; name -> ``files``, ``read``, ``refused``, ``other`` and ``faults``, noise on stderr."""
+    """Fuzz these readers.
+
+    Returns:
+        Name -> counts of ``files``, ``read``, ``refused`` and ``other``, the ``faults`` (outcomes that are
+        ``other``), and ``noise`` on the standard error.
+    """
     report, begun, done = {}, time.monotonic(), 0
     wanted = shares(files, names)
     total, bad = sum(wanted.values()), 0

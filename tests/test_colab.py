@@ -103,6 +103,12 @@ def test_the_committed_notebooks_change_in_title_and_install_cell_only(path, pro
     assert now == before
 
 
+def test_a_damaged_readme_is_named(project):
+    (project / "README.md").write_bytes(README.encode("utf-16"))
+    with pytest.raises(VoclabError, match=r"README\.md is no readable text of UTF-8"):
+        badges.write_badges(root=project)
+
+
 def test_badges_survive_a_run_and_a_new_install_cell_counts_as_not_run(project):
     badges.write_badges("a/b", REVISION, root=project)
     assert [c.execution_count for c in cells(project)[1:]] == [1, None, 2]

@@ -1,7 +1,7 @@
 """Damaged files: every reader ends in success or in one sentence, in bounded time and memory.
 
-A damage is a few bits flipped, a cut, a part filled with zeros or doubled, or foreign bytes put in; thousands
-of them are drawn, the same ones each time.
+Thousands of damages (see ``fuzzing.damaged``) are drawn, the same ones each time, for files of one format
+after the other; ``test_fuzz.py`` damages whole inputs in more ways.
 """
 
 import contextlib
@@ -9,7 +9,6 @@ import io
 import json
 import os
 import pickle
-import resource
 import tarfile
 import warnings
 import zipfile
@@ -18,6 +17,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from fuzzing import bounded_memory, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -39,44 +39,6 @@ from voclab.submission import (
 )
 from voclab.training import Recipe, Run, load_model, train
 from voclab.training.masks import StoredMasks, write_masks
-
-MEMORY = 2**30  # bytes that reading one damaged file may take beyond what is in use
-
-
-def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    """``data`` with one damage, sometimes two. Half of them lie in the first kilobyte, where headers are."""
-    found = bytearray(data)
-    for _ in range(rng.integers(1, 3)):
-        size = len(found)
-        at = int(rng.integers(max(1, min(size, 1024) if rng.random() < 0.5 else size)))
-        match rng.integers(7):
-            case 0 | 1 | 2 if size:
-                for place in (at, *rng.integers(size, size=rng.integers(3))):
-                    found[place] ^= 1 << int(rng.integers(8))
-            case 3:
-                del found[at:]
-            case 4:
-                stop = at + int(rng.integers(1, 200))
-                found[at:stop] = bytes(len(found[at:stop]))
-            case 5:
-                found[at:at] = found[at : at + int(rng.integers(1, 300))]
-            case _:
-                found[at : at + int(rng.integers(9))] = rng.bytes(int(rng.integers(1, 9)))
-    return bytes(found)
-
-
-@contextlib.contextmanager
-def bounded_memory():
-    """Within, memory beyond ``MEMORY`` cannot be had: taking more than that is a ``MemoryError``."""
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
 
 needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux' /proc")
 

@@ -226,6 +226,20 @@ def test_a_time_that_is_none_is_shown_as_it_is(tmp_path):
         gallery.write(tmp_path / "figures")
 
 
+@pytest.mark.parametrize("name", ["02_curves.png", "02_curves.svg"])
+def test_a_folder_or_a_link_to_itself_in_the_place_of_a_figure_is_named(figures, name):
+    place = figures / "01_classification" / name
+    place.unlink()
+    place.mkdir()
+    with pytest.raises(VoclabError, match=re.escape(name)):
+        gallery.write(figures)
+    place.rmdir()
+    place.symlink_to(name)
+    if name.endswith(".png"):
+        with pytest.raises(VoclabError, match=re.escape(name)):
+            gallery.write(figures)
+
+
 def test_an_answer_keeps_its_paragraphs_and_emphasis(tmp_path):
     folder = tmp_path / "figures" / "01_first"
     folder.mkdir(parents=True)

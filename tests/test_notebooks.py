@@ -286,6 +286,7 @@ EMPTY = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         ({**EMPTY, "nbformat": 3}, "it has format 3, and format 4 is read"),
         ({**EMPTY, "nbformat": 5}, "it has format 5"),
         ({**EMPTY, "nbformat": "4"}, "which format"),
+        ({**EMPTY, "nbformat_minor": 5.5}, ""),
         ({**EMPTY, "cells": None}, "no list of cells"),
         ({**EMPTY, "cells": [3]}, "no list of cells"),
         ({**EMPTY, "cells": [{}]}, ""),
