@@ -47,7 +47,6 @@ LEFT_OUT = (
     "safety",
     "segmentation_study",
     "segmentation_training",
-    "session",
     "studies",
     "train_command",
     "training",
