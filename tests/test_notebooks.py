@@ -326,7 +326,8 @@ def test_ctrl_c_ends_the_kernel_and_changes_nothing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
-    assert "KeyboardInterrupt" in done.stderr.splitlines()[-1]
+    assert done.returncode != 0
+    assert "\nKeyboardInterrupt" in done.stderr  # older clients of kernels complain after it
     assert (tmp_path / "notebooks" / "01_first.ipynb").read_text() == before
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -457,8 +457,8 @@ def count_objects(root: str | Path, split: str, year: int | str | None = None) -
 
 def encode_mask(mask: np.ndarray) -> bytes:
     """A label map (H, W) uint8 as a PNG with VOC's palette, as the devkit stores masks."""
-    picture = Image.fromarray(mask, mode="P")
-    picture.putpalette(_PALETTE)
+    picture = Image.fromarray(mask)
+    picture.putpalette(_PALETTE)  # of grey values it makes indices
     buffer = BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
