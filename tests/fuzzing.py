@@ -38,6 +38,7 @@ from voclab import datasets
 from voclab.datasets import archives, cifar10, folder, info, kaggle
 from voclab.datasets.base import VOID, Dataset, voc_palette
 from voclab.errors import VoclabError
+from voclab.text import plain
 
 MEMORY = 2**30  # bytes that reading one damaged input may take beyond what is in use
 SECONDS = 20  # of processor time for one input
@@ -799,9 +800,9 @@ def zips(root: Path) -> None:
 
 def read_archives(root: Path) -> None:
     refused = []
-    for path in sorted(root.glob("*.*")):
+    for path in sorted(root.iterdir()):
         extract = archives.extract_zip if ".zip" in path.name else archives.extract_tar
-        out = root / f"out-{len(refused)}-{path.suffix[1:4]}"
+        out = root / f"of {path.name}"
         try:
             extract(path, out, max_bytes=10**7)
         except VoclabError as error:
@@ -945,7 +946,7 @@ def one(name: str, number: int, seed: int, valid: Path, work: Path) -> Outcome:
             READERS[name].read(work)
     except VoclabError as error:
         text = str(error)
-        whole = text.strip() and text.replace(_NAMES[1], "").isprintable()
+        whole = text.strip() and "\n" not in text.replace(_NAMES[1], "") and plain(text) == text
         return Outcome(number, "refused" if whole else "other", damage, text)
     except (Exception, Overtime, SystemExit):
         return Outcome(number, "other", damage, traceback.format_exc())

@@ -4,6 +4,7 @@ A program of its own, since it forks: TensorFlow is imported here but has not ru
 are counted in file operations and in items read, not in seconds: the same seed kills at the same places.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -13,6 +14,7 @@ import random
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+from PIL import Image
 
 from voclab.files import TEMPORARY
 
@@ -246,6 +249,47 @@ def pushing(folder: Path, moments: Moments) -> None:
     push_submission(folder / FILE, COMPETITION, wait=True, log=log, pause=0, say=lambda line: None)
 
 
+def making(folder: Path, moments: Moments) -> None:
+    """ToyVOC, by ``voclab data make``."""
+    _command("data", "make", "--root", folder / "toyvoc", "--train=3", "--val=2", "--test=1", "--size=64")
+
+
+def extracting(folder: Path, moments: Moments) -> None:
+    """A tar and a zip archive of several files and folders."""
+    from voclab.datasets import archives
+
+    archives.extract_tar(folder / "a.tar.gz", folder / "data")
+    archives.extract_zip(folder / "b.zip", folder / "data")
+
+
+def showing(folder: Path, moments: Moments) -> None:
+    """The gallery of a folder of figures, by ``voclab gallery``."""
+    _command("gallery", "--figures", folder / "figures")
+
+
+def commanding(folder: Path, moments: Moments) -> None:
+    """A small network trained on images by class, by ``voclab train``."""
+    from voclab.datasets import folder as images
+
+    decode = images.decode
+
+    def counted(path):
+        moments.pass_one()
+        return decode(path)
+
+    images.decode = counted
+    options = ["--size=32", "--width=4", "--epochs=3", "--batch-size=8", "--name=run"]
+    _command("train", "--data", folder / "images", "--model=cnn", "--runs", folder / "runs", *options)
+
+
+def _command(*arguments) -> None:
+    """A command of ``voclab``; what it says is of no interest, unless it fails."""
+    from voclab.cli import main
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main(list(map(str, arguments))) == 0
+
+
 COMPETITION, FILE = "killed", "submission.csv"
 
 
@@ -257,6 +301,33 @@ def _submission(folder: Path) -> None:
     )  # another file in each folder: all go to one server
     maps = rng.integers(0, 21, (2, 60, 50))
     write_submission(folder / FILE, range(2), rng.integers(0, 2, (2, 20)), maps)
+
+
+def _archives(folder: Path) -> None:
+    names = [f"{top}/{part}/{k}" for top in ("one", "two") for part in "ab" for k in range(2)]
+    with tarfile.open(folder / "a.tar.gz", "w:gz") as archive:
+        for name in (*names, "readme.txt"):
+            member = tarfile.TarInfo(name)
+            member.size = 3
+            archive.addfile(member, io.BytesIO(b"abc"))
+    with zipfile.ZipFile(folder / "b.zip", "w") as archive:
+        for name in (*names, "other.txt"):
+            archive.writestr(f"zipped {name}", b"abc")
+
+
+def _figures(folder: Path) -> None:
+    for name in ("01_first", "02_second"):
+        place = folder / "figures" / name
+        place.mkdir(parents=True)
+        Image.new("RGB", (6, 4)).save(place / "01_curves.png")
+        (place / "run.json").write_text(json.dumps({"question": "Why?", "answer": "**So.**"}))
+
+
+def _images(folder: Path) -> None:
+    for k in range(20):
+        place = folder / "images" / ("cat", "dog")[k % 2] / f"{k}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(k).integers(0, 256, (32, 32, 3), np.uint8)).save(place)
 
 
 def _notebook(folder: Path) -> None:
@@ -273,6 +344,10 @@ KINDS = {  # work, what it finds, the farthest moment, after how many kills it i
     "fetching": (fetching, None, 120, 3),
     "executing": (executing, _notebook, 8, 99),
     "pushing": (pushing, _submission, 90, 3),
+    "making": (making, None, 90, 3),
+    "extracting": (extracting, _archives, 70, 3),
+    "showing": (showing, _figures, 9, 3),
+    "commanding": (commanding, _images, 120, 99),
 }
 
 
@@ -344,6 +419,28 @@ def killed(
     return json.loads(done.stdout)
 
 
+def killed_fetch(folder: Path, kills: int, seed: int = 0) -> dict:
+    """:func:`killed` for downloads from a server of their own; ``asked``: the headers of all requests."""
+    from local_server import Server
+    from voc_trees import make_tree, tar_of
+
+    archive = tar_of(base=make_tree(folder.with_name("source")).folder.parent)
+    server = Server()
+    server.files["/voc.tar"] = archive
+    environment = {
+        **os.environ,
+        "KILLING_URL": server.url("/voc.tar"),
+        "KILLING_MD5": hashlib.md5(archive, usedforsecurity=False).hexdigest(),
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    try:
+        report = killed("fetching", folder, kills, seed, environment)
+    finally:
+        server.close()
+    return {**report, "asked": server.requests}
+
+
 def killed_push(folder: Path, kills: int, seed: int = 0) -> dict:
     """:func:`killed` for pushes to a server of their own; ``sent``: how often each folder's file arrived."""
     from local_server import Kaggle
@@ -366,7 +463,8 @@ if __name__ == "__main__":
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
         import keras  # noqa: F401 - before the fork, not in every process
 
-        import voclab.training  # noqa: F401
+    elif sys.argv[1] == "commanding":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     elif sys.argv[1] == "executing":
         import nbclient  # noqa: F401
         from ipykernel import kernelspec  # noqa: F401

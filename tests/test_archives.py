@@ -46,6 +46,24 @@ def test_target_may_itself_be_a_link(tmp_path):
     assert content(tmp_path / "disk") == {"tree/file": b"x"}
 
 
+@pytest.mark.parametrize("moved", [("one",), ("one/a", "two"), ("one", "two")])
+def test_extraction_goes_on_where_a_kill_ended_it(tmp_path, moved):
+    path, out = tmp_path / "x.tar", tmp_path / "out"
+    path.write_bytes(tar_of(("one/a", b"a"), ("one/b", b"b"), ("two", b"c")))
+    archives.extract_tar(path, tmp_path / "whole")
+    out.mkdir()
+    shutil.copytree(tmp_path / "whole", out / ".extracting-x.tar")
+    for name in moved:
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / ".extracting-x.tar" / name).rename(out / name)
+    archives.extract_tar(path, out)
+    assert content(out) == content(tmp_path / "whole")
+    assert not (out / ".extracting-x.tar").exists()
+    (out / "two").write_bytes(b"d")  # of the same size, but not the archive's
+    (out / "one/b").unlink()
+    fails("two is in the way", archives.extract_tar, path, out)
+
+
 def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypatch):
     path = tmp_path / "x.zip"
     path.write_bytes(zip_of(("file", bytes(3_000_000))))

@@ -9,9 +9,11 @@ import io
 import json
 import os
 import pickle
+import struct
 import tarfile
 import warnings
 import zipfile
+import zlib
 from dataclasses import replace
 
 import keras
@@ -27,6 +29,7 @@ from voclab.datasets import annotations, archives, cifar10, folder, kaggle, mask
 from voclab.errors import VoclabError
 from voclab.models.backbones import BACKBONES, build_backbone
 from voclab.models.classifiers import build_classifier
+from voclab.models.saved import model_files, require_layers
 from voclab.notebooks import run as run_notebook
 from voclab.submission import (
     check_submission,
@@ -258,6 +261,12 @@ def test_damaged_notebooks(tmp_path):
 # --- what a run keeps ---
 
 
+def png_parts(side, packed):
+    yield b"\x89PNG\r\n\x1a\n"
+    for name, data in ((b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)), (b"IDAT", packed)):
+        yield struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 @pytest.fixture(scope="module")
 def network():
     return build_classifier("cnn", 3, options={"width": 2})
@@ -292,6 +301,27 @@ def test_damaged_arrays_and_masks_of_a_run(tmp_path):
     survives(run.predictions, run.folder / "predictions.npz", 400)
     write_masks(tmp_path / "m.zip", ["a"], [rng.integers(0, 21, (9, 8), np.uint8)])
     survives(lambda: StoredMasks(tmp_path / "m.zip")["a"], tmp_path / "m.zip", 300)
+    huge = zlib.compress(bytes(9))  # declared as 2 ** 31 - 1 pixels each way
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr("a.png", b"".join(png_parts(2**31 - 1, huge)))
+    with pytest.raises(VoclabError, match="does not give the mask of a"):
+        StoredMasks(tmp_path / "m.zip")["a"]
+
+
+@needs_proc
+def test_damaged_models_are_looked_into_without_keras(tmp_path, network):
+    network.save(tmp_path / "model.keras")
+
+    def read():
+        for path in model_files([tmp_path]).values():
+            require_layers(path, [])
+
+    survives(read, tmp_path / "model.keras", 150)
+    for content in ('{"config": {"layers": []}}', '{"config": {"layers": [{"config": {"name": 3}}]}}', "[]"):
+        with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+            archive.writestr("config.json", content)
+        with contextlib.suppress(VoclabError):
+            require_layers(tmp_path / "model.keras", ["conv"])
 
 
 def test_damaged_models(tmp_path, network):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from voc_trees import content, fails
 
+from voclab import files
 from voclab.datasets import cifar10
 from voclab.errors import VoclabError
 from voclab.files import atomic_path, lock, locked, read_arrays, read_json, unlock, write_json, write_text
@@ -241,3 +242,20 @@ def test_a_full_disk_in_the_words_of_another_library(tmp_path, error, said):
 def test_an_error_that_is_none_of_the_disk_is_passed_on(tmp_path):
     with pytest.raises(RuntimeError, match="else"), atomic_path(tmp_path / "a"):
         raise RuntimeError("something else")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signal 0 is POSIX's")
+def test_what_a_killed_process_was_writing_is_removed(tmp_path, monkeypatch):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    here = files._HERE
+    dead = [f".part-{here}-{ended.pid}-abc-{name}" for name in ("a.csv", "b.csv")]
+    living = [
+        f".part-{here}-{os.getpid()}-abc-a.csv",
+        f".part-{'0' * 8}-{ended.pid}-abc-a.csv",
+        ".part-a.csv",
+    ]
+    for name in (*dead, *living):
+        (tmp_path / name).write_text("half")
+    files.write_text(tmp_path / "a.csv", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*living, "a.csv"])

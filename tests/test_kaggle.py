@@ -125,6 +125,11 @@ def test_foreign_files_are_refused(tmp_path, voc, exported, name):
     assert content(tmp_path / "out") == {k: v for k, v in before.items() if k == name}
 
 
+def test_a_link_to_itself_in_the_folder_is_refused(tmp_path, voc, exported):
+    (exported / "train/loop").symlink_to("loop")
+    fails("holds train/loop, not of this export", kaggle.export, *voc, exported, tmp_path / "truth")
+
+
 def test_export_of_other_images_is_refused(tmp_path, voc, exported):
     before = content(exported)
     train, test = voc

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import re
 import stat
 import tempfile
@@ -88,24 +89,59 @@ def free_name(path: Path) -> Path:
     return found
 
 
+# Of the machine and the process that writes it.
+_WRITER = re.compile(rf"{re.escape(TEMPORARY)}([0-9a-f]{{8}})-(\d{{1,9}})-")
+_HERE = f"{zlib.crc32(platform.node().encode()):08x}"
+_swept: set[str] = set()  # folders that this process has written into
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine were writing in a folder, once a process."""
+    if os.path.abspath(folder) in _swept or os.name != "posix":  # elsewhere signal 0 ends a process
+        return
+    _swept.add(os.path.abspath(folder))
+    for name in os.listdir(folder):
+        found = _WRITER.match(name)
+        if found and found[1] == _HERE and not _runs(int(found[2])):
+            with suppress(OSError):
+                os.unlink(folder / name)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 @contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it over ``path`` when the block succeeds.
 
     The temporary name keeps the suffixes of ``path`` (Keras chooses its format by them). When the
     block raises, the temporary file is removed and ``path`` stays as it was. ``OSError`` from the
     block (a full disk, a folder that cannot be written), and what h5py and Keras make of a full disk, becomes
-    a ``VoclabError`` naming ``path``.
+    a ``VoclabError`` naming ``path``. What a killed process was writing in that folder is removed.
+
+    Args:
+        path: the file.
+        sync: wait until it is on the disk, for a crash of the machine must not leave an empty file.
     """
     path = Path(path)
     make_folder(path.parent)
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix="-" + path.name)
+        _sweep(path.parent)
+        prefix = f"{TEMPORARY}{_HERE}-{os.getpid()}-"
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix="-" + path.name)
         os.close(handle)
         yield Path(temporary)
-        with open(temporary, "rb") as written:  # a crash of the machine must not leave an empty file
-            os.fsync(written.fileno())
+        if sync:
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         temporary = None

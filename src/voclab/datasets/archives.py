@@ -1,6 +1,7 @@
 """Extracts tar and zip archives that nobody vouches for: every member is checked before one is written."""
 
 import contextlib
+import filecmp
 import gzip
 import os
 import re
@@ -142,6 +143,9 @@ def _extract(archive: Path, members: Iterable[_Member], root: Path, max_members:
     files = _checked(archive, members, max_members, max_bytes)
     total = sum(member.size for member in files.values())
     targets = {name: root / name for name in files}
+    staging = root / f".extracting-{archive.name}"
+    if not staging.is_symlink():
+        shutil.rmtree(staging, ignore_errors=True)  # what a killed run left
     if all(targets[n].is_file() and targets[n].stat().st_size == m.size for n, m in files.items()):
         return False
     free = shutil.disk_usage(make_folder(root)).free
@@ -150,11 +154,9 @@ def _extract(archive: Path, members: Iterable[_Member], root: Path, max_members:
             f"{archive} needs {total / 1e6:.0f} MB in {root}, where {free / 1e6:.0f} MB are free; free some"
             " space or name a folder on another disk."
         )
-    staging = root / f".extracting-{archive.name}"
     if staging.is_symlink():
         raise VoclabError(f"{staging} is a link, which is not followed; remove it and extract again.")
     try:
-        shutil.rmtree(staging, ignore_errors=True)  # what a killed run left
         staging.mkdir()
         for name, member in files.items():
             (staging / name).parent.mkdir(parents=True, exist_ok=True)
@@ -198,8 +200,17 @@ def _checked(
     return files
 
 
+def _same(one: Path, two: Path) -> bool:
+    """Whether both are plain files of the same content."""
+    plain = all(stat.S_ISREG(os.lstat(path).st_mode) for path in (one, two))
+    return plain and filecmp.cmp(one, two, shallow=False)
+
+
 def _move_into_place(staging: Path, root: Path) -> None:
-    """Move the extracted tree to ``root`` by renaming whole folders; all of it or nothing."""
+    """Move the extracted tree to ``root`` by renaming whole folders; all of it or nothing.
+
+    Files that are there already with the same content stay.
+    """
     moves: list[tuple[Path, Path]] = []
 
     def plan(source: Path, target: Path) -> None:
@@ -209,7 +220,7 @@ def _move_into_place(staging: Path, root: Path) -> None:
                 moves.append((entry, there))
             elif entry.is_dir() and there.is_dir() and not there.is_symlink():
                 plan(entry, there)
-            else:
+            elif not _same(entry, there):  # a killed run may have moved some
                 raise VoclabError(
                     f"{there} is in the way and was not overwritten; move it and extract again."
                 )

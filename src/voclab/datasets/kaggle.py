@@ -6,6 +6,7 @@ The competition has no void label: an exported mask has background where VOC has
 import hashlib
 import io
 import math
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -249,11 +250,11 @@ def _claim(folder: Path, manifest: dict, files: set[Path], apart: str | Path | N
     if ours and read_json(path) != manifest:
         raise VoclabError(f"{folder} holds the export of other images; name an empty folder.")
     for entry in folder.rglob("*") if ours else folder.iterdir():
-        if apart is not None and apart in (resolved := entry.resolve(), *resolved.parents):
+        if apart is not None and apart in (real := Path(os.path.realpath(entry)), *real.parents):
             continue
         if entry.name.startswith(TEMPORARY) and (ours or entry.name.endswith(f"-{MANIFEST}")):
             entry.unlink()  # what a killed run was writing
-        elif not ours or (entry.is_file() and entry != path and entry not in files):
+        elif not ours or (not entry.is_dir() and entry != path and entry not in files):
             raise VoclabError(
                 f"{folder} holds {entry.relative_to(folder)}, not of this export; name an empty folder."
             )

@@ -16,7 +16,7 @@ from voclab.datasets.silhouettes.source import SOURCE_DRAWINGS
 from voclab.datasets.toyscene import Scene, compose, voc_classes_of
 from voclab.datasets.vocdevkit import encode_mask
 from voclab.errors import VoclabError
-from voclab.files import make_folder, read_json, write_json, write_text, writing_error
+from voclab.files import TEMPORARY, atomic_path, make_folder, read_json, write_json, write_text, writing_error
 
 GENERATOR_VERSION = 1
 """Part of the manifest: a tree of another version is made anew."""
@@ -127,7 +127,7 @@ def _make_room(root: Path, wanted: dict) -> None:
                 f"{folder} was not made by ToyVOC and is left alone; move it or name another folder."
             )
     photos = os.listdir(tree / "JPEGImages") if (tree / "JPEGImages").is_dir() else []
-    if any(not name.startswith(("2009_", ".part-")) for name in photos):
+    if any(not name.startswith(("2009_", TEMPORARY)) for name in photos):
         raise VoclabError(
             f"{tree} holds photos that are not ToyVOC's and is left alone; name another folder for ToyVOC."
         )
@@ -156,14 +156,9 @@ def _write_job(tree: Path, truth: Path, job: _Job, seed: int, size: int) -> None
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Put a whole file in place. Unlike ``files.atomic_path`` it does not wait for the disk each time."""
-    temporary = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
+    """Put a whole file in place, without waiting for the disk each time."""
+    with atomic_path(path, sync=False) as temporary:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise writing_error(path, error) from error
 
 
 def _jpeg(image: np.ndarray) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voclab.errors import VoclabError
+from voclab.files import ARRAY_DAMAGE
 from voclab.models.catalogue import BACKBONE, IMAGENET_CLASSIFIERS, imagenet_named
 
 
@@ -89,6 +90,6 @@ def _layers(path: Path) -> list[str] | None:
             found = json.loads(archive.read("config.json"))["config"]["layers"]
         inner = [layer for layer in found if layer["config"]["name"] == BACKBONE]
         found = inner[0]["config"]["layers"] if inner else found
-        return [layer["config"]["name"] for layer in found]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, RecursionError):
+        return [str(layer["config"]["name"]) for layer in found]
+    except (IndexError, *ARRAY_DAMAGE):
         return None

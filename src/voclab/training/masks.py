@@ -13,9 +13,6 @@ from voclab.errors import VoclabError
 from voclab.files import atomic_path
 from voclab.text import plain
 
-# What zipfile and Pillow raise for a damaged file; each byte of an archive was flipped to find them.
-_DAMAGE = (OSError, EOFError, RuntimeError, SyntaxError, ValueError, zipfile.BadZipFile)
-
 
 def write_masks(path: str | Path, ids: Iterable[str], masks: Iterable[np.ndarray]) -> None:
     """Write label maps (H, W) uint8, one at a time, as ``<id>.png``; atomically."""
@@ -48,8 +45,9 @@ class StoredMasks:
                 data = archive.read(f"{plain(name)}.png")
             with Image.open(BytesIO(data)) as picture:
                 return np.array(picture)
-        except (KeyError, *_DAMAGE) as error:
+        except Exception as error:  # zipfile and Pillow raise what they like for a damaged file
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise VoclabError(
-                f"{self.path} does not give the mask of {name} ({error}); "
+                f"{self.path} does not give the mask of {name} ({reason}); "
                 f"delete {self.path.parent} and run again."
             ) from error
