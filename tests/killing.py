@@ -35,6 +35,7 @@ class Moments:
 
     def __init__(self, left: int | None, folder: Path):
         self.left, self._lock, self._folder = left, threading.Lock(), str(folder)
+        self._here = os.getcwd()
 
     def pass_one(self) -> None:
         if self.left is not None:
@@ -45,8 +46,10 @@ class Moments:
 
     def hook(self, event: str, arguments: tuple) -> None:
         """Of ``sys.addaudithook``: every file operation below the folder is a moment, before it is done."""
-        if event in _OPERATIONS and str(arguments[0]).startswith(self._folder):
-            self.pass_one()
+        if event in _OPERATIONS and isinstance(arguments[0], str | bytes | os.PathLike):
+            path = os.path.join(self._here, os.fsdecode(arguments[0]))
+            if path.startswith(self._folder):
+                self.pass_one()
 
 
 def survived(work: Callable[[Path, Moments], None], folder: Path, moment: int | None) -> bool:
@@ -55,6 +58,7 @@ def survived(work: Callable[[Path, Moments], None], folder: Path, moment: int | 
     if not process:
         status = 1
         try:
+            os.chdir(folder)  # a run's configuration holds paths as they were given
             moments = Moments(moment, folder)
             sys.addaudithook(moments.hook)
             work(folder, moments)
@@ -251,7 +255,7 @@ def pushing(folder: Path, moments: Moments) -> None:
 
 def making(folder: Path, moments: Moments) -> None:
     """ToyVOC, by ``voclab data make``."""
-    _command("data", "make", "--root", folder / "toyvoc", "--train=3", "--val=2", "--test=1", "--size=64")
+    _command("data", "make", "--root=toyvoc", "--train=3", "--val=2", "--test=1", "--size=64")
 
 
 def extracting(folder: Path, moments: Moments) -> None:
@@ -264,7 +268,7 @@ def extracting(folder: Path, moments: Moments) -> None:
 
 def showing(folder: Path, moments: Moments) -> None:
     """The gallery of a folder of figures, by ``voclab gallery``."""
-    _command("gallery", "--figures", folder / "figures")
+    _command("gallery")
 
 
 def commanding(folder: Path, moments: Moments) -> None:
@@ -279,15 +283,15 @@ def commanding(folder: Path, moments: Moments) -> None:
 
     images.decode = counted
     options = ["--size=32", "--width=4", "--epochs=3", "--batch-size=8", "--name=run"]
-    _command("train", "--data", folder / "images", "--model=cnn", "--runs", folder / "runs", *options)
+    _command("train", "--data=images", "--model=cnn", *options)
 
 
-def _command(*arguments) -> None:
+def _command(*arguments: str) -> None:
     """A command of ``voclab``; what it says is of no interest, unless it fails."""
     from voclab.cli import main
 
     with contextlib.redirect_stdout(io.StringIO()):
-        assert main(list(map(str, arguments))) == 0
+        assert main(list(arguments)) == 0
 
 
 COMPETITION, FILE = "killed", "submission.csv"
@@ -354,14 +358,13 @@ KINDS = {  # work, what it finds, the farthest moment, after how many kills it i
 def results(folder: Path) -> dict[str, str]:
     """Digest of every file below, by its path.
 
-    Of a run's history without the seconds, of weights alone, of a log without names and times.
+    Of a run's history and metrics without the seconds, of weights alone, of a log without names and times.
     """
     found = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         data = path.read_bytes()
-        if path.name == "history.json":
-            entries = [{k: v for k, v in e.items() if k != "seconds"} for e in json.loads(data)]
-            data = json.dumps(entries).encode()
+        if path.name in ("history.json", "metrics.json"):
+            data = json.dumps(_untimed(json.loads(data))).encode()
         elif path.name == "log.csv":
             rows = list(csv.DictReader(io.StringIO(data.decode())))
             data = json.dumps(
@@ -372,6 +375,15 @@ def results(folder: Path) -> dict[str, str]:
                 data = b"".join(_arrays(archive.read("model.weights.h5")))
         found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
     return found
+
+
+def _untimed(value):
+    """A value of JSON without what says how long something took."""
+    if isinstance(value, list):
+        return [_untimed(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: _untimed(entry) for key, entry in value.items() if not key.startswith("seconds")}
+    return value
 
 
 def main(kind: str, root: str, seed: str, kills: str) -> dict:

@@ -73,3 +73,51 @@ def test_times_are_written_for_one_item_in_a_unit_that_suits_them(module):
     assert page.spread([0.2, 0.1, 0.4], 100) == "2 ms (1 ms to 4 ms)"
     assert page.scaled(2.5) == "2.5 s"
     assert page.scaled(3e-7) == "0.3 µs"
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_the_page_of_reliability_counts_what_is_no_error_of_ours(
+    module, tmp_path, monkeypatch, capsys, other
+):
+    script = module("reliability")
+    fault = {"number": 3, "kind": "other", "damage": "a.png: cut", "text": "IndexError"}
+    found = {
+        "files": 4,
+        "read": 1,
+        "refused": 3 - other,
+        "other": other,
+        "faults": [fault] * other,
+        "noise": {},
+    }
+    monkeypatch.setattr("fuzzing.run", lambda files, seed, progress: {"images": found, "masks": found})
+    lines, sound = script.fuzz(8, 0)
+    assert sound == (not other)
+    assert lines[-1] == f"| **all** | 8 | 2 | {6 - 2 * other} | {2 * other} |"
+    assert ("a.png: cut" in capsys.readouterr().err) == bool(other)
+    page = tmp_path / "page.md"
+    page.write_text("# A\n\n<!-- fuzz -->\nold\n<!-- /fuzz -->\n\nrest\n")
+    for _ in range(2):  # what stands between the marks is replaced, and nothing else
+        script.write("fuzz", "python it", lines, page)
+    text = page.read_text()
+    assert text.startswith("# A\n\n<!-- fuzz -->\n\n    python it\n\n| input |")
+    assert text.endswith(".\n<!-- /fuzz -->\n\nrest\n")
+    assert "old" not in text
+    assert text.count("python it") == 1
+
+
+def test_the_page_of_reliability_counts_kills(module, monkeypatch):
+    script = module("reliability")
+    sound = {"kills": 20, "faults": [], "unbroken": {"a": "1"}, "resumed": [{"a": "1"}] * 5}
+    reports = {
+        "pushing": {**sound, "sent": {"x": 1, "y": 2}},
+        "writing": {**sound, "resumed": [{"a": "1"}, {}]},
+    }
+    monkeypatch.setattr("killing.killed", lambda kind, *_: reports.get(kind, sound))
+    monkeypatch.setattr("killing.killed_push", lambda *_: reports["pushing"])
+    monkeypatch.setattr("killing.killed_fetch", lambda *_: sound)
+    lines, ended_well = script.kill(100, 0)
+    assert not ended_well
+    rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in lines[2:]}
+    assert rows["| " + script.KILLS["pushing"][0]] == ["20", "5", "0 |"]
+    assert rows["| " + script.KILLS["writing"][0]] == ["20", "2", "1 |"]
+    assert rows["| " + script.KILLS["making"][0]] == ["20", "5", "5 |"]

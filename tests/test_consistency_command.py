@@ -133,6 +133,9 @@ def test_names_of_imagenet_are_those_of_keras_if_they_are_there(weights, offline
     index = {str(k): [f"n{k}", f"golden_retriever_{k}"] for k in range(1000)}
     (offline / "imagenet_class_index.json").write_text(json.dumps(index))
     assert consistency.opened(f"mobilenet:0.25={weights}", squares).said(207) == "golden retriever 207"
+    for damaged in ("{}", "[]", '{"0": 3}'):
+        (offline / "imagenet_class_index.json").write_text(damaged)
+        fails("imagenet_class_index.json", imagenet.imagenet_class_names)
 
 
 def test_names_of_our_classes_come_from_the_run_or_from_the_data(run, data, squares, tmp_path):

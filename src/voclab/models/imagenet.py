@@ -68,8 +68,11 @@ def imagenet_class_names() -> tuple[str, ...] | None:
     path = keras_cache() / "imagenet_class_index.json"
     if not path.is_file():
         return None
-    index = read_json(path)
-    return tuple(index[str(k)][1].replace("_", " ") for k in range(CLASSES))
+    index = read_json(path, dict)
+    try:
+        return tuple(index[str(k)][1].replace("_", " ") for k in range(CLASSES))
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise VoclabError(f"{path} is not Keras' list of ImageNet's classes; delete it.") from error
 
 
 def _build(name: str, weights: str | None, options: dict) -> keras.Model:
