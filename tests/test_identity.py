@@ -262,6 +262,35 @@ def test_code_that_cannot_be_read_is_never_the_same(monkeypatch):
     assert found == ["the code of voclab.losses.LOSSES cannot be read, so it may have changed"]
 
 
+def test_what_was_installed_anywhere_is_a_library_and_what_lies_beside_it_is_not(tmp_path, monkeypatch):
+    (tmp_path / "bought-1.0.dist-info").mkdir()
+    (tmp_path / "bought-1.0.dist-info" / "RECORD").write_text("bought/__init__.py,,\n")
+    (tmp_path / "bought").mkdir()
+    files = tmp_path / "bought" / "__init__.py", tmp_path / "own.py"
+    for file in files:
+        file.write_text("def work(): return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("bought", "own"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    bought, own = importlib.import_module("bought"), importlib.import_module("own")
+    assert [code._is_users(value) for value in (bought, bought.work, own, own.work)] == [False] * 2 + [
+        True
+    ] * 2
+    for name in ("bought", "own"):
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_compiled_module_of_the_user_is_known_by_its_bytes(tmp_path, monkeypatch):
+    module = types.ModuleType("compiled_by_the_user")
+    module.__file__ = str(tmp_path / "compiled_by_the_user.so")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    found = []
+    for content in (b"\x7fELF\0one", b"\x7fELF\0one", b"\x7fELF\0two"):
+        Path(module.__file__).write_bytes(content)
+        found.append(fingerprint(module))
+    assert found[0] == found[1] != found[2]
+
+
 def test_a_file_edited_while_it_is_in_use_is_refused(copy, monkeypatch):
     monkeypatch.setattr(code, "_ROOT", copy)
     path = copy / "fresh.py"

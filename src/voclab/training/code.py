@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from functools import cache, cached_property, partial, partialmethod
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import keras
@@ -298,8 +299,12 @@ class _Tracer:
 
     def _of_users(self, value, inner: Callable[[object], str]) -> str:
         if isinstance(value, types.ModuleType):
-            file = getattr(value, "__file__", None)
-            return normalised(ast.parse(Path(file).read_bytes())) if file else _OPAQUE
+            if not getattr(value, "__file__", None):
+                return _OPAQUE
+            file = Path(value.__file__)
+            return (
+                normalised(ast.parse(file.read_bytes())) if file.suffix == ".py" else inner(file.read_bytes())
+            )
         if isinstance(value, type):
             own = sorted((k, v) for k, v in vars(value).items() if not _made_by_python(k))
             return f"class({inner(value.__bases__)}{''.join(k + inner(v) for k, v in own)})"
@@ -424,7 +429,24 @@ def _is_users(value) -> bool:
     file = getattr(module, "__file__", None)
     if name == "__main__" or module is None or file is None:
         return name == "__main__" or module is None
-    return not str(Path(file).resolve()).startswith(_LIBRARIES)
+    return not _is_librarys(file)
+
+
+@cache
+def _is_librarys(file: str) -> bool:
+    """Whether a file came with Python or was installed, also where ``pip --user`` and ``--target`` put it."""
+    place = Path(file).resolve()
+    if any(place.is_relative_to(library) for library in _LIBRARIES):
+        return True
+    folders = {Path(entry).resolve() for entry in sys.path} & set(place.parents)
+    return any(place.relative_to(folder).parts[0] in _installed(folder) for folder in folders)
+
+
+@cache
+def _installed(folder: Path) -> frozenset[str]:
+    """Names of the packages that an installer put into a folder, in which files of the user may lie too."""
+    distributions = map(PathDistribution, folder.glob("*.dist-info"))
+    return frozenset(file.parts[0] for found in distributions for file in found.files or ())
 
 
 def _is_mains(value) -> bool:
