@@ -311,11 +311,24 @@ def test_address_that_is_none(server, tmp_path, address):
     assert server.requests == []
 
 
-def test_secrets_in_an_address_are_not_said(server, tmp_path):
-    address = server.url("/none?signature=abc").replace("//", "//me:pass@")
+@pytest.mark.parametrize("password", ["pass", "p@ss@word", "p%2Fss", "p:ss"])
+def test_secrets_in_an_address_are_not_said(server, tmp_path, password):
+    address = server.url("/none?signature=abc#token").replace("//", f"//me:{password}@")
     said = fails("answered 404", fetch.voc2009, tmp_path, None, [address])
-    assert "pass" not in said
-    assert "signature" not in said
+    assert f"({server.url('/none')}: it answered" in said
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ftp://me:secret@host/x.tar", "http://me:sec/secret@host/x", "http://me:sec?secret@host/x#secret",
+     "htp://host/x?key=secret", "http://me:secret@", "http://me:secret@[::1/x", "http://host:70000000/#secret"],
+)  # fmt: skip
+def test_secrets_in_what_is_no_address_are_not_said(tmp_path, capsys, address):
+    assert main(["data", "fetch", "voc2009", "--url", address, "--root", str(tmp_path)]) == 2
+    said = "".join(capsys.readouterr())
+    assert "is not an http address" in said
+    assert "sec" not in said.split(" is not ")[0]
+    assert "to download" not in said
 
 
 def test_what_the_user_brought_is_used_and_kept(served, tmp_path, voc_tar):

@@ -33,7 +33,7 @@ def download(part: Path, addresses: Sequence[str], md5: str, limit: int, say: Sa
 
     Args:
         part: our own file; what came with a wrong checksum is removed.
-        addresses: http or https, tried in this order.
+        addresses: tried in this order; see :func:`require_addresses`.
         md5: 32 hexadecimal digits.
         limit: bytes; more are not taken.
         say: takes one line for every address that fails, but the last.
@@ -42,14 +42,8 @@ def download(part: Path, addresses: Sequence[str], md5: str, limit: int, say: Sa
         ``None``, or why each address failed.
 
     Raises:
-        VoclabError: an address is none; ``part`` cannot be written, or is no plain file.
+        VoclabError: ``part`` cannot be written, or is no plain file.
     """
-    for address in addresses:
-        if not _is_http(address):
-            raise VoclabError(
-                f"{address!r} is not an http address; name one such as https://host/file.tar, or put a file"
-                f" of yours at {part.with_suffix('')}."
-            )
     if checksum_is(part, md5):  # it was all there when an earlier process was stopped
         return None
     failed = []
@@ -61,6 +55,16 @@ def download(part: Path, addresses: Sequence[str], md5: str, limit: int, say: Sa
             return None
         failed.append(f"{_shown(address)}: {reason}")
     return "; ".join(failed) or "there is no address"
+
+
+def require_addresses(addresses: Sequence[str], file: Path) -> None:
+    """Raise ``VoclabError`` for what is no http or https address, where one's own archive is a remedy."""
+    for address in addresses:
+        if not _is_http(address):
+            raise VoclabError(
+                f"{_shown(re.sub('//.*@', '//', address))!r} is not an http address; name one such as"
+                f" https://host/{file.name}, or put a file of yours at {file}."
+            )
 
 
 def size(path: Path) -> int:
@@ -235,11 +239,12 @@ def _network(tag: str | None) -> Iterator[None]:
 
 def _is_http(address: str) -> bool:
     try:
-        return urlsplit(address).scheme in ("http", "https") and bool(urlsplit(address).hostname)
-    except ValueError:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # also a port that is none, as after a password with a slash in it
         return False
 
 
 def _shown(address: str) -> str:
-    """An address without what may be secret in it: user, password, query."""
-    return re.sub(r"//[^/@]*@", "//", address.split("?")[0])
+    """An address without what may be secret in it: user, password, query, fragment."""
+    return re.split(r"[?#]", re.sub(r"//[^/?#]*@", "//", address))[0]

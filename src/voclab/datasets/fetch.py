@@ -9,7 +9,7 @@ from pathlib import Path
 
 from voclab.datasets.archives import extract_tar, extract_zip
 from voclab.datasets.cifar10 import BATCHES, BINARY
-from voclab.datasets.download import Say, checksum_is, download, size
+from voclab.datasets.download import Say, checksum_is, download, require_addresses, size
 from voclab.datasets.kaggle import TRAIN_CSV
 from voclab.errors import VoclabError
 from voclab.files import locked, make_folder, writing_error
@@ -217,6 +217,7 @@ def _refuse_links(*paths: Path) -> None:
 def _download(archive: Archive, part: Path, say: Say) -> None:
     """Say how much it is, look whether there is space for it, download it."""
     there, base = size(part), part.parent
+    require_addresses(archive.addresses, base / archive.file)
     left = max(0, archive.size - there)
     if say:
         known = f" ({_bytes(there)} of it are there)" if there else ""
