@@ -9,7 +9,7 @@ import pytest
 from voc_trees import make_tree
 
 from voclab import datasets
-from voclab.datasets import Found, kaggle, vocdevkit
+from voclab.datasets import Found, kaggle, toyvoc, vocdevkit
 from voclab.errors import VoclabError
 
 
@@ -92,11 +92,39 @@ def test_named_but_not_there(named, places):
 
 
 def test_unknown_layout_is_refused(tmp_path, places):
-    for named in (tmp_path, tmp_path / "nowhere", "imagenet"):
-        with pytest.raises(
-            VoclabError, match=r"neither one of voc2009, kaggle, toyvoc, .* nor a folder with"
-        ):
+    with pytest.raises(VoclabError, match=r"is no folder with VOCdevkit/VOC20xx, .*; correct the name\.$"):
+        datasets.find(tmp_path, **places)
+    for named in (tmp_path / "nowhere", "imagenet"):
+        with pytest.raises(VoclabError, match=r"There is no folder .*choose one of voc2009, kaggle, toyvoc"):
             datasets.find(named, **places)
+
+
+def test_what_a_killed_process_began_is_no_data(tmp_path, places, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    toy, exported = places["base"] / "my drawn", tmp_path / "exported"
+    lists = toyvoc._write_lists
+    with monkeypatch.context() as stop:
+        stop.setattr(toyvoc, "_write_lists", lambda *given: killed(lists(*given)))
+        with pytest.raises(KeyboardInterrupt):
+            toyvoc.make_toyvoc(toy, train=2, val=1, test=1, size=64, progress=False)
+    assert (toy / "VOCdevkit" / "VOC2009" / "ImageSets" / "Main" / "train.txt").is_file()
+    with pytest.raises(VoclabError, match=r"`voclab data make --root .*my drawn` did not finish; give"):
+        datasets.find(toy, **places)
+    assert datasets.find(**places).name == "toyvoc"
+    toyvoc.make_toyvoc(toy, train=2, val=1, test=1, size=64, progress=False)
+    assert datasets.find(toy, **places).name == "toyvoc"
+
+    train = datasets.load("toyvoc", toy, "train")
+    with monkeypatch.context() as stop:
+        stop.setattr(kaggle, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            kaggle.export(train, train, exported, progress=False)
+    with pytest.raises(VoclabError, match=r"`voclab data export --to .*exported` did not finish; give"):
+        datasets.find(exported, **places)
+    kaggle.export(train, train, exported, progress=False)
+    assert datasets.find(exported, **places).name == "kaggle"
 
 
 def test_load_by_name(tmp_path):

@@ -66,7 +66,7 @@ def test_it_is_found_by_its_path(pets, tmp_path):
     assert (found.name, found.root) == ("folder", pets)
     assert datasets.heldout_split("folder") == "val"
     fails("named by its path", datasets.find, "folder", **places)
-    fails("neither one of", datasets.find, pets / "cat", **places)
+    fails("cat is no folder with", datasets.find, pets / "cat", **places)
 
 
 def test_what_is_no_data_set_is_one_sentence(pets, tmp_path):

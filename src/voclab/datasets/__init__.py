@@ -123,9 +123,14 @@ def find(
         return _find_named(str(data), base, kaggle_input)
     if data is not None:
         found = _recognise(Path(data))
+        if found is None and not Path(data).exists():
+            raise VoclabError(
+                f"There is no folder {data}, and no data set of that name; correct the path, or choose one of"
+                f" {', '.join(name for name in NAMES if name not in ('folder', 'pairs'))}."
+            )
         if found is None:
             raise VoclabError(
-                f"{data} is neither one of {', '.join(NAMES)} nor a folder with VOCdevkit/VOC20xx, JPEGImages"
+                f"{data} is no folder with VOCdevkit/VOC20xx, JPEGImages"
                 " and SegmentationClass or Annotations, images and masks of the same names,"
                 f" train/{kaggle.TRAIN_CSV}, CIFAR-10's batches, {TOY_MANIFEST}, {TOYCIFAR_MANIFEST} or"
                 " a sub-folder with pictures for each class; correct the name."
@@ -209,6 +214,11 @@ def _recognise(path: Path) -> tuple[str, Path, str] | None:
         name = "toycifar"
     elif found := _competition(path, depth=2):
         name, root = "kaggle", found
+    elif vocdevkit.is_toyvoc(path) or (path / kaggle.MANIFEST).is_file():
+        command = f"make --root {path}" if vocdevkit.is_toyvoc(path) else f"export --to {path}"
+        raise VoclabError(
+            f"{path} holds data that `voclab data {command}` did not finish; give that command again."
+        )
     elif vocdevkit.has_tree(path):
         return "voc2009", path, vocdevkit.describe_trees(path)
     elif found := _cifar_root(path):
@@ -240,7 +250,7 @@ def _voc_root(folder: Path) -> Path | None:
     if not folder.is_dir():
         return None
     for root in (folder, *subfolders(folder)):
-        if not (root / TOY_MANIFEST).is_file() and vocdevkit.of_a_year(root):
+        if not vocdevkit.is_toyvoc(root) and vocdevkit.of_a_year(root):
             return root
     return None
 

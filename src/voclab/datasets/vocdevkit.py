@@ -25,7 +25,7 @@ from voclab.errors import VoclabError
 YEARS = tuple(range(2007, 2013))
 PREFERRED_YEAR = 2009
 LEVELS = 3  # below the folder that is named
-TOY_MANIFEST = "toyvoc.json"
+TOY_MANIFEST, TOY_MARKER = "toyvoc.json", ".toyvoc-in-progress.json"
 _IMAGES, _LISTS, _ANNOTATIONS = "JPEGImages", "ImageSets", "Annotations"
 # The first that has every mask is taken: labelme once wrote arrays in the first and pictures in the second.
 _MASKS = ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassAug", "SegmentationClassRaw")
@@ -55,6 +55,11 @@ def find_tree(root: str | Path, year: int | str | None = None) -> Path:
 def has_tree(root: str | Path) -> bool:
     """Whether there is a tree in ``root``, however many."""
     return bool(_years(Path(root)) or _search(Path(root)))
+
+
+def is_toyvoc(root: Path) -> bool:
+    """Whether a folder is the drawn ToyVOC, or what a killed process has made of one."""
+    return (root / TOY_MANIFEST).is_file() or (root / TOY_MARKER).is_file()
 
 
 def of_a_year(root: str | Path) -> bool:
@@ -122,13 +127,13 @@ def _years(root: Path) -> dict[int, Path]:
 
 def _search(root: Path) -> list[Path]:
     """Trees by what they hold: those of the first level that has any; the drawn ToyVOC is left out."""
-    level = [root] if root.is_dir() and not (root / TOY_MANIFEST).is_file() else []
+    level = [root] if root.is_dir() and not is_toyvoc(root) else []
     for depth in range(LEVELS + 1):
         below = {folder: samples.subfolders(folder) for folder in level}
         trees = [folder for folder, inside in below.items() if _is_tree(inside)]
         if trees or depth == LEVELS:
             return trees
-        level = [f for inside in below.values() for f in inside if not (f / TOY_MANIFEST).is_file()]
+        level = [f for inside in below.values() for f in inside if not is_toyvoc(f)]
     return []
 
 
