@@ -198,10 +198,11 @@ def test_what_was_typed_is_quoted_without_its_commands():
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_standard_output_ends_in_a_sentence(pictures, unbuffered):
     with open("/dev/full", "wb") as full:
-        done = voclab("data", "info", "--data", pictures, stdout=full, PYTHONUNBUFFERED=unbuffered)
-        assert done.returncode == 2
-        assert done.stderr.startswith(b"voclab: Cannot write standard output: the disk is full;")
-        assert done.stderr.count(b"\n") == 1
+        for command in (["data", "info", "--data", pictures], ["--version"], ["submit", "--help"]):
+            done = voclab(*command, stdout=full, PYTHONUNBUFFERED=unbuffered)
+            assert done.returncode == 2
+            assert done.stderr.startswith(b"voclab: Cannot write standard output: the disk is full;")
+            assert done.stderr.count(b"\n") == 1
         silent = f"{sys.executable} -m voclab gallery --figures no/figures 2>/dev/full"
         status = subprocess.run(
             silent, shell=True, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, check=False
@@ -215,6 +216,14 @@ def test_a_closed_standard_output_ends_quietly(pictures, closed):
     command = f"{sys.executable} -m voclab data info --data '{pictures}' {closed}"
     done = subprocess.run(command, shell=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no folder in use")
+@pytest.mark.parametrize("words", ["data make", "data info --data .", "submit check x.csv", "gallery"])
+def test_a_folder_that_is_gone_ends_in_a_sentence(tmp_path, words):
+    command = f"rmdir '{tmp_path}' && {sys.executable} -m voclab {words}"
+    done = subprocess.run(command, shell=True, capture_output=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
 
 
 # --- what is written ---

@@ -1,6 +1,7 @@
 """The command ``voclab``. Each command imports what it needs, so that ``--help`` is instant."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +11,7 @@ from voclab import __version__, commands, options
 from voclab.errors import VoclabError
 from voclab.profiles import PROFILES
 from voclab.studies import plan
-from voclab.terminal import finish, prepare, tell
+from voclab.terminal import finish, prepare, say, tell
 from voclab.text import plain
 
 
@@ -32,7 +33,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         if error.filename is None:
-            raise
+            if _has_folder():
+                raise
+            tell("voclab: The folder that this was started in is gone; change to another one.")
+            return 2
         tell(f"voclab: {error.filename}: {error.strerror}; check the path and its permissions.")
         return 2
     except KeyboardInterrupt:
@@ -40,11 +44,22 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+def _has_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         """Say in one sentence what cannot be understood, and exit with status 2."""
         tell(f"voclab: {plain(message)}; see `{self.prog} --help`.")
         self.exit(2)
+
+    def _print_message(self, message: str, file=None):
+        """Help and version as everything else: argparse keeps quiet about a full disk."""
+        (say if file is sys.stdout else tell)(message, end="")
 
 
 def _parser() -> argparse.ArgumentParser:
