@@ -208,7 +208,7 @@ ODD = {
     ),
     "length beyond numbers": (OK + b"Content-Length: " + b"9" * 6000 + b"\r\n\r\nxy", "is no number"),
     "too much announced": (OK + b"Content-Length: 1" + b"0" * 9 + b"\r\n\r\nxy", "proper HTTP"),
-    "nothing": (OK + b"Content-Length: 0\r\n\r\n", "wrong checksum and was removed"),
+    "nothing": (OK + b"Content-Length: 0\r\n\r\n", "it gives an empty file"),
     "another file": (OK + b"Content-Length: 2\r\n\r\nxy", "wrong checksum and was removed"),
     "no length": (OK + b"\r\nxy", "wrong checksum and was removed"),
     "negative chunk": (CHUNKED + b"-5\r\nabcde\r\n0\r\n\r\n", "proper HTTP"),
@@ -218,6 +218,8 @@ ODD = {
     "chunk without end": (CHUNKED + b"1" * 100_000, "proper HTTP"),
     "web page": (OK + b"Content-Type: text/html\r\n\r\n" + PAGE, "a web page instead"),
     "web page without a type": (OK + b"Content-Length: 52\r\n\r\n\r\n" + PAGE, "a web page instead"),
+    "web page with a byte order mark": (OK + b"\r\n\xef\xbb\xbf" + PAGE, "a web page instead"),
+    "message": (OK + b"Content-Type: application/json; charset=utf-8\r\n\r\n{}", "a web page instead"),
     "compressed": (OK + b"Content-Encoding: gzip\r\n\r\nxy", "Content-Encoding 'gzip'"),
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", "answered 204 No Content"),
     "status of its own": (b"HTTP/1.1 499 \x1b[31mred\r\n\r\n", "answered 499"),
@@ -256,6 +258,16 @@ def test_odd_answer_is_said_and_the_next_address_tried(served, tmp_path, kind):
     assert lines[1].isprintable()
     assert starts(served)[-1] == 0  # nothing of the odd answer is gone on from
     fails(words, get, served, tmp_path / "b", "/odd")
+
+
+@pytest.mark.parametrize(
+    "kind", ["nothing", "web page", "web page with a byte order mark", "message", "busy"]
+)
+def test_what_has_arrived_is_not_given_up_for_a_page(served, tmp_path, voc_tar, kind):
+    (tmp_path / PART).write_bytes(voc_tar[:100_000])
+    served.raw["/odd"] = ODD[kind][0]
+    assert get(served, tmp_path, "/odd", "/voc.tar") == {}
+    assert starts(served)[-1] == 100_000
 
 
 def test_answers_changed_at_random_end_in_the_tree_or_a_sentence(served, tmp_path, voc_tar):

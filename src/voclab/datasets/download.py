@@ -1,5 +1,6 @@
 """Downloads one file, known by its checksum, from the first of several addresses that gives it."""
 
+import codecs
 import hashlib
 import itertools
 import os
@@ -165,7 +166,7 @@ def _connect(address: str, part: Path, tag: str | None, limit: int, say: Say) ->
         tag = etag if etag.startswith('"') else response.headers.get("Last-Modified")
         pieces = _pieces(response, tag)
         first = next(pieces, b"")
-        if not resumed and first.lstrip()[:1] == b"<":
+        if not resumed and _is_page(response.headers.get("Content-Type", ""), first):
             raise _Refused("it gives a web page instead of the archive, as the login of a network does")
         start = start if resumed else 0
         bar = tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=not say)
@@ -193,6 +194,8 @@ def _announced(response, start: int, tag: str | None) -> tuple[bool | None, int 
     if length is not None and not re.fullmatch("[0-9]{1,30}", length):
         raise _Refused(f"it announces a Content-Length of {length[:40]!r}, which is no number")
     total = None if length is None or headers.get("Transfer-Encoding") else int(length)
+    if status == 200 and total == 0:
+        raise _Refused("it gives an empty file")
     if status == 200:
         return False, total
     number = "([0-9]{1,30})"
@@ -200,6 +203,12 @@ def _announced(response, start: int, tag: str | None) -> tuple[bool | None, int 
     if served is None or int(served[1]) != start:
         return None, None
     return start > 0, int(served[3]) if served[3] else None if total is None else start + total
+
+
+def _is_page(kind: str, first: bytes) -> bool:
+    """Whether an answer is a page or a message: what has arrived of the archive is not given up for it."""
+    begins = first.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    return begins == b"<" or kind.strip().casefold().startswith(("text/html", "application/json"))
 
 
 @contextmanager
