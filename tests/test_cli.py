@@ -26,7 +26,7 @@ def test_help_does_not_load_tensorflow(arguments):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["data", "info", "--data", "nowhere"], "nowhere is neither"),
+        (["data", "info", "--data", "nowhere"], "There is no folder nowhere"),
         (["submit", "check", "gone.csv"], "gone.csv"),
         (["run", "99"], "99"),
         (["data", "fetch", "kaggle"], "--competition"),

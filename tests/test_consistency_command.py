@@ -320,7 +320,7 @@ def test_a_data_set_as_json(run, data, tmp_path, monkeypatch, capsys):
         (["--image", "."], "holds no pictures"),
         (["--image", __file__], "is a damaged picture, or none"),
         (["--image", "x.jpg", "--split", "val"], "have no splits"),
-        (["--data", "nowhere"], "nowhere is neither"),
+        (["--data", "nowhere"], "There is no folder nowhere"),
         (["--data", "toycifar", "--images", "0"], "--images is 0"),
     ],
 )

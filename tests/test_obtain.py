@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import socket
 import sys
 import tarfile
 from functools import partial
@@ -17,6 +18,7 @@ from voclab.cli import main
 from voclab.datasets import cifar10, download, fetch
 from voclab.datasets.obtain import obtain
 from voclab.errors import VoclabError
+from voclab.files import locked
 from voclab.session import Session, on_colab
 
 
@@ -98,6 +100,31 @@ def test_where_no_address_answers_drawn_data_is_taken_only_if_none_was_named(
     assert "404" in lines[-1]
     with pytest.raises(VoclabError, match="could not be downloaded"):
         obtain("cifar10" if pictures else "voc2009", tmp_path / "data", pictures=pictures, say=None)
+
+
+def test_what_is_wrong_here_never_ends_in_drawn_data_by_accident(server, tmp_path):
+    base = tmp_path / "data"
+    base.mkdir()
+    brought = base / fetch.VOC2009.file
+    brought.write_bytes(b"half of it")
+    with pytest.raises(VoclabError, match="is not the official archive, or not all of it"):
+        obtain(None, base, unasked=True)
+    brought.unlink()
+    with locked(base / ".fetching.lock", "data"), pytest.raises(VoclabError, match="in use by another"):
+        obtain(None, base, unasked=True)
+    assert not server.requests
+
+
+def test_drawn_data_that_is_named_opens_no_connection(tmp_path, monkeypatch):
+    def refused(*_):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_2026")
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    for data in ("toyvoc", "embedded"):
+        assert obtain(data, tmp_path, unasked=True).name == "toyvoc"
+    assert obtain("toycifar", tmp_path, pictures=True, unasked=True).name == "toycifar"
 
 
 def test_all_notebooks_about_data_that_is_still_to_be_downloaded_are_run(tmp_path, monkeypatch):

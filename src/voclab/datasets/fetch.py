@@ -16,6 +16,10 @@ from voclab.files import locked, make_folder, writing_error
 from voclab.terminal import tell
 
 
+class NoAddressAnswers(VoclabError):
+    """No address gives the archive: nothing that is wrong here."""
+
+
 def _voc_gap(tree: Path) -> Path | None:
     """The first file that a tree of VOC lacks of those that its own lists name."""
     kinds = [("JPEGImages", ".jpg"), ("SegmentationClass", ".png")]
@@ -105,7 +109,8 @@ def voc2009(
         md5: of the archive.
 
     Raises:
-        VoclabError: no address gives the archive, a wrong archive or an incomplete tree in the way, too
+        NoAddressAnswers: no address gives the archive.
+        VoclabError: a wrong archive or an incomplete tree in the way, too
             little space, another download into ``base``, a folder that cannot be written.
     """
     return _fetch(replace(VOC2009, addresses=tuple(addresses), md5=md5), Path(base), say)
@@ -231,7 +236,7 @@ def _download(archive: Archive, part: Path, say: Say) -> None:
         )
     failed = download(part, archive.addresses, archive.md5, 2 * archive.size, say)
     if failed:
-        raise VoclabError(
+        raise NoAddressAnswers(
             f"{archive.title} could not be downloaded ({failed}); check the network and fetch again to go on,"
             " name another address with --url, or download it in a browser and put it at"
             f" {base / archive.file}."

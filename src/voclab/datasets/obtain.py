@@ -25,8 +25,8 @@ def obtain(
         data: a name, a folder, or ``None``.
         base: the project's data folder; downloads go there.
         pictures: whether CIFAR-10 is wanted and not VOC 2009.
-        unasked: download also where nothing is named and nothing is there. If that fails, ``say`` hears
-            of it, and the drawn images are taken.
+        unasked: download also where nothing is named and nothing is there. If no address answers, ``say``
+            hears of it, and the drawn images are taken.
         say: takes a line: the size before a download, and each address that fails.
 
     Raises:
@@ -44,7 +44,7 @@ def obtain(
         return found
     try:
         download(base, say=say)
-    except VoclabError as error:
+    except fetch.NoAddressAnswers as error:
         if found is None:
             raise
         say(f"Going on with the drawn images of {DRAWN[found.name]}: {error}")
