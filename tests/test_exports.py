@@ -189,6 +189,8 @@ REFUSED = {
     "16 bits of 21": (png(VOC_MASK.astype(np.uint16) + 300), "has the value 300"),
     "JPEG": (lambda path: Image.fromarray(VOC_MASK).save(path, "JPEG"), "is a JPEG.*export the masks"),
     "WebP": (lambda path: Image.fromarray(RGB).save(path, "WEBP"), "is a WEBP"),
+    "JPEG in a TIFF": (lambda path: Image.fromarray(VOC_MASK).save(path, "TIFF", compression="jpeg"),
+                       "compressed as jpeg"),
     "PGM": (lambda path: Image.fromarray(VOC_MASK).save(path, "PPM"), "is a PPM"),
     "a photo": (png(NOISY), "more than 4096 colours"),
     "transparent classes": (png(np.dstack([RGB, np.full(VOC_MASK.shape, 9, np.uint8)])), "transparent"),
@@ -578,7 +580,9 @@ def test_a_turned_photo_whose_mask_fits_both_ways_is_refused(tmp_path, orientati
 ROLES = [
     ("images", "masks"), ("img", "ann"), ("img", "seg"), ("imgs", "labels"), ("Images", "Segmentation_Masks"),
     ("image", "gt"), ("JPEGImages", "masks"), ("photos", "annotations"), ("x", "y"), ("input", "target"),
-    ("data", "ground_truth"), ("original_images", "label_images"),
+    ("data", "ground_truth"), ("original_images", "label_images"), ("images", "annotations/trimaps"),
+    ("images/images", "annotations/annotations/trimaps"), ("JPEGImages", "SegmentationClassNpy"),
+    ("img", "masks_human"),
 ]  # fmt: skip
 
 
@@ -828,3 +832,91 @@ def test_label_maps_of_parts_must_agree(tmp_path):
     fails(
         "train.class_names.txt and .*val.* name different classes", datasets.load, "pairs", tmp_path, "train"
     )
+
+
+def test_two_files_of_a_name_are_refused(tmp_path):
+    """Of an image and of a mask; in class folders they are two images."""
+    for folder, suffix in (("images", ".png"), ("masks", ".bmp")):
+        pairs(tmp_path / folder)
+        put(tmp_path / folder / folder / f"shot 0{suffix}", SCENES["shot 1"][0])
+        fails("two files of one name", datasets.find, tmp_path / folder)
+    for name in ("cat", "dog"):
+        put(tmp_path / "pets" / name / "0.png", SCENES["shot 0"][0])
+        put(tmp_path / "pets" / name / "0.jpg", SCENES["shot 1"][0])
+    assert len(datasets.load("folder", datasets.find(tmp_path / "pets").root, "train")) == 2
+
+
+def test_annotations_of_some_of_the_masked_images(tmp_path):
+    """Oxford pets: masks of all, annotations of half; the masks are the truth of all."""
+    pairs(tmp_path, truth="annotations/trimaps")
+    for stem in STEMS[:4]:
+        write_annotation(tmp_path / "annotations/xmls" / f"{stem}.xml", [("cat", 0)])
+    train, _ = check(tmp_path, ("class 1", "class 2", "class 3"))
+    assert "annotations of only 4 images left out" in train.source
+
+
+def test_lists_beside_images_and_masks_divide_them(tmp_path):
+    pairs(tmp_path)
+    fails("val", datasets.load, "pairs", tmp_path, "test")
+    (tmp_path / "splits").mkdir()
+    write(tmp_path / "splits/train.txt", "\n".join(f"images/{s}.jpg" for s in STEMS[:6]))
+    write(tmp_path / "splits/valid.txt", "\n".join(STEMS[6:]))
+    data = {split: datasets.load("pairs", tmp_path, split) for split in ("train", "val")}
+    assert (data["train"].ids, data["val"].ids) == (tuple(STEMS[:6]), tuple(STEMS[6:]))
+    assert "splits/train.txt" in data["train"].source
+    write(tmp_path / "splits/valid.txt", "\n".join(STEMS[5:]))
+    fails("both have shot 5", datasets.load, "pairs", tmp_path, "train")
+    write(tmp_path / "splits/valid.txt", "shot 6\nshot 77")
+    fails("names shot 77", datasets.load, "pairs", tmp_path, "val")
+
+
+def test_pairs_in_one_folder_with_words_for_both(tmp_path):
+    for stem, (image, mask) in SCENES.items():
+        put(tmp_path / "train" / f"{stem}_sat.jpg", image)
+        put(tmp_path / "train" / f"{stem}_mask.png", mask)
+    check(tmp_path, ("class 1", "class 2", "class 3"), rename=lambda name: name.removesuffix("_sat"))
+
+
+def test_supervisely_masks_for_people_stand_back(tmp_path):
+    pairs(tmp_path, "ds0/img", "ds0/masks_machine")
+    pairs(tmp_path, "ds0/img", "ds0/masks_human", draw=lambda path, mask: put(path, coloured(mask)))
+    check(tmp_path, ("class 1", "class 2", "class 3"))
+
+
+@pytest.mark.parametrize("wrapped", ["", "export"])
+@pytest.mark.parametrize(
+    ("first", "second", "end"), [("ISIC_Task1-2_Input", "ISIC_Task1_Truth", "_segmentation"), ("a", "b", "")]
+)
+def test_masks_under_any_name_and_wrapped_are_no_class(tmp_path, wrapped, first, second, end):
+    pairs(tmp_path / wrapped, first, second, mask="{}" + end + ".png")
+    fails("looks like masks of the images", datasets.find, tmp_path)
+
+
+def test_a_folder_an_image_with_its_mask_is_no_class(tmp_path):
+    """What labelme_json_to_dataset writes."""
+    for stem, (image, mask) in SCENES.items():
+        put(tmp_path / f"{stem}_json" / "img.png", image)
+        put(tmp_path / f"{stem}_json" / "label.png", mask)
+    fails("holds an image and its mask, img.png and label.png", datasets.find, tmp_path)
+
+
+@pytest.mark.parametrize("names", ["WXYZ", "xo", ("raw", "ripe")])
+def test_letters_and_other_words_are_classes(tmp_path, names):
+    for k, name in enumerate(names):
+        for j in range(3):
+            put(
+                tmp_path / name / f"{j}.png",
+                np.random.default_rng(9 * k + j).integers(0, 256, (20, 30, 3), np.uint8),
+            )
+    found = datasets.find(tmp_path)
+    assert datasets.load(found.name, found.root, "train").class_names == tuple(sorted(names))
+
+
+@pytest.mark.parametrize("name", ["TV/Monitor", "tv monitor", "TV-monitor", "tv_monitor"])
+def test_names_of_voc_with_spaces_are_vocs(tmp_path, name):
+    for k in range(4):
+        put(tmp_path / "JPEGImages" / f"{k}.jpg", SCENES["shot 0"][0])
+        write_annotation(tmp_path / "Annotations" / f"{k}.xml", [(name, 0), ("Potted Plant", 0)])
+    train = datasets.load("voc2009", tmp_path, "train")
+    assert train.class_names == VOC_CLASSES
+    assert (train.labels[:, VOC_CLASSES.index("tvmonitor")] == 1).all()

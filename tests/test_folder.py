@@ -181,6 +181,12 @@ def test_train_may_be_a_class(tmp_path):
         (["train/a", "train/b", "Training/a", "Training/b", "test/a"], "two folders of a train split"),
         (["train/a", "train/b", "dev/a", "eval/a"], "two folders of a val split, dev and eval"),
         (["cat/train", "cat/test", "owl/train", "owl/test"], "the splits inside the classes .cat/train"),
+        (["fold1/a", "fold1/b", "fold2/a", "fold2/b"], "fold1 and fold2, which both hold a and b"),
+        (
+            ["Trainingsdaten/a", "Trainingsdaten/b", "Testdaten/a", "Testdaten/b"],
+            "either could be the classes",
+        ),
+        (["train/a", "train/b", "train/val/a", "test/a"], "val is by name a split inside"),
         (["images", "masks"], "images and masks, which are no classes"),
         (["img", "ann"], "img and ann, which are no classes"),
         (["train/Images", "train/Labels", "test/Images"], "Images and Labels, which are no classes"),
@@ -341,3 +347,11 @@ def test_an_image_that_is_gone_is_one_sentence(pets):
     train = folder.read(pets, "train")
     (pets / "cat" / "0.png").unlink()
     fails("0.png is missing; restore", train.image, 0)
+
+
+def test_folders_without_images_are_no_matter_to_what_is_wrapped(tmp_path):
+    """CUB: the classes are in images, beside folders of tables."""
+    spread(tmp_path, "CUB/images/001.Auk", "CUB/images/002.Jay")
+    (tmp_path / "CUB/parts").mkdir()
+    (tmp_path / "CUB/parts/locations.txt").write_text("1 2 3")
+    assert folder.read(tmp_path, "train").class_names == ("001.Auk", "002.Jay")

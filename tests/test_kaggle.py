@@ -358,8 +358,16 @@ def resaved(text: str, kind: str) -> bytes:
             rows = [[*row, ""] for row in rows]
         case "decimal commas":
             rows = [[row[0], *(f"{value},0" for value in row[1:])] for row in rows]
-    delimiter = {"semicolons": ";", "decimal commas": ";", "tabs": "\t", "utf-16": "\t"}.get(kind, ",")
+    delimiter = {
+        "semicolons": ";",
+        "semicolons that Excel says": ";",
+        "decimal commas": ";",
+        "tabs": "\t",
+        "utf-16": "\t",
+    }.get(kind, ",")
     lines = [delimiter.join(row) for row in (header, *rows)]
+    if kind == "semicolons that Excel says":
+        lines = ["sep=;", *lines]
     if kind == "blank rows":
         lines = ["", lines[0], "", *lines[1:], "," * 20, ""]
     end = {"crlf": "\r\n", "cr": "\r"}.get(kind, "\n")
@@ -370,7 +378,7 @@ def resaved(text: str, kind: str) -> bytes:
 @pytest.mark.parametrize(
     "kind",
     ["index", "index twice", "floats", "bool", "quoted", "spaces", "capitals", "trailing", "decimal commas",
-     "semicolons", "tabs", "utf-16", "blank rows", "crlf", "cr", "bom"],
+     "semicolons", "semicolons that Excel says", "tabs", "utf-16", "blank rows", "crlf", "cr", "bom"],
 )  # fmt: skip
 def test_tables_saved_again_by_other_programs_are_the_same(exported, voc, kind):
     path = exported / "train/train_set.csv"

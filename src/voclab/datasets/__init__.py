@@ -226,7 +226,7 @@ def _recognise(path: Path) -> tuple[str, Path, str] | None:
     elif layout := pairs.find(path):
         return "pairs", path, pairs.describe(layout)
     elif folder.is_folder(path):
-        pairs.require_pictures(path)
+        pairs.require_pictures(path, folder.bases(path))
         name = "folder"
     else:
         cifar10.refuse_cifar100(path)

@@ -95,6 +95,8 @@ def class_names(objects: Iterable[tuple[Path, Sequence[Object]]]) -> tuple[str, 
     """
     names: dict[str, tuple[str, Path]] = {}
     voc = set(VOC_CLASSES)
+    if {_plain(item.name) for _, found in objects for item in found} <= voc:
+        return VOC_CLASSES
     for path, found in objects:
         for item in found:
             first, where = names.setdefault(item.name.casefold(), (item.name, path))
@@ -102,22 +104,26 @@ def class_names(objects: Iterable[tuple[Path, Sequence[Object]]]) -> tuple[str, 
                 raise VoclabError(
                     f"{path} has the class {item.name!r}, and {where.name} has {first!r}; write both alike."
                 )
-    if set(names) <= voc:
-        return VOC_CLASSES
     return tuple(sorted(first if key not in voc else key for key, (first, _) in names.items()))
+
+
+def _plain(name: str) -> str:
+    """As VOC writes its names: ``TV/Monitor``, ``tv monitor`` and ``tv-monitor`` are ``tvmonitor``."""
+    return re.sub(r"[\s_/-]", "", name.casefold())
 
 
 def labels(objects: Sequence[tuple[Path, Sequence[Object]]], names: Sequence[str]) -> np.ndarray:
     """(n, classes) uint8: 1 where an image has an object of the class that is not ``difficult``.
 
     Raises:
-        VoclabError: an object's class is not among ``names``, whatever its case.
+        VoclabError: an object's class is not among ``names``, whatever its case and, of VOC's, its spaces.
     """
     index = {name.casefold(): k for k, name in enumerate(names)}
+    voc = tuple(names) == VOC_CLASSES
     table = np.zeros((len(objects), len(names)), np.uint8)
     for row, (path, found) in zip(table, objects, strict=True):
         for item in found:
-            k = index.get(item.name.casefold())
+            k = index.get(_plain(item.name) if voc else item.name.casefold())
             if k is None:
                 raise VoclabError(
                     f"{path} has an object of unknown class {item.name!r}, not one of {', '.join(names[:20])}"

@@ -1,5 +1,6 @@
 """People's own images: one sub-folder a class, as ImageNet lays out its images."""
 
+import itertools
 import os
 import re
 import unicodedata
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from voclab.datasets.base import Dataset
-from voclab.datasets.decoding import SUFFIXES, decode
+from voclab.datasets.decoding import SUFFIXES, decode, is_image_file
 from voclab.datasets.listing import (
     SPLIT_WORDS,
     LeftOut,
@@ -39,6 +40,12 @@ def is_folder(root: str | Path) -> bool:
         VoclabError: there are such folders, but which are classes and which are splits is not clear.
     """
     return Path(root).is_dir() and len(_layout(Path(root)).classes) >= 2
+
+
+def bases(root: str | Path) -> tuple[Path, ...]:
+    """The folders whose sub-folders are classes: one to train on, and those to measure on."""
+    layout = _layout(Path(root))
+    return (layout.base, *layout.held.values())
 
 
 def read(root: str | Path, split: str) -> Dataset:
@@ -176,6 +183,12 @@ def _layout(root: Path) -> _Layout:
     if foreign and not parts and len(classes) < 2:
         return _flat(root, parts)  # train is also the name of a class of VOC
     _refuse_masks(base, classes)
+    odd = [name for name in classes if _split_of(name, alone=True) in ("val", "test")]
+    if odd and not any((part / odd[0]).is_dir() for part in parts.values()):
+        raise VoclabError(
+            f"{base / odd[0]} is by name a split inside the one to train on; move it beside {base.name}, or"
+            " rename it if it is a class."
+        )
     layout = _Layout(base, classes, trained=True, held=parts, left_out=left_out)
     if foreign and not parts:
         raise VoclabError(
@@ -228,6 +241,18 @@ def _flat(root: Path, held: dict[str, Path]) -> _Layout:
                 f"{root} has the splits inside the classes ({name}/{inner['train']}); turn the folders round,"
                 " so that each split holds its classes."
             )
+    inside = [
+        {path.relative_to(root).parts[1] for path in listing.images if len(path.relative_to(root).parts) > 2}
+        for listing in classes.values()
+    ]
+    shared = sorted(set.intersection(*inside)) if len(inside) > 1 else []
+    if len(shared) > 1:
+        first, second, *_ = classes
+        raise VoclabError(
+            f"{root} holds {first} and {second}, which both hold {shared[0]} and {shared[1]}, so either could"
+            " be the classes; call the outer folders train and val if they are splits, else put the images of"
+            " a class directly into its folder."
+        )
     return _Layout(root, classes, trained=False, left_out=left_out, remarks=_alike(classes))
 
 
@@ -279,9 +304,9 @@ def _subfolders(folder: Path) -> tuple[list[Path], int]:
 
 
 def _unwrapped(folder: Path, split: str | None = None) -> Path:
-    """Below the folders that hold nothing but one folder of folders, as archives often do."""
+    """Below the folders that hold nothing but one folder of folders with images, as archives often do."""
     for _ in range(4):
-        inner = _subfolders(folder)[0]
+        inner = _with_images(folder)
         if len(inner) != 1 or _split_of(inner[0].name) not in (None, split):
             break
         deeper = _subfolders(inner[0])[0]
@@ -290,6 +315,21 @@ def _unwrapped(folder: Path, split: str | None = None) -> Path:
             break
         folder = inner[0]
     return folder
+
+
+def _with_images(folder: Path) -> list[Path]:
+    """Of the folders in a folder, those that hold images at any depth; two at most."""
+    found = (f for f in _subfolders(folder)[0] if _holds_image(f))
+    return list(itertools.islice(found, 2))
+
+
+def _holds_image(folder: Path) -> bool:
+    unlisted: list[OSError] = []  # what cannot be listed may hold one; its sentence comes later
+    for place, folders, files in os.walk(folder, onerror=unlisted.append):
+        folders[:] = [name for name in folders if not is_litter(name)]
+        if any(not is_litter(name) and is_image_file(os.path.join(place, name)) for name in files):
+            return True
+    return bool(unlisted)
 
 
 def _split_of(name: str, alone: bool = False) -> str | None:

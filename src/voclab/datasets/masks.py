@@ -22,6 +22,7 @@ SUFFIXES = (".png", ".npy", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".
 WHITE = "foreground"  # the class of masks that are black and white
 _KNOWN = ("PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "PPM")
 _FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # those that keep every pixel as it was
+_LOSSY = ("jpeg", "tiff_jpeg", "webp")  # of TIFF
 _MAX_COLOURS = 4096  # more are a photo's
 _PALETTE = voc_palette().astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
 _GREY = 0x010101  # times v is the packed colour (v, v, v)
@@ -321,6 +322,11 @@ def _scale(path: Path, picture: Image.Image, data: bytes) -> int:
             raise VoclabError(f"{path} has 16 bits a channel; export the masks again with 8 bits.")
         return 255 // (2**depth - 1) if colour_type == 0 and depth in (2, 4) else 1
     if picture.format == "TIFF":
+        if (how := picture.info.get("compression")) in _LOSSY:
+            raise VoclabError(
+                f"{path} is a TIFF compressed as {how}, which changes the numbers of a mask; export the masks"
+                " again as PNG."
+            )
         bits = picture.tag_v2.get(258, (1,))
         inverted = picture.tag_v2.get(262) == 0
         if inverted or any(b not in (1, 8, 16, 32) for b in (bits if isinstance(bits, tuple) else (bits,))):

@@ -8,11 +8,11 @@ like that and is not clear is refused, never taken for pictures by class.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from voclab.datasets import annotations, labelmap, masks, samples
+from voclab.datasets import annotations, labelmap, masks, samples, vocdevkit
 from voclab.datasets.base import VOC_CLASSES, Dataset
 from voclab.datasets.samples import IMAGE_SUFFIXES, PARTS, Sample
 from voclab.errors import VoclabError
@@ -23,13 +23,14 @@ _IMAGES = {
     "picture", "pics", "rgb", "input", "inputs", "original", "originals", "originalimages", "raw",
     "rawimages", "x", "data", "frames", "scans", "leftimg8bit",
 }  # fmt: skip
+_ONLY_IMAGES = {"images", "image", "imgs", "img", "jpegimages"}  # words that are no class of anybody's
 _MASKS = {
     "masks", "mask", "seg", "segs", "segm", "segmentation", "segmentations", "segmentationmasks",
     "segmentationclass", "segmentationclasspng", "segmentationclassraw", "segmentationmask", "ann", "anns",
     "annot", "annots", "annotation", "annotations", "label", "labels", "labelids", "labelmaps", "gt", "gts",
     "groundtruth", "groundtruths", "target", "targets", "trimaps", "y", "gtfine", "masksmachine",
     "semanticmasks", "classmasks", "pngmasks", "labelmasks", "maskspng", "masksimages", "labelimages",
-    "maskimages", "imagemasks", "xml", "xmls", "annotationsxml",
+    "maskimages", "imagemasks", "xml", "xmls", "annotationsxml", "segmentationclassnpy", "maskshuman",
 }  # fmt: skip
 _MASK_ENDS = re.compile(
     r"[ _.-]+(mask|masks|seg|segm|segmentation|label|labels|labelids|gt|groundtruth|ground_truth|annotation|"
@@ -42,6 +43,7 @@ _SIDES = re.compile(
     re.IGNORECASE,
 )
 _ARRAYS = (*IMAGE_SUFFIXES, ".npy")
+_LISTS = ("", "ImageSets/Segmentation", "ImageSets/Main", "ImageSets", "splits", "lists")
 _OTHER_TRUTH = (".json", ".txt", ".csv", ".mat")
 
 
@@ -77,7 +79,8 @@ def find(root: str | Path) -> Layout | None:
     for depth in range(LEVELS + 1):
         found = [layout for folder in level if (layout := _layout(folder)) is not None]
         if len(found) > 1:
-            names = ", ".join(str(layout.base.relative_to(root)) for layout in found)
+            names = ", ".join(str(layout.base.relative_to(root)) for layout in found[:3])
+            names += ", …" if len(found) > 3 else ""
             raise VoclabError(
                 f"{root} holds several folders of images with masks ({names}); name one of them."
             )
@@ -188,9 +191,42 @@ def _split(layout: Layout, split: str) -> tuple[list[Sample], str]:
         return list(parts[name]), f"{layout.base.resolve().name}/{name}"
     (only,) = parts.values()
     by_id = {sample.id: sample for sample in only}
+    lists = _lists(layout.base)
+    if lists:
+        return _listed(lists, by_id, split)
     chosen = samples.split_by_seed(sorted(by_id), split)
     name = "/".join(filter(None, (layout.base.resolve().name, *known)))
     return [by_id[i] for i in chosen], f"{name}, where {samples.SPLIT_BY_SEED}"
+
+
+def _lists(base: Path) -> dict[str, Path]:
+    """``train.txt`` with ``val.txt`` or ``test.txt``, which divide the images; otherwise nothing."""
+    for place in _LISTS:
+        found = {p.stem: p for p in sorted((base / place).glob("*.txt")) if p.stem.casefold() in PARTS}
+        if {PARTS[name.casefold()] for name in found} >= {"train"} and len(found) > 1:
+            return found
+    return {}
+
+
+def _listed(lists: Mapping[str, Path], by_id: Mapping[str, Sample], split: str) -> tuple[list[Sample], str]:
+    name = samples.part_named(split, lists)
+    if name is None:
+        raise VoclabError(f"There is no list {split}.txt; choose from: {', '.join(lists)}.")
+    ids = vocdevkit.read_list(lists[name], by_id)
+    for i in ids:
+        if i not in by_id:
+            raise VoclabError(
+                f"{lists[name]} names {i}, which is no image with a mask or annotation; restore its files or"
+                " take it off the list."
+            )
+    for other, path in lists.items():
+        both = set(ids) & set(vocdevkit.read_list(path, by_id)) if other != name else ()
+        if both:
+            raise VoclabError(
+                f"{lists[name]} and {path.name} both have {min(both)}; take it out of one, for an image that"
+                " was trained on must not be measured on."
+            )
+    return [by_id[i] for i in ids], f"{lists[name].parent.resolve().name}/{lists[name].name}"
 
 
 def _check_apart(layout: Layout, name: str) -> None:
@@ -244,6 +280,8 @@ def _groups(base: Path) -> dict[str, _Group]:
         images = found.get((part, "images"), [])
         if truth and not images and part:
             images = found.get((part, ""), [])  # train and train_masks
+        if {f.name.casefold() for f in (*images, *truth)} == {"x", "y"} and _are_letters(base):
+            continue
         if truth and images:
             groups |= _of_folders(part, images, truth)
         elif part and not truth and not images:
@@ -276,15 +314,34 @@ def _role(name: str) -> tuple[str, str]:
     return (part, role) if role or not rest else ("", "")
 
 
+def _are_letters(base: Path) -> bool:
+    """Whether folders X and Y are two of the classes A to Z, and so no images and masks."""
+    others = [f for f in samples.subfolders(base) if _role(f.name) == ("", "")]
+    return any(samples.files(f, _ARRAYS, twins=True) for f in others)
+
+
 def _of_folders(part: str, images: list[Path], truth: list[Path]) -> dict[str, _Group]:
     """Groups of a folder of images and one of masks or annotations, which may be divided inside."""
+    images = [inside for folder in images for inside in _inside(folder, "images")]
+    truth = [inside for folder in truth for inside in _inside(folder, "masks")]
     if len(images) > 1:
         raise VoclabError(f"{images[0]} and {images[1].name} could both hold the images; remove one.")
+    names = {re.sub(r"[\W_]+", "", folder.name.casefold()): folder for folder in truth}
+    if "masksmachine" in names:  # Supervisely's numbers, and the same in colours for people
+        truth = [folder for folder in truth if folder != names.get("maskshuman")]
     divided = {f.name: f for f in samples.subfolders(images[0]) if f.name.casefold() in PARTS}
     if divided and not part:
         below = {f.name: [t / f.name for t in truth if (t / f.name).is_dir()] for f in divided.values()}
         return {name: _files(folder, below[name]) for name, folder in divided.items() if below[name]}
     return {part: _files(images[0], truth)}
+
+
+def _inside(folder: Path, role: str) -> list[Path]:
+    """Its sub-folders of the same kind, where it holds nothing else: images/images, annotations/trimaps."""
+    inside = [f for f in samples.subfolders(folder) if _role(f.name) == ("", role)]
+    if not inside or samples.files(folder, (*_ARRAYS, ".xml"), deep=False, twins=True):
+        return [folder]
+    return [deeper for f in inside for deeper in _inside(f, role)]
 
 
 def _files(images: Path, truth: list[Path]) -> _Group:
@@ -316,12 +373,16 @@ def _of_one_folder(folder: Path) -> _Group:
     names = [os.path.splitext(name) for name in os.listdir(folder)]
     if not any(suffix.lower() == ".xml" or _MASK_ENDS.search(stem) for stem, suffix in names):
         return _Group()
-    every = samples.files(folder, _ARRAYS, deep=False)
+    every = samples.files(folder, _ARRAYS, deep=False, twins=True)
     ends = {name: _MASK_ENDS.sub("", name) for name in every}
-    found = {name: path for name, path in every.items() if ends[name] != name and ends[name] in every}
+    there = {_SIDES.sub("", name) for name in every if ends[name] == name} | every.keys()
+    found = {name: path for name, path in every.items() if ends[name] != name and ends[name] in there}
     xmls = samples.files(folder, (".xml",), deep=False)
     images = {name: path for name, path in every.items() if name not in found}
-    return _Group(images, found, xmls) if found or xmls.keys() & images.keys() else _Group()
+    if not (found or xmls.keys() & images.keys()):
+        return _Group()
+    samples.files(folder, _ARRAYS, deep=False)  # refuses two of a name
+    return _Group(images, found, xmls)
 
 
 def _match(base: Path, group: _Group) -> tuple[Sample, ...]:
@@ -340,6 +401,11 @@ def _match(base: Path, group: _Group) -> tuple[Sample, ...]:
             f"{one} has the name of no image in {next(iter(group.images.values())).parent}; give a mask or"
             " annotation the name of its image."
         )
+    if len(found.get("annotation", ())) < len(found.get("mask", ())):
+        # Labels are the masks' then: annotations of some of the images are no truth of the rest.
+        spare = found.pop("annotation", None)
+        group.left += [f"annotations of only {len(spare)} images left out"] if spare else []
+        group.xmls = {}
     chosen = [name for name in sorted(group.images) if all(name in pairs for pairs in found.values())]
     left = len(group.images) - len(chosen)
     if left:
@@ -377,17 +443,29 @@ def _pairs(base: Path, kind: str, images: Mapping[str, Path], truth: Mapping[str
     return max(by_name, whole, plain, key=len)
 
 
-def require_pictures(root: str | Path) -> None:
+def require_pictures(root: str | Path, bases: Iterable[Path]) -> None:
     """Refuse a folder that would be read as pictures by class, but holds images and masks.
+
+    Args:
+        root: the folder that is named, for sentences.
+        bases: those whose sub-folders would be classes.
 
     Raises:
         VoclabError: two folders with files of the same names where one holds masks, or a class folder with
             masks beside its images.
     """
-    root = Path(root)
-    for base in (root, *(f for f in samples.subfolders(root) if f.name.casefold() in PARTS)):
+    for base in bases:
         inside = samples.subfolders(base)
         for folder in inside:
+            stems = {_role(os.path.splitext(name)[0])[1]: name for name in sorted(os.listdir(folder))}
+            if {"images", "masks"} <= stems.keys() and all(
+                (folder / stems[role]).is_file() for role in ("images", "masks")
+            ):
+                raise VoclabError(
+                    f"{folder} holds an image and its mask, {stems['images']} and {stems['masks']}, so {root}"
+                    " is not pictures by class; put all images in one folder, all masks in another, each pair"
+                    " under one name (labelme2voc.py does so with labelme's files)."
+                )
             group = _of_one_folder(folder)
             if len(group.masks) * 2 >= len(group.images) > 0 and group.masks:
                 raise VoclabError(
@@ -396,21 +474,32 @@ def require_pictures(root: str | Path) -> None:
                 )
         if len(inside) > 4:  # the classes and a folder or two of something else
             continue
-        folders = {f: samples.files(f, _ARRAYS) for f in inside if not _role(f.name)[0]}  # no train, test
-        folders = {f: found for f, found in folders.items() if found}
-        if len(folders) == 2 and len({frozenset(found) for found in folders.values()}) == 1:
-            (one, mine), (two, theirs) = folders.items()
-            looks = [_looks_like_masks(list(found.values())[:3]) for found in (mine, theirs)]
-            if looks[0] == looks[1] and "images" in (_role(one.name)[1], _role(two.name)[1]):
+        folders = {
+            f: samples.files(f, _ARRAYS, twins=True) for f in inside if not _role(f.name)[0]
+        }  # no train, test
+        folders = {f: _by_plain_name(found) for f, found in folders.items() if found}
+        if len(folders) != 2:
+            continue
+        (one, mine), (two, theirs) = folders.items()
+        both = sorted(mine.keys() & theirs.keys())
+        if len(both) * 2 > max(len(mine), len(theirs)):
+            looks = [_looks_like_masks([found[name] for name in both[:3]]) for found in (mine, theirs)]
+            if looks[0] == looks[1] and {one.name.casefold(), two.name.casefold()} & _ONLY_IMAGES:
                 raise VoclabError(
                     f"{one} and {two.name} hold files of the same names, so they are not pictures by class;"
-                    " call the folders images and masks if they are."
+                    " call the folders images and masks if they are, or give the files of each class names of"
+                    " their own."
                 )
             if looks[0] != looks[1]:
                 first, second = (two, one) if looks[0] else (one, two)
                 raise VoclabError(
                     f"{second} looks like masks of the images in {first}; call the folders images and masks."
                 )
+
+
+def _by_plain_name(found: Mapping[str, Path]) -> dict[str, Path]:
+    """Files by what is left of their names without words for image and mask."""
+    return {_SIDES.sub("", _MASK_ENDS.sub("", name)): path for name, path in found.items()}
 
 
 def _looks_like_masks(paths: Sequence[Path]) -> bool:

@@ -50,13 +50,11 @@ def subfolders(path: Path) -> list[Path]:
         raise VoclabError(f"{path} cannot be read ({error.strerror}); check folder and disk.") from error
 
 
-def files(path: Path, suffixes: Sequence[str], deep: bool = True) -> dict[str, Path]:
+def files(path: Path, suffixes: Sequence[str], deep: bool = True, twins: bool = False) -> dict[str, Path]:
     """Files by their name without suffix (in ``path``'s sub-folders with these), in one form of Unicode.
 
-    Of two of a name the one whose suffix comes first in ``suffixes`` is taken, unless both are images.
-
     Raises:
-        VoclabError: two images of a name.
+        VoclabError: two files of a name, as nobody knows which of them is meant (``twins``: one is taken).
     """
     found: dict[str, Path] = {}
     for where, folders, names in os.walk(path):
@@ -67,11 +65,8 @@ def files(path: Path, suffixes: Sequence[str], deep: bool = True) -> dict[str, P
             if (suffix := suffix.lower()) not in suffixes or is_litter(name):
                 continue
             file, key = Path(where, name), nfc(inside.removeprefix("./") + stem)
-            other = found.get(key)
-            if other is not None and suffixes is IMAGE_SUFFIXES:
-                raise VoclabError(f"{file} and {other.name} are two images of one name; remove one.")
-            if other is None or suffixes.index(suffix) < suffixes.index(other.suffix.lower()):
-                found[key] = file
+            if (other := found.setdefault(key, file)) is not file and not twins:
+                raise VoclabError(f"{file} and {other.name} are two files of one name; remove one.")
     return found
 
 

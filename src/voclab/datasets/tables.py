@@ -52,7 +52,9 @@ def _read_rows(path: str | os.PathLike) -> tuple[list[str], list[Row]]:
         raise VoclabError(
             f"{path}, line {line}, is no UTF-8 text; save the table as CSV in UTF-8."
         ) from error
-    first = re.split("[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    lines = re.split(r"[\r\n]+", text.lstrip("\r\n"), maxsplit=2)
+    # Excel may say the delimiter in a line of its own.
+    first = lines[1] if len(lines) > 1 and re.match("sep=", lines[0], re.IGNORECASE) else lines[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     rows: list[Row] = []
     try:
@@ -65,6 +67,8 @@ def _read_rows(path: str | os.PathLike) -> tuple[list[str], list[Row]]:
             f"{path}, line {reader.line_num}, cannot be read as CSV ({error}); correct that line or download"
             " the table again."
         ) from error
+    if re.fullmatch("sep=.?", "".join(rows[0][1]), re.IGNORECASE):  # Excel's own first line
+        rows = rows[1:] or rows
     (_, header), rows = rows[0], rows[1:]
     for line, cells in rows:
         while len(cells) > len(header) and not cells[-1]:  # a delimiter at the end

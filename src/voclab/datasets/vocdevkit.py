@@ -28,7 +28,10 @@ LEVELS = 3  # below the folder that is named
 TOY_MANIFEST, TOY_MARKER = "toyvoc.json", ".toyvoc-in-progress.json"
 _IMAGES, _LISTS, _ANNOTATIONS = "JPEGImages", "ImageSets", "Annotations"
 # The first that has every mask is taken: labelme once wrote arrays in the first and pictures in the second.
-_MASKS = ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassAug", "SegmentationClassRaw")
+_MASKS = (
+    "SegmentationClass", "SegmentationClassPNG", "SegmentationClassAug", "SegmentationClassRaw",
+    "SegmentationClassNpy",
+)  # fmt: skip
 _KINDS = ("Segmentation", "Main")
 _CLASS_LIST = re.compile(r".+_(train|val|trainval|test)")  # Main has one a class, with -1, 0 or 1 a photo
 _FLAGS = ("-1", "0", "1", "+1")
@@ -313,11 +316,11 @@ def _part(trees: Mapping[str, Path], split: str) -> _Part:
         photos = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
         where = "/".join((tree.name, *path.relative_to(tree).parts))
         where = f"VOCdevkit/{where}" if _is_of_a_year(tree) else where
-        return _Part(tree, _truth_folder(tree, split), _read_list(path, photos), path, where)
+        return _Part(tree, _truth_folder(tree, split), read_list(path, photos), path, where)
     whole = [p for n, p in lists.items() if n.casefold() not in PARTS]
     photos = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
     if whole:
-        ids, left = tuple(dict.fromkeys(i for p in whole for i in _read_list(p, photos))), ""
+        ids, left = tuple(dict.fromkeys(i for p in whole for i in read_list(p, photos))), ""
     else:
         ids, left = _unlisted(tree)
     names = f" ({', '.join(p.name for p in whole)})" if whole else ""
@@ -381,7 +384,7 @@ def _list_path(tree: Path, lists: Mapping[str, Path], split: str) -> Path | None
     )
 
 
-def _read_list(path: Path, photos: Collection[str]) -> tuple[str, ...]:
+def read_list(path: Path, photos: Collection[str]) -> tuple[str, ...]:
     """The names on a list, as the photos are called.
 
     A line is a name, also with spaces, with its suffix or its path; -1, 0 or 1 may follow, as in Main's
