@@ -486,7 +486,9 @@ def test_labelme(tmp_path):
     check(tmp_path)
     shutil.rmtree(tmp_path / "SegmentationClassPNG")
     check(tmp_path)
-    shutil.rmtree(tmp_path / "SegmentationClass")
+    (tmp_path / "SegmentationClass").rename(tmp_path / "SegmentationClassNpy")  # as labelme 5 calls it
+    check(tmp_path)
+    shutil.rmtree(tmp_path / "SegmentationClassNpy")
     fails("not pictures by class", datasets.find, tmp_path)
 
 
@@ -581,7 +583,7 @@ ROLES = [
     ("images", "masks"), ("img", "ann"), ("img", "seg"), ("imgs", "labels"), ("Images", "Segmentation_Masks"),
     ("image", "gt"), ("JPEGImages", "masks"), ("photos", "annotations"), ("x", "y"), ("input", "target"),
     ("data", "ground_truth"), ("original_images", "label_images"), ("images", "annotations/trimaps"),
-    ("images/images", "annotations/annotations/trimaps"), ("JPEGImages", "SegmentationClassNpy"),
+    ("images/images", "annotations/annotations/trimaps"), ("images", "SegmentationClassNpy"),
     ("img", "masks_human"),
 ]  # fmt: skip
 
