@@ -229,6 +229,10 @@ def test_mask_without_a_certain_meaning_is_refused(tmp_path, form):
         ("colors.txt", "neutral 224 224 192\nkettle 250 50 83\nlamp 51 221 255\nGießkanne 128 0 0\n"),
         ("label_colors.txt", "0 0 0 background\n250 50 83 kettle\n51 221 255 lamp\n128 0 0 Gießkanne\n"),
         ("class_dict.csv", "name,r,g,b\nkettle,250,50,83\nlamp,51,221,255\nGießkanne,128,0,0\n"),
+        ("class_dict.csv", '"name","r","g",b\n"kettle",250,50,83\n"lamp",51,221,255\n"Gießkanne",128,0,0\n'),
+        ("class_dict.csv", "id,name,r,g,b\n0,background,0,0,0\n1,kettle,250,50,83\n2,lamp,51,221,255\n"
+                           "3,Gießkanne,128,0,0\n"),
+        ("class_dict.csv", "name;id;r;g;b\nkettle;1;250;50;83\nlamp;2;51;221;255\nGießkanne;3;128;0;0\n"),
         ("meta.json", json.dumps({"classes": [
             {"title": n, "shape": "bitmap", "color": "#{:02x}{:02X}{:02x}".format(*c), "id": 7}
             for n, c in zip(NAMES, COLOURS, strict=True)], "tags": []})),
@@ -870,6 +874,17 @@ def test_lists_beside_images_and_masks_divide_them(tmp_path):
     fails("both have shot 5", datasets.load, "pairs", tmp_path, "train")
     write(tmp_path / "splits/valid.txt", "shot 6\nshot 77")
     fails("names shot 77", datasets.load, "pairs", tmp_path, "val")
+    (tmp_path / "splits/valid.txt").rename(tmp_path / "splits/trainval.txt")
+    (tmp_path / "splits/train.txt").rename(tmp_path / "splits/test.txt")
+    write(tmp_path / "splits/trainval.txt", "\n".join(STEMS[6:]))
+    assert datasets.load("pairs", tmp_path, "train").ids == tuple(STEMS[6:])
+    assert datasets.load("pairs", tmp_path, "val").ids == tuple(STEMS[:6])
+
+
+def test_a_table_of_files_is_no_label_map(tmp_path):
+    pairs(tmp_path)
+    write(tmp_path / "labels.csv", "image,label\n" + "".join(f"{s}.jpg,{k}\n" for k, s in enumerate(STEMS)))
+    check(tmp_path, ("class 1", "class 2", "class 3"))
 
 
 def test_pairs_in_one_folder_with_words_for_both(tmp_path):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voclab.datasets.base import VOC_CLASSES, VOID, voc_palette
-from voclab.datasets.decoding import read_bytes
+from voclab.datasets.decoding import SUFFIXES, read_bytes
 from voclab.errors import VoclabError
 
 # In this order: what has colours or values comes before lists of names.
@@ -35,6 +35,8 @@ _LINES = tuple(
     re.compile(pattern)
     for pattern in (
         rf"{_TRIPLE}[,;:\s]\s*(?P<name>.*\D.*)",  # CamVid
+        rf"(?P<value>\d{{1,5}})\s*[,;\t]\s*(?P<name>.*\D.*?)\s*[,;\t]{_TRIPLE}",
+        rf"(?P<name>.*\D.*?)\s*[,;\t]\s*(?P<value>\d{{1,5}})\s*[,;\t]{_TRIPLE}",
         rf"(?P<name>.*\D.*?)[,;:\s]{_TRIPLE}",  # Supervisely, class_dict.csv
         r"(?P<value>\d{1,5})\s*[,;:\s]\s*(?P<name>.*\D.*)",  # Roboflow
         r"(?P<name>.*\D.*?)\s*[,;:]\s*(?P<value>\d{1,5})",
@@ -100,7 +102,9 @@ def find(folders: Iterable[Path]) -> LabelMap | None:
     for folder in folders:
         there = {entry.name.casefold(): entry for entry in folder.iterdir()} if folder.is_dir() else {}
         for name in FILES:
-            if name in there and there[name].is_file() and (entries := _entries(there[name])):
+            entries = _entries(there[name]) if name in there and there[name].is_file() else ()
+            # A table or list of files, as image,label, is no map of classes.
+            if entries and not all(e.name.lower().endswith(SUFFIXES) for e in entries):
                 return _checked(LabelMap(there[name], entries))
     return None
 
@@ -149,6 +153,7 @@ def read_text(path: Path) -> str:
 
 
 def _from_lines(path: Path, text: str) -> tuple[Entry, ...]:
+    text = text.replace('"', "") if path.suffix.lower() == ".csv" else text
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if any(len(line) > 300 for line in lines):

@@ -200,9 +200,12 @@ def _split(layout: Layout, split: str) -> tuple[list[Sample], str]:
 
 
 def _lists(base: Path) -> dict[str, Path]:
-    """``train.txt`` with ``val.txt`` or ``test.txt``, which divide the images; otherwise nothing."""
+    """The lists that divide the images: ``train.txt`` or ``trainval.txt`` with others; or nothing."""
     for place in _LISTS:
-        found = {p.stem: p for p in sorted((base / place).glob("*.txt")) if p.stem.casefold() in PARTS}
+        paths = {p.stem: p for p in sorted((base / place).glob("*.txt"))}
+        found = {name: p for name, p in paths.items() if name.casefold() in PARTS}
+        if "trainval" in paths and "test" in map(PARTS.get, map(str.casefold, found)):
+            found = {"train": paths["trainval"]} | found
         if {PARTS[name.casefold()] for name in found} >= {"train"} and len(found) > 1:
             return found
     return {}
