@@ -76,7 +76,8 @@ def kill(times: int, seed: int) -> tuple[list[str], bool]:
         for files in bad:
             differing = sorted(set(files.items()) ^ set(report["unbroken"].items()))
             tell(f"{kind}: other files: {', '.join(sorted({name for name, _ in differing}))}")
-        tell("\n".join(report["faults"]))
+        for fault in report["faults"]:
+            tell(fault)
         totals = [a + b for a, b in zip(totals, counts, strict=True)]
         lines.append(f"| {' | '.join([words, *map(str, counts)])} |")
         left = (time.monotonic() - begun) / max(1, totals[0]) * (times - totals[0])

@@ -73,6 +73,9 @@ def test_what_cannot_be_read_is_named(tmp_path):
     fails("cannot be read", read_json, tmp_path)
     write_json(tmp_path / "a.json", [1])
     fails(r"a\.json .*holds no dict", read_json, tmp_path / "a.json", dict)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("logits.npy", b"no array")
+    fails(r"a\.npz .*its part logits is no array", read_arrays, tmp_path / "a.npz")
 
 
 # --- locks ---

@@ -198,7 +198,11 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Every array of an ``.npz`` file; nothing is unpickled, and a damaged file is a ``VoclabError``."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            arrays = {name: stored[name] for name in stored.files}
+        for name, values in arrays.items():
+            if not isinstance(values, np.ndarray):  # numpy gives other members as bytes
+                raise ValueError(f"its part {name} is no array")
+        return arrays
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; run the step that writes it first.") from error
     except ARRAY_DAMAGE as error:
