@@ -917,6 +917,23 @@ def test_a_folder_an_image_with_its_mask_is_no_class(tmp_path):
     fails("holds an image and its mask, img.png and label.png", datasets.find, tmp_path)
 
 
+def test_a_test_image_of_each_letter_is_no_pair(tmp_path):
+    for part, end in (("asl_train", ""), ("asl_test", "_test")):
+        for k, name in enumerate("WXYZ"):
+            for j in range(3 if part == "asl_train" else 1):
+                rng = np.random.default_rng(9 * k + j)
+                folder = tmp_path / part / part / name if part == "asl_train" else tmp_path / part / part
+                put(folder / f"{name}{j or ''}{end}.png", rng.integers(0, 256, (20, 30, 3), np.uint8))
+    assert datasets.load("folder", datasets.find(tmp_path).root, "train").class_names == tuple("WXYZ")
+
+
+def test_masks_of_half_the_files_are_no_class(tmp_path):
+    pairs(tmp_path, "ISIC_Data", "ISIC_Part1_Truth", mask="{}_segmentation.png")
+    for stem in STEMS:
+        put(tmp_path / "ISIC_Data" / f"{stem}_superpixels.png", SCENES[stem][0])
+    fails("looks like masks of the images", datasets.find, tmp_path)
+
+
 @pytest.mark.parametrize("names", ["WXYZ", "xo", ("raw", "ripe")])
 def test_letters_and_other_words_are_classes(tmp_path, names):
     for k, name in enumerate(names):

@@ -44,6 +44,7 @@ _SIDES = re.compile(
 )
 _ARRAYS = (*IMAGE_SUFFIXES, ".npy")
 _LISTS = ("", "ImageSets/Segmentation", "ImageSets/Main", "ImageSets", "splits", "lists")
+_SAMPLE = 8  # files at most that an image with its mask has in a folder of its own
 _OTHER_TRUTH = (".json", ".txt", ".csv", ".mat")
 
 
@@ -460,12 +461,12 @@ def require_pictures(root: str | Path, bases: Iterable[Path]) -> None:
     for base in bases:
         inside = samples.subfolders(base)
         for folder in inside:
-            stems = {_role(os.path.splitext(name)[0])[1]: name for name in sorted(os.listdir(folder))}
-            if {"images", "masks"} <= stems.keys() and all(
-                (folder / stems[role]).is_file() for role in ("images", "masks")
-            ):
+            names = sorted(os.listdir(folder))
+            stems = {_role(stem): name for name in names if len(stem := os.path.splitext(name)[0]) > 1}
+            image, mask = stems.get(("", "images")), stems.get(("", "masks"))
+            if image and mask and len(names) <= _SAMPLE and (folder / image).is_file():
                 raise VoclabError(
-                    f"{folder} holds an image and its mask, {stems['images']} and {stems['masks']}, so {root}"
+                    f"{folder} holds an image and its mask, {image} and {mask}, so {root}"
                     " is not pictures by class; put all images in one folder, all masks in another, each pair"
                     " under one name (labelme2voc.py does so with labelme's files)."
                 )
@@ -485,7 +486,7 @@ def require_pictures(root: str | Path, bases: Iterable[Path]) -> None:
             continue
         (one, mine), (two, theirs) = folders.items()
         both = sorted(mine.keys() & theirs.keys())
-        if len(both) * 2 > max(len(mine), len(theirs)):
+        if len(both) * 2 > min(len(mine), len(theirs)):
             looks = [_looks_like_masks([found[name] for name in both[:3]]) for found in (mine, theirs)]
             if looks[0] == looks[1] and {one.name.casefold(), two.name.casefold()} & _ONLY_IMAGES:
                 raise VoclabError(
