@@ -139,6 +139,19 @@ def test_figures_show_names_as_they_are(tmp_path):
             assert not missing, name
 
 
+def test_long_names_leave_room_for_the_figure_and_are_kept_apart(tmp_path):
+    names = ["W" * 300, "W" * 299, "cat", "Corn_(maize)___Cercospora_leaf_spot Gray_leaf_spot"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a figure that has no room
+        figures.save(
+            figures.confusion(np.eye(4), names, "x", "y"), tmp_path / "long", title="", caption="", alt=""
+        )
+    width, height = Image.open(tmp_path / "long.png").size
+    assert max(width, height) < 2000
+    drawn, _ = letters.lettered({name: k for k, name in enumerate(names)})
+    assert list(drawn) == ["W" * 40 + "…", "W" * 40 + "… 2", *names[2:]]
+
+
 def test_letters_that_no_font_has_are_their_code_points(monkeypatch):
     monkeypatch.setattr(letters.font_manager.fontManager, "ttflist", [])
     letters._fonts.cache_clear()

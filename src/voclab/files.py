@@ -181,11 +181,15 @@ def read_json(path: str | os.PathLike, kind: type = object) -> Any:
             raise ValueError(f"it holds no {kind.__name__}")
         return value
     except FileNotFoundError as error:
-        raise VoclabError(f"{path} is missing; run the step that writes it first.") from error
+        raise VoclabError(
+            f"{path} is missing; check the path, or run the step that writes it first."
+        ) from error
     except OSError as error:
         raise VoclabError(f"{path} cannot be read ({error.strerror}); check file and disk.") from error
     except (ValueError, RecursionError) as error:
-        raise VoclabError(f"{path} is not readable JSON ({error}); delete it and run again.") from error
+        raise VoclabError(
+            f"{path} is not readable JSON ({error}); restore it, or delete it if voclab wrote it."
+        ) from error
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -204,7 +208,9 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 raise ValueError(f"its part {name} is no array")
         return arrays
     except FileNotFoundError as error:
-        raise VoclabError(f"{path} is missing; run the step that writes it first.") from error
+        raise VoclabError(
+            f"{path} is missing; check the path, or run the step that writes it first."
+        ) from error
     except ARRAY_DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise VoclabError(f"{path} is no readable .npz file ({reason}); delete it and run again.") from error

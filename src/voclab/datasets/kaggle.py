@@ -220,7 +220,10 @@ def export(
 
 def _require_voc(dataset: Dataset, truth: bool) -> None:
     if dataset.class_names != VOC_CLASSES:
-        raise VoclabError(f"{dataset.name} has other classes than VOC, so it has no competition layout.")
+        raise VoclabError(
+            f"Data with other classes than VOC's twenty has no competition layout ({dataset.source}); name"
+            " other data."
+        )
     if truth and (dataset.labels is None or dataset.read_mask is None):
         raise VoclabError(
             f"{dataset.name} {dataset.split} has no labels or no masks to export; choose a split with truth."

@@ -1,6 +1,7 @@
 """Letters of figures: each text is drawn as it stands, in fonts that have its letters."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 
@@ -10,6 +11,7 @@ from matplotlib.ft2font import FT2Font
 
 from voclab.text import plain
 
+_LONGEST, _CUT = 80, 40  # letters of a line: with longer ones nothing is left of a figure but these
 FONT = "DejaVu Sans"  # comes with matplotlib, so that texts look alike everywhere
 _INVISIBLE = "[\u200b-\u200d\u2060\ufe00-\ufe0f\ufeff]"  # joins others, or chooses their form
 _SHOWN = "\u200b"  # before an underscore, for matplotlib leaves labels that begin with one out of legends
@@ -22,12 +24,24 @@ def lettered(value):
         value: text, or mappings, sequences and tables with texts anywhere in them; all else stays as it is.
 
     Returns:
-        The same with its texts changed where they must be: control characters as escapes, and letters that
-        no font here has as their code points, e.g. ``U+732B``.
+        The same with its texts changed where they must be: control characters as escapes, letters that no
+        font here has as their code points, e.g. ``U+732B``, and lines for which no figure has room cut.
     """
+    short = _shortened(_texts(value))
     letters = frozenset(letter for text in _texts(value) for letter in plain(text) if letter > "~")
     families, missing = _fonts(letters - _usual_letters())
-    return _changed(value, lambda text: _drawable(text, missing)), [FONT, *families]
+    return _changed(value, lambda text: _drawable(short.get(text, text), missing)), [FONT, *families]
+
+
+def _shortened(texts: Iterable[str]) -> dict[str, str]:
+    """Texts with lines that are too long, and what stands for each: no two alike, for they may be keys."""
+    found, times = {}, Counter()
+    for text in dict.fromkeys(texts):
+        cut = "\n".join(line if len(line) <= _LONGEST else f"{line[:_CUT]}…" for line in text.split("\n"))
+        if cut != text:
+            times[cut] += 1
+            found[text] = cut if times[cut] == 1 else f"{cut} {times[cut]}"
+    return found
 
 
 def _texts(value) -> Iterable[str]:
