@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from nbconvert import HTMLExporter
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -305,7 +306,10 @@ def test_readme_has_no_placeholder_left():
     assert not re.search(r"\b[A-Z]+_(TIME|TABLE|NOTE)\b", (ROOT / "README.md").read_text())
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_committed_notebooks_were_executed_on_the_embedded_data_and_show_their_pictures(path):
     notebook = json.loads(path.read_text())
     code = [c for c in notebook["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
@@ -318,3 +322,22 @@ def test_committed_notebooks_were_executed_on_the_embedded_data_and_show_their_p
     assert notebook["metadata"]["voclab"]["parameters"]["data"] in ("embedded", "toyvoc")
     title = "".join(notebook["cells"][0]["source"])
     assert re.search(r"^\*\*The saved outputs show\*\* Toy(VOC|CIFAR) \(drawn images\)", title, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_all_pictures_of_committed_notebooks_keep_their_alternative_text_as_html(path):
+    html, _ = HTMLExporter().from_filename(str(path))
+    alternatives = re.findall(r'<img [^>]*?alt="([^"]*)"', html)
+    assert len(alternatives) == html.count("<img ") >= 5
+    assert all(len(text) > 15 and "No description" not in text for text in alternatives)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_captions_of_committed_notebooks_say_which_images_are_drawn(path):
+    outputs = [output for cell in json.loads(path.read_text())["cells"] for output in cell.get("outputs", [])]
+    shown = ["".join(output.get("data", {}).get("text/markdown", "")) for output in outputs]
+    captions = [text for text in shown if re.fullmatch(r"\*[^*].*[^*]\*", text)]
+    assert len(captions) >= 10
+    about = [text for text in captions if re.search("image|photo|picture", text, re.IGNORECASE)]
+    assert len(about) >= 5
+    assert [text for text in about if not re.search(r"ToyVOC|ToyCIFAR", text)] == []
