@@ -10,6 +10,7 @@ from PIL import Image
 
 from voclab.datasets import toyvoc
 from voclab.datasets.base import VOC_CLASSES, VOID, voc_palette
+from voclab.datasets.toycifar import make_toycifar
 from voclab.datasets.toyscene import void_border
 from voclab.datasets.toyvoc import SOURCE_CLASSES, make_toyvoc, source_arrays, toyvoc_scene
 from voclab.errors import VoclabError
@@ -344,3 +345,11 @@ def test_source_arrays_agree_among_themselves_and_with_a_shorter_call():
     np.testing.assert_array_equal(again[0], images[:5])
     np.testing.assert_array_equal(again[2], masks[:5])
     assert not np.array_equal(source_arrays(0, 5, size=80, split="val")[0], images[:5])
+
+
+@pytest.mark.parametrize("make", [make_toyvoc, make_toycifar])
+def test_a_folder_of_somebodys_own_is_left_alone(tmp_path, make):
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(VoclabError, match="cat was not made by Toy(VOC|CIFAR) and is left alone"):
+        make(tmp_path, train=2, test=2, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["cat"]

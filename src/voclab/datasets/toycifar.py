@@ -29,7 +29,7 @@ def make_toycifar(
     there.
 
     Raises:
-        VoclabError: ``root`` cannot be written, or has batches that this function did not write.
+        VoclabError: ``root`` cannot be written, or holds what this function did not write.
     """
     root = Path(root)
     wanted = {"generator_version": 1, "seed": seed, "train": train, "test": test, "classes": list(CLASSES)}
@@ -38,9 +38,10 @@ def make_toycifar(
         return root
     folder = root / cifar10.BINARY
     ours = made is not None or cifar10.class_names(folder) == CLASSES
-    if folder.exists() and any(folder.iterdir()) and not ours:
+    others = [] if ours or not root.is_dir() else sorted(p for p in root.iterdir() if p.name[0] != ".")
+    if others and not (others == [folder] and not any(folder.iterdir())):  # what a kill left is no one's
         raise VoclabError(
-            f"{folder} was not made by ToyCIFAR and is left alone; move it or name another folder."
+            f"{others[0]} was not made by ToyCIFAR and is left alone; move it or name another folder."
         )
     make_folder(folder)
     cifar10.write_class_names(folder, CLASSES)  # from here on the folder is ours to clear, also after a kill

@@ -76,7 +76,7 @@ def make_toyvoc(
     Image k depends on (seed, split, k) alone. ``size`` is the longest side in pixels.
 
     Raises:
-        VoclabError: ``root`` cannot be written, or has a VOCdevkit that this function did not write, or
+        VoclabError: ``root`` cannot be written, or holds what this function did not write, or
             ``size`` is below ``MIN_SIZE``.
     """
     root = Path(root)
@@ -121,11 +121,11 @@ def _make_room(root: Path, wanted: dict) -> None:
     """Leave ``root`` empty, or with the beginning of the tree that is wanted; never touch other data."""
     tree, marker = root / "VOCdevkit" / "VOC2009", root / MARKER
     ours = (root / MANIFEST).is_file() or marker.is_file()
-    for folder in (root / "VOCdevkit", root / "truth"):
-        if folder.exists() and not ours:
-            raise VoclabError(
-                f"{folder} was not made by ToyVOC and is left alone; move it or name another folder."
-            )
+    others = [] if ours or not root.is_dir() else sorted(p for p in root.iterdir() if p.name[0] != ".")
+    if others:
+        raise VoclabError(
+            f"{others[0]} was not made by ToyVOC and is left alone; move it or name another folder."
+        )
     photos = os.listdir(tree / "JPEGImages") if (tree / "JPEGImages").is_dir() else []
     if any(not name.startswith(("2009_", TEMPORARY)) for name in photos):
         raise VoclabError(
