@@ -350,6 +350,6 @@ def test_source_arrays_agree_among_themselves_and_with_a_shorter_call():
 @pytest.mark.parametrize("make", [make_toyvoc, make_toycifar])
 def test_a_folder_of_somebodys_own_is_left_alone(tmp_path, make):
     (tmp_path / "cat").mkdir()
-    with pytest.raises(VoclabError, match="cat was not made by Toy(VOC|CIFAR) and is left alone"):
+    with pytest.raises(VoclabError, match=r"cat was not made by Toy(VOC|CIFAR) and is left alone"):
         make(tmp_path, train=2, test=2, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["cat"]
