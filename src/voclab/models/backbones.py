@@ -7,7 +7,14 @@ from pathlib import Path
 import keras
 
 from voclab.errors import VoclabError
-from voclab.models.catalogue import APPLICATIONS, BACKBONES, get_backbone, require_weights
+from voclab.models.catalogue import (
+    APPLICATIONS,
+    BACKBONES,
+    IMAGENET_CLASSIFIERS,
+    LITE,
+    get_backbone,
+    require_weights,
+)
 
 WEIGHTS_HOST = "https://storage.googleapis.com"  # where keras.applications downloads from
 _IMAGENET_BGR_MEAN = (103.939, 116.779, 123.68)
@@ -21,15 +28,16 @@ class PixelPreprocessing(keras.layers.Layer):
 
     Modes (``keras.applications.imagenet_utils``): ``"tf"`` scales to [-1, 1]; ``"caffe"`` turns
     RGB into BGR in [0, 255] less the ImageNet mean; ``"torch"`` standardises by ImageNet's mean
-    and deviation; ``"raw"`` scales to [0, 255] for networks that normalise inside.
+    and deviation; ``"raw"`` scales to [0, 255] for networks that normalise inside; ``"lite"`` is that of
+    EfficientNet-Lite, (255 x - 127) / 128.
 
     Shape: (batch, H, W, 3) in and out.
     """
 
     def __init__(self, mode: str, **kwargs):
         super().__init__(**kwargs)
-        if mode not in ("tf", "caffe", "torch", "raw"):
-            raise ValueError(f"preprocessing mode {mode!r} is not one of tf, caffe, torch, raw")
+        if mode not in ("tf", "caffe", "torch", "raw", "lite"):
+            raise ValueError(f"preprocessing mode {mode!r} is not one of tf, caffe, torch, raw, lite")
         self.mode = mode
 
     def call(self, inputs):
@@ -38,6 +46,8 @@ class PixelPreprocessing(keras.layers.Layer):
             return inputs * 2.0 - 1.0
         if self.mode == "raw":
             return inputs * 255.0
+        if self.mode == "lite":
+            return (inputs * 255.0 - 127.0) / 128.0
         if self.mode == "caffe":
             mean = ops.convert_to_tensor(_IMAGENET_BGR_MEAN, dtype=inputs.dtype)
             return ops.flip(inputs, axis=-1) * 255.0 - mean
@@ -80,12 +90,15 @@ class ResizePixels(keras.layers.Layer):
 
 
 def imagenet_available(name: str, timeout: float = 4.0, top: bool = False) -> bool:
-    """Whether ImageNet weights of this backbone are in Keras' cache or can probably be downloaded.
+    """Whether ImageNet weights of this backbone are installed or cached, or can probably be downloaded.
 
     Their host is only asked whether it answers; nothing is downloaded here. ``top``: those with the last
     layers, which tell the 1000 classes apart.
     """
-    if get_backbone(name).module is None:
+    get_backbone(name)
+    if name in LITE:
+        return LITE[name].path is not None
+    if name not in IMAGENET_CLASSIFIERS:
         return False
     return _cached(name, top) or _answers(WEIGHTS_HOST, timeout)
 
@@ -130,6 +143,8 @@ def build_backbone(name: str, weights: str | None, **options) -> keras.Model:
     backbone, shape = BACKBONES[name], (None, None, 3)
     if weights is None:
         return backbone.build(include_top=False, weights=None, input_shape=shape, **options)
+    if weights == "imagenet" and name in LITE:  # comes with a package, which is named where it is missing
+        return backbone.build(include_top=False, weights="imagenet", input_shape=shape)
     if weights == "imagenet":
         if not imagenet_available(name):
             raise VoclabError(

