@@ -637,3 +637,14 @@ def test_an_edited_loss_trains_anew(squares, tmp_path, monkeypatch):
     kept = tmp_path / "mine.old"
     assert line == f"mine: begun anew, since voclab.losses.LOSSES changed; the old run is kept in {kept}."
     assert Run(kept).history[-1]["loss"] == first
+
+
+def test_code_that_ends_in_an_error_when_it_is_read_is_never_the_same(monkeypatch):
+    def broken(self, part):
+        raise RecursionError("too deep, and deeper")
+
+    monkeypatch.setattr(code._Tracer, "start", broken)
+    first, second = (known_by({}, len) for _ in range(2))
+    (said,) = changes(first, second)
+    assert "RecursionError: too deep; and deeper" in said
+    assert "cannot be read, so it may have changed" in said

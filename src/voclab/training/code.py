@@ -81,9 +81,15 @@ def code_digest(*parts, named: Iterable[str] = ()) -> dict[str, str]:
             written there.
     """
     tracer = _Tracer(frozenset(named))
-    for part in parts:
-        tracer.start(part)
-    tracer.follow()
+    try:
+        for part in parts:
+            tracer.start(part)
+        tracer.follow()
+    except VoclabError:
+        raise
+    except Exception as error:  # of a thing that nobody thought of: trained anew, which is said, is no harm
+        reason = f"{type(error).__name__}: {error}".replace(",", ";")
+        return {f"{_PACKAGE} and yours ({reason})": f"(all) {UNREADABLE}{uuid.uuid4()}"}
     found: dict[str, dict[str, str]] = {}
     for (module, name), value in tracer.found.items():
         if value != _ELSEWHERE:
