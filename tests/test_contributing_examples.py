@@ -1,4 +1,4 @@
-"""What README shows as additions works when it is added."""
+"""What CONTRIBUTING.md shows as additions works when it is added."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from voclab.attacks import Victim, gradient
 from voclab.datasets.base import VOID, Dataset
 from voclab.models import backbones
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.S)
 
 
 def example(word, module):
