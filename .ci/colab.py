@@ -42,7 +42,7 @@ LEFT_OUT = (
     "packaging",
     "pictures_study",
     "push",
-    "readme_examples",
+    "contributing_examples",
     "robustness_report",
     "safety",
     "segmentation_study",

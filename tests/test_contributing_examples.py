@@ -14,7 +14,8 @@ from voclab.attacks import Victim, gradient
 from voclab.datasets.base import VOID, Dataset
 from voclab.models import backbones
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.S)
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
 
 
 def example(word, module):

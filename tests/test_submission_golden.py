@@ -18,7 +18,6 @@ from voclab.submission import (
     write_truth,
 )
 
-
 # Label maps and labels with the strings that the course's own code gives for them.
 INLINE = json.loads((ROOT / "tests/data/submission_cases.json").read_text())
 
