@@ -378,6 +378,7 @@ def test_what_a_cell_replaces_in_the_package_takes_part(monkeypatch):
         (losses, "_ratio", keras.ops.divide, "losses._ratio"),
         (losses, "_ratio", cell(WRAPPED)["twice"](losses._ratio), "losses._ratio"),
         (backend, "_SCALE", 1.0, "backend._SCALE"),
+        (loop._Keeper, "patience", 3, "training.loop._Keeper"),
         (catalogue, "BACKBONES", catalogue.BACKBONES | {"cnn": swapped}, "models.catalogue.BACKBONES"),
     ):
         with monkeypatch.context() as patched:
