@@ -28,7 +28,7 @@ from voclab.models.generator import (
 from voclab.pipeline import DecodedCache
 from voclab.terminal import say
 from voclab.training import Recipe, Run, train
-from voclab.training.identity import data_digest, known_by, readers, weights_digest
+from voclab.training.identity import data_digest, known_by, weights_digest
 from voclab.training.segmentation import require_masks
 
 PENALTIES = ("l2", "linf")
@@ -232,8 +232,7 @@ def run_experiment(
         if not start.complete:
             raise VoclabError(f"{start.folder} is not complete; run the experiment {start.name!r} first.")
         config["start"] = start.config
-    networks = (victim.model for victim in attacked)
-    config = known_by(config, run_experiment, *networks, *readers(fit_set, validation))
+    config = known_by(config, run_experiment, *(victim.model for victim in attacked))
     files, figures = ("history.json", "model.keras"), ("validation", "seconds", "parameters")
     if run.begin(config, files=files, figures=figures, progress=progress):
         return run

@@ -21,7 +21,7 @@ from voclab.errors import VoclabError
 from voclab.pipeline import DecodedCache
 from voclab.terminal import say
 from voclab.training import Recipe, Run, train
-from voclab.training.identity import data_digest, known_by, readers
+from voclab.training.identity import data_digest, known_by
 
 
 @keras.saving.register_keras_serializable("voclab")
@@ -108,7 +108,7 @@ def harden(
         "class_names": fit_set.class_names,
         "data": data_digest(fit_set, validation),
     }
-    config = known_by(config, harden, victim.model, *readers(fit_set, validation))
+    config = known_by(config, harden, victim.model)
     files, figures = ("history.json", "model.keras"), ("validation", "seconds")
     if run.begin(config, files=files, figures=figures, progress=progress):
         return run

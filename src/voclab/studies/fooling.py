@@ -14,7 +14,7 @@ from voclab.metrics import image_scores, sigmoid
 from voclab.studies.adversary import BOTH, CLASSIFIER, SEGMENTER
 from voclab.terminal import say
 from voclab.training import Run
-from voclab.training.identity import data_digest, known_by, readers
+from voclab.training.identity import data_digest, known_by
 
 LABELS = {
     "uniform noise": "uniform noise",
@@ -71,7 +71,7 @@ class Measurements:
             "adversaries": {name: run.config for name, run in adversaries.items()},
         }
         networks = (v.model for v in (*victims.values(), *self.further.values()))
-        config = known_by(config, Measurements, *networks, *readers(scored))
+        config = known_by(config, Measurements, *networks)
         run.begin(config, files=("history.json",), figures=("rows",), progress=progress)
         self._rows = {}
         for row in run.history if run.has_history else ():

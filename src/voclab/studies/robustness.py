@@ -34,7 +34,6 @@ from voclab.training.identity import (
     known_by,
     listed,
     made_elsewhere,
-    readers,
     weights_digest,
 )
 from voclab.training.run import first_line
@@ -199,7 +198,7 @@ def measure(
         masks = subject.victim.task == "segmentation"
         facts |= {"photos": len(photos), "attacked": len(few), "seed": seed, "digest": digest(photos, masks)}
         facts |= {"classes": list(photos.class_names)}
-        known = known_by(facts, *_MEASURE, subject.victim.model, *readers(photos))
+        known = known_by(facts, *_MEASURE, subject.victim.model)
         kept[subject.name] = _Kept(Path(folder) / subject.name / "measured.json", known, tell)
     for size in dict.fromkeys(subject.size for subject in tested):
         group = [subject for subject in tested if subject.size == size]

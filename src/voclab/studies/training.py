@@ -21,7 +21,7 @@ from voclab.pipeline import DecodedCache, evaluation_batches
 from voclab.studies.plan import Plan, checked
 from voclab.terminal import say
 from voclab.training import Recipe, Run, train
-from voclab.training.identity import data_digest, known_by, readers, weights_digest
+from voclab.training.identity import data_digest, known_by, weights_digest
 
 SMALL = 64  # pixels: pictures up to this side are shifted and flipped, larger ones cropped at random scale
 _ENLARGED = 96  # pixels: what small pictures become for a backbone of photos
@@ -69,8 +69,7 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
         ("history.json", "model.keras", "predictions.npz"),
         ("validation", "seconds", "parameters"),
     )
-    config = known_by(config, _fit, *readers(fit_set, validation, heldout))
-    if not run.begin(config, files=files, figures=figures, progress=progress):
+    if not run.begin(known_by(config, _fit), files=files, figures=figures, progress=progress):
         _fit(plan, recipe, fit_set, validation, heldout, run, progress)
     return run
 

@@ -25,7 +25,7 @@ from voclab.pipeline import DecodedCache, evaluation_batches
 from voclab.terminal import say
 from voclab.training.code import code_digest
 from voclab.training.features import fit_linear_head, pooled_features, predict_logits
-from voclab.training.identity import data_digest, digest, known_by, readers, weights_digest
+from voclab.training.identity import data_digest, digest, known_by, weights_digest
 from voclab.training.loop import Recipe, train
 from voclab.training.run import Run
 
@@ -102,7 +102,7 @@ def run_experiment(
         if not start.complete:
             raise VoclabError(f"{start.folder} is not complete; run the experiment {start.name!r} first.")
         config["start"] = start.config
-    config = known_by(config, run_experiment, *readers(fit_set, validation, heldout))
+    config = known_by(config, run_experiment)
     figures = ("validation", "heldout", "seconds", "parameters", "trained_parameters")
     if run.begin(config, files=_FILES, figures=figures, progress=progress):
         return run
@@ -167,7 +167,7 @@ def refit(
     """
     chosen = Run(folder / experiment.name)
     run = Run(folder / f"{experiment.name}-all")
-    config = known_by({"refit": chosen.config}, refit, *readers(fit_set, validation, heldout))
+    config = known_by({"refit": chosen.config}, refit)
     if run.begin(config, files=_FILES, figures=("heldout", "seconds"), progress=progress):
         return run
     sizes = experiment.test_sizes or (experiment.recipe.size,)
@@ -252,7 +252,7 @@ def _features_once(folder: Path, experiment: Experiment, extractor, dataset, siz
         sizes = (recipe.size,)
         options |= {"plain": False, "policy": recipe.policy, "views": views, "seed": recipe.seed}
     key = [
-        code_digest(pooled_features, build_classifier, feature_extractor, *readers(dataset)),
+        code_digest(pooled_features, build_classifier, feature_extractor),
         experiment.backbone,
         experiment.options,
         weights_digest(experiment.weights) or recipe.seed,

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import CellType, FunctionType
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -28,8 +27,7 @@ def known_by(settings: Mapping, *code) -> dict:
 
     Args:
         settings: what was asked for, with :func:`data_digest` and :func:`weights_digest` of what goes in.
-        code: the functions and classes that make the run, see :func:`voclab.training.code.code_digest`, and
-            :func:`readers`.
+        code: the functions and classes that make the run, see :func:`voclab.training.code.code_digest`.
     """
     return {
         **settings,
@@ -79,24 +77,6 @@ def weights_digest(weights: str | None) -> str | None:
 def data_digest(*parts: Dataset, masks: bool = False) -> dict[str, dict]:
     """What identifies the parts of the data in a configuration: split -> number of images and digest."""
     return {part.split: {"images": len(part), "digest": digest(part, masks)} for part in parts}
-
-
-def readers(*parts: Dataset) -> list[FunctionType]:
-    """The functions of this package that read images and masks, to be named as code of a run.
-
-    What the user's own functions read is known by :func:`data_digest` alone: they may hold what cannot be
-    told from another, an open archive, say.
-    """
-    found: dict[int, FunctionType] = {}
-    left: list = [read for part in parts for read in (part.read_image, part.read_mask)]
-    while left:
-        value = left.pop()
-        if isinstance(value, Dataset):
-            left += [value.read_image, value.read_mask]
-        elif isinstance(value, FunctionType) and id(value) not in found:
-            found[id(value)] = value
-            left += [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
-    return [read for read in found.values() if read.__module__.startswith("voclab.")]
 
 
 def digest(dataset: Dataset, masks: bool = False) -> str:

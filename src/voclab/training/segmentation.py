@@ -18,7 +18,7 @@ from voclab.models.prediction import Segmenter, TestTime
 from voclab.models.segmenters import ENCODER, build_segmenter, build_unet
 from voclab.pipeline import DecodedCache, resized
 from voclab.terminal import say
-from voclab.training.identity import data_digest, known_by, readers, weights_digest
+from voclab.training.identity import data_digest, known_by, weights_digest
 from voclab.training.loop import Recipe, train
 from voclab.training.masks import StoredMasks, write_masks
 from voclab.training.run import Run
@@ -113,7 +113,7 @@ def run_experiment(
     started = _start(experiment, folder)
     if started:
         config["start"] = started.config
-    config = known_by(config, run_experiment, *readers(fit_set, validation, heldout))
+    config = known_by(config, run_experiment)
     files = (*_FILES, "validation_masks.zip", "heldout_masks.zip")
     if run.begin(config, files=files, figures=("validation", *_FIGURES), progress=progress):
         return run
@@ -175,7 +175,7 @@ def refit(
         The run ``<name>-all``, measured on ``heldout`` alone.
     """
     chosen, run = Run(folder / experiment.name), Run(folder / f"{experiment.name}-all")
-    config = known_by({"refit": chosen.config}, refit, *readers(fit_set, validation, heldout))
+    config = known_by({"refit": chosen.config}, refit)
     files = (*_FILES, "heldout_masks.zip")
     if run.begin(config, files=files, figures=_FIGURES, progress=progress):
         return run
