@@ -8,7 +8,6 @@ process counts too: a function that a notebook cell replaced, an entry that it a
 
 import ast
 import builtins
-import copyreg
 import dis
 import hashlib
 import importlib.resources
@@ -19,7 +18,7 @@ import sysconfig
 import types
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import Field, dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from functools import cache, cached_property, partial, partialmethod
 from importlib.metadata import PathDistribution
 from pathlib import Path
@@ -33,7 +32,7 @@ from voclab.errors import VoclabError
 _PACKAGE = voclab.__name__
 _ROOT = importlib.resources.files(_PACKAGE)
 # They keep and tell, and compute nothing: how they write is versioned by the format of the run folder.
-_KEEPERS = {
+_KEEPERS = {_PACKAGE} | {
     f"{_PACKAGE}.{name}"
     for name in (
         *("errors", "files", "revision", "terminal", "text"),
@@ -48,20 +47,8 @@ _CHOSEN_BY_NAME = {
 UNREADABLE = "unreadable-"  # begins the digest of code that cannot be read; no two are alike
 _ELSEWHERE = ""  # for a name that is only passed on, or of a library
 _LIBRARIES = tuple(
-    Path(path).resolve()
-    for path in (
-        *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
-        *site.getsitepackages(),
-        site.getusersitepackages(),
-    )
+    {str(Path(path).resolve()) for path in (*sysconfig.get_paths().values(), *site.getsitepackages()) if path}
 )
-# What looks names up while it runs: all that the module has may take part then.
-_LOOKS_UP = {"globals", "eval", "exec", "modules", "import_module", "__import__", "__subclasses__"}
-_CHANGE = {"append", "add", "update", "setdefault", "insert", "extend", "pop", "remove", "clear", "register"}
-# Calls in the value of a constant that may be made again, to see whether it was set to another since.
-_PURE = {"builtins", "collections", "functools", "itertools", "math", "numpy", "operator", "pathlib", "re"}
-_PURE |= {_PACKAGE}
-_IMPURE = {"open", "input", "exec", "eval", "print", "__import__", "breakpoint"}
 
 
 def code_digest(*parts, named: Iterable[str] = ()) -> dict[str, str]:
@@ -94,10 +81,7 @@ def code_digest(*parts, named: Iterable[str] = ()) -> dict[str, str]:
     for (module, name), value in tracer.found.items():
         if value != _ELSEWHERE:
             found.setdefault(module, {})[name] = value
-    return {
-        m if "." in m else f"{m}.__init__": ", ".join(f"{n} {found[m][n]}" for n in sorted(found[m]))
-        for m in sorted(found)
-    }
+    return {m: ", ".join(f"{n} {found[m][n]}" for n in sorted(found[m])) for m in sorted(found)}
 
 
 def fingerprint(value) -> str:
@@ -115,12 +99,11 @@ def fingerprint(value) -> str:
 class _Module:
     """The top level of a module: what defines each name, what each import binds, what runs on import."""
 
-    package: str = ""  # that its relative imports start from
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    # Name -> (module, its name there) of each import that binds it, in functions too.
-    imports: dict[str, list[tuple[str, str | None]]] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str | None]] = field(
+        default_factory=dict
+    )  # name -> (module, its name there)
     always: list[ast.stmt] = field(default_factory=list)
-    imported: list[str] = field(default_factory=list)  # what may be modules, on import
     compiled: str | None = None  # digest of a module that is there without its source
 
 
@@ -149,30 +132,22 @@ class _Tracer:
             self.found[(module, name)] = _ELSEWHERE
             self._left.append((module, name))
 
-    def _reach_all(self, module: str) -> None:
-        """What may take part of a module that is handed on as it is: everything that it defines."""
-        if (read := self._read(module)) is not None and module != _PACKAGE:
-            for name in read.definitions or ["(all)"]:
-                self.reach(module, name)
-
     def follow(self) -> None:
         while self._left:
             module, name = self._left.pop()
-            read = self._read(module)
+            read = self._enter(module)
             if read is None:
-                continue
-            _refuse_edited(module)
-            self._enter(module)
-            if read.compiled:
+                self.found[(module, name)] = _ELSEWHERE
+            elif read.compiled:
                 self.found[(module, name)] = read.compiled
-                continue
-            if name in read.definitions:
+            elif name in read.definitions:
                 nodes = [self._chosen(module, name, node) for node in read.definitions[name]]
                 text = "".join(map(normalised, nodes)) + self._changed_since_import(module, name, read)
                 self.found[(module, name)] = _digest(text)
                 for node in nodes:
                     self._references(module, read, node)
-            if name not in read.definitions or name in read.imports:
+            else:
+                self.found[(module, name)] = _ELSEWHERE
                 self._resolve(module, read, [name])
 
     def _read(self, module: str) -> _Module | None:
@@ -180,20 +155,17 @@ class _Tracer:
             self._modules[module] = _read(module)
         return self._modules[module]
 
-    def _enter(self, module: str) -> None:
-        """What a module does when it is imported, and so do those that it imports, takes part."""
-        if module in self._entered or module in _KEEPERS:
-            return
-        self._entered.add(module)
+    def _enter(self, module: str) -> _Module | None:
+        """Read a module; what it does when it is imported takes part with any of its definitions."""
         read = self._read(module)
-        if read is None or read.compiled:
-            return
-        if read.always:
-            self.found[(module, "(on import)")] = _digest("".join(map(normalised, read.always)))
-            for node in read.always:
-                self._references(module, read, node)
-        for other in (module.rpartition(".")[0], *read.imported):
-            self._enter(other)
+        if read is not None and module not in self._entered:
+            self._entered.add(module)
+            _refuse_edited(module)
+            if read.always:
+                self.found[(module, "(on import)")] = _digest("".join(map(normalised, read.always)))
+                for node in read.always:
+                    self._references(module, read, node)
+        return read
 
     def _chosen(self, module: str, name: str, node: ast.stmt) -> ast.AST:
         """Of a registry, the entries that the configuration names; all, if it names none."""
@@ -208,112 +180,88 @@ class _Tracer:
         return ast.Dict(*map(list, zip(*pairs))) if pairs else node
 
     def _references(self, module: str, read: _Module, node: ast.AST) -> None:
-        chains, imports, texts = _names(node)
-        for chain in chains:
+        for chain in _names(node):
             self._resolve(module, read, chain)
-        for statement in imports:
-            for other in _imported(statement, read.package):
-                self._enter(other)
-        if any(_LOOKS_UP.intersection(chain) for chain in chains):
-            self._reach_all(module)
-            for name in read.imports:
-                self._resolve(module, read, [name])
-            for text in texts:
-                for other in _modules_under(text):
-                    self._reach_all(other)
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Import):  # perhaps only for what it registers
+                for alias in inner.names:
+                    if (there := self._read(alias.name)) is not None and alias.name not in _KEEPERS:
+                        for name, nodes in there.definitions.items():
+                            if any(getattr(n, "decorator_list", None) for n in nodes):
+                                self.reach(alias.name, name)
 
     def _resolve(self, module: str, read: _Module, chain: Sequence[str]) -> None:
         """Reach what ``a.b.c`` names in a module; of a module that is handed on as it is, everything."""
         name, *rest = chain
-        targets = read.imports.get(name, [])
         if name in read.definitions:
             self.reach(module, name)
-        elif targets:
-            self._rebound(module, name, targets)
-        elif not name:
-            return  # an attribute of what is computed
-        elif self._read(f"{module}.{name}") is not None:  # of the package, and imported elsewhere
-            targets = [(f"{module}.{name}", None)]
-        else:
-            stars = (source for source, _ in read.imports.get("*", []))
-            targets = [(source, name) for source in stars if self._read(source) is not None]
-        for source, attribute in targets:
-            self._reach_import(source, attribute, rest)
-
-    def _reach_import(self, source: str, attribute: str | None, rest: Sequence[str]) -> None:
-        there = self._read(source)
-        if there is None or attribute == "*":  # of a library; its names were looked for there
             return
-        bound = set(there.imports.get(attribute, ())) - {(source, attribute)}
-        if (
-            not bound
-            and attribute not in there.definitions
-            and self._read(f"{source}.{attribute}") is not None
-        ):
-            source, attribute = f"{source}.{attribute}", None  # from package import module
+        if name in read.imports:
+            source, attribute = read.imports[name]
+            if _holds(live := vars(sys.modules.get(module, builtins)).get(name), _is_mains):
+                self.found[(module, name)] = _digest(self._fingerprint(live))
+            if (there := self._read(source)) is None:
+                return  # of a library
+            if attribute is not None:
+                exported = there.imports.get(attribute) not in (None, (source, attribute))
+                if attribute != "*" and attribute not in there.definitions and not exported:
+                    source, attribute = f"{source}.{attribute}", None  # from package import module
+        elif (
+            self._read(f"{module}.{name}") is not None
+        ):  # a module of the package that was imported elsewhere
+            source, attribute = f"{module}.{name}", None
+        else:
+            return
         while attribute is None and rest and self._read(f"{source}.{rest[0]}") is not None:
             source, rest = f"{source}.{rest[0]}", rest[1:]
         if attribute is None and rest:
             attribute = rest[0]
-        if attribute is None:
-            self._reach_all(source)
-        else:
+        if attribute not in (None, "*"):
             self.reach(source, attribute)
+        elif (there := self._read(source)) is not None and source != _PACKAGE:
+            for every in there.definitions:
+                self.reach(source, every)
 
     # --- what differs from the source in this process ---
 
-    def _rebound(self, module: str, name: str, targets: list[tuple[str, str | None]]) -> None:
-        """A name that an import bound takes part itself where it was bound to something else since."""
-        live = vars(sys.modules.get(module, builtins)).get(name, sys)
-        if live is sys or _watches(live):
-            return
-        plain = _behind(live)
-        for source, attribute in targets:
-            home = sys.modules.get(source)
-            wanted = home
-            if attribute is not None:
-                wanted = getattr(home, attribute, sys.modules.get(f"{source}.{attribute}"))
-            # The home itself may have been set anew since, which takes part there.
-            same = _is_ours(plain) and plain.__name__ == attribute
-            if live is wanted or same or self._fingerprint(live) == self._fingerprint(wanted):
-                return
-        self.found[(module, name)] = _digest(self._fingerprint(live))
-
-    def _changed_since_import(self, module: str, name: str, read: _Module) -> str:
+    def _changed_since_import(self, module: str, name: str, read: "_Module") -> str:
         """Fingerprint of what the name means now, where that is not what the source says; else empty."""
         loaded = sys.modules.get(module)
         if loaded is None or name not in vars(loaded):
             return ""
-        names, live, node = vars(loaded), vars(loaded)[name], read.definitions[name][-1]
-        if isinstance(node, _DEFINITIONS):
+        live, node = vars(loaded)[name], read.definitions[name][-1]
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             plain = _behind(live)
-            if (_home(plain), getattr(plain, "__name__", None)) == (module, name):
-                changed = "".join(map(self._fingerprint, _set_anew(node, plain, names)))
-            else:
-                return "" if _watches(live) else self._fingerprint(live)
+            if (getattr(plain, "__module__", None), getattr(plain, "__name__", None)) != (module, name):
+                return self._fingerprint(live) if _is_ours(plain) or _holds(live, _is_mains) else ""
+            changed = "".join(map(self._fingerprint, _set_anew(node, plain)))
+        elif isinstance(value := getattr(node, "value", None), ast.Dict) and isinstance(live, dict):
+            changed = self._entries_set_anew(value, live, vars(loaded), (module, name) in _CHOSEN_BY_NAME)
         else:
-            written, known = None, False
-            if len(read.definitions[name]) == 1 and isinstance(_target(node), ast.Name):
-                written, known = _written(node.value, names)
-            changed = self._set_to(live, written, known, (module, name) in _CHOSEN_BY_NAME)
+            written, known = _literal(value)
+            same = not known or (type(live) is type(written) and live == written)
+            changed = self._fingerprint(live) if not same or _holds(live) else ""
         if changed:
             _refuse_edited(module, name)
         return changed
 
-    def _set_to(self, live, written, known: bool, by_name: bool) -> str:
-        """Fingerprint of a constant that is not what is written; of a registry, of such entries."""
-        filled = known and isinstance(written, (dict, list, set)) and not written  # while the process runs
-        if not known or filled:
-            return self._fingerprint(live) if _holds(live) else ""
-        if isinstance(live, dict) and isinstance(written, dict):
-            chosen = [key for key in live if by_name and key in self.named] or list(live)
-            return "".join(
-                f"{key!r}{self._fingerprint(live[key])}"
-                for key in chosen
-                if key not in written or self._fingerprint(live[key]) != self._fingerprint(written[key])
-            )
-        now = self._fingerprint(live)
-        return now if now != self._fingerprint(written) else ""
+    def _entries_set_anew(self, written: ast.Dict, live: dict, names: dict, by_name: bool) -> str:
+        """Fingerprints of the entries of a registry that are not those of the source."""
+        entries = {k.value: v for k, v in zip(written.keys, written.values) if isinstance(k, ast.Constant)}
+        cache = not written.keys  # filled while the process runs
+        chosen = [key for key in live if by_name and key in self.named] or list(live)
+        changed = ""
+        for key in chosen:
+            entry, node = live[key], entries.get(key)
+            if isinstance(node, ast.Name) and names.get(node.id) is entry:
+                continue
+            value, known = _literal(node)
+            if known and type(value) is type(entry) and value == entry:
+                continue
+            computed = cache or isinstance(node, (ast.Lambda, ast.Call)) or None in written.keys
+            if not computed or _holds(entry) or (_is_ours(type(entry)) and is_dataclass(entry)):
+                changed += f"{key}{self._fingerprint(entry)}"
+        return changed
 
     def _fingerprint(self, value, seen: tuple[int, ...] = ()) -> str:
         """What identifies a value of the user's: the code of functions with all that they refer to."""
@@ -340,22 +288,16 @@ class _Tracer:
         if isinstance(value, (partial, partialmethod)):
             return f"partial({inner(value.func)}{inner(value.args)}{inner(value.keywords)})"
         if isinstance(value, types.CodeType):
-            constants = value.co_consts
-            if constants and isinstance(constants[0], str) and not value.co_name.startswith("<"):
-                constants = constants[1:]  # the docstring
-            parts = value.co_code, constants, value.co_names, value.co_varnames
-            return f"code({''.join(map(inner, parts))})"
+            return f"code({''.join(map(inner, (value.co_code, value.co_consts, value.co_names)))})"
         plain = _behind(value)
         if isinstance(plain, types.MethodType):
             return inner(plain.__self__) + inner(plain.__func__)
         if _is_ours(plain):
             self.reach(plain.__module__, plain.__qualname__.split(".")[0])
-            cells = [_content(cell) for cell in getattr(plain, "__closure__", None) or ()]
-            return f"{plain.__module__}.{plain.__qualname__}{inner(cells) if cells else ''};"
+            return f"{plain.__module__}.{plain.__qualname__};"
         if _is_users(plain):
             return self._of_users(plain, inner)
         if isinstance(plain, types.ModuleType):
-            self._reach_all(plain.__name__)
             return f"module:{plain.__name__};"
         if hasattr(plain, "__qualname__"):  # of a library, or compiled
             return f"{getattr(plain, '__module__', None)}.{plain.__qualname__};"
@@ -366,44 +308,29 @@ class _Tracer:
             if not getattr(value, "__file__", None):
                 return _OPAQUE
             file = Path(value.__file__)
-            if file.suffix != ".py":
-                return inner(file.read_bytes())
-            others = [v for v in vars(value).values() if getattr(v, "__module__", None) != value.__name__]
-            used = "".join(inner(v) for v in others if _is_users(v) or _is_ours(v))
-            return normalised(ast.parse(file.read_bytes())) + used
+            return (
+                normalised(ast.parse(file.read_bytes())) if file.suffix == ".py" else inner(file.read_bytes())
+            )
         if isinstance(value, type):
-            own = sorted((k, v) for k, v in vars(value).items() if k not in _MADE_BY_PYTHON)
+            own = sorted((k, v) for k, v in vars(value).items() if not _made_by_python(k))
             return f"class({inner(value.__bases__)}{''.join(k + inner(v) for k, v in own)})"
-        names = _globals_of(value.__code__)
-        used = [value.__globals__[name] for name in sorted(names) if name in value.__globals__]
-        for name in sorted(names):  # imported inside; or voclab.losses, of which the code holds both parts
-            self._reach_all(name)
-            self._reach_all(f"{_PACKAGE}.{name}")
-            if _is_users(module := sys.modules.get(name)):
-                used.append(module)
-        parts = value.__code__, value.__defaults__, value.__kwdefaults__
+        code, used = value.__code__, value.__globals__
+        constants = code.co_consts
+        if value.__doc__ is not None and constants[:1] == (value.__doc__,):
+            code = code.replace(co_consts=(None, *constants[1:]))
+        used = [used[name] for name in sorted(_globals_of(code)) if name in used]
         cells = [_content(cell) for cell in value.__closure__ or ()]
-        return f"def({''.join(map(inner, (*parts, cells, used)))})"
+        return f"def({''.join(map(inner, (code, value.__defaults__, value.__kwdefaults__, cells, used)))})"
 
     def _of_instance(self, value, inner: Callable[[object], str]) -> str:
         text = inner(type(value))
         if isinstance(value, keras.Variable):
-            return text + inner(keras.ops.convert_to_numpy(value))
+            return text + inner(np.asarray(value))
         if isinstance(value, keras.layers.Layer):
             return text + inner(value.get_config()) + inner(value.get_weights())
-        if (_is_users(type(value)) or _is_ours(type(value))) and hasattr(value, "__dict__"):
-            # Keras numbers the names of its objects as they are made.
-            numbered = ("name", "_name") if isinstance(value, keras.losses.Loss) else ()
-            return text + inner({k: v for k, v in vars(value).items() if k not in numbered})
-        if hasattr(value, "get_config"):
-            return text + inner(value.get_config())
-        try:  # how a copy of it would be made
-            reduce = copyreg.dispatch_table.get(type(value))
-            made = reduce(value) if reduce else value.__reduce_ex__(4)
-        except Exception:
-            return text + _OPAQUE
-        parts = (made,) if isinstance(made, str) else (*made[:3], *map(list, filter(None, made[3:5])))
-        return text + "".join(map(inner, parts))
+        if not (_is_users(type(value)) or _is_ours(type(value))):
+            return text + (inner(value.get_config()) if hasattr(value, "get_config") else _OPAQUE)
+        return text + (inner(vars(value)) if hasattr(value, "__dict__") else _OPAQUE)
 
 
 _OPAQUE = "\0what stands here cannot be told from another\0"
@@ -415,14 +342,13 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
-_MADE_BY_PYTHON = {
-    *("__module__", "__qualname__", "__name__", "__doc__", "__dict__", "__weakref__", "__annotations__"),
-    *("__firstlineno__", "__static_attributes__", "__hash__", "__orig_bases__", "__parameters__"),
-    *("__abstractmethods__", "_abc_impl", "__dataclass_fields__", "__dataclass_params__", "__match_args__"),
-}
+def _made_by_python(name: str) -> bool:
+    """Whether an attribute of a class is none that its author wrote."""
+    kept = ("__init__", "__call__", "__new__", "__post_init__")
+    return name == "_abc_impl" or (name.startswith("__") and name.endswith("__") and name not in kept)
 
 
-def _set_anew(node: ast.AST, live, names: dict) -> Iterator[object]:
+def _set_anew(node: ast.AST, live) -> Iterator[object]:
     """Defaults, methods and constants of a function or class that are not those of the source."""
     if isinstance(live, types.FunctionType):
         positional = node.args.defaults, live.__defaults__ or ()
@@ -431,56 +357,34 @@ def _set_anew(node: ast.AST, live, names: dict) -> Iterator[object]:
         pairs = [*zip(*positional), *((d, keywords.get(name)) for name, d in named.items())]
         if len(positional[0]) != len(positional[1]):
             yield positional[1]
-        yield from (value for default, value in pairs if _is_other(default, value, names))
+        yield from (value for default, value in pairs if _is_other(default, value))
     if not isinstance(live, type):
         return
     members = {}
     for statement in node.body:
-        members |= dict.fromkeys(_bound(statement), statement)
+        members |= dict.fromkeys(_defined(statement), statement)
     for name, value in vars(live).items():
         plain, statement = _behind(value), members.get(name)
-        if isinstance(statement, _DEFINITIONS):
-            if getattr(plain, "__qualname__", None) == f"{live.__qualname__}.{name}" and _is_ours(plain):
-                yield from _set_anew(statement, plain, names)
-            elif not _watches(value):
+        if isinstance(plain, types.FunctionType):
+            if _is_mains(plain):
                 yield name, value
-        elif isinstance(statement, (ast.Assign, ast.AnnAssign)):
-            if _is_other(statement.value, value, names):
-                yield name, value
-        elif _is_mains(plain) or (not name.startswith("_") and isinstance(value, (int, float, str, tuple))):
+            elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield from _set_anew(statement, plain)
+        elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and _is_other(statement.value, value):
             yield name, value
 
 
-def _written(node, names: dict) -> tuple[object, bool]:
-    """(value, whether it is known) of an expression of the source, in the module's names of now."""
-    if node is None or not all(map(partial(_may_be_made_again, names=names), ast.walk(node))):
-        return None, False
+def _literal(node) -> tuple[object, bool]:
+    """(value, whether it is known) of what stands in the source."""
     try:
-        return eval(compile(ast.Expression(node), "<source>", "eval"), names), True
-    except Exception:  # names of the class that it stands in, say
+        return ast.literal_eval(node), node is not None
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None, False
 
 
-def _may_be_made_again(node: ast.AST, names: dict) -> bool:
-    if not isinstance(node, ast.Call):
-        return not isinstance(node, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom))
-    root = node.func
-    while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
-        root = root.func if isinstance(root, ast.Call) else root.value
-    if not isinstance(root, ast.Name):
-        return True
-    called = names.get(root.id, getattr(builtins, root.id, None))
-    if not callable(called) and not isinstance(called, types.ModuleType):
-        return True  # a method of data
-    home = called.__name__ if isinstance(called, types.ModuleType) else getattr(called, "__module__", None)
-    return str(home).split(".")[0] in _PURE and root.id not in _IMPURE
-
-
-def _is_other(node, live, names: dict) -> bool:
-    value, known = _written(node, names)
-    if not known or live is value or isinstance(value, Field):
-        return False
-    return _Tracer(frozenset())._fingerprint(live) != _Tracer(frozenset())._fingerprint(value)
+def _is_other(node, live) -> bool:
+    value, known = _literal(node)
+    return known and not (type(live) is type(value) and live == value)
 
 
 def _content(cell):
@@ -491,9 +395,8 @@ def _content(cell):
 
 
 def _globals_of(code: types.CodeType) -> set[str]:
-    """Names of globals, modules and attributes that a function reads, and those inside it."""
-    wanted = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_ATTR", "LOAD_METHOD", "IMPORT_NAME", "IMPORT_FROM")
-    found = {i.argval for i in dis.get_instructions(code) if i.opname in wanted}
+    """Global names that a function reads, and those inside it."""
+    found = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             found |= _globals_of(constant)
@@ -509,18 +412,13 @@ def _behind(value):
     elif isinstance(value, cached_property):
         value = value.func
     value = getattr(value, "python_function", value)  # of tf.function
-    return inspect.unwrap(value, stop=_is_mains) if callable(value) else value
-
-
-def _home(value) -> str | None:
-    """The module that a function or class was written in; ``functools.wraps`` says another."""
-    if isinstance(value, types.FunctionType):
-        return value.__globals__.get("__name__")
-    return value.__module__ if isinstance(value, type) else None
+    return inspect.unwrap(value) if callable(value) else value
 
 
 def _is_ours(value) -> bool:
-    return (_home(value) or "").startswith(f"{_PACKAGE}.")
+    module = getattr(value, "__module__", None)
+    named = isinstance(value, (type, types.FunctionType)) and isinstance(module, str)
+    return named and f"{module}.".startswith(f"{_PACKAGE}.") and "." in module
 
 
 def _is_users(value) -> bool:
@@ -528,7 +426,7 @@ def _is_users(value) -> bool:
     if isinstance(value, types.ModuleType):
         name = value.__name__
     elif isinstance(value, (type, types.FunctionType)):
-        name = _home(value) or ""
+        name = value.__module__ or ""
     else:
         return False
     if f"{name}.".startswith(f"{_PACKAGE}.") or name in sys.builtin_module_names:
@@ -558,21 +456,14 @@ def _installed(folder: Path) -> frozenset[str]:
 
 
 def _is_mains(value) -> bool:
-    """Whether a function or class is of the notebook or script."""
-    return _home(value) == "__main__"
+    """Whether a function or class is of the notebook or script: only these replace what is in the package.
 
-
-def _watches(value) -> bool:
-    """Whether what replaced something in the package, a test or a profiler, is no part of the work.
-
-    What a notebook or script puts there is, and so is what is taken from the package or from a library.
+    What a module replaces there, a test or a profiler, watches and is no part of the work.
     """
-    plain = _behind(value)
-    kind = plain if isinstance(plain, (type, types.FunctionType)) else type(plain)
-    return _is_users(kind) and not _is_mains(kind)
+    return isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__"
 
 
-def _holds(value) -> bool:
+def _holds(value, wanted: Callable[[object], bool] = _is_users) -> bool:
     """Whether a user's code stands in a value, a partial, or a container of either."""
     value = _behind(value)
     if isinstance(value, partial):
@@ -582,10 +473,10 @@ def _holds(value) -> bool:
     elif isinstance(value, (list, tuple, set)):
         parts = value
     elif isinstance(value, (type, types.FunctionType)):
-        return _is_users(value)
+        return wanted(value)
     else:
         parts = vars(value).values() if _is_ours(type(value)) and hasattr(value, "__dict__") else ()
-    return _is_users(type(value)) or any(map(_holds, parts))
+    return wanted(type(value)) or any(_holds(part, wanted) for part in parts)
 
 
 # --- reading modules ---
@@ -595,7 +486,7 @@ def _holds(value) -> bool:
 def _place(root, module: str):
     """Where a module of the package lies, perhaps in a ZIP; ``None`` if nowhere. Nothing is imported."""
     package, *parts = module.split(".")
-    if package != _PACKAGE or not all(parts):
+    if package != _PACKAGE:
         return None
     place = root
     for part in parts:
@@ -623,115 +514,55 @@ def _parsed(module: str, place, stamp) -> _Module:
     if place.name.endswith(".pyc"):
         return _Module(compiled=hashlib.sha256(data[16:]).hexdigest()[:8])
     tree = ast.parse(data)
-    found = _Module(package=module if place.name == "__init__.py" else module.rpartition(".")[0])
+    found = _Module()
+    package = module if place.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(tree):
-        for bound, source, attribute in _bindings(node, found.package):
-            found.imports.setdefault(bound, []).append((source, attribute))
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.asname or alias.name.split(".")[0]
+                found.imports[bound] = (alias.name if alias.asname else bound, None)
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            if node.level:
+                base = package.rsplit(".", node.level - 1)[0]
+                source = f"{base}.{source}".rstrip(".")
+            for alias in node.names:
+                found.imports[alias.asname or alias.name] = (source, alias.name)
     for node in tree.body:
-        for name in _bound(node):
+        names = _defined(node)
+        for name in names:
             found.definitions.setdefault(name, []).append(node)
-    hooked = any(getattr(node, "name", None) == "__init_subclass__" for node in ast.walk(tree))
-    for node in tree.body:
-        if _acts(node, found) or (hooked and isinstance(node, ast.ClassDef)):
+        imports = isinstance(node, (ast.Import, ast.ImportFrom))
+        if not names and not imports and not _is_text(node):
             found.always.append(node)
-        for inner in _inside(node):
-            found.imported.extend(_imported(inner, found.package))
     return found
 
 
-def _modules_under(text: str) -> Iterator[str]:
-    """The modules of the package that a text names, or begins to name."""
-    package = text.rpartition(".")[0]
-    if _read(text) is not None:
-        yield text
-    elif text.startswith(f"{_PACKAGE}.") and (place := _place(_ROOT, package)) is not None:
-        for file in place.parent.iterdir():
-            yield f"{package}.{file.name.partition('.')[0]}"
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-def _bindings(node: ast.AST, package: str) -> Iterator[tuple[str, str, str | None]]:
-    """(name, module, its name there) for each name that an import statement binds."""
-    if isinstance(node, ast.Import):
-        for alias in node.names:
-            first = alias.name.split(".")[0]
-            yield alias.asname or first, alias.name if alias.asname else first, None
-    elif isinstance(node, ast.ImportFrom):
-        source = node.module or ""
-        if node.level:
-            source = f"{package.rsplit('.', node.level - 1)[0]}.{source}".rstrip(".")
-        for alias in node.names:
-            yield alias.asname or alias.name, source, alias.name
-
-
-def _imported(node: ast.AST, package: str) -> Iterator[str]:
-    """What may be modules of those that a statement imports."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    for _, source, attribute in _bindings(node, package):
-        yield from (source, f"{source}.{attribute}")
-
-
-def _inside(node: ast.AST) -> Iterator[ast.AST]:
-    """A statement and what is in it, but for what is inside functions and classes."""
-    yield node
-    if not isinstance(node, (*_DEFINITIONS, ast.Lambda)):
-        for child in ast.iter_child_nodes(node):
-            yield from _inside(child)
-
-
-def _bound(node: ast.stmt) -> list[str]:
-    """Names that a statement defines, other than by imports."""
-    inside = list(_inside(node))
-    names = [n.name for n in inside if isinstance(n, _DEFINITIONS)]
-    names += [n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-    return list(dict.fromkeys(names))
-
-
-def _target(node: ast.stmt):
-    """What a simple assignment assigns to; ``None`` if it is none."""
-    if isinstance(node, ast.Assign) and len(node.targets) == 1:
-        return node.targets[0]
-    return node.target if isinstance(node, ast.AnnAssign) else None
-
-
-def _acts(node: ast.stmt, read: _Module) -> bool:
-    """Whether a statement of a module may do more than define what it names: then it takes part on import."""
-
-    def ours(expression) -> bool:
-        while isinstance(expression, (ast.Attribute, ast.Call, ast.Subscript)):
-            expression = expression.func if isinstance(expression, ast.Call) else expression.value
-        name = expression.id if isinstance(expression, ast.Name) else None
-        sources = (source for source, _ in read.imports.get(name, []))
-        return name in read.definitions or any(f"{source}.".startswith(f"{_PACKAGE}.") for source in sources)
-
-    if isinstance(node, _DEFINITIONS):
-        metaclasses = (keyword.value for keyword in getattr(node, "keywords", ()))
-        return any(map(ours, (*node.decorator_list, *metaclasses)))
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return False
-    if isinstance(node, ast.Expr):
-        return not isinstance(node.value, ast.Constant)
+def _defined(node: ast.stmt) -> list[str]:
+    """Names that a statement of a module defines; none if it also does something else."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [node.name]
+    targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
     if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-        targets = getattr(node, "targets", None) or [node.target]
-        methods = (n.func for n in ast.walk(node) if isinstance(n, ast.Call))
-        methods = (m for m in methods if getattr(m, "attr", None) in _CHANGE)
-        stored = (n for target in targets for n in ast.walk(target))
-        return any(isinstance(n, (ast.Attribute, ast.Subscript)) for n in stored) or any(map(ours, methods))
-    return True
+        flat = [t for target in targets for t in getattr(target, "elts", [target])]
+        return [t.id for t in flat] if all(isinstance(t, ast.Name) for t in flat) else []
+    if isinstance(node, (ast.If, ast.Try, ast.With, ast.For)):
+        inside = [
+            n for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt) for n in _defined(child)
+        ]
+        for handler in getattr(node, "handlers", ()):
+            inside += [n for child in handler.body for n in _defined(child)]
+        return inside
+    return []
 
 
 @cache
-def _names(node: ast.AST) -> tuple[list[tuple[str, ...]], list[ast.stmt], list[str]]:
-    """What a definition refers to: names with their attributes, imports inside, texts."""
-    inside = list(ast.walk(node))
-    return (
-        list(dict.fromkeys(map(tuple, _chains(node)))),
-        [n for n in inside if isinstance(n, (ast.Import, ast.ImportFrom))],
-        [n.value for n in inside if isinstance(n, ast.Constant) and isinstance(n.value, str)],
-    )
+def _names(node: ast.AST) -> tuple[tuple[str, ...], ...]:
+    return tuple(dict.fromkeys(map(tuple, _chains(node))))
 
 
 def _chains(node: ast.AST) -> Iterator[list[str]]:
@@ -744,14 +575,8 @@ def _chains(node: ast.AST) -> Iterator[list[str]]:
     if isinstance(inner, ast.Name):
         yield [inner.id, *chain]
         return
-    if chain:
-        yield ["", *chain]  # of what is computed
-    for child in ast.iter_child_nodes(inner):
+    for child in ast.iter_child_nodes(inner if chain else node):
         yield from _chains(child)
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 @cache

@@ -291,9 +291,7 @@ def _damage(path: Path) -> str | None:
 def _plain(value):
     """Dataclasses, tuples, paths and numpy numbers as what JSON gives back; code by its fingerprint."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        ours = type(value).__module__.startswith("voclab.")
-        return _plain(found if ours else {**found, "class": type(value)})  # a cell's may override methods
+        return _plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
