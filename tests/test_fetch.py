@@ -448,7 +448,7 @@ def test_disk_that_fills_while_downloading(served, tmp_path):
     [
         (["voc2009", "--competition", "x"], "--competition does not go with voc2009"),
         (["kaggle", "--competition", "x", "--url", "https://h/x.tar"], "--url does not go with kaggle"),
-        (["voc2009", "--url", "/home/me/x.tar"], "'/home/me/x.tar' is not an http address"),
+        (["voc2009", "--url", "/mine/x.tar"], "'/mine/x.tar' is not an http address"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_at_once(tmp_path, capsys, options, words):

@@ -1,6 +1,7 @@
 """What a notebook opens: which data and weights, where results go, what is never lost."""
 
 import json
+import logging
 from dataclasses import replace
 
 import nbformat
@@ -380,3 +381,11 @@ def test_a_part_about_small_pictures_finds_them_too(open_session, tmp_path):
     assert len(datasets.load("toycifar", root, "train")) == SMOKE.pictures.toy_counts[0]
     with pytest.raises(VoclabError, match="show several classes; name cifar10"):
         open_session().small_pictures("toyvoc")
+
+
+def test_a_notebook_says_nothing_of_tensorflows_retracing(open_session, caplog):
+    open_session()
+    logger = logging.getLogger("tensorflow")
+    logger.warning("5 out of the last 9 calls to f triggered tf.function retracing.")
+    logger.warning("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]

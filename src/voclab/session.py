@@ -1,6 +1,7 @@
 """What a notebook opens first: profile, data, weights and the folders that its results go to."""
 
 import base64
+import logging
 import math
 import os
 import platform
@@ -88,6 +89,7 @@ class Session:
         self.notebook, self.question, self.seed = notebook, question, int(seed)
         self._parameters = {"weights": weights, "backbone": backbone}
         self._started, self._began = time.perf_counter(), time.time()
+        logging.getLogger("tensorflow").addFilter(_not_of_retracing)
         home = project_root()
         found = obtain(data, home / "data", pictures=pictures, unasked=on_colab())
         if pictures != (found.name in datasets.PICTURES):
@@ -319,6 +321,11 @@ class Session:
         """Submission files that this run wrote, with their SHA-256: a file sent is traced back by it."""
         files = sorted(self.submissions.glob("*.csv"))
         return {file.name: sha256(file) for file in files if file.stat().st_mtime >= self._began}
+
+
+def _not_of_retracing(record: logging.LogRecord) -> bool:
+    """Each network gets one graph of its own, which TensorFlow takes for one function traced too often."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def _own_name(train: Dataset, root: Path) -> str:
