@@ -60,11 +60,11 @@ def make_backend() -> types.ModuleType:
 
 
 class Batches:
-    """What `voclab.pipeline.training_batches` gives, made by threads; for labels and masks as they are."""
+    """What `training_batches` gives, made by threads; for labels and masks as they are."""
 
     def __init__(self, dataset, *, epochs, start_epoch, smoothing, mixup, failures, **options):
         assert smoothing == mixup == 0  # no training of photos uses these
-        from voclab.pipeline import batch_maker, steps_per_epoch
+        from voclab.data.batches import batch_maker, steps_per_epoch
 
         steps = steps_per_epoch(len(dataset), options["batch_size"])
         self.steps = range(start_epoch * steps, epochs * steps)
@@ -92,9 +92,9 @@ class Batches:
 def install() -> None:
     """Put the replacements in place; before any other module of voclab is imported."""
     sys.modules["voclab.backend"] = make_backend()
-    from voclab import pipeline
+    from voclab.data import batches
 
-    pipeline.training_batches = Batches
+    batches.training_batches = Batches
     fit = keras.Model.fit
 
     def fit_batches(self, x, **options):
@@ -112,8 +112,8 @@ def install() -> None:
 
 
 def parts_of(root: str):
-    from voclab import datasets
-    from voclab.datasets.splits import fit_validation
+    from voclab import data as datasets
+    from voclab.data.splits import fit_validation
     from voclab.profiles import profile_for
 
     profile = profile_for("full", "voc2009")
@@ -128,7 +128,7 @@ def pretrained(weights: str):
 
 def classifiers(root: str, weights_file: str, folder: Path) -> None:
     """The augmented head and fine-tuning from it."""
-    from voclab.studies.classification import experiments
+    from voclab.experiments.classification import experiments
     from voclab.training.classification import run_experiment
 
     profile, (fit, validation) = parts_of(root)
@@ -141,7 +141,7 @@ def classifiers(root: str, weights_file: str, folder: Path) -> None:
 
 def segmenters(root: str, weights_file: str, folder: Path) -> None:
     """DeepLabV3+ on a frozen encoder, then fine-tuned."""
-    from voclab.studies.segmentation import experiments
+    from voclab.experiments.segmentation import experiments
     from voclab.training import segmentation
 
     def finish(run, model, experiment, parts, started, progress):
@@ -157,7 +157,7 @@ def segmenters(root: str, weights_file: str, folder: Path) -> None:
 
 def score(root: str, weights_file: str, folder: Path) -> None:
     """Measure the fine-tuned segmenter on the photos held out, at their own size, as notebook 02 does."""
-    from voclab import datasets
+    from voclab import data as datasets
     from voclab.models.prediction import Segmenter, TestTime
     from voclab.training import Run
     from voclab.training.segmentation import measure

@@ -18,9 +18,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from toyvoc.cifar import make_toycifar
 from voclab.attacks import FGSM, PGD, Attack, Victim, eight_bit
-from voclab.datasets import cifar10
-from voclab.datasets.toycifar import make_toycifar
+from voclab.data import cifar10
 from voclab.models import zoo
 from voclab.models.classifiers import build_classifier
 

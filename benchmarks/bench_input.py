@@ -14,9 +14,9 @@ from pathlib import Path
 import common
 import numpy as np
 
-from voclab import datasets
-from voclab.datasets.toyvoc import make_toyvoc
-from voclab.pipeline import DecodedCache, augmentation, training_batches
+from toyvoc.voc import make_toyvoc
+from voclab import data as datasets
+from voclab.data.batches import DecodedCache, augmentation, training_batches
 from voclab.profiles import profile_for
 
 PHOTOS = 400

@@ -33,10 +33,10 @@ def peak_mb() -> float:
 def measure(root: Path, images: int, steps: int) -> dict:
     import keras
 
-    from voclab import datasets
+    from voclab import data as datasets
+    from voclab.data.batches import DecodedCache, steps_per_epoch, training_batches
     from voclab.losses import get_loss
     from voclab.models.segmenters import build_unet
-    from voclab.pipeline import DecodedCache, steps_per_epoch, training_batches
     from voclab.profiles import profile_for
 
     profile = profile_for(*PROFILE)
@@ -104,7 +104,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = options.data
         if root is None:
-            from voclab.datasets.toyvoc import make_toyvoc
+            from toyvoc.voc import make_toyvoc
 
             root = make_toyvoc(Path(folder), train=options.images, val=1, test=1, size=PHOTOS_SIZE)
         # Drawing takes memory too: what is measured runs alone.

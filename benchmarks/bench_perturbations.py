@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from voclab.datasets.toyvoc import toyvoc_scene
-from voclab.robustness import CONSISTENCY, CORRUPTIONS, SEVERITIES, corrupted, perturbed
+from toyvoc.voc import toyvoc_scene
+from voclab.corruptions import CONSISTENCY, CORRUPTIONS, SEVERITIES, corrupted, perturbed
 
 TARGET = 2.0
 SHAPES = ((224, 224), (375, 500))

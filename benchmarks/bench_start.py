@@ -20,7 +20,7 @@ def voclab(*arguments: str) -> None:
 def measure(quick: bool) -> common.Report:
     import numpy as np
 
-    from voclab.submission import write_submission
+    from voclab.kaggle import write_submission
 
     masks = label_maps(10 if quick else ROWS // 2)
     labels = np.array([np.isin(np.arange(1, 21), mask) for mask in masks]).astype(np.uint8)

@@ -12,7 +12,7 @@ import common
 import numpy as np
 from masks import label_maps, shifted
 
-from voclab.submission import check_submission, score_submission, write_submission
+from voclab.kaggle import check_submission, score_submission, write_submission
 
 IMAGES = 750
 TRACED = 40  # tracing slows everything down, and the peak does not depend on the count

@@ -13,14 +13,14 @@ import cv2
 import keras
 import numpy as np
 
-from voclab import datasets
-from voclab.datasets.toyvoc import make_toyvoc
+from toyvoc.voc import make_toyvoc
+from voclab import data as datasets
+from voclab.data.batches import DecodedCache, evaluation_batches, steps_per_epoch, training_batches
 from voclab.losses import get_loss
 from voclab.metrics import SegmentationMetrics, mean_average_precision
 from voclab.models.catalogue import BACKBONE
 from voclab.models.classifiers import build_classifier, feature_extractor, predict
 from voclab.models.segmenters import ENCODER, build_segmenter
-from voclab.pipeline import DecodedCache, evaluation_batches, steps_per_epoch, training_batches
 from voclab.profiles import profile_for
 from voclab.training.classification import PENALTIES
 from voclab.training.features import fit_linear_head, pooled_features

@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-from voclab.datasets.base import VOID, Dataset
+from voclab.data.base import VOID, Dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 

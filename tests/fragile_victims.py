@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers
 
 from voclab.attacks.victim import Victim
-from voclab.datasets.base import Dataset
+from voclab.data.base import Dataset
 
 CLASSES = ("red", "green", "blue", "never")  # the last one occurs in no picture
 

@@ -34,9 +34,10 @@ import numpy as np
 from PIL import Image
 from voc_trees import make_tree, save_mask, write_annotation
 
-from voclab import datasets
-from voclab.datasets import archives, cifar10, folder, info, kaggle
-from voclab.datasets.base import VOID, Dataset, voc_palette
+from voclab import data as datasets
+from voclab.data import archives, cifar10, folder, info
+from voclab.data import competition as kaggle
+from voclab.data.base import VOID, Dataset, voc_palette
 from voclab.errors import VoclabError
 from voclab.text import plain
 
@@ -617,8 +618,8 @@ def cifar_pickles(root: Path) -> None:
 
 
 def toys(root: Path) -> None:
-    from voclab.datasets.toycifar import make_toycifar
-    from voclab.datasets.toyvoc import make_toyvoc
+    from toyvoc.cifar import make_toycifar
+    from toyvoc.voc import make_toyvoc
 
     make_toyvoc(root / "toyvoc", train=2, val=2, test=2, size=64)
     make_toycifar(root / "toycifar", train=20, test=20)
@@ -630,7 +631,7 @@ def read_toys(root: Path) -> None:
 
 
 def submissions(root: Path) -> None:
-    from voclab.submission import write_submission
+    from voclab.kaggle import write_submission
 
     rng = RNG()
     ids = [f"{k}" for k in range(4)]
@@ -642,16 +643,16 @@ def submissions(root: Path) -> None:
 
 
 def read_submissions(root: Path) -> None:
-    from voclab import submission
+    from voclab import kaggle
 
     refused = []
     ids = [f"{k}" for k in range(4)]
     shapes = dict.fromkeys(ids, (5, 6))
     for work in (
-        lambda: submission.check_submission(root / "a.csv").remarks(),
-        lambda: submission.check_submission(root / "a.csv", ids, shapes),
-        lambda: submission.score_submission(root / "a.csv", root / "truth.csv"),
-        lambda: submission.merge_submissions(root / "whole.csv", root / "classes.csv", root / "masks.csv"),
+        lambda: kaggle.check_submission(root / "a.csv").remarks(),
+        lambda: kaggle.check_submission(root / "a.csv", ids, shapes),
+        lambda: kaggle.score_submission(root / "a.csv", root / "truth.csv"),
+        lambda: kaggle.merge_submissions(root / "whole.csv", root / "classes.csv", root / "masks.csv"),
         lambda: _decode_rows(root / "masks.csv"),
     ):
         try:
@@ -664,15 +665,15 @@ def read_submissions(root: Path) -> None:
 
 def _decode_rows(path: Path) -> None:
     """What a person does with a file: takes the second column and decodes it."""
-    from voclab import submission
+    from voclab import kaggle
 
     with contextlib.suppress(OSError):
         for line in path.read_bytes().decode("utf-8", "surrogateescape").splitlines()[1:]:
-            submission.decode_segmentation(line.partition(",")[2], (5, 6))
+            kaggle.decode_segmentation(line.partition(",")[2], (5, 6))
 
 
 def sent_log(root: Path) -> None:
-    from voclab.submission import log
+    from voclab.kaggle import log
 
     entry = log.Entry(
         log.now(), "a-competition", "a.csv", "0" * 64, "hello, “there”", "01, profile demo", "abc"
@@ -681,7 +682,7 @@ def sent_log(root: Path) -> None:
 
 
 def read_log(root: Path) -> None:
-    from voclab.submission import log
+    from voclab.kaggle import log
 
     log.write(root / "log.csv", log.read(root / "log.csv"))
 
@@ -706,9 +707,9 @@ def run_texts(root: Path) -> None:
 
 def read_run_texts(root: Path) -> None:
     """What is read of a run without TensorFlow."""
+    from voclab.experiments.plan import plan_from
     from voclab.files import read_arrays, read_json
     from voclab.models.saved import model_files, require_layers
-    from voclab.studies.plan import plan_from
 
     refused = []
     for work in (
@@ -827,8 +828,8 @@ def notebooks(root: Path) -> None:
 
 def read_notebooks(root: Path) -> None:
     """As ``voclab run`` reads them, up to the kernel: an unknown parameter ends those that could be read."""
-    from voclab import badges
-    from voclab import notebooks as books
+    from voclab.reporting import badges
+    from voclab.reporting import notebooks as books
 
     with contextlib.suppress(VoclabError):
         badges.write_badges("owner/name", "0" * 40, root=root)
@@ -860,8 +861,8 @@ def figures(root: Path) -> None:
 
 
 def read_figures(root: Path) -> None:
-    from voclab import gallery
-    from voclab.submission import push
+    from voclab.kaggle import push
+    from voclab.reporting import gallery
 
     push._run_of(root / "submissions/a.csv", "0" * 64)
     gallery.write(root / "figures")
@@ -872,7 +873,7 @@ def credentials(root: Path) -> None:
 
 
 def read_credentials(root: Path) -> None:
-    from voclab.kaggle_client import clean, kaggle_api
+    from voclab.kaggle.client import clean, kaggle_api
 
     os.environ["KAGGLE_CONFIG_DIR"], os.environ["HOME"] = str(root), str(root)
     for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN"):
@@ -904,7 +905,7 @@ READERS = {
     "CIFAR-10, binary": Reader(cifar_records, read_data),
     "CIFAR-10, pickles": Reader(cifar_pickles, read_data),
     "ToyVOC and ToyCIFAR": Reader(toys, read_toys, 6),
-    "submissions": Reader(submissions, read_submissions, 1, ("voclab.submission",)),
+    "submissions": Reader(submissions, read_submissions, 1, ("voclab.kaggle",)),
     "log.csv": Reader(sent_log, read_log, 2),
     "run, without TensorFlow": Reader(run_texts, read_run_texts),
     "run folder": Reader(run_folder, read_run_folder, 3, ("voclab.training",)),
@@ -912,7 +913,9 @@ READERS = {
     "weights.h5": Reader(weights, read_weights, 15, ("voclab.training", "voclab.models.classifiers")),
     "tar and tar.gz": Reader(tars, read_archives),
     "zip": Reader(zips, read_archives),
-    "notebooks": Reader(notebooks, read_notebooks, 1, ("voclab.notebooks", "voclab.badges")),
+    "notebooks": Reader(
+        notebooks, read_notebooks, 1, ("voclab.reporting.notebooks", "voclab.reporting.badges")
+    ),
     "figures": Reader(figures, read_figures),
     "kaggle.json": Reader(credentials, read_credentials, 4),
 }

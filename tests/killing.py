@@ -132,7 +132,7 @@ def training(folder: Path, moments: Moments) -> None:
     """A run of six epochs with dropout and augmentation, its predictions and its metrics."""
     import keras
 
-    from voclab.datasets.base import Dataset
+    from voclab.data.base import Dataset
     from voclab.training import Recipe, Run, train
 
     rng = np.random.default_rng(0)
@@ -167,7 +167,7 @@ def training(folder: Path, moments: Moments) -> None:
 
 def writing(folder: Path, moments: Moments) -> None:
     """Two halves of a submission and the whole."""
-    from voclab.submission import merge_submissions, write_submission
+    from voclab.kaggle import merge_submissions, write_submission
 
     ids = range(20)
 
@@ -183,8 +183,8 @@ def writing(folder: Path, moments: Moments) -> None:
 
 def exporting(folder: Path, moments: Moments) -> None:
     """A data set in the competition's layout."""
-    from voclab.datasets import kaggle
-    from voclab.datasets.base import VOC_CLASSES, Dataset
+    from voclab.data import competition as kaggle
+    from voclab.data.base import VOC_CLASSES, Dataset
 
     def reader(shape, top):
         def decode(i):
@@ -203,7 +203,7 @@ def fetching(folder: Path, moments: Moments) -> None:
     """An archive downloaded from the address in the environment, and extracted."""
     from tqdm import tqdm
 
-    from voclab.datasets import download, fetch
+    from voclab.data import download, fetch
 
     update, download.CHUNK = tqdm.update, 2**11
 
@@ -218,7 +218,7 @@ def fetching(folder: Path, moments: Moments) -> None:
 
 def executing(folder: Path, moments: Moments) -> None:
     """A notebook in its place. A cell kills the process that runs it, or a file operation after the cells."""
-    from voclab import notebooks
+    from voclab.reporting import notebooks
 
     os.environ["KILLING_CELL"] = str(moments.left)
     if moments.left is not None:
@@ -233,7 +233,7 @@ def pushing(folder: Path, moments: Moments) -> None:
     """A submission sent to the server in the environment, and its score awaited."""
     import socket
 
-    from voclab.submission import push, push_submission
+    from voclab.kaggle import push, push_submission
 
     def counted(name: str) -> None:
         real = getattr(socket.socket, name)
@@ -260,7 +260,7 @@ def making(folder: Path, moments: Moments) -> None:
 
 def extracting(folder: Path, moments: Moments) -> None:
     """A tar and a zip archive of several files and folders."""
-    from voclab.datasets import archives
+    from voclab.data import archives
 
     archives.extract_tar(folder / "a.tar.gz", folder / "data")
     archives.extract_zip(folder / "b.zip", folder / "data")
@@ -273,7 +273,7 @@ def showing(folder: Path, moments: Moments) -> None:
 
 def commanding(folder: Path, moments: Moments) -> None:
     """A small network trained on images by class, by ``voclab train``."""
-    from voclab.datasets import folder as images
+    from voclab.data import folder as images
 
     decode = images.decode
 
@@ -298,7 +298,7 @@ COMPETITION, FILE = "killed", "submission.csv"
 
 
 def _submission(folder: Path) -> None:
-    from voclab.submission import write_submission
+    from voclab.kaggle import write_submission
 
     rng = np.random.default_rng(
         list(folder.name.encode())

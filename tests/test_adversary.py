@@ -11,7 +11,7 @@ from fragile_victims import four_classes, fragile_classifier, fragile_segmenter,
 from voclab.attacks import Adversary, Bench, Experiment, Noise, Target, Victim, adversary, run_experiment
 from voclab.attacks.adversary import Fooling, Penalty, _Validation
 from voclab.attacks.budget import Budget, eight_bit
-from voclab.datasets.base import VOID
+from voclab.data.base import VOID
 from voclab.errors import VoclabError
 from voclab.models.classifiers import build_classifier
 from voclab.models.cnn import build_cnn

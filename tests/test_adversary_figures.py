@@ -11,14 +11,14 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 from PIL import Image
 
-from voclab import figures
-from voclab.datasets.base import VOC_CLASSES, VOID
+from voclab import plotting
+from voclab.data.base import VOC_CLASSES, VOID
 
 RNG = np.random.default_rng(0)
 CLEAN = [RNG.integers(0, 256, (*size, 3)).astype(np.uint8) for size in ((48, 64), (64, 40)) * 3]
 PERTURBED = [np.clip(p + RNG.integers(-8, 9, p.shape), 0, 255).astype(np.uint8) for p in CLEAN]
 BEFORE, AFTER = "person 0.97, dog 0.31", "diningtable 0.71, pottedplant 0.42, cat 0.1"
-VERMILION = to_hex(figures.COLOURS[3])
+VERMILION = to_hex(plotting.COLOURS[3])
 EPSILONS = [2.0, 4.0, 8.0, 16.0]
 PANELS = {
     "classifier": {
@@ -87,70 +87,70 @@ def _masks(rows, truth=True):
 
 
 def _pictures(count):
-    return {f"pattern {k}": figures.magnified(PERTURBED[k], CLEAN[k], 16) for k in range(count)}
+    return {f"pattern {k}": plotting.magnified(PERTURBED[k], CLEAN[k], 16) for k in range(count)}
 
 
 # name -> (figure, axes with pictures, what the legend names)
 MAKERS = {
-    "attack_triptychs, 1 row": (lambda: figures.attack_triptychs(_triptychs(1), 16), 3, []),
-    "attack_triptychs, 5 rows": (lambda: figures.attack_triptychs(_triptychs(5), 16), 15, []),
-    "attack_triptychs, 6 rows": (lambda: figures.attack_triptychs(_triptychs(6), 16), 18, []),
+    "attack_triptychs, 1 row": (lambda: plotting.attack_triptychs(_triptychs(1), 16), 3, []),
+    "attack_triptychs, 5 rows": (lambda: plotting.attack_triptychs(_triptychs(5), 16), 15, []),
+    "attack_triptychs, 6 rows": (lambda: plotting.attack_triptychs(_triptychs(6), 16), 18, []),
     "attack_mask_rows, 1 row": (
-        lambda: figures.attack_mask_rows(_masks(1, truth=False), VOC_CLASSES, 16),
+        lambda: plotting.attack_mask_rows(_masks(1, truth=False), VOC_CLASSES, 16),
         5,
         ["aeroplane", "dog", "void"],
     ),
     "attack_mask_rows, 6 rows": (
-        lambda: figures.attack_mask_rows(_masks(6), VOC_CLASSES, 16),
+        lambda: plotting.attack_mask_rows(_masks(6), VOC_CLASSES, 16),
         36,
         [*VOC_CLASSES[:6], "dog", "person", "void"],
     ),
     "fooling_over_epsilon, 1 panel": (
-        lambda: figures.fooling_over_epsilon({"classifier": PANELS["classifier"]}, YLABELS),
+        lambda: plotting.fooling_over_epsilon({"classifier": PANELS["classifier"]}, YLABELS),
         0,
         ["noise of the same size", "PGD", "trained adversary"],
     ),
     "fooling_over_epsilon": (
-        lambda: figures.fooling_over_epsilon(PANELS, YLABELS),
+        lambda: plotting.fooling_over_epsilon(PANELS, YLABELS),
         0,
         ["noise of the same size", "PGD", "trained adversary"],
     ),
     "adversary_curves": (
-        lambda: figures.adversary_curves({f"run {k}": HISTORY for k in range(6)}),
+        lambda: plotting.adversary_curves({f"run {k}": HISTORY for k in range(6)}),
         0,
         [f"run {k}" for k in range(6)],
     ),
-    "adversary_curves, epoch 0": (lambda: figures.adversary_curves({"run": HISTORY[:1]}), 0, ["run"]),
-    "trade_off": (lambda: figures.trade_off(CURVES), 0, list(CURVES)),
-    "trade_off, 1 point": (lambda: figures.trade_off({"PGD": CURVES["PGD"]}), 0, ["PGD"]),
+    "adversary_curves, epoch 0": (lambda: plotting.adversary_curves({"run": HISTORY[:1]}), 0, ["run"]),
+    "trade_off": (lambda: plotting.trade_off(CURVES), 0, list(CURVES)),
+    "trade_off, 1 point": (lambda: plotting.trade_off({"PGD": CURVES["PGD"]}), 0, ["PGD"]),
     "transfer_matrix": (
-        lambda: figures.transfer_matrix(MATRIX, NETWORKS[:2], NETWORKS, "photos fooled (%)"),
+        lambda: plotting.transfer_matrix(MATRIX, NETWORKS[:2], NETWORKS, "photos fooled (%)"),
         1,
         [],
     ),
-    "transfer_matrix, 1 cell": (lambda: figures.transfer_matrix(MATRIX[:1, :1], "a", "b", "fooled"), 1, []),
+    "transfer_matrix, 1 cell": (lambda: plotting.transfer_matrix(MATRIX[:1, :1], "a", "b", "fooled"), 1, []),
     "transfer_matrix, 6 networks": (
-        lambda: figures.transfer_matrix(np.eye(6), NETWORKS * 2, NETWORKS * 2, "photos fooled (%)"),
+        lambda: plotting.transfer_matrix(np.eye(6), NETWORKS * 2, NETWORKS * 2, "photos fooled (%)"),
         1,
         [],
     ),
-    "survival": (lambda: figures.survival(SHARES, "photos still fooled (%)"), 0, list(SHARES)),
-    "survival, 1 dot": (lambda: figures.survival({"PGD": {"as saved": 1.0}}, "fooled (%)"), 0, ["PGD"]),
-    "defence": (lambda: figures.defence(DEFENCE, "photos fooled (%)"), 0, list(DEFENCE)),
+    "survival": (lambda: plotting.survival(SHARES, "photos still fooled (%)"), 0, list(SHARES)),
+    "survival, 1 dot": (lambda: plotting.survival({"PGD": {"as saved": 1.0}}, "fooled (%)"), 0, ["PGD"]),
+    "defence": (lambda: plotting.defence(DEFENCE, "photos fooled (%)"), 0, list(DEFENCE)),
     "defence, 1 bar": (
-        lambda: figures.defence({"as trained": {"PGD": 1.0}}, "fooled (%)"),
+        lambda: plotting.defence({"as trained": {"PGD": 1.0}}, "fooled (%)"),
         0,
         ["as trained"],
     ),
     "defence, 6 attacks": (
-        lambda: figures.defence(
+        lambda: plotting.defence(
             {"as trained": {f"adversary number {k}": 0.5 for k in range(6)}}, "fooled (%)"
         ),
         0,
         ["as trained"],
     ),
-    "patterns, 1": (lambda: figures.patterns(_pictures(1)), 2, []),
-    "patterns, 6": (lambda: figures.patterns(_pictures(6)), 12, []),
+    "patterns, 1": (lambda: plotting.patterns(_pictures(1)), 2, []),
+    "patterns, 6": (lambda: plotting.patterns(_pictures(6)), 12, []),
 }
 
 
@@ -188,7 +188,7 @@ def test_figures_have_all_panels_and_no_text_upon_another(name, tmp_path):
         for legend in figure.legends:
             assert all(edge >= 0 for edge in legend.get_window_extent().min)
             assert all(legend.get_window_extent().max <= figure.bbox.max)
-        figures.save(figure, tmp_path / "x", title="A title", caption="c", alt="a", photos=pictures > 1)
+        plotting.save(figure, tmp_path / "x", title="A title", caption="c", alt="a", photos=pictures > 1)
     picture = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 8
 
@@ -207,22 +207,22 @@ def test_axes_with_values_say_what_they_are():
 def test_magnified_is_exact_and_clips_without_wrapping():
     clean = np.array([[[0, 100, 250], [255, 8, 100]]], np.uint8)
     perturbed = np.array([[[8, 97, 242], [0, 9, 100]]], np.uint8)
-    got = figures.magnified(perturbed, clean, 16)
+    got = plotting.magnified(perturbed, clean, 16)
     assert got.dtype == np.uint8
     assert got.tolist() == [[[255, 80, 0], [0, 144, 128]]]
-    assert figures.magnified(perturbed, clean, 0.5)[0, 0].tolist() == [132, 126, 124]
+    assert plotting.magnified(perturbed, clean, 0.5)[0, 0].tolist() == [132, 126, 124]
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 6])
 def test_triptychs_show_photo_change_and_both_answers(rows):
-    figure = figures.attack_triptychs(_triptychs(rows), 8)
+    figure = plotting.attack_triptychs(_triptychs(rows), 8)
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     across = 2 if rows > 3 else 1
     assert titles == ["photo", "perturbation × 8", "perturbed photo"] * across
     for k in range(rows):
         line = figure.axes[3 * k : 3 * k + 3]
         for axis, picture in zip(
-            line, (CLEAN[k], figures.magnified(PERTURBED[k], CLEAN[k], 8), PERTURBED[k])
+            line, (CLEAN[k], plotting.magnified(PERTURBED[k], CLEAN[k], 8), PERTURBED[k])
         ):
             np.testing.assert_array_equal(axis.images[0].get_array(), picture)
         before, change, after = (" ".join(axis.get_xlabel().split()) for axis in line)
@@ -233,13 +233,13 @@ def test_triptychs_show_photo_change_and_both_answers(rows):
 
 def test_a_class_and_its_probability_are_not_parted():
     row = (CLEAN[0], PERTURBED[0], BEFORE, "person 0.71, sheep 0.42, cat 0.1", True)
-    figure = figures.attack_triptychs([row], 16)
+    figure = plotting.attack_triptychs([row], 16)
     assert figure.axes[2].get_xlabel().split("\n") == ["fooled: person 0.71,", "sheep 0.42, cat 0.1"]
 
 
 def test_mask_rows_lay_the_masks_over_the_photos_they_were_predicted_on():
     rows = _masks(2)
-    figure = figures.attack_mask_rows(rows, VOC_CLASSES, 4)
+    figure = plotting.attack_mask_rows(rows, VOC_CLASSES, 4)
     assert [axis.get_title() for axis in figure.axes[:6]] == [
         "photo",
         "perturbation × 4",
@@ -251,11 +251,11 @@ def test_mask_rows_lay_the_masks_over_the_photos_they_were_predicted_on():
     clean, perturbed, truth, before, after, *texts = rows[0]
     wanted = (
         clean,
-        figures.magnified(perturbed, clean, 4),
+        plotting.magnified(perturbed, clean, 4),
         perturbed,
-        figures.overlay(clean, truth),
-        figures.overlay(clean, before),
-        figures.overlay(perturbed, after),
+        plotting.overlay(clean, truth),
+        plotting.overlay(clean, before),
+        plotting.overlay(perturbed, after),
     )
     for axis, picture in zip(figure.axes, wanted):
         np.testing.assert_array_equal(axis.images[0].get_array(), picture)
@@ -266,7 +266,7 @@ def test_mask_rows_lay_the_masks_over_the_photos_they_were_predicted_on():
 
 
 def test_bounds_have_a_tick_each_and_values_are_percent():
-    figure = figures.fooling_over_epsilon(PANELS, YLABELS)
+    figure = plotting.fooling_over_epsilon(PANELS, YLABELS)
     first, second = figure.axes
     assert [t.get_text() for t in first.get_xticklabels()] == ["2", "4", "8", "16"]
     assert first.get_xticks().tolist() == EPSILONS
@@ -283,12 +283,12 @@ def test_bounds_have_a_tick_each_and_values_are_percent():
 
 def test_bounds_that_differ_by_rounding_share_a_tick():
     curves = {"a": ([8.0], [0.5]), "b": ([255 * np.float32(8 / 255) + 1e-6], [0.6])}
-    figure = figures.fooling_over_epsilon({"x": curves}, {"x": "y"})
+    figure = plotting.fooling_over_epsilon({"x": curves}, {"x": "y"})
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["8"]
 
 
 def test_an_attack_looks_the_same_in_all_panels_and_in_the_legend():
-    figure = figures.fooling_over_epsilon(PANELS, YLABELS)
+    figure = plotting.fooling_over_epsilon(PANELS, YLABELS)
     key = {
         text.get_text(): (line.get_color(), line.get_marker())
         for text, line in zip(figure.legends[0].get_texts(), figure.legends[0].get_lines())
@@ -301,7 +301,7 @@ def test_an_attack_looks_the_same_in_all_panels_and_in_the_legend():
 
 
 def test_adversary_curves_skip_what_epoch_0_has_not():
-    figure = figures.adversary_curves({"run": HISTORY})
+    figure = plotting.adversary_curves({"run": HISTORY})
     fooling, penalty, fooled = figure.axes
     for axis, key in ((fooling, "perturbed_loss"), (penalty, "perturbation_loss")):
         training, validation = axis.lines
@@ -315,7 +315,7 @@ def test_adversary_curves_skip_what_epoch_0_has_not():
 
 @pytest.mark.parametrize("epochs", [1, 2, 5])
 def test_epochs_are_whole_numbers(epochs):
-    figure = figures.adversary_curves({"run": HISTORY[:epochs]})
+    figure = plotting.adversary_curves({"run": HISTORY[:epochs]})
     for axis in figure.axes:
         low, high = axis.get_xlim()
         ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]
@@ -324,7 +324,7 @@ def test_epochs_are_whole_numbers(epochs):
 
 
 def test_trade_off_labels_every_point_near_it_and_joins_those_of_a_name():
-    figure = figures.trade_off(CURVES, "Dice lost (%)")
+    figure = plotting.trade_off(CURVES, "Dice lost (%)")
     axis = figure.axes[0]
     assert axis.get_ylabel() == "Dice lost (%)"
     points = [p for curve in CURVES.values() for p in curve if np.isfinite(p[0])]
@@ -342,7 +342,7 @@ def test_trade_off_labels_every_point_near_it_and_joins_those_of_a_name():
 
 
 def test_labels_of_a_trade_off_cover_no_marker():
-    figure = figures.trade_off(CURVES)
+    figure = plotting.trade_off(CURVES)
     axis = figure.axes[0]
     figure.draw_without_rendering()
     markers = [axis.transData.transform(xy) for line in axis.lines for xy in line.get_xydata()]
@@ -352,7 +352,7 @@ def test_labels_of_a_trade_off_cover_no_marker():
 
 
 def test_transfer_writes_every_cell_in_a_colour_that_can_be_read():
-    figure = figures.transfer_matrix(MATRIX, NETWORKS[:2], NETWORKS, "photos fooled (%)")
+    figure = plotting.transfer_matrix(MATRIX, NETWORKS[:2], NETWORKS, "photos fooled (%)")
     axis, bar = figure.axes
     cells = {text.get_position(): text for text in axis.texts}
     written = [[cells[(j, i)].get_text() for j in range(3)] for i in range(2)]
@@ -379,7 +379,7 @@ def _luminance(colour):
 
 
 def test_survival_puts_each_dot_on_the_band_of_its_handling():
-    figure = figures.survival(SHARES, "photos still fooled (%)")
+    figure = plotting.survival(SHARES, "photos still fooled (%)")
     axis = figure.axes[0]
     handlings = [text.get_text() for text in axis.get_yticklabels()]
     assert handlings == ["as saved", "JPEG, quality 50", "half size and back", "blur, sigma 1"]
@@ -393,7 +393,7 @@ def test_survival_puts_each_dot_on_the_band_of_its_handling():
 
 
 def test_defence_writes_values_above_the_bars_and_marks_gaps():
-    figure = figures.defence(DEFENCE, "photos fooled (%)")
+    figure = plotting.defence(DEFENCE, "photos fooled (%)")
     axis = figure.axes[0]
     attacks = [" ".join(text.get_text().split()) for text in axis.get_xticklabels()]
     assert attacks == list(DEFENCE["as trained"])
@@ -411,7 +411,7 @@ def test_the_spectrum_of_stripes_peaks_at_their_frequency(size):
     y, x = np.indices(size)
     stripes = 128 + 100 * np.sin(2 * np.pi * (0.2 * x + 0.1 * y))
     picture = np.repeat(np.rint(stripes)[..., None], 3, 2).astype(np.uint8)
-    figure = figures.patterns({"stripes": picture})
+    figure = plotting.patterns({"stripes": picture})
     shown, spectrum = figure.axes[:2]
     np.testing.assert_array_equal(shown.images[0].get_array(), picture)
     power = np.asarray(spectrum.images[0].get_array())
@@ -429,7 +429,7 @@ def test_the_spectrum_of_stripes_peaks_at_their_frequency(size):
 
 def test_spectra_share_one_scale_and_know_a_picture_without_change():
     grey = np.full((20, 20, 3), 128, np.uint8)
-    figure = figures.patterns({"nothing": grey, **_pictures(1)})
+    figure = plotting.patterns({"nothing": grey, **_pictures(1)})
     spectra = [axis.images[0] for axis in figure.axes if axis.get_xlabel()]
     assert spectra[0].get_clim() == spectra[1].get_clim()
     assert np.ptp(spectra[0].get_array()) == 0

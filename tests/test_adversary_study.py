@@ -10,12 +10,12 @@ from fragile_victims import CLASSES, four_classes, fragile_classifier, fragile_s
 from fragile_victims import victims as fragile
 
 from voclab.attacks import HANDLING, PGD, Adversary, Bench, Noise, Victim, eight_bit, handled, visibility
-from voclab.datasets.base import VOID
+from voclab.data.base import VOID
+from voclab.experiments import adversary as study
+from voclab.experiments import fooling
 from voclab.metrics import image_scores
 from voclab.models.generator import attack_model, build_generator
 from voclab.profiles import profile_for
-from voclab.studies import adversary as study
-from voclab.studies import fooling
 from voclab.training import Run
 from voclab.training.source import Weights
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from voc_trees import content, fails, tar_of, zip_of
 
-from voclab.datasets import archives
+from voclab.data import archives
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])

@@ -11,7 +11,7 @@ from voclab.attacks.budget import Budget, eight_bit
 from voclab.attacks.gradient import FGSM, PGD, Noise
 from voclab.attacks.target import GOALS, OBJECTIVES, TASKS, Target, objective
 from voclab.attacks.victim import Victim
-from voclab.datasets.base import VOID
+from voclab.data.base import VOID
 from voclab.errors import VoclabError
 
 CLASSES = 5

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voclab import cli, datasets, figures, report
-from voclab.datasets import folder
+from voclab import cli, plotting
+from voclab import data as datasets
+from voclab.data import folder
+from voclab.reporting import pages
 
 
 @pytest.fixture(scope="session")
@@ -73,11 +75,11 @@ def test_names(cases, capsys):
     assert all(name in told for name in train.class_names)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of mathematics that is none, and of letters that no font has
-        figure = figures.class_frequency({"train": train.labels.mean(0)}, train.class_names)
+        figure = plotting.class_frequency({"train": train.labels.mean(0)}, train.class_names)
         figure.canvas.draw()
     drawn = {label.get_text() for label in figure.axes[0].get_xticklabels()}
     assert {"50$ and 5$ bill", "<b onmouseover=alert(1)>x", "a_1^2"} <= drawn
-    page = report.markdown_table(["class"], {name: [] for name in train.class_names})
+    page = pages.markdown_table(["class"], {name: [] for name in train.class_names})
     assert "<b onmouseover" not in page
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from voc_trees import fails
 
-from voclab import datasets
-from voclab.datasets import cifar10, toycifar
+from voclab import data as datasets
+from voclab.data import cifar10, toycifar
 from voclab.errors import VoclabError
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from voclab import datasets, submission
-from voclab.datasets.splits import fit_validation
+from voclab import data as datasets
+from voclab import kaggle
+from voclab.data.batches import evaluation_batches
+from voclab.data.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.metrics import mean_average_precision, sigmoid
 from voclab.models.backbones import build_backbone
 from voclab.models.classifiers import build_classifier, feature_extractor
-from voclab.pipeline import evaluation_batches
 from voclab.training import Recipe
 from voclab.training.classification import Experiment, refit, run_experiment
 from voclab.training.features import fit_linear_head, pooled_features, predict_logits
@@ -160,9 +161,9 @@ def test_the_written_rows_score_what_the_metrics_say(head, parts, tmp_path):
     logits = head.predictions()
     predicted = (sigmoid(logits["heldout"]) >= logits["thresholds"]).astype(np.uint8)
     pad = ((0, 0), (0, 17))  # the competition has twenty classes
-    submission.write_submission(tmp_path / "p.csv", parts[2].ids, labels=np.pad(predicted, pad))
-    submission.write_submission(tmp_path / "t.csv", parts[2].ids, labels=np.pad(parts[2].labels, pad))
-    score = submission.score_submission(tmp_path / "p.csv", tmp_path / "t.csv")
+    kaggle.write_submission(tmp_path / "p.csv", parts[2].ids, labels=np.pad(predicted, pad))
+    kaggle.write_submission(tmp_path / "t.csv", parts[2].ids, labels=np.pad(parts[2].labels, pad))
+    score = kaggle.score_submission(tmp_path / "p.csv", tmp_path / "t.csv")
     assert score.classification == pytest.approx(head.metrics["heldout"]["dice"], abs=1e-12)
 
 
@@ -181,9 +182,9 @@ def test_real_photos_score_as_an_independent_computation_says(shared, tmp_path):
     labels = (sigmoid(logits["heldout"]) >= logits["thresholds"]).astype(np.uint8)
     maps = [heldout.mask(i) for i in range(len(heldout))]
     guesses = [np.roll(m, 5, axis=1) for m in maps]
-    submission.write_submission(tmp_path / "p.csv", heldout.ids, labels=labels, label_maps=guesses)
-    submission.write_submission(tmp_path / "t.csv", heldout.ids, labels=heldout.labels, label_maps=maps)
-    score = submission.score_submission(tmp_path / "p.csv", tmp_path / "t.csv")
+    kaggle.write_submission(tmp_path / "p.csv", heldout.ids, labels=labels, label_maps=guesses)
+    kaggle.write_submission(tmp_path / "t.csv", heldout.ids, labels=heldout.labels, label_maps=maps)
+    score = kaggle.score_submission(tmp_path / "p.csv", tmp_path / "t.csv")
 
     def dice(a, b) -> float:
         return 2 * len(np.intersect1d(a, b)) / (len(a) + len(b)) if len(a) + len(b) else 1.0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from voc_trees import content, make_tree, save_mask
 
-from voclab import cli, submission
+from voclab import cli, kaggle
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["data", "--help"], ["submit", "--help"]])
@@ -45,9 +45,9 @@ def test_check_merge_and_score_work_together(tmp_path, capsys):
     labels = rng.integers(0, 2, (2, 20)).astype(np.uint8)
     maps = [rng.integers(0, 21, (12, 9)).astype(np.uint8) for _ in ids]
     parts = {name: str(tmp_path / f"{name}.csv") for name in ("labels", "masks", "all", "truth")}
-    submission.write_submission(parts["labels"], ids, labels=labels)
-    submission.write_submission(parts["masks"], ids, label_maps=maps)
-    submission.write_submission(parts["truth"], ids, labels=labels, label_maps=maps)
+    kaggle.write_submission(parts["labels"], ids, labels=labels)
+    kaggle.write_submission(parts["masks"], ids, label_maps=maps)
+    kaggle.write_submission(parts["truth"], ids, labels=labels, label_maps=maps)
     assert cli.main(["submit", "merge", parts["labels"], parts["masks"], "--to", parts["all"]]) == 0
     assert cli.main(["submit", "check", parts["all"]]) == 0
     assert cli.main(["submit", "score", parts["all"], parts["truth"], "--json"]) == 0

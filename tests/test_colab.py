@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from voclab import badges, datasets, notebooks
+from toyvoc.voc import make_toyvoc
+from voclab import data as datasets
 from voclab.cli import main
-from voclab.datasets import kaggle
-from voclab.datasets.toyvoc import make_toyvoc
+from voclab.data import competition as kaggle
 from voclab.errors import VoclabError
-from voclab.session import Session
-from voclab.submission import check_submission, write_submission
+from voclab.kaggle import check_submission, write_submission
+from voclab.reporting import badges, notebooks
+from voclab.reporting.session import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -258,9 +259,9 @@ def execute(name: str, python: Path, work: Path, mounted: Path, result: Path, **
     parameters.source += '\nprofile = "smoke"'
     first = (
         badges.install_cell().replace("/kaggle/input", str(mounted)),
-        "import functools\nimport voclab.datasets\nprint(voclab.__file__)\n"
-        f"find = functools.partial(voclab.datasets.find, kaggle_input={str(mounted)!r})\n"
-        "voclab.datasets.find = find",
+        "import functools\nimport voclab.data\nprint(voclab.__file__)\n"
+        f"find = functools.partial(voclab.data.find, kaggle_input={str(mounted)!r})\n"
+        "voclab.data.find = find",
     )
     below = notebook.cells.index(parameters) + 1
     notebook.cells[below:below] = [nbformat.v4.new_code_cell(text) for text in first]

@@ -7,8 +7,16 @@ from keras import layers
 from scipy.spatial.distance import cosine
 from voc_trees import fails
 
-from voclab.robustness import CONSISTENCY, Consistency, Probe, Setting, consistency, feature_similarity
-from voclab.robustness.consistency import ALL, one_picture, summary
+from voclab.corruptions import CONSISTENCY, Setting
+from voclab.evaluation.consistency import (
+    ALL,
+    Consistency,
+    Probe,
+    consistency,
+    feature_similarity,
+    one_picture,
+    summary,
+)
 
 
 def colours():

@@ -9,12 +9,14 @@ from perturbed_pictures import scene
 from PIL import Image
 from voc_trees import fails
 
-from voclab import cli, datasets, figures, report
-from voclab.datasets import folder, toycifar
+from voclab import cli, plotting
+from voclab import data as datasets
+from voclab.corruptions import CONSISTENCY
+from voclab.data import folder, toycifar
+from voclab.evaluation import study as consistency
+from voclab.evaluation.consistency import ALL, CONTROL, Consistency, summary
 from voclab.models import backbones, imagenet
-from voclab.robustness import CONSISTENCY, Consistency
-from voclab.robustness.consistency import ALL, CONTROL, summary
-from voclab.studies import consistency
+from voclab.reporting import pages
 
 
 @pytest.fixture(scope="module")
@@ -250,11 +252,11 @@ def test_dots_and_bars_stand_where_the_numbers_are():
     kept = np.random.default_rng(0).random((30, 10)) < 0.7
     study = made(one=kept, two=kept[::-1])
     tables = study.tables()
-    drawn = figures.dots_with_intervals(tables, {"kept": "share"}, apart=1, percent=True)
+    drawn = plotting.dots_with_intervals(tables, {"kept": "share"}, apart=1, percent=True)
     dots = [line for line in drawn.axes[0].containers[0].lines if hasattr(line, "get_xdata")]
     np.testing.assert_allclose(dots[0].get_xdata(), 100 * tables["one"]["kept"])
     assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == [*CONSISTENCY, ALL]
-    bars = figures.share_distribution(study.kept_shares(), 10, {"one": 0.4}).axes[0]
+    bars = plotting.share_distribution(study.kept_shares(), 10, {"one": 0.4}).axes[0]
     counts = np.bincount(kept.sum(1), minlength=11)
     np.testing.assert_allclose([bar.get_height() for bar in bars.patches], 100 * counts / 30)
     assert "published 40 %" in bars.get_title()
@@ -262,7 +264,7 @@ def test_dots_and_bars_stand_where_the_numbers_are():
 
 def test_versions_say_what_was_kept_in_words_and_colours():
     photos = [scene(20, 20)] * 3
-    axes = figures.perturbed_versions(
+    axes = plotting.perturbed_versions(
         photos, ["original", "fog", "blur"], ["dog", "dog", "cat"], [True, True, False]
     ).axes
     assert [axis.get_title() for axis in axes] == ["original\ndog", "fog\nkept: dog", "blur\nnow: cat"]
@@ -345,7 +347,7 @@ def test_a_published_network_on_real_photos(shared):
 
 
 def test_a_table_keeps_its_columns():
-    table = report.markdown_table(["a", "b", "c"], {"x|y": ["1.0 %", "word"], "z": ["–", "2"]})
+    table = pages.markdown_table(["a", "b", "c"], {"x|y": ["1.0 %", "word"], "z": ["–", "2"]})
     assert table.splitlines() == [
         "| a | b | c |",
         "| --- | ---: | --- |",

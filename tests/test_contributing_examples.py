@@ -11,7 +11,7 @@ from PIL import Image
 
 from voclab import losses
 from voclab.attacks import Victim, gradient
-from voclab.datasets.base import VOID, Dataset
+from voclab.data.base import VOID, Dataset
 from voclab.models import backbones
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

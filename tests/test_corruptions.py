@@ -11,8 +11,9 @@ from PIL import Image
 from scipy.ndimage import correlate, gaussian_filter, zoom
 from voc_trees import fails
 
-from voclab.robustness import CORRUPTIONS, SEVERITIES, corrupted, mean_corruption_error, relative_mce
-from voclab.robustness.corruptions import (
+from voclab.corruptions import CORRUPTIONS, SEVERITIES, corrupted, mean_corruption_error, relative_mce
+from voclab.corruptions.draws import generator
+from voclab.corruptions.imagenet_c import (
     MEANINGS,
     PARAMETERS,
     _copied_around,
@@ -20,8 +21,7 @@ from voclab.robustness.corruptions import (
     _moved,
     _pixelate,
 )
-from voclab.robustness.draws import generator
-from voclab.robustness.textures import _ice, frosted_pane
+from voclab.corruptions.textures import _ice, frosted_pane
 
 RANDOM = {
     "gaussian_noise", "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "snow", "frost", "fog",

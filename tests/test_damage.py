@@ -25,13 +25,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from voc_trees import make_tree, save_mask
 
-from voclab.datasets import annotations, archives, cifar10, folder, kaggle, masks, samples, vocdevkit
+from voclab.data import annotations, archives, cifar10, folder, masks, samples, vocdevkit
+from voclab.data import competition as kaggle
 from voclab.errors import VoclabError
-from voclab.models.backbones import BACKBONES, build_backbone
-from voclab.models.classifiers import build_classifier
-from voclab.models.saved import model_files, require_layers
-from voclab.notebooks import run as run_notebook
-from voclab.submission import (
+from voclab.kaggle import (
     check_submission,
     decode_segmentation,
     encode_segmentation,
@@ -40,6 +37,10 @@ from voclab.submission import (
     score_submission,
     write_submission,
 )
+from voclab.models.backbones import BACKBONES, build_backbone
+from voclab.models.classifiers import build_classifier
+from voclab.models.saved import model_files, require_layers
+from voclab.reporting.notebooks import run as run_notebook
 from voclab.training import Recipe, Run, load_model, train
 from voclab.training.masks import StoredMasks, write_masks
 

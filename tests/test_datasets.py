@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from voc_trees import make_tree
 
-from voclab import datasets
-from voclab.datasets import Found, kaggle, toyvoc, vocdevkit
+from toyvoc import voc as toyvoc
+from voclab import data as datasets
+from voclab.data import Found, vocdevkit
+from voclab.data import competition as kaggle
 from voclab.errors import VoclabError
 
 
@@ -160,7 +162,7 @@ def test_toyvoc_is_generated_once(tmp_path, monkeypatch):
         made.append(root)
         return toy(root)
 
-    monkeypatch.setitem(sys.modules, "voclab.datasets.toyvoc", SimpleNamespace(make_toyvoc=make_toyvoc))
+    monkeypatch.setitem(sys.modules, "toyvoc.voc", SimpleNamespace(make_toyvoc=make_toyvoc))
     for split, n in (("train", 6), ("val", 4)):
         data = datasets.load("toyvoc", tmp_path / "toy", split)
         assert (data.name, len(data)) == ("toyvoc", n)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, features
 from voc_trees import fails
 
-from voclab.datasets import decoding, samples
-from voclab.datasets.base import MAX_DECODED
+from voclab.data import decoding, samples
+from voclab.data.base import MAX_DECODED
 
 RAMP = np.linspace(0, 65535, 4096).reshape(64, 64)
 

@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import chisquare, norm, poisson
 from voc_trees import fails
 
-from voclab.robustness import draws
-from voclab.robustness.draws import Table, bits, generator, uniform
-from voclab.robustness.perturbations import perturbed
+from voclab.corruptions import draws
+from voclab.corruptions.draws import Table, bits, generator, uniform
+from voclab.corruptions.perturbations import perturbed
 
 MANY = (200, 1000)
 

@@ -11,14 +11,17 @@ from fragile_victims import CLASSES, four_classes, fragile_classifier, fragile_s
 from sklearn.metrics import precision_score, recall_score
 from voc_trees import fails
 
-from voclab import cli, datasets
+from voclab import cli
+from voclab import data as datasets
 from voclab.attacks import FGSM, Bench, Noise, Victim
-from voclab.datasets import toycifar
-from voclab.datasets.base import VOID
+from voclab.corruptions import CORRUPTIONS, Setting
+from voclab.data import toycifar
+from voclab.data.base import VOID
+from voclab.evaluation import measure as evaluation
+from voclab.evaluation import robustness
+from voclab.evaluation import study as consistency
 from voclab.metrics import expected_calibration_error, sigmoid
 from voclab.models.prediction import Segmenter, TestTime
-from voclab.robustness import CORRUPTIONS, Setting
-from voclab.studies import consistency, evaluation, robustness
 from voclab.training import Run
 
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from voc_trees import content, fails, save_mask, write_annotation
 
-from voclab import datasets
+from voclab import data as datasets
 from voclab.cli import main
-from voclab.datasets import annotations, info, labelmap, masks
-from voclab.datasets.base import VOC_CLASSES, VOID, voc_palette
+from voclab.data import annotations, info, labelmap, masks
+from voclab.data.base import VOC_CLASSES, VOID, voc_palette
 
 NAMES = ("kettle", "lamp", "Gießkanne")
 COLOURS = ((250, 50, 83), (51, 221, 255), (128, 0, 0))  # the last one is VOC's for aeroplane

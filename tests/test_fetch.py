@@ -20,9 +20,10 @@ import pytest
 from local_server import Server
 from voc_trees import content, fails, make_tree, tar_of, zip_of
 
-from voclab import datasets
+from voclab import data as datasets
 from voclab.cli import main
-from voclab.datasets import cifar10, download, fetch, kaggle, vocdevkit
+from voclab.data import cifar10, download, fetch, vocdevkit
+from voclab.data import competition as kaggle
 from voclab.errors import VoclabError
 
 
@@ -573,7 +574,7 @@ SLUG = "kul-computer-vision-ga-2-2026"
 DOWNLOAD = "/api/v1/competitions.CompetitionApiService/DownloadDataFiles"
 RUN = """
 import sys
-from voclab.datasets import fetch
+from voclab.data import fetch
 from voclab.errors import VoclabError
 try:
     print("GOT", fetch.competition(sys.argv[1], sys.argv[2], None))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from voclab import figures
+from voclab import plotting
 
 RNG = np.random.default_rng(0)
 NAMES = ("aeroplane", "bicycle", "diningtable", "pottedplant")
@@ -19,26 +19,28 @@ HISTORY = [
 ]
 RELIABILITY = {"confidence": [0.1, 0.5, 0.8], "frequency": [0.2, 1.0, 0.7], "count": [90, 2, 40]}
 MAKERS = {
-    "image_grid": lambda: figures.image_grid(PHOTOS, [f"photo {k}" for k in range(6)], 4),
-    "class_frequency": lambda: figures.class_frequency({"train": RNG.random(4), "val": RNG.random(4)}, NAMES),
-    "learning_curves": lambda: figures.learning_curves({"a": HISTORY, "b": HISTORY}, {"head": 0.4}),
-    "per_class_scores": lambda: figures.per_class_scores(
+    "image_grid": lambda: plotting.image_grid(PHOTOS, [f"photo {k}" for k in range(6)], 4),
+    "class_frequency": lambda: plotting.class_frequency(
+        {"train": RNG.random(4), "val": RNG.random(4)}, NAMES
+    ),
+    "learning_curves": lambda: plotting.learning_curves({"a": HISTORY, "b": HISTORY}, {"head": 0.4}),
+    "per_class_scores": lambda: plotting.per_class_scores(
         {"a": RNG.random(4), "b": np.array([0.1, np.nan, 0.5, 1.0])}, NAMES, "AP"
     ),
-    "confusion": lambda: figures.confusion(RNG.random((4, 4)), NAMES, "said", "missed"),
-    "reliability_diagram": lambda: figures.reliability_diagram(
+    "confusion": lambda: plotting.confusion(RNG.random((4, 4)), NAMES, "said", "missed"),
+    "reliability_diagram": lambda: plotting.reliability_diagram(
         {"a": {k: np.array(v) for k, v in RELIABILITY.items()}}, {"a": 0.1}
     ),
-    "heat_maps": lambda: figures.heat_maps(
+    "heat_maps": lambda: plotting.heat_maps(
         [(p, [("says x", RNG.random((30, 40)), "green")]) for p in PHOTOS]
     ),
-    "block_diagram": lambda: figures.block_diagram({"net": [("pixels", False), ("stem", True)]}),
+    "block_diagram": lambda: plotting.block_diagram({"net": [("pixels", False), ("stem", True)]}),
 }
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_figure_is_saved_with_what_it_shows(name, tmp_path):
-    png = figures.save(
+    png = plotting.save(
         MAKERS[name](), tmp_path / f"01_{name}", title="A title", caption="What to see.", alt="A picture"
     )
     assert png == tmp_path / f"01_{name}.png"
@@ -51,8 +53,8 @@ def test_every_figure_is_saved_with_what_it_shows(name, tmp_path):
 
 def test_photos_are_small_files_without_a_vector_copy(tmp_path):
     args = {"title": "t", "caption": "c", "alt": "a"}
-    plain = figures.save(MAKERS["image_grid"](), tmp_path / "plain", **args)
-    photos = figures.save(MAKERS["image_grid"](), tmp_path / "photos", **args, photos=True)
+    plain = plotting.save(MAKERS["image_grid"](), tmp_path / "plain", **args)
+    photos = plotting.save(MAKERS["image_grid"](), tmp_path / "photos", **args, photos=True)
     assert Image.open(photos).mode == "P"
     assert photos.stat().st_size < plain.stat().st_size
     assert not (tmp_path / "photos.svg").exists()
@@ -60,13 +62,13 @@ def test_photos_are_small_files_without_a_vector_copy(tmp_path):
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
     args = {"title": "t", "caption": "c", "alt": "a"}
-    first, second = (figures.save(MAKERS["learning_curves"](), tmp_path / n, **args) for n in ("a", "b"))
+    first, second = (plotting.save(MAKERS["learning_curves"](), tmp_path / n, **args) for n in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
     assert first.with_suffix(".svg").read_bytes() == second.with_suffix(".svg").read_bytes()
 
 
 def test_series_differ_and_can_be_seen_on_white():
-    looks = [figures.look(k) for k in range(10)]
+    looks = [plotting.look(k) for k in range(10)]
     assert (
         len({(look["color"], look["marker"]) for look in looks})
         == len({look["color"] for look in looks})
@@ -79,9 +81,9 @@ def test_series_differ_and_can_be_seen_on_white():
 
 @pytest.mark.parametrize("count", [2, 4, 7])
 def test_equal_scores_hide_no_dot(count):
-    per_class = figures.per_class_scores({f"n{k}": np.full(4, 0.5) for k in range(count)}, NAMES, "AP")
+    per_class = plotting.per_class_scores({f"n{k}": np.full(4, 0.5) for k in range(count)}, NAMES, "AP")
     conditions = pd.Series([0.9, 0.5, 0.5], ["clean", "noise", "blur"])
-    under = figures.condition_scores({f"n{k}": conditions for k in range(count)}, "right")
+    under = plotting.condition_scores({f"n{k}": conditions for k in range(count)}, "right")
     for figure in (per_class, under):
         dots = [line.get_ydata() for line in figure.axes[0].lines if line.get_linestyle() == "None"]
         assert len({round(float(y[0]), 6) for y in dots}) == len(dots) == count
@@ -91,7 +93,7 @@ def test_equal_scores_hide_no_dot(count):
 def test_titles_of_a_row_stand_in_one_line_and_many_columns_are_no_wider():
     mixed = [np.zeros((60, 40, 3), np.uint8), np.zeros((30, 40, 3), np.uint8), *PHOTOS]
     for columns in (2, 8):
-        figure = figures.image_grid(mixed, ["a photo"] * 8, columns)
+        figure = plotting.image_grid(mixed, ["a photo"] * 8, columns)
         figure.suptitle("A title")
         figure.draw_without_rendering()
         assert figure.get_figwidth() < 10.5

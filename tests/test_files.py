@@ -14,10 +14,10 @@ import pytest
 from voc_trees import content, fails
 
 from voclab import files
-from voclab.datasets import cifar10
+from voclab.data import cifar10
 from voclab.errors import VoclabError
 from voclab.files import atomic_path, lock, locked, read_arrays, read_json, unlock, write_json, write_text
-from voclab.submission import write_submission
+from voclab.kaggle import write_submission
 from voclab.training.masks import write_masks
 
 

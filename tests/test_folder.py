@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from voc_trees import fails
 
-from voclab import datasets
-from voclab.datasets import folder
+from voclab import data as datasets
+from voclab.data import folder
 
 
 def picture(path, colour, mode="RGB", size=(20, 12), **options):

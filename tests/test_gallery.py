@@ -8,8 +8,8 @@ from urllib.parse import unquote
 import pytest
 from PIL import Image
 
-from voclab import gallery
 from voclab.errors import VoclabError
+from voclab.reporting import gallery
 
 HOSTILE = '<script>alert(1)</script> "quoted" & <b>bold</b> | pipe [link](http://x.test) `code`'
 VOID_TAGS = {"meta", "link", "img", "br"}

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from voclab import figures, gallery
+from voclab import plotting
+from voclab.reporting import gallery
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -122,16 +123,16 @@ def test_a_committed_page_fits_a_phone_and_loads_all_its_pictures(page, tmp_path
 def written(tmp_path_factory) -> tuple[Path, Path]:
     """A gallery made here, and a page of one folder: figures, long words, tables wider than any screen."""
     root = tmp_path_factory.mktemp("gallery") / "figures"
-    folder = figures.FigureFolder(root / "01_first")
+    folder = plotting.FigureFolder(root / "01_first")
     texts = {"caption": "c" * 300, "alt": "Lines"}
     folder.figure(
-        figures.block_diagram({"net": [("box", True)] * 6}),
+        plotting.block_diagram({"net": [("box", True)] * 6}),
         "net",
         title="A title of many words " * 9,
         **texts,
     )
     photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
-    grid = figures.image_grid([photo] * 8, ["a photo"] * 8, 8)
+    grid = plotting.image_grid([photo] * 8, ["a photo"] * 8, 8)
     folder.figure(grid, "photos", title="Photos", caption="Noise.", alt="Grid of noise", photos=True)
     classes = [f"class {k}, rare" for k in range(20)]
     scores = pd.DataFrame(0.123, [f"a network, {k}" for k in range(10)], classes).rename_axis("network")

@@ -16,7 +16,7 @@ import pytest
 
 import voclab
 from voclab import losses
-from voclab.datasets.splits import fit_validation
+from voclab.data.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.models.prediction import TestTime
 from voclab.training import Recipe, Run, code, segmentation
@@ -68,8 +68,8 @@ TAKES_PART = [
         "def share_of_mean(loss, n=1):",
         "voclab.backend.share_of_mean",
     ),
-    ("pipeline.py", "_GREY = 124", "_GREY = 125", "voclab.pipeline._GREY"),
-    ("pipeline.py", "scale=(0.35, 1.0)", "scale=(0.5, 1.0)", "voclab.pipeline.augmentation"),
+    ("data/batches.py", "_GREY = 124", "_GREY = 125", "voclab.data.batches._GREY"),
+    ("data/batches.py", "scale=(0.35, 1.0)", "scale=(0.5, 1.0)", "voclab.data.batches.augmentation"),
     ("training/loop.py", "5.0 / replicas()", "1.0 / replicas()", "voclab.training.loop.make_optimizer"),
     ("training/loop.py", "self.model.stop_training = True", "pass", "voclab.training.loop._Keeper"),
     ("training/loop.py", "warmup: float = 1.0", "warmup: float = 2.0", "voclab.training.loop.Recipe"),
@@ -116,29 +116,30 @@ def test_what_takes_no_part_may_be_edited(edit):
 
 def test_every_kind_of_run_reaches_what_computes_it():
     from voclab.attacks import adversary, defence
-    from voclab.studies import fooling, robustness, training
+    from voclab.evaluation import robustness
+    from voclab.experiments import fooling, training
     from voclab.training import classification, source
 
     for work, names in (
-        (classification.run_experiment, ("pipeline", "training.loop", "training.features", "models.cnn")),
-        (classification.refit, ("pipeline", "training.loop", "training.features", "models.classifiers")),
+        (classification.run_experiment, ("data.batches", "training.loop", "training.features", "models.cnn")),
+        (classification.refit, ("data.batches", "training.loop", "training.features", "models.classifiers")),
         (segmentation.refit, ("losses", "training.loop", "metrics.segmentation")),
-        (source.pretrain_source, ("datasets.silhouettes.source", "training.loop", "models.cnn")),
+        (source.pretrain_source, ("training.loop", "models.cnn")),
         (adversary.run_experiment, ("attacks.target", "attacks.budget", "models.generator", "training.loop")),
-        (defence.harden, ("attacks.gradient", "attacks.target", "training.loop", "pipeline")),
-        (training._fit, ("models.zoo", "models.small", "pipeline", "attacks.gradient", "training.loop")),
+        (defence.harden, ("attacks.gradient", "attacks.target", "training.loop", "data.batches")),
+        (training._fit, ("models.zoo", "models.small", "data.batches", "attacks.gradient", "training.loop")),
         (
             fooling.Measurements,
             ("attacks.gradient", "attacks.measures", "attacks.budget", "metrics.segmentation"),
         ),
-        (robustness._conditions, ("attacks.gradient", "robustness.perturbations", "robustness.draws")),
-        (robustness._corruptions, ("robustness.corruptions", "robustness.textures", "attacks.measures")),
-        (robustness._consistent, ("robustness.consistency", "robustness.perturbations")),
+        (robustness._conditions, ("attacks.gradient", "corruptions.perturbations", "corruptions.draws")),
+        (robustness._corruptions, ("corruptions.imagenet_c", "corruptions.textures", "attacks.measures")),
+        (robustness._consistent, ("evaluation.consistency", "corruptions.perturbations")),
     ):
         found = code_digest(work)
         assert {f"voclab.{name}" for name in names} <= found.keys(), work
         rooms = {module.split(".")[1] for module in found}
-        assert not rooms & {"figures", "cli", "commands", "report", "gallery", "session", "notebooks"}, work
+        assert not rooms & {"plotting", "cli", "reporting"}, work
 
 
 def test_a_digest_is_the_same_in_every_version_of_python():
@@ -220,19 +221,19 @@ def test_a_registered_loss_takes_part_only_where_it_is_named(monkeypatch):
 
 
 def test_what_a_cell_replaces_in_the_package_takes_part(monkeypatch):
-    from voclab import pipeline
+    from voclab.data import batches
     from voclab.training import loop
 
     before = of_segmenter()
     mine = cell("def train(*a, **k): return a[0]")["train"]
     for target, name, value, said in (
         (
-            pipeline,
+            batches,
             "augmentation",
             cell("def augmentation(policy, size): return None")["augmentation"],
-            "pipeline",
+            "data.batches",
         ),
-        (pipeline, "_GREY", 0, "pipeline._GREY"),
+        (batches, "_GREY", 0, "pipeline._GREY"),
         (losses.SoftDice, "of", cell("def of(self, pixels): return 0.0")["of"], "losses.SoftDice"),
         (
             loop.train,

@@ -12,8 +12,9 @@ import pytest
 from voc_trees import content, fails, make_tree
 
 from voclab import files
-from voclab.datasets import kaggle, vocdevkit
-from voclab.datasets.base import VOC_CLASSES
+from voclab.data import competition as kaggle
+from voclab.data import vocdevkit
+from voclab.data.base import VOC_CLASSES
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from voclab.backend import value_and_gradient
-from voclab.datasets.base import VOID
+from voclab.data.base import VOID
 from voclab.errors import VoclabError
 from voclab.losses import (
     LOSSES,

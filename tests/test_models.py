@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from voclab.errors import VoclabError
-from voclab.explain import GradCam
+from voclab.evaluation.explain import GradCam
 from voclab.models import backbones
 from voclab.models.backbones import BACKBONES, PixelPreprocessing, build_backbone, get_backbone
 from voclab.models.classifiers import (

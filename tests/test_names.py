@@ -15,11 +15,13 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from voclab import figures, files, gallery, report, session, submission, terminal
+from voclab import files, kaggle, plotting, terminal
+from voclab.corruptions import CONSISTENCY
 from voclab.errors import VoclabError
-from voclab.figures import letters
-from voclab.robustness import CONSISTENCY, Consistency
-from voclab.studies.consistency import Study, Versions
+from voclab.evaluation.consistency import Consistency
+from voclab.evaluation.study import Study, Versions
+from voclab.plotting import letters
+from voclab.reporting import gallery, pages, session
 from voclab.text import from_markdown, html, markdown, plain
 from voclab.training import masks
 
@@ -110,25 +112,28 @@ def _figures(names):
     big = np.full((*mask.shape, 3), 90, np.uint8)
     history = [{"epoch": 1, "map": 0.1, "loss": 1.0}]
     return {
-        "frequency": (figures.class_frequency({"_a $x$": shares, "猫": shares}, names), {*names, "_a $x$"}),
-        "confusion": (figures.confusion(rng.random((n, n)), names, "x $1$", "_y"), {*names, "x $1$", "_y"}),
-        "scores": (figures.per_class_scores({"_run": shares}, names, "ap $"), {*names, "_run (mean"}),
-        "grid": (figures.image_grid([image] * n, names, 4), set(names)),
-        "masks": (figures.segmentation_samples([big], [mask], names, 1), set(names)),
-        "curves": (figures.learning_curves({"_a$b$": history, "猫": history}, {"_l": 1}), {"_a$b$", "_l"}),
-        "bounds": (figures.fooling_over_epsilon({"_$": {"_^": ([4, 8], [0, 1])}}, {"_$": "$"}), {"_$", "_^"}),
-        "trade-off": (figures.trade_off({"_v$": [(30, 0.2, r"\x $")]}), {"_v$", r"\x $"}),
-        "defence": (figures.defence({"_v$": {"_a": 0.2}}, "$"), {"_v$", "_a"}),
-        "versions": (figures.perturbed_versions([image] * 2, ["a", "$b"], ["_x", "$y$ 猫"], [1, 0]), {"$b"}),
+        "frequency": (plotting.class_frequency({"_a $x$": shares, "猫": shares}, names), {*names, "_a $x$"}),
+        "confusion": (plotting.confusion(rng.random((n, n)), names, "x $1$", "_y"), {*names, "x $1$", "_y"}),
+        "scores": (plotting.per_class_scores({"_run": shares}, names, "ap $"), {*names, "_run (mean"}),
+        "grid": (plotting.image_grid([image] * n, names, 4), set(names)),
+        "masks": (plotting.segmentation_samples([big], [mask], names, 1), set(names)),
+        "curves": (plotting.learning_curves({"_a$b$": history, "猫": history}, {"_l": 1}), {"_a$b$", "_l"}),
+        "bounds": (
+            plotting.fooling_over_epsilon({"_$": {"_^": ([4, 8], [0, 1])}}, {"_$": "$"}),
+            {"_$", "_^"},
+        ),
+        "trade-off": (plotting.trade_off({"_v$": [(30, 0.2, r"\x $")]}), {"_v$", r"\x $"}),
+        "defence": (plotting.defence({"_v$": {"_a": 0.2}}, "$"), {"_v$", "_a"}),
+        "versions": (plotting.perturbed_versions([image] * 2, ["a", "$b"], ["_x", "$y$ 猫"], [1, 0]), {"$b"}),
     }  # fmt: skip
 
 
 def test_figures_show_names_as_they_are(tmp_path):
-    with warnings.catch_warnings(), plt.rc_context(figures.STYLE):
+    with warnings.catch_warnings(), plt.rc_context(plotting.STYLE):
         warnings.simplefilter("error")  # of glyphs that are missing, and labels that are left out
         for name, (figure, wanted) in _figures(NAMES).items():
             if name == "frequency":
-                figures.save(figure, tmp_path / name, title="_T$x$ \\ 猫", caption="c", alt="a")
+                plotting.save(figure, tmp_path / name, title="_T$x$ \\ 猫", caption="c", alt="a")
                 assert figure.get_suptitle().strip("\u200b").startswith("_T$x$ \\ ")
             figure.draw_without_rendering()
             plt.close(figure)
@@ -143,8 +148,8 @@ def test_long_names_leave_room_for_the_figure_and_are_kept_apart(tmp_path):
     names = ["W" * 300, "W" * 299, "cat", "Corn_(maize)___Cercospora_leaf_spot Gray_leaf_spot"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of a figure that has no room
-        figures.save(
-            figures.confusion(np.eye(4), names, "x", "y"), tmp_path / "long", title="", caption="", alt=""
+        plotting.save(
+            plotting.confusion(np.eye(4), names, "x", "y"), tmp_path / "long", title="", caption="", alt=""
         )
     width, height = Image.open(tmp_path / "long.png").size
     assert max(width, height) < 2000
@@ -248,20 +253,20 @@ def test_undecodable_ids_are_kept_apart_in_every_file(tmp_path):
     stored = masks.StoredMasks(tmp_path / "masks.zip")
     assert [int(stored[name].max()) for name in ids] == [0, 1, 2]
     table = tmp_path / "rows.csv"
-    submission.write_submission(table, ids, labels=np.eye(3, 20, dtype=np.uint8), label_maps=maps)
-    checked = submission.check_submission(table, ids=ids, shapes=dict.fromkeys(ids, (4, 5)))
+    kaggle.write_submission(table, ids, labels=np.eye(3, 20, dtype=np.uint8), label_maps=maps)
+    checked = kaggle.check_submission(table, ids=ids, shapes=dict.fromkeys(ids, (4, 5)))
     assert checked.ids == ("a\\udce9", "a\\udcea", "猫")
     files.write_json(tmp_path / "ids.json", ids)
     assert tuple(files.read_json(tmp_path / "ids.json")) == ids
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
+def written(tmp_path_factory):
     """Pages of figures, tables and an answer that are full of names."""
     root = tmp_path_factory.mktemp("figures")
     for name in ("01_first", "02_caf\udce9 <i>"):
         try:
-            folder = figures.FigureFolder(root / name)
+            folder = plotting.FigureFolder(root / name)
         except (VoclabError, UnicodeError):
             continue  # a file system of UTF-8 alone
         said = "; ".join(NAMES)
@@ -274,10 +279,10 @@ def pages(tmp_path_factory):
     return gallery.write(root)
 
 
-def test_a_page_of_markdown_shows_names_as_they_are(pages):
+def test_a_page_of_markdown_shows_names_as_they_are(written):
     from markdown_it import MarkdownIt
 
-    made = MarkdownIt("commonmark").enable(["table"]).render(pages[0].read_text(encoding="utf-8"))
+    made = MarkdownIt("commonmark").enable(["table"]).render(written[0].read_text(encoding="utf-8"))
     reader = Reader()
     reader.feed(made)
     for name in map(plain, NAMES):
@@ -293,9 +298,9 @@ def test_a_page_of_markdown_shows_names_as_they_are(pages):
     assert all(plain(name).replace("\t", " ") in reader.alt for name in NAMES)
 
 
-def test_a_page_of_html_shows_names_as_they_are(pages):
+def test_a_page_of_html_shows_names_as_they_are(written):
     reader = Reader()
-    reader.feed(pages[1].read_text(encoding="utf-8"))
+    reader.feed(written[1].read_text(encoding="utf-8"))
     assert {" ".join(plain(name).split()) for name in NAMES} <= {" ".join(c.split()) for c in reader.cells}
     assert not {"b", "script", "i"} & reader.tags
     assert not any(key.startswith("on") for key in reader.attributes)
@@ -339,7 +344,7 @@ def test_the_pages_of_a_study_show_names_as_they_are(tmp_path):
     facts = {"data": photo, "split": "val", "photos": 2, "seed": 0}
     network = {"weights": name, "classes": 2, "size": 8, "features": name}
     study = Study(facts, (photo, "other"), {name: network}, {name: part}, {name: shown})
-    page = report.consistency_report(study, tmp_path)[0].read_text(encoding="utf-8")
+    page = pages.consistency_report(study, tmp_path)[0].read_text(encoding="utf-8")
     reader = Reader()
     reader.feed(MarkdownIt("commonmark").enable(["table"]).render(page))
     assert name in reader.cells
@@ -347,5 +352,5 @@ def test_the_pages_of_a_study_show_names_as_they_are(tmp_path):
     assert f"2 photos of {photo} val" in reader.text
     assert not {"b", "em"} & reader.tags
     assert "onmouseover" not in reader.attributes
-    linked = report.markdown_table(["n"], {name: ["1"]}, {name: "a%20b/README.md"})
+    linked = pages.markdown_table(["n"], {name: ["1"]}, {name: "a%20b/README.md"})
     assert '<a href="a%20b/README.md">' in MarkdownIt("commonmark").enable(["table"]).render(linked)

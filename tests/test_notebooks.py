@@ -7,8 +7,8 @@ import sys
 import nbformat
 import pytest
 
-from voclab import notebooks
 from voclab.errors import VoclabError
+from voclab.reporting import notebooks
 
 STARTUP = """\
 2026-01-02 03:04:05.678901: I tensorflow/core/util/port.cc:153] oneDNN custom operations are on.
@@ -311,7 +311,7 @@ def test_parameters_cell_with_a_magic_is_named(tmp_path):
 
 
 def test_importing_the_runner_does_not_import_tensorflow_or_jupyter():
-    code = "import sys, voclab.notebooks; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    code = "import sys, voclab.reporting.notebooks; print(sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"tensorflow", "keras", "nbclient", "ipykernel"} & set(ast.literal_eval(loaded))
 

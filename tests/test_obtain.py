@@ -13,13 +13,13 @@ import pytest
 from local_server import Server
 from voc_trees import make_tree, tar_of
 
-from voclab import notebooks
 from voclab.cli import main
-from voclab.datasets import cifar10, download, fetch
-from voclab.datasets.obtain import obtain
+from voclab.data import cifar10, download, fetch
+from voclab.data.obtain import obtain
 from voclab.errors import VoclabError
 from voclab.files import locked
-from voclab.session import Session, on_colab
+from voclab.reporting import notebooks
+from voclab.reporting.session import Session, on_colab
 
 
 def cifar_tar(folder) -> bytes:

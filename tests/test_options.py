@@ -16,7 +16,7 @@ from PIL import Image
 from voc_trees import fails
 
 from voclab import options, parameters
-from voclab.studies.plan import Plan, checked, plan_from
+from voclab.experiments.plan import Plan, checked, plan_from
 
 HEAVY = ("tensorflow", "keras", "albumentations", "matplotlib")
 SEED = "whole number, 0 or more and at most 4294967295"

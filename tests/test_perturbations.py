@@ -11,10 +11,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from voc_trees import fails
 
+from voclab.corruptions import CONSISTENCY, PERTURBATIONS, STRENGTHS, perturbed
+from voclab.corruptions.perturbations import GREY
+from voclab.corruptions.textures import plasma
 from voclab.errors import VoclabError
-from voclab.robustness import CONSISTENCY, PERTURBATIONS, STRENGTHS, perturbed
-from voclab.robustness.perturbations import GREY
-from voclab.robustness.textures import plasma
 
 FLIPS = {"horizontal_flip", "vertical_flip"}
 RANDOM = {"gaussian_noise", "shot_noise", "salt_and_pepper", "uniform_noise", "occlusion", "fog"}

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from voclab import datasets, figures
-from voclab.datasets.toycifar import make_toycifar
+from toyvoc.cifar import make_toycifar
+from voclab import data as datasets
+from voclab import plotting
+from voclab.experiments import cifar10 as study
+from voclab.experiments import hardening
+from voclab.experiments.training import network, recipe_of, train_classifier
 from voclab.profiles import PROFILES, profile_for
-from voclab.studies import hardening
-from voclab.studies import pictures as study
-from voclab.studies.training import network, recipe_of, train_classifier
 from voclab.training.source import SHIPPED, Weights
 
 SOURCE = Weights("cnn", "source", str(SHIPPED), "drawn")
@@ -112,7 +113,7 @@ def test_training_is_watched_on_pictures_that_it_has_seen(trained):
         assert all(
             {"training_accuracy", "accuracy", "validation_loss"} <= set(entry) for entry in run.history
         )
-    figure = figures.learning_curves(
+    figure = plotting.learning_curves(
         {n: run.history for n, run in runs.items()}, metric="accuracy", metric_label="accuracy"
     )
     right = figure.axes[1]

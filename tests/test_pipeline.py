@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from voclab.datasets.base import VOID, Dataset
-from voclab.pipeline import (
+from voclab.data.base import VOID, Dataset
+from voclab.data.batches import (
     POLICIES,
     DecodedCache,
     apply_augmentation,

@@ -18,13 +18,14 @@ import pytest
 from local_server import KEY, TOKEN, USER, Kaggle
 from voc_trees import content, fails, make_tree
 
-from voclab import cli, datasets, submission
-from voclab.datasets import kaggle as kaggle_layout
+from voclab import cli, kaggle
+from voclab import data as datasets
+from voclab.data import competition as kaggle_layout
 from voclab.errors import VoclabError
 from voclab.files import sha256, writing_error
-from voclab.kaggle_client import clean, kaggle_api
-from voclab.session import Session
-from voclab.submission import log as logs
+from voclab.kaggle import log as logs
+from voclab.kaggle.client import clean, kaggle_api
+from voclab.reporting.session import Session
 
 SLUG = "kul-computer-vision-ga-2-2026"
 FILE = "submission.csv"
@@ -72,12 +73,12 @@ def _write(path, seed=0, ids=("7", "3"), **without):
         "labels": rng.integers(0, 2, (len(ids), 20)).astype(np.uint8),
         "label_maps": [rng.integers(0, 21, (12, 9)).astype(np.uint8) for _ in ids],
     }
-    submission.write_submission(path, ids, **{**rows, **without})
+    kaggle.write_submission(path, ids, **{**rows, **without})
     return path
 
 
 def push(path=FILE, **options):
-    return submission.push_submission(path, SLUG, pause=0, **options)
+    return kaggle.push_submission(path, SLUG, pause=0, **options)
 
 
 def push_fails(pattern, path=FILE, **options):
@@ -274,8 +275,8 @@ def test_a_competition_not_joined(server, file):
 
 
 def test_a_competition_that_is_none(server, file):
-    fails("404 .*check the name", submission.push_submission, file, "another")
-    fails("is no competition", submission.push_submission, file, "https://www.kaggle.com/c/x")
+    fails("404 .*check the name", kaggle.push_submission, file, "another")
+    fails("is no competition", kaggle.push_submission, file, "https://www.kaggle.com/c/x")
 
 
 def test_credentials_from_the_file(server, file, tmp_path):
@@ -475,7 +476,7 @@ def test_a_network_that_is_gone_after_the_file_leaves_it_open_whether_it_arrived
 @pytest.fixture
 def certain(monkeypatch):
     """What is not in Kaggle's list at once has not arrived."""
-    monkeypatch.setattr("voclab.submission.push._UNCERTAIN", timedelta(0))
+    monkeypatch.setattr("voclab.kaggle.push._UNCERTAIN", timedelta(0))
 
 
 def _dies(monkeypatch, where):
@@ -521,7 +522,7 @@ def test_what_was_cut_off_is_given_again_at_once(server, file, monkeypatch, cert
 def test_what_did_not_arrive_before_the_kill_is_sent(server, file, monkeypatch, certain):
     server.faults["CreateSubmission"] = ["break"]
     with monkeypatch.context() as patched:
-        patched.setattr("voclab.submission.push._arrived", lambda *_: 1 / 0)  # killed before it could look
+        patched.setattr("voclab.kaggle.push._arrived", lambda *_: 1 / 0)  # killed before it could look
         with pytest.raises(ZeroDivisionError):
             push()
     assert log()[0]["status"] == "submitting"
@@ -532,7 +533,7 @@ def test_what_did_not_arrive_before_the_kill_is_sent(server, file, monkeypatch, 
 def test_a_push_killed_while_it_waited_for_the_score_goes_on_waiting(server, file, monkeypatch, said):
     server.looks = 3
     with monkeypatch.context() as patched:
-        patched.setattr("voclab.submission.push.time.sleep", _dies_asleep)
+        patched.setattr("voclab.kaggle.push.time.sleep", _dies_asleep)
         with pytest.raises(KeyboardInterrupt):
             push(wait=True)
     assert log()[0]["status"] == "pending"
@@ -770,7 +771,7 @@ def test_a_disk_that_is_full_leaves_the_log_as_it_was_and_the_file_sent_once(
 
     real = logs.files.write_text
     with monkeypatch.context() as patched:
-        patched.setattr("voclab.submission.log.write", full)
+        patched.setattr("voclab.kaggle.log.write", full)
         push_fails("Cannot write submissions/log.csv: the disk is full", wait=True)
     assert LOG.read_text() == before[0]
     assert ("sent as submission 1001" in said()) == (stage in ("pending", "complete"))

@@ -8,9 +8,14 @@ import pytest
 from PIL import Image
 from voc_trees import fails
 
-from voclab import cli, datasets, figures, report
-from voclab.robustness import ALL, CORRUPTIONS, mean_corruption_error
-from voclab.studies import comparison, evaluation, hardening, robustness
+from voclab import cli, plotting
+from voclab import data as datasets
+from voclab.corruptions import CORRUPTIONS, mean_corruption_error
+from voclab.evaluation import measure as evaluation
+from voclab.evaluation import robustness
+from voclab.evaluation.consistency import ALL
+from voclab.experiments import comparison, hardening
+from voclab.reporting import pages
 
 COLOURS = {"blue": (60, 70, 190), "green": (70, 180, 80), "red": (200, 70, 60)}
 
@@ -175,7 +180,7 @@ def test_a_segmenter_has_a_page_of_its_own_with_masks(segmenter, tmp_path):
     found = measured["colour-labels"]
     assert found.segmenter
     assert found.scores["clean"] > 0.5 > found.scores["Gaussian noise 0.2"]
-    report.robustness_report(measured, tested, photos, tmp_path / "report")
+    pages.robustness_report(measured, tested, photos, tmp_path / "report")
     page = (tmp_path / "report" / "colour-labels" / "README.md").read_text()
     assert "mean foreground Dice" in page
     assert len([line for line in page.splitlines() if line.startswith("![")]) == 3
@@ -190,7 +195,7 @@ def test_slips_are_one_sentence(runs, pictures, segmenter, tmp_path):
     fails("is missing", robustness.subjects, [runs / "nothing"], dataset)
     tested = robustness.subjects([runs / "trained"], dataset)
     measured = robustness.measure(tested, dataset, tmp_path, images=3, attacked=1)
-    fails("baseline alexnet", report.robustness_report, measured, tested, dataset, tmp_path, "alexnet")
+    fails("baseline alexnet", pages.robustness_report, measured, tested, dataset, tmp_path, "alexnet")
     fails("baseline alexnet", comparison.overview, measured, "alexnet")
     run, photos = segmenter
     masks = robustness.measure(
@@ -243,9 +248,9 @@ def test_gradient_pictures_are_grey_where_nothing_matters(bench_and_victims):
 
 def test_panels_share_or_part_their_legends():
     lines = {"a": [0.1, 0.2, 0.4], "b": [0.2, 0.3, 0.9]}
-    shared = figures.severity_panels({"noise": lines, "blur": lines, "digital": lines}, "error")
+    shared = plotting.severity_panels({"noise": lines, "blur": lines, "digital": lines}, "error")
     assert [axis.get_title() for axis in shared.axes] == ["noise", "blur", "digital"]
     assert all(axis.get_legend() is None for axis in shared.axes)
-    parted = figures.severity_panels({"noise": lines, "blur": {"c": [0, 0, 1]}}, "error")
+    parted = plotting.severity_panels({"noise": lines, "blur": {"c": [0, 0, 1]}}, "error")
     texts = [[t.get_text() for t in axis.get_legend().get_texts()] for axis in parted.axes]
     assert texts == [["a", "b"], ["c"]]

@@ -18,7 +18,8 @@ from PIL import Image
 from test_damage import bounded_memory, needs_proc
 from voc_trees import fails
 
-from voclab.datasets import archives, cifar10, folder, kaggle, masks, samples
+from voclab.data import archives, cifar10, folder, masks, samples
+from voclab.data import competition as kaggle
 from voclab.files import read_arrays
 from voclab.models.backbones import build_backbone
 from voclab.training import Run, load_model

@@ -8,8 +8,8 @@ import pytest
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from voclab import figures
-from voclab.datasets.base import VOC_CLASSES, VOID, voc_palette
+from voclab import plotting
+from voclab.data.base import VOC_CLASSES, VOID, voc_palette
 
 RNG = np.random.default_rng(0)
 SIZES = ((48, 64), (64, 40), (50, 50))
@@ -43,12 +43,12 @@ CURVE = [{"epoch": 0, "dice": 0.0}] + [{"epoch": e, "loss": 1 / e, "dice": e / 9
 # name -> (figure, panels with pictures, what the legend names)
 MAKERS = {
     "segmentation_samples": (
-        lambda: figures.segmentation_samples(PHOTOS, TRUTHS, VOC_CLASSES, 2),
+        lambda: plotting.segmentation_samples(PHOTOS, TRUTHS, VOC_CLASSES, 2),
         6,
         {"aeroplane", "cat", "person", "tvmonitor", "void"},
     ),
     "prediction_rows": (
-        lambda: figures.prediction_rows(
+        lambda: plotting.prediction_rows(
             [
                 (title, PHOTOS[k], TRUTHS[k], [("a", GUESSES[k], "Dice 0.83"), ("b", NOTHING[k], "Dice 0")])
                 for k, title in enumerate(("best", "median", "worst"))
@@ -59,14 +59,14 @@ MAKERS = {
         {"aeroplane", "cat", "dog", "person", "tvmonitor", "void"},
     ),
     "error_maps": (
-        lambda: figures.error_maps(
+        lambda: plotting.error_maps(
             [(PHOTOS[k], TRUTHS[k], GUESSES[k], "Dice 0.5") for k in range(2)], VOC_CLASSES
         ),
         8,
-        {"aeroplane", "cat", "dog", "person", "void", *figures.ERROR_KINDS[1:]},
+        {"aeroplane", "cat", "dog", "person", "void", *plotting.ERROR_KINDS[1:]},
     ),
     "edge_closeups": (
-        lambda: figures.edge_closeups(
+        lambda: plotting.edge_closeups(
             [(PHOTOS[k], TRUTHS[k], [("a", GUESSES[k]), ("b", NOTHING[k])], BOXES[k]) for k in range(3)],
             VOC_CLASSES,
         ),
@@ -74,28 +74,28 @@ MAKERS = {
         {"aeroplane", "cat", "dog", "void"},
     ),
     "all background": (
-        lambda: figures.segmentation_samples(PHOTOS, NOTHING, VOC_CLASSES, 4),
+        lambda: plotting.segmentation_samples(PHOTOS, NOTHING, VOC_CLASSES, 4),
         6,
         set(),
     ),
     "class_dice_bars": (
-        lambda: figures.class_dice_bars(DICE, VOC_CLASSES, order=range(20), notes=["1 %"] * 20),
+        lambda: plotting.class_dice_bars(DICE, VOC_CLASSES, order=range(20), notes=["1 %"] * 20),
         0,
         {f"{name} (mean {np.nanmean(values):.2f})" for name, values in DICE.items()},
     ),
-    "pixel_confusion": (lambda: figures.pixel_confusion(COUNTS, VOC_CLASSES), 1, set()),
+    "pixel_confusion": (lambda: plotting.pixel_confusion(COUNTS, VOC_CLASSES), 1, set()),
     "architecture": (
-        lambda: figures.architecture(LEVELS, True),
+        lambda: plotting.architecture(LEVELS, True),
         0,
         {"pretrained", "trained from scratch", "skip connection"},
     ),
     "architecture without": (
-        lambda: figures.architecture(LEVELS, False, pretrained=False),
+        lambda: plotting.architecture(LEVELS, False, pretrained=False),
         0,
         {"trained from scratch"},
     ),
     "learning_curves": (
-        lambda: figures.learning_curves(
+        lambda: plotting.learning_curves(
             {f"run {k}": CURVE for k in range(7)}, metric="dice", metric_label="Dice", loss_label="loss"
         ),
         0,
@@ -115,14 +115,14 @@ def test_figures_have_all_panels_and_name_what_they_show(name, tmp_path):
             assert all(axis.images for axis in figure.axes)
         texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
         assert sorted(texts) == sorted(named)
-        figures.save(figure, tmp_path / "x", title="A title", caption="c", alt="a", photos=pictures > 1)
+        plotting.save(figure, tmp_path / "x", title="A title", caption="c", alt="a", photos=pictures > 1)
     picture = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 8
 
 
 def test_overlay_paints_masks_in_voc_colours_over_a_background_that_can_be_made_out():
     image, mask = PHOTOS[0], _mask((48, 64), 4)
-    painted = figures.overlay(image, mask, alpha=0.55)
+    painted = plotting.overlay(image, mask, alpha=0.55)
     assert (painted.shape, painted.dtype) == (image.shape, np.uint8)
     palette = voc_palette()
     rgb = painted.astype(float)
@@ -136,7 +136,7 @@ def test_overlay_paints_masks_in_voc_colours_over_a_background_that_can_be_made_
 
 def test_overlay_is_the_mask_alone_when_opaque_and_changes_neither_input():
     image, mask = PHOTOS[1].copy(), TRUTHS[1].copy()
-    painted = figures.overlay(image, mask, alpha=1.0, contour=False)
+    painted = plotting.overlay(image, mask, alpha=1.0, contour=False)
     np.testing.assert_array_equal(painted[mask > 0], voc_palette()[mask[mask > 0]])
     np.testing.assert_array_equal(image, PHOTOS[1])
     np.testing.assert_array_equal(mask, TRUTHS[1])
@@ -145,17 +145,17 @@ def test_overlay_is_the_mask_alone_when_opaque_and_changes_neither_input():
 def test_error_kinds_are_told_apart():
     truth = np.array([[0, 0, 3, 3, 3, VOID, VOID, 20]], np.uint8)
     predicted = np.array([[0, 7, 0, 7, 3, 0, 3, 20]], np.uint8)
-    kinds = figures.error_kinds(truth, predicted)
+    kinds = plotting.error_kinds(truth, predicted)
     assert kinds.dtype == np.uint8
     assert kinds.tolist() == [[0, 2, 1, 3, 0, 4, 4, 0]]
-    assert len(figures.ERROR_KINDS) == len(figures.ERROR_COLOURS) == 5
+    assert len(plotting.ERROR_KINDS) == len(plotting.ERROR_COLOURS) == 5
 
 
 def test_error_maps_leave_right_pixels_grey_and_paint_wrong_ones():
     truth, predicted = np.zeros((2, 40, 60), np.uint8)
     predicted[10:20, 10:20] = 5
     photo = RNG.integers(0, 256, (40, 60, 3)).astype(np.uint8)
-    figure = figures.error_maps([(photo, truth, predicted, "x")], VOC_CLASSES)
+    figure = plotting.error_maps([(photo, truth, predicted, "x")], VOC_CLASSES)
     errors = np.asarray(figure.axes[3].images[0].get_array()).astype(int)
     plt.close(figure)
     painted = np.ptp(errors, axis=2) > 60
@@ -167,7 +167,7 @@ def test_the_outline_of_close_ups_runs_along_pixels_of_objects():
     truth = np.zeros((20, 20), np.uint8)
     truth[5:10, 6:12] = 3
     truth[4, 6:12] = VOID
-    figure = figures.edge_closeups([(PHOTOS[0][:20, :20], truth, [], (0, 20, 0, 20))], VOC_CLASSES)
+    figure = plotting.edge_closeups([(PHOTOS[0][:20, :20], truth, [], (0, 20, 0, 20))], VOC_CLASSES)
     points = np.concatenate(figure.axes[2].collections[0].get_segments())
     plt.close(figure)
     assert points.min(0).tolist() == [5.5, 4.5]
@@ -183,7 +183,7 @@ def test_regions_are_named_where_they_are_and_names_cover_no_other():
     figure, axis = plt.subplots(figsize=(2.05, 1.54))
     axis.set_position((0, 0, 1, 1))
     axis.imshow(mask)
-    figures.name_regions(axis, mask, VOC_CLASSES)
+    plotting.name_regions(axis, mask, VOC_CLASSES)
     figure.draw_without_rendering()
     boxes = {text.get_text(): text.get_window_extent() for text in axis.texts}
     where = {text.get_text(): text.get_position() for text in axis.texts}
@@ -200,7 +200,7 @@ def test_regions_are_named_where_they_are_and_names_cover_no_other():
 
 
 def test_rare_colours_of_a_legend_survive_the_reduction_to_256(tmp_path):
-    png = figures.save(
+    png = plotting.save(
         MAKERS["prediction_rows"][0](), tmp_path / "x", title="t", caption="c", alt="a", photos=True
     )
     picture = np.asarray(Image.open(png).convert("RGB")).reshape(-1, 3)
@@ -219,7 +219,7 @@ def test_learning_curves_skip_what_is_not_recorded():
 
 def test_classes_stand_in_the_order_that_is_asked_for_with_their_notes():
     notes = [f"{k} %" for k in range(20)]
-    figure = figures.class_dice_bars(DICE, VOC_CLASSES, order=[19, 4, 0], notes=notes)
+    figure = plotting.class_dice_bars(DICE, VOC_CLASSES, order=[19, 4, 0], notes=notes)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     texts = [text.get_text() for text in figure.axes[0].texts]
     plt.close(figure)
@@ -228,7 +228,7 @@ def test_classes_stand_in_the_order_that_is_asked_for_with_their_notes():
 
 
 def test_confusion_of_pixels_is_normalised_by_row():
-    figure = figures.pixel_confusion(COUNTS, VOC_CLASSES)
+    figure = plotting.pixel_confusion(COUNTS, VOC_CLASSES)
     shares = np.asarray(figure.axes[0].images[0].get_array())
     plt.close(figure)
     sums = shares.sum(1)

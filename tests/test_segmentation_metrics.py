@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from voclab import datasets, metrics
-from voclab.datasets.base import VOID
+from voclab import data as datasets
+from voclab import metrics
+from voclab.data.base import VOID
+from voclab.kaggle import score_submission, write_submission
 from voclab.metrics import (
     SegmentationMetrics,
     boundary_f1,
@@ -16,7 +18,6 @@ from voclab.metrics import (
     pixel_frequency,
     random_segmentation,
 )
-from voclab.submission import score_submission, write_submission
 
 CLASSES = 5
 SHAPES = [(17, 23), (30, 11), (1, 40), (25, 25)]

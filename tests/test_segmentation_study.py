@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from voclab import figures
-from voclab.datasets.base import VOID, Dataset
+from voclab import plotting
+from voclab.data.base import VOID, Dataset
+from voclab.experiments import segmentation as study
 from voclab.metrics import SegmentationMetrics, image_scores
 from voclab.profiles import profile_for
-from voclab.studies import segmentation as study
 from voclab.training import Run
 from voclab.training.masks import write_masks
 from voclab.training.segmentation import measure
@@ -467,7 +467,7 @@ def test_rows_of_predictions_make_a_figure_and_carry_the_dice_of_each_map(runs, 
             dice = study.photo_dice(run, "heldout")[i]
             assert score == f"Dice {dice:.2f}"
             np.testing.assert_array_equal(predicted, study.predicted_masks(run, "heldout")[scored.ids[i]])
-    figure = figures.prediction_rows(rows, CLASSES)
+    figure = plotting.prediction_rows(rows, CLASSES)
     assert sum(len(axis.images) for axis in figure.axes) == 3 * 4
     plt.close(figure)
 
@@ -484,7 +484,7 @@ def test_rows_of_close_ups_make_a_figure(runs, scored):
         assert [name for name, _ in models] == ["U-Net, both", "U-Net, cross-entropy"]
         for run, (_, predicted) in zip(compared.values(), models, strict=True):
             np.testing.assert_array_equal(predicted, study.predicted_masks(run, "heldout")[scored.ids[i]])
-    figure = figures.edge_closeups(rows, CLASSES)
+    figure = plotting.edge_closeups(rows, CLASSES)
     assert sum(len(axis.images) for axis in figure.axes) == 2 * 5
     plt.close(figure)
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from voclab.datasets.masks import decode as decode_mask
-from voclab.datasets.splits import fit_validation
-from voclab.datasets.vocdevkit import encode_mask
+from voclab.data.masks import decode as decode_mask
+from voclab.data.splits import fit_validation
+from voclab.data.vocdevkit import encode_mask
 from voclab.errors import VoclabError
 from voclab.files import write_json
 from voclab.metrics import SegmentationMetrics

@@ -14,15 +14,17 @@ from IPython.utils.capture import capture_output
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from voclab import datasets, figures, notebooks
-from voclab.datasets import kaggle
-from voclab.datasets.toyvoc import make_toyvoc
+from toyvoc.voc import make_toyvoc
+from voclab import data as datasets
+from voclab import plotting
+from voclab.data import competition as kaggle
 from voclab.errors import VoclabError
 from voclab.models import backbones
 from voclab.models.classifiers import build_classifier
 from voclab.models.prediction import TestTime
 from voclab.profiles import profile_for
-from voclab.session import Session
+from voclab.reporting import notebooks
+from voclab.reporting.session import Session
 from voclab.training import Recipe, source
 from voclab.training.segmentation import Experiment, predicted_masks, run_experiment
 from voclab.training.source import CNN_OPTIONS, SHIPPED, pretrain_source, resolve_weights, source_dataset
@@ -55,7 +57,7 @@ def test_the_automatic_profile_is_demo_with_a_gpu_too(dataset, monkeypatch):
 
 
 def _draw(session, name, **options):
-    figure = figures.class_frequency({"train": np.array([0.5, 0.2])}, ("a", "b"))
+    figure = plotting.class_frequency({"train": np.array([0.5, 0.2])}, ("a", "b"))
     session.figure(figure, name, **{"title": "t", "caption": "c", "alt": "a", **options})
 
 

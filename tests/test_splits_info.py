@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from voc_trees import fails, make_tree
 
-from voclab.datasets import info, vocdevkit
-from voclab.datasets.base import VOC_CLASSES, Dataset
-from voclab.datasets.splits import fit_validation
+from voclab.data import info, vocdevkit
+from voclab.data.base import VOC_CLASSES, Dataset
+from voclab.data.splits import fit_validation
 from voclab.errors import VoclabError
 
 
@@ -217,7 +217,7 @@ def test_reading_data_does_not_import_the_heavy_libraries():
     import subprocess
 
     code = (
-        "import sys, voclab.datasets, voclab.datasets.splits, voclab.datasets.info, voclab.datasets.fetch;"
+        "import sys, voclab.data, voclab.data.splits, voclab.data.info, voclab.data.fetch;"
         "heavy = {'tensorflow', 'keras', 'albumentations', 'matplotlib', 'sklearn', 'kaggle', 'requests'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

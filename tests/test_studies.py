@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from voclab.errors import VoclabError
+from voclab.experiments import classification as study
 from voclab.profiles import profile_for
-from voclab.studies import classification as study
 from voclab.training.source import Weights
 
 WEIGHTS = Weights("cnn", "source", "w.weights.h5", "for the test")

@@ -19,9 +19,9 @@ from PIL import Image
 from voc_trees import fails, make_tree, tar_of, zip_of
 
 from voclab.cli import main
-from voclab.datasets import VOC_CLASSES, VOID, Dataset
+from voclab.data import VOC_CLASSES, VOID, Dataset
 from voclab.errors import VoclabError
-from voclab.submission import (
+from voclab.kaggle import (
     check_submission,
     decode_segmentation,
     encode_classification,

@@ -7,8 +7,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from voclab.datasets import VOC_CLASSES, VOID, Dataset
-from voclab.submission import (
+from voclab.data import VOC_CLASSES, VOID, Dataset
+from voclab.kaggle import (
     check_submission,
     decode_segmentation,
     encode_classification,

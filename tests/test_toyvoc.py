@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voclab.datasets import toyvoc
-from voclab.datasets.base import VOC_CLASSES, VOID, voc_palette
-from voclab.datasets.toycifar import make_toycifar
-from voclab.datasets.toyscene import void_border
-from voclab.datasets.toyvoc import SOURCE_CLASSES, make_toyvoc, source_arrays, toyvoc_scene
+from toyvoc import voc as toyvoc
+from toyvoc.cifar import make_toycifar
+from toyvoc.scene import void_border
+from toyvoc.voc import SOURCE_CLASSES, make_toyvoc, source_arrays, toyvoc_scene
+from voclab.data.base import VOC_CLASSES, VOID, voc_palette
 from voclab.errors import VoclabError
 
 COUNTS = {"train": 420, "val": 160, "test": 60}

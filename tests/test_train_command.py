@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 from voc_trees import fails
 
-from voclab import cli, datasets, visual
-from voclab.studies import training
-from voclab.studies.plan import Plan, plan_from
+from voclab import cli
+from voclab import data as datasets
+from voclab.app import visual
+from voclab.experiments import training
+from voclab.experiments.plan import Plan, plan_from
 from voclab.training import Run, load_model
 from voclab.training.identity import weights_digest
 
@@ -96,7 +98,7 @@ def test_adversarial_training_is_scored_under_attack(colours, tmp_path):
 
 
 def test_a_voc_data_set_is_trained_with_independent_outputs(tmp_path):
-    from voclab.datasets.toyvoc import make_toyvoc
+    from toyvoc.voc import make_toyvoc
 
     root = make_toyvoc(tmp_path / "toyvoc", train=40, val=16, test=4, size=64)
     plan = Plan(str(root), "cnn", epochs=1, size=32, **QUICK)

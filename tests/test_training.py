@@ -15,12 +15,12 @@ from test_files import HOLDER
 
 from voclab import files
 from voclab.backend import out_of_memory
-from voclab.datasets.splits import fit_validation
+from voclab.data.batches import resized
+from voclab.data.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.metrics import mean_average_precision
 from voclab.models import zoo
 from voclab.models.classifiers import build_classifier
-from voclab.pipeline import resized
 from voclab.training import Recipe, Run, load_model, train
 from voclab.training.loop import make_optimizer
 

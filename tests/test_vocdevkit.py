@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from voc_trees import fails, make_tree, save_mask, write_annotation
 
-from voclab.datasets import masks, samples, vocdevkit
-from voclab.datasets.base import VOC_CLASSES
+from voclab.data import masks, samples, vocdevkit
+from voclab.data.base import VOC_CLASSES
 
 
 @pytest.mark.parametrize("annotations", [True, False])

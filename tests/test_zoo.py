@@ -6,7 +6,7 @@ import pytest
 
 from voclab.backend import input_gradient, resize
 from voclab.errors import VoclabError
-from voclab.explain import GradCam
+from voclab.evaluation.explain import GradCam
 from voclab.models import zoo
 from voclab.models.catalogue import BACKBONE
 from voclab.models.classifiers import build_classifier, count_parameters, feature_extractor

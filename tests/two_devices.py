@@ -17,7 +17,7 @@ from fragile_victims import four_classes, fragile_classifier, victims
 from voclab.attacks import Experiment, Victim, run_experiment
 from voclab.attacks.defence import harden
 from voclab.backend import replicas, share_batches
-from voclab.datasets.base import VOID
+from voclab.data.base import VOID
 from voclab.losses import CrossEntropy, LovaszSoftmax, SoftDice, Sum
 from voclab.models import zoo
 from voclab.models.classifiers import predict

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voclab.datasets.base import VOC_CLASSES, VOID, voc_palette
+from voclab.data.base import VOC_CLASSES, VOID, voc_palette
 from voclab.errors import VoclabError
 
 

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from voclab.backend import gather_over_replicas, share_of_mean, sum_over_replicas
-from voclab.datasets.base import VOID
+from voclab.data.base import VOID
 from voclab.errors import VoclabError
 
 

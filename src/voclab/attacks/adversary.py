@@ -15,7 +15,8 @@ from voclab.attacks.measures import Bench
 from voclab.attacks.target import objective
 from voclab.attacks.victim import Victim
 from voclab.backend import compiled, share_of_mean
-from voclab.datasets.base import VOID, Dataset
+from voclab.data.base import VOID, Dataset
+from voclab.data.batches import DecodedCache
 from voclab.errors import VoclabError
 from voclab.models.catalogue import BACKBONE
 from voclab.models.generator import (
@@ -25,7 +26,6 @@ from voclab.models.generator import (
     build_generator,
     start_from_universal,
 )
-from voclab.pipeline import DecodedCache
 from voclab.terminal import say
 from voclab.training import Recipe, Run, train
 from voclab.training.identity import data_digest, known_by, weights_digest

@@ -16,9 +16,9 @@ from voclab.attacks.measures import Bench
 from voclab.attacks.target import objective
 from voclab.attacks.victim import Victim
 from voclab.backend import input_gradient, own_part, replicas
-from voclab.datasets.base import Dataset
+from voclab.data.base import Dataset
+from voclab.data.batches import DecodedCache
 from voclab.errors import VoclabError
-from voclab.pipeline import DecodedCache
 from voclab.terminal import say
 from voclab.training import Recipe, Run, train
 from voclab.training.identity import data_digest, known_by

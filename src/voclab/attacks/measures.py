@@ -12,9 +12,9 @@ from voclab.attacks.budget import eight_bit
 from voclab.attacks.gradient import Attack
 from voclab.attacks.target import Target
 from voclab.attacks.victim import Victim
-from voclab.datasets.base import VOID, Dataset
+from voclab.data.base import VOID, Dataset
+from voclab.data.batches import resized
 from voclab.metrics import SegmentationMetrics, mean_average_precision
-from voclab.pipeline import resized
 
 HANDLING = ("JPEG, quality 90", "JPEG, quality 75", "JPEG, quality 50", "blur, sigma 1", "half size and back")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from voclab.datasets.base import VOID
+from voclab.data.base import VOID
 from voclab.errors import VoclabError
 
 TASKS = ("multilabel", "multiclass", "segmentation")

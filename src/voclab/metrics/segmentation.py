@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from voclab.datasets.base import VOC_CLASSES, VOID
+from voclab.data.base import VOC_CLASSES, VOID
 
 
 class SegmentationMetrics:

@@ -10,7 +10,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from voclab.datasets.base import Dataset
+from voclab.data.base import Dataset
+from voclab.data.batches import DecodedCache, evaluation_batches
 from voclab.errors import VoclabError
 from voclab.files import atomic_path, read_arrays, write_json
 from voclab.metrics import choose_thresholds, classification_report, mean_average_precision, sigmoid
@@ -21,7 +22,6 @@ from voclab.models.classifiers import (
     predict,
     start_from_prior,
 )
-from voclab.pipeline import DecodedCache, evaluation_batches
 from voclab.terminal import say
 from voclab.training.code import code_digest
 from voclab.training.features import fit_linear_head, pooled_features, predict_logits

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from voclab.datasets.base import Dataset
+from voclab.data.base import Dataset
+from voclab.data.batches import DecodedCache, apply_augmentation, augmentation, resized
 from voclab.models.classifiers import predict
-from voclab.pipeline import DecodedCache, apply_augmentation, augmentation, resized
 
 
 def predict_logits(model: keras.Model, dataset: Dataset, sizes, batch_size: int = 16) -> np.ndarray:

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from voclab import __version__
-from voclab.datasets.base import Dataset
+from voclab.data.base import Dataset
 from voclab.errors import VoclabError
 from voclab.training.code import UNREADABLE, code_digest
 

@@ -12,10 +12,10 @@ import keras
 import numpy as np
 
 from voclab.backend import out_of_memory, replicas, train_as_one
-from voclab.datasets.base import Dataset
+from voclab.data.base import Dataset
+from voclab.data.batches import DecodedCache, steps_per_epoch, training_batches
 from voclab.errors import VoclabError
 from voclab.files import atomic_path, make_folder, read_json, write_json
-from voclab.pipeline import DecodedCache, steps_per_epoch, training_batches
 from voclab.terminal import say
 from voclab.training.run import Run, first_line
 
@@ -26,7 +26,7 @@ class Recipe:
 
     Attributes:
         size: side of the square training images, pixels.
-        policy: augmentation policy, see ``voclab.pipeline.augmentation``.
+        policy: augmentation policy, see ``voclab.data.batches.augmentation``.
         epochs: the longest training; 0 only evaluates the start.
         rate: peak learning rate.
         batch_size: images a step.
@@ -38,8 +38,8 @@ class Recipe:
         seed: fixes order, augmentation and dropout.
         optimizer: ``"adam"`` (AdamW) or ``"sgd"``, see :func:`make_optimizer`.
         momentum: of SGD.
-        smoothing: label smoothing from 0 to 1, see ``voclab.pipeline.smoothed``. For labels only.
-        mixup: alpha of mixup, see ``voclab.pipeline.training_batches``; 0 mixes nothing. For labels only.
+        smoothing: label smoothing from 0 to 1, see ``voclab.data.batches.smoothed``. For labels only.
+        mixup: alpha of mixup, see ``voclab.data.batches.training_batches``; 0 mixes nothing. For labels only.
     """
 
     size: int

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from voclab.datasets.vocdevkit import encode_mask
+from voclab.data.vocdevkit import encode_mask
 from voclab.errors import VoclabError
 from voclab.files import atomic_path
 from voclab.text import plain

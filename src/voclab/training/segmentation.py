@@ -9,14 +9,14 @@ import cv2
 import keras
 import numpy as np
 
-from voclab.datasets.base import Dataset
+from voclab.data.base import Dataset
+from voclab.data.batches import DecodedCache, resized
 from voclab.errors import VoclabError
 from voclab.losses import get_loss
 from voclab.metrics import SegmentationMetrics
 from voclab.models.classifiers import count_parameters, predict
 from voclab.models.prediction import Segmenter, TestTime
 from voclab.models.segmenters import ENCODER, build_segmenter, build_unet
-from voclab.pipeline import DecodedCache, resized
 from voclab.terminal import say
 from voclab.training.identity import data_digest, known_by, weights_digest
 from voclab.training.loop import Recipe, train

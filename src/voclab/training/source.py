@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from voclab.config import Profile
-from voclab.datasets.base import Dataset
+from voclab.data.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import atomic_path
 from voclab.metrics import mean_average_precision
@@ -106,7 +106,7 @@ def _source_weights(name, profile, folder, reason, seed, progress) -> Weights:
 
 def source_dataset(images: int, size: int, split: str, seed: int) -> Dataset:
     """The procedural source task in memory: silhouettes of things that are no VOC class."""
-    from voclab.datasets.toyvoc import SOURCE_CLASSES, source_arrays
+    from toyvoc.voc import SOURCE_CLASSES, source_arrays
 
     pictures, labels, masks = source_arrays(seed=seed, n=images, size=size, split=split)
     return Dataset(

@@ -1,0 +1,1 @@
+"""One image looked at closely."""

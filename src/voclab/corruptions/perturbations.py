@@ -1,0 +1,440 @@
+"""Perturbations of one photo, each with a strength: noise, occlusion, blur, light, JPEG, fog, turns, flips.
+
+Every function takes an (H, W, 3) uint8 RGB image, a strength of 0 or more and a random generator, which those
+that draw nothing ignore, and returns a new image of the same shape and type. Strength 0 changes nothing; what
+a strength means is said at each.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from numbers import Real
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from scipy.special import ndtr, pdtr
+
+from voclab.corruptions.draws import Table, bits, generator
+from voclab.corruptions.textures import plasma
+from voclab.errors import VoclabError
+from voclab.options import one_of
+
+_WIDE = 8  # pixels: from about this sigma on, a blur takes less time by waves than by weights
+GREY = 124  # the mean of ImageNet's pixels: what is covered with it says "nothing here"
+
+# --- noise ---
+
+
+def gaussian_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Independent Gaussian noise on every value; ``strength``: its standard deviation, pixels in [0, 1]."""
+    return _noisy(image, _gaussian(strength), rng)
+
+
+def shot_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Poisson noise of counted photons; ``strength``: its standard deviation at full white, pixels in [0, 1].
+
+    White is then 1 / strength² photons, and a value v has the standard deviation strength · √v.
+    """
+    photons = float(np.clip(strength, 1e-6, 1e6)) ** -2
+    return _counted(photons).draw(rng, image.shape, image).astype(np.uint8)
+
+
+def salt_and_pepper(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Pixels that turn black or white, evenly; ``strength``: their share of all pixels, 1 at most."""
+    return speckled(image, strength, rng, image.shape[:2])
+
+
+def uniform_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Independent uniform noise on every value; ``strength``: its half width, pixels in [0, 1]."""
+    return _noisy(image, _uniform(strength), rng)
+
+
+# --- occlusion and blur ---
+
+
+def occlusion(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """A grey square anywhere in the photo; ``strength``: its side as a share of the shorter side, 1 at most.
+
+    The square lies wholly within the photo and is at least a pixel.
+    """
+    height, width = image.shape[:2]
+    side = max(1, round(min(strength, 1) * min(height, width))) if strength else 0
+    top, left = (rng.uniform(size=2) * (height - side + 1, width - side + 1)).astype(int)
+    covered = image.copy()
+    covered[top : top + side, left : left + side] = GREY
+    return covered
+
+
+def gaussian_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian blur, mirrored at the border; ``strength``: sigma in pixels, at most the longer side."""
+    return blurred(image, min(strength, max(image.shape[:2])))
+
+
+def defocus_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """The blur of a lens out of focus; ``strength``: the radius in pixels of the disc that a point becomes.
+
+    The disc has soft edges, so that fractions of a pixel count (from 0.5 on); its radius is at most half
+    the longer side.
+    """
+    radius = min(strength, max(image.shape[:2]) / 2)
+    steps = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
+    disc = np.clip(radius + 0.5 - np.hypot(*np.meshgrid(steps, steps)), 0, 1)
+    return eight_bit(filtered(image, disc))
+
+
+# --- light and compression ---
+
+
+def brightness(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """More light; ``strength``: added to the value of HSV, in [0, 1], hue and saturation kept."""
+    planes = cv2.split(image)
+    value = cv2.max(planes[0], planes[1])
+    value = cv2.max(value, planes[2], value)
+    # Hue and saturation stay the same where the three channels keep their ratios.
+    gain = cv2.LUT(value, _gains(strength))
+    for plane in planes:
+        cv2.multiply(plane, gain, plane, dtype=cv2.CV_8U)
+    lit = cv2.merge(planes)
+    if strength and cv2.countNonZero(value) < value.size:  # black has no ratios to keep
+        lit[value == 0] = np.rint(255 * min(strength, 1))
+    return lit
+
+
+def contrast(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """More contrast; ``strength``: by how much the factor on the distance to the mean exceeds 1."""
+    return stretched(image, 1 + strength)
+
+
+def jpeg(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """JPEG compression; ``strength``: 100 minus the quality, which is rounded and lies between 1 and 99.
+
+    0 is no compression at all.
+    """
+    if strength == 0:
+        return image.copy()
+    quality = 100 - max(1, round(min(strength, 99)))
+    reverse = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", reverse, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def fog(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Fog of a fractal cloud, as in ImageNet-C; ``strength``: its thickness, see :func:`fogged`."""
+    return fogged(image, strength, 2.0, rng)
+
+
+# --- geometry ---
+
+
+def rotation(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Rotation about the middle of the photo, counter-clockwise; ``strength``: degrees.
+
+    The scale stays: what turns out of the frame is cut, and what the frame lacks is mirrored. So a square
+    photo turned by 90° is exactly ``np.rot90`` of it, and another one the central part of that, mirrored on
+    at its short sides, without interpolation. Nothing is lost if photos are made square first.
+    """
+    height, width = image.shape[:2]
+    degrees = strength % 360
+    if degrees % 90 == 0:
+        return _quarters(image, int(degrees // 90))
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
+    return cv2.warpAffine(
+        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
+
+
+def horizontal_flip(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Left and right exchanged; ``strength``: 0 or 1."""
+    return _flipped(image, strength, 1)
+
+
+def vertical_flip(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Top and bottom exchanged; ``strength``: 0 or 1."""
+    return _flipped(image, strength, 0)
+
+
+# --- by name ---
+
+PERTURBATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]] = {
+    function.__name__: function
+    for function in (
+        gaussian_noise, shot_noise, salt_and_pepper, uniform_noise, occlusion, gaussian_blur, defocus_blur,
+        brightness, contrast, jpeg, fog, rotation, horizontal_flip, vertical_flip,
+    )
+}  # fmt: skip
+
+NOISES = {
+    "gaussian": "gaussian_noise",
+    "shot": "shot_noise",
+    "uniform": "uniform_noise",
+    "blur": "gaussian_blur",
+}
+"""Short names of perturbations for the command line."""
+
+_DRAWING = {"gaussian_noise", "shot_noise", "salt_and_pepper", "uniform_noise", "occlusion", "fog"}
+
+STRENGTHS = {  # what is counted, for axis labels and messages
+    "gaussian_noise": "standard deviation, pixels in [0, 1]",
+    "shot_noise": "standard deviation at full white, pixels in [0, 1]",
+    "salt_and_pepper": "share of pixels",
+    "uniform_noise": "half width, pixels in [0, 1]",
+    "occlusion": "side of the square, share of the shorter side",
+    "gaussian_blur": "sigma, pixels",
+    "defocus_blur": "radius of the disc, pixels",
+    "brightness": "added to the value of HSV, in [0, 1]",
+    "contrast": "factor less 1",
+    "jpeg": "100 - quality",
+    "fog": "thickness against full white",
+    "rotation": "degrees",
+    "horizontal_flip": "0 or 1",
+    "vertical_flip": "0 or 1",
+}
+
+
+class Setting(NamedTuple):
+    """A perturbation by name, and its strength."""
+
+    name: str
+    strength: float
+
+
+# Under which a network's answer should stay the same: clearly visible, and no photo is beyond recognition.
+CONSISTENCY: dict[str, Setting] = {
+    "more brightness": Setting("brightness", 0.2),
+    "more contrast": Setting("contrast", 0.5),
+    "Gaussian blur": Setting("gaussian_blur", 1.5),
+    "defocus blur": Setting("defocus_blur", 2.5),
+    "fog": Setting("fog", 1.0),
+    "rotation by 90°": Setting("rotation", 90),
+    "horizontal flip": Setting("horizontal_flip", 1),
+    "vertical flip": Setting("vertical_flip", 1),
+    "random noise": Setting("gaussian_noise", 0.1),
+    "salt-and-pepper": Setting("salt_and_pepper", 0.05),
+}
+
+
+def perturbed(
+    image: np.ndarray, name: str, strength: float, seed: int | Sequence[int] | np.random.SeedSequence = 0
+) -> np.ndarray:
+    """One photo under a perturbation.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        name: one of :data:`PERTURBATIONS`.
+        strength: 0 leaves the photo as it is; :data:`STRENGTHS` says what is counted.
+        seed: fixes everything random, e.g. (seed, index of the photo). The same seed at another strength
+            gives the same noise or cloud, only stronger (but new shot noise).
+
+    Returns:
+        (H, W, 3) uint8 RGB, always a new array.
+
+    Raises:
+        VoclabError: no such perturbation, a strength that is negative, not finite or (flips) neither 0 nor 1,
+            or no such image.
+    """
+    one_of("perturbation", name, PERTURBATIONS)
+    image = require_image(image)
+    require_strength(name, strength)
+    # Making a generator takes longer than turning a photo, so only what draws gets one.
+    rng = generator(seed) if name in _DRAWING else None
+    return PERTURBATIONS[name](image, float(strength), rng)
+
+
+def require_strength(name: str, strength: float) -> None:
+    """Refuse what :func:`perturbed` cannot do.
+
+    Raises:
+        VoclabError: a strength that is negative, not finite or (flips) neither 0 nor 1.
+    """
+    if not (isinstance(strength, Real) and math.isfinite(strength) and strength >= 0):
+        raise VoclabError(
+            f"The strength of {name} ({STRENGTHS[name]}) is {strength}; it must be finite and 0 or more."
+        )
+    if name in ("horizontal_flip", "vertical_flip"):
+        _require_done_or_not(strength)
+
+
+def require_image(image: np.ndarray) -> np.ndarray:
+    """The image in one piece of memory.
+
+    Raises:
+        VoclabError: it is not (H, W, 3) uint8, with the remedy.
+    """
+    image = np.asarray(image)
+    if image.ndim == 4:
+        raise VoclabError(f"The image has shape {image.shape}, a batch; perturb its photos one by one.")
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        raise VoclabError(
+            f"The image has shape {image.shape}, so it is grey; repeat the channel three times, last axis."
+        )
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise VoclabError(f"The image has shape {image.shape}; it must be (height, width, 3), RGB.")
+    if image.dtype != np.uint8:
+        raise VoclabError(
+            f"The image is {image.dtype}, not uint8; if it lies in [0, 1], pass"
+            " np.rint(255 * image).astype(np.uint8)."
+        )
+    return np.ascontiguousarray(image)
+
+
+# --- what corruptions share ---
+
+
+def eight_bit(values: np.ndarray) -> np.ndarray:
+    """Values from 0 to 255 as uint8: cut at 255, then rounded; no value may be below -0.5."""
+    return cv2.convertScaleAbs(values)
+
+
+def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur of (H, W) or (H, W, C) values, uint8 (then rounded) or float32; ``sigma`` in pixels.
+
+    The border is mirrored. Weights beyond 3.5 sigma, less than 1/2000 in sum, are left out.
+    """
+    if sigma > _WIDE:
+        wide = _blurred_widely(values, sigma)
+        return eight_bit(wide) if values.dtype == np.uint8 else wide
+    reach = round(3.5 * sigma)
+    if reach < 1:
+        return values.copy()
+    kernel = cv2.getGaussianKernel(2 * reach + 1, sigma, cv2.CV_32F)
+    # GaussianBlur would round the weights for 8-bit images to 1/256.
+    return cv2.sepFilter2D(values, -1, kernel, kernel)
+
+
+def _blurred_widely(values: np.ndarray, sigma: float) -> np.ndarray:
+    """The same for a large sigma, as the few cosine waves that are left, each as far as it is left."""
+    (down, up), (right, left) = (_waves(n, sigma) for n in values.shape[:2])
+    planes = [up @ (down @ p.astype(np.float32) @ right.T) @ left.T for p in cv2.split(values)]
+    return planes[0] if values.ndim == 2 else cv2.merge(planes)
+
+
+@lru_cache(maxsize=16)
+def _waves(length: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices (waves, length) from values to waves, and (length, waves) back to blurred values.
+
+    Mirrored at both ends, a line repeats after twice its steps, so it is a sum of the cosines of these
+    periods, and a Gaussian blur scales each of them.
+    """
+    steps = max(1, length - 1)
+    frequency = np.pi / steps * np.arange(length)
+    kept = np.exp(-((sigma * frequency) ** 2) / 2)
+    kept = kept[kept > 1e-7]
+    waves = np.cos(np.outer(np.arange(length), frequency[: len(kept)]))
+    # The ends are in a period once, all between them twice; so it is with the slowest and the fastest wave.
+    once = np.full(length, 2 if length > 1 else 1)
+    once[[0, -1]] = 1
+    into = once / (2 * steps if length > 1 else 1)
+    return (waves * into[:, None]).T.astype(np.float32), (waves * kept * once[: len(kept)]).astype(np.float32)
+
+
+def filtered(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """(H, W, C) uint8 or float32 values correlated with a kernel of odd sides, scaled to sum to 1: float32.
+
+    The border is mirrored.
+    """
+    kernel = (kernel / kernel.sum()).astype(np.float32)
+    return cv2.filter2D(values.astype(np.float32, copy=False), -1, kernel)
+
+
+def speckled(image: np.ndarray, share: float, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """The uint8 image with a share, 1 at most, of its pixels or values black (0) or white (255), evenly.
+
+    ``shape``: (H, W) for whole pixels, (H, W, 3) for each value by itself.
+    """
+    drawn, half = bits(rng, shape, np.uint32), round(2**31 * min(share, 1))
+    # The lowest draws are black and the highest white, so that a smaller share hits a part of the same ones.
+    masks = [np.negative(hit.view(np.uint8)) for hit in (drawn < half, drawn > 2**32 - 1 - half)]
+    black, white = masks if len(shape) == 3 else (cv2.cvtColor(m, cv2.COLOR_GRAY2RGB) for m in masks)
+    return cv2.subtract(cv2.add(image, white), black)
+
+
+def stretched(image: np.ndarray, factor: float) -> np.ndarray:
+    """The uint8 image with the distance of every value to its channel's mean multiplied by ``factor``."""
+    # The mean of equal bytes is exact, of equal fractions it is not: a huge factor would show the difference.
+    mean = np.array(cv2.sumElems(image)[:3]) / (image.shape[0] * image.shape[1])
+    if factor > 16:  # float32 would not do
+        table = np.rint(np.clip(mean + (np.arange(256)[:, None] - mean) * factor, 0, 255))
+        return cv2.LUT(image, table.astype(np.uint8)[None])
+    offsets = mean * (1 - factor)
+    lines = [[factor, 0, 0], [0, factor, 0], [0, 0, factor]]
+    return cv2.transform(image, np.array([[*line, offset] for line, offset in zip(lines, offsets)]))
+
+
+def fogged(image: np.ndarray, thickness: float, decay: float, rng: np.random.Generator) -> np.ndarray:
+    """Fog as in ImageNet-C: ``thickness`` times a cloud is added and the brightest value of the photo kept.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        thickness: of the cloud against full white.
+        decay: its smoothness, see :func:`voclab.corruptions.textures.plasma`.
+        rng: source of the cloud.
+
+    Returns:
+        (H, W, 3) uint8. A black photo stays black.
+    """
+    cloud = cv2.cvtColor(plasma(*image.shape[:2], decay, rng), cv2.COLOR_GRAY2RGB)
+    brightest = float(image.max()) / 255
+    share = brightest / (brightest + thickness) if brightest else 0.0
+    return cv2.addWeighted(image, share, cloud, 255 * thickness * share, 0, dtype=cv2.CV_8U)
+
+
+def _noisy(image: np.ndarray, table: Table, rng: np.random.Generator) -> np.ndarray:
+    """Rounding an image with noise on it is adding rounded noise: the image is in whole numbers."""
+    noise = table.draw(rng, image.shape)
+    noise += image.astype(np.int16)
+    return noise.clip(0, 255, out=noise).astype(np.uint8)
+
+
+_EDGES = np.arange(-255, 255) + 0.5  # between the noises that make a difference to bytes
+
+
+@lru_cache(maxsize=16)
+def _gains(added: float) -> np.ndarray:
+    levels = np.arange(256)
+    return (np.minimum(levels + 255 * added, 255) / np.maximum(levels, 1)).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _gaussian(strength: float) -> Table:
+    return Table(-255, ndtr(_EDGES / np.clip(255 * strength, 1e-9, 1e9)))
+
+
+@lru_cache(maxsize=16)
+def _uniform(strength: float) -> Table:
+    half = np.clip(255 * strength, 1e-9, 1e9)
+    return Table(-255, np.clip(0.5 + _EDGES / (2 * half), 0, 1))
+
+
+@lru_cache(maxsize=8)  # of 3 MB
+def _counted(photons: float) -> Table:
+    """For each value of a byte, how bright it looks where full white is that many photons on average."""
+    most = np.floor((np.arange(255) + 0.5) / 255 * photons)  # that look no brighter than each level
+    most -= np.rint(255 * (most / photons)) > np.arange(255)
+    counts, places = np.unique(most, return_inverse=True)
+    chances = pdtr(counts, np.arange(256)[:, None] * (photons / 255))[:, places]
+    return Table(0, np.maximum.accumulate(chances, axis=1), cell_bits=12)
+
+
+def _quarters(image: np.ndarray, turns: int) -> np.ndarray:
+    if turns % 2 == 0:
+        return cv2.rotate(image, cv2.ROTATE_180) if turns else image.copy()
+    turned = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE if turns == 1 else cv2.ROTATE_90_CLOCKWISE)
+    (tall, wide), (height, width) = turned.shape[:2], image.shape[:2]
+    if tall == wide:
+        return turned
+    top, left = -((height - tall) // 2), -((width - wide) // 2)  # of the frame in the turned photo
+    middle = turned[max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
+    above, before = max(-top, 0), max(-left, 0)
+    below, after = height - above - len(middle), width - before - middle.shape[1]
+    return cv2.copyMakeBorder(middle, above, below, before, after, cv2.BORDER_REFLECT_101)
+
+
+def _require_done_or_not(strength: float) -> None:
+    if strength not in (0, 1):
+        raise VoclabError(f"A flip is done or not: its strength is 0 or 1, not {strength:g}.")
+
+
+def _flipped(image: np.ndarray, strength: float, axis: int) -> np.ndarray:
+    _require_done_or_not(strength)
+    return cv2.flip(image, axis) if strength else image.copy()

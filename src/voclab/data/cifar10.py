@@ -1,0 +1,181 @@
+"""CIFAR-10: its binary format, read and written, and its Python distribution, read without executing pickle.
+
+Binary (Krizhevsky 2009): records of 3,073 bytes, a label from 0 to 9 and then the red, green and blue planes
+of a 32 × 32 image, row by row; any number of records a file.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from voclab.data.base import Dataset
+from voclab.data.cifar_pickle import PLANES, SIDE, read_pickle
+from voclab.errors import VoclabError
+from voclab.files import atomic_path, write_text
+
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+RECORD = 1 + PLANES  # bytes
+SPLITS = ("train", "test")
+BATCHES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")  # of the published archive
+BINARY, PYTHON = "cifar-10-batches-bin", "cifar-10-batches-py"
+_NAMES = "batches.meta.txt"
+_CIFAR100 = (("train.bin", "test.bin", "fine_label_names.txt"), ("train", "test", "meta"))
+
+
+def tree(root: str | Path) -> Path | None:
+    """The folder of the batches: ``root`` or one of the published names in it; ``None`` without any."""
+    for folder in (Path(root), Path(root) / BINARY, Path(root) / PYTHON):
+        if _batches(folder, "train"):
+            return folder
+    return None
+
+
+def refuse_cifar100(root: str | Path) -> None:
+    """Raise ``VoclabError`` where a folder holds CIFAR-100, which has other records and a hundred classes."""
+    root = Path(root)
+    for folder in (root, root / "cifar-100-binary", root / "cifar-100-python"):
+        if any(all((folder / name).is_file() for name in names) for names in _CIFAR100):
+            raise VoclabError(
+                f"{folder} holds CIFAR-100, which is not read here; fetch CIFAR-10 with `voclab data fetch"
+                " cifar10`, or sort its images into a folder a class."
+            )
+
+
+def read(root: str | Path, split: str, name: str = "cifar10") -> Dataset:
+    """The training or the test images, ids like ``data_batch_1/17``.
+
+    Args:
+        root: folder with the batches, or that holds ``cifar-10-batches-bin`` or ``cifar-10-batches-py``.
+        split: ``"train"`` or ``"test"``.
+        name: of the data set.
+
+    Raises:
+        VoclabError: no batches, a damaged file, or one that holds more than numbers and text.
+    """
+    if split not in SPLITS:
+        raise VoclabError(f"CIFAR-10 in {root} has no split {split!r}; choose train or test.")
+    folder = tree(root)
+    files = _batches(folder, split) if folder else []
+    if not files:
+        refuse_cifar100(root)
+        batch = "data_batch_1" if split == "train" else "test_batch"
+        raise VoclabError(
+            f"{root} holds no {batch} of CIFAR-10; run `voclab data fetch cifar10` or name the folder."
+        )
+    parts = [read_batch(path) for path in files]
+    images = np.concatenate([part.images for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    ids = [
+        f"{path.stem}/{k}" for path, part in zip(files, parts, strict=True) for k in range(len(part.labels))
+    ]
+    return Dataset(
+        name=name,
+        split=split,
+        task="multiclass",
+        ids=tuple(ids),
+        class_names=class_names(folder),
+        labels=np.eye(10, dtype=np.uint8)[labels],
+        read_image=lambda i: images[i],
+        read_mask=None,
+        source=f"{len(files)} batch files of CIFAR-10's format in {folder}{_remarks(folder, files, name)}",
+    )
+
+
+class Batch(NamedTuple):
+    """(n, 32, 32, 3) uint8 RGB images and (n,) uint8 labels from 0 to 9."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def read_batch(path: str | Path) -> Batch:
+    """A batch in the binary format (``.bin``) or of the Python distribution.
+
+    Raises:
+        VoclabError: the file is cut off or damaged, a label is not one of 0 to 9, or its pickle asks for
+            anything but numbers, text and arrays of bytes.
+    """
+    path = Path(path)
+    if path.suffix != ".bin":
+        return _batch(path, *read_pickle(path))
+    try:
+        data = np.fromfile(path, np.uint8)
+    except FileNotFoundError as error:
+        raise VoclabError(f"{path} is missing; fetch CIFAR-10 again.") from error
+    except OSError as error:
+        raise VoclabError(f"{path} cannot be read ({error.strerror}); check file and disk.") from error
+    if not data.size or data.size % RECORD:
+        what = f"whole records of {RECORD}"
+        if data.size and data.size % (RECORD + 1) == 0:
+            what += f" but of {RECORD + 1}, as CIFAR-100 has them"
+        raise VoclabError(f"{path} has {data.size} bytes, which are not {what}; fetch CIFAR-10 again.")
+    records = data.reshape(-1, RECORD)
+    return _batch(path, records[:, 1:], records[:, 0])
+
+
+def write_batch(path: str | Path, images: np.ndarray, labels: np.ndarray) -> Path:
+    """Write (n, 32, 32, 3) uint8 RGB images with their labels (0 to 9) in the binary format, atomically."""
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.dtype != np.uint8 or images.shape != (len(labels), SIDE, SIDE, 3):
+        raise VoclabError(
+            f"{path} needs uint8 images of 32 × 32 × 3, one a label; these have shape {images.shape} and"
+            f" type {images.dtype}."
+        )
+    if not np.isin(labels, range(10)).all():
+        raise VoclabError(f"{path} needs labels from 0 to 9; convert yours.")
+    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    with atomic_path(path) as temporary:
+        # Not ndarray.tofile, which reports a full disk without its error number.
+        temporary.write_bytes(np.concatenate([labels.astype(np.uint8)[:, None], planes], axis=1).tobytes())
+    return Path(path)
+
+
+def write_class_names(folder: str | Path, names: tuple[str, ...]) -> None:
+    """Write ``batches.meta.txt``, one class a line."""
+    write_text(Path(folder) / _NAMES, "\n".join(names) + "\n")
+
+
+def _batches(folder: Path, split: str) -> list[Path]:
+    """The batch files of a split; ``data_batch_1 (1).bin``, a second download, is none."""
+    stem = r"data_batch_\d+" if split == "train" else "test_batch"
+    names = [path for path in folder.glob("*_batch*") if path.is_file()]
+    binary = [path for path in names if re.fullmatch(rf"{stem}\.bin", path.name)]
+    found = binary or [path for path in names if re.fullmatch(stem, path.name)]
+    return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
+def _remarks(folder: Path, files: list[Path], name: str) -> str:
+    """What the sentence on the data says of batches that are not there, and of files like them."""
+    there = {path.stem for path in files}
+    stem = files[0].stem.rstrip("0123456789")
+    absent = [batch for batch in BATCHES if batch.startswith(stem) and batch not in there]
+    others = sorted(p.name for p in folder.glob(f"{stem}*") if p not in files and p.suffix == files[0].suffix)
+    told = f"; without {', '.join(absent)}" if absent and name == "cifar10" else ""
+    return told + (f"; left out: {', '.join(others)}" if others else "")
+
+
+def class_names(folder: str | Path) -> tuple[str, ...]:
+    """The classes named in ``batches.meta.txt``; CIFAR-10's where there is no such file."""
+    path = Path(folder) / _NAMES
+    if not path.is_file():
+        return CIFAR10_CLASSES
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise VoclabError(f"{path} is no text ({error}); fetch CIFAR-10 again.") from error
+    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
+    names = lines if len(lines) == 10 else tuple(text.split())
+    if len(names) != 10 or len(set(names)) < 10:
+        raise VoclabError(f"{path} names {len(set(names))} classes, not 10; fetch CIFAR-10 again.")
+    return names
+
+
+def _batch(path: Path, planes: np.ndarray, labels: np.ndarray) -> Batch:
+    if labels.max() > 9:
+        raise VoclabError(f"{path} has the label {labels.max()}, above 9; fetch CIFAR-10 again.")
+    images = planes.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+    return Batch(np.ascontiguousarray(images), labels.astype(np.uint8))

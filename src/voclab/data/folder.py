@@ -1,0 +1,389 @@
+"""People's own images: one sub-folder a class, as ImageNet lays out its images."""
+
+import itertools
+import os
+import re
+import unicodedata
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from voclab.data.base import Dataset
+from voclab.data.decoding import SUFFIXES, decode, is_image_file
+from voclab.data.listing import (
+    SPLIT_WORDS,
+    LeftOut,
+    Listing,
+    counted,
+    frames_sentence,
+    is_litter,
+    list_images,
+    shown,
+)
+from voclab.errors import VoclabError
+
+__all__ = ["SUFFIXES", "decode", "is_folder", "pictures", "read"]
+
+_EVERY = 5  # without folders for training and validation, every fifth image of a class is held out
+_IMAGES = {"images", "image", "imgs", "img", "jpegimages", "photos", "rgb"}
+_MASKS = {
+    "masks", "mask", "labels", "label", "annotations", "annotation", "anns", "ann", "seg", "segmentation",
+    "segmentations", "segmentationclass", "segmentationobject", "groundtruth", "gt",
+}  # fmt: skip
+
+
+def is_folder(root: str | Path) -> bool:
+    """Whether ``root`` holds at least two classes with images, directly or in a folder to train on.
+
+    Raises:
+        VoclabError: there are such folders, but which are classes and which are splits is not clear.
+    """
+    return Path(root).is_dir() and len(_layout(Path(root)).classes) >= 2
+
+
+def bases(root: str | Path) -> tuple[Path, ...]:
+    """The folders whose sub-folders are classes: one to train on, and those to measure on."""
+    layout = _layout(Path(root))
+    return (layout.base, *layout.held.values())
+
+
+def read(root: str | Path, split: str) -> Dataset:
+    """Images by class.
+
+    ``root`` holds a sub-folder a class with images at any depth; or a folder to train on and one or two to
+    measure on, each with those. Their names say which is which, in any case: ``train``, ``Training``,
+    ``training_set``, ``seg_train``; ``val``, ``valid``, ``dev``, ``eval``; ``test``, ``Testing``. Where both
+    of the latter are there, ``"val"`` is the one that is measured on. Where neither is, every fifth image of
+    a class, by name, is ``"val"`` (of two to four images the last one). ``Dataset.source`` says what was
+    taken for what, and counts what was left out.
+
+    Args:
+        root: the folder; what archives wrap around it (a folder that holds one folder) is no matter.
+        split: ``"train"``, ``"val"`` or, where there is such a folder, ``"test"``.
+
+    Raises:
+        VoclabError: no such split, fewer than two classes, a class to measure on that is not trained on,
+            classes whose names are the same text, images that none can read, or a layout that has several
+            readings. An image is checked when it is read.
+    """
+    root = Path(root)
+    layout = _layout(root)
+    if split not in ("train", "val") and not (split == "test" and "test" in layout.held):
+        choices = "train, val or test" if "test" in layout.held else "train or val"
+        raise VoclabError(f"Pictures in {root} have no split {split!r}; choose {choices}.")
+    if len(layout.classes) < 2:
+        raise VoclabError(
+            f"{layout.base} holds pictures of {len(layout.classes)} classes; it needs a sub-folder with"
+            " pictures for each of two classes or more."
+        )
+    if layout.trained and split != "train" and not layout.held:
+        raise VoclabError(
+            f"{_lonely(layout)}; add one of them, or name {layout.base} to hold out a fifth of it."
+        )
+    top, names, remarks = layout.base, tuple(layout.classes), list(layout.remarks)
+    found, left_out = layout.classes, layout.left_out
+    if split != "train" and layout.held:
+        top = layout.held["test"] if split == "test" else layout.measured
+        found, left_out = _class_folders(top)
+        found = _matched(found, names, layout.base, top, remarks)
+    images = {name: found[name].images if name in found else () for name in names}
+    if not layout.trained:
+        images = {name: _part(files, split == "val") for name, files in images.items()}
+    files = [path for name in names for path in images[name]]
+    if not files:
+        raise VoclabError(
+            f"{root} holds no pictures for {split}: of every class with two pictures or more, one in five is"
+            " held out; add some until a class has two."
+        )
+    absent = [name for name in names if not images[name]]
+    if absent:
+        remarks.append(f"none of {', '.join(absent[:5])}{', …' if len(absent) > 5 else ''}")
+    return Dataset(
+        name="folder",
+        split=split,
+        task="multiclass",
+        ids=tuple(shown(path.relative_to(top).as_posix()) for path in files),
+        class_names=names,
+        labels=np.eye(len(names), dtype=np.uint8)[[k for k, n in enumerate(names) for _ in images[n]]],
+        read_image=lambda i: decode(files[i]),
+        read_mask=None,
+        source=f"{counted(len(files), 'image')} in {shown(top)}, labels from the names of its {len(names)}"
+        f" sub-folders{''.join(f'; {remark}' for remark in remarks)}{frames_sentence(files)}"
+        f"{left_out.sentence()}",
+    )
+
+
+def pictures(path: str | Path) -> Dataset:
+    """One image, or those that lie directly in a folder, by name; without labels, classes and splits.
+
+    Raises:
+        VoclabError: no such file or folder, or no images in it. An image is checked when it is read.
+    """
+    path = Path(path)
+    if not os.path.exists(path):
+        raise VoclabError(f"{path} is missing; name a picture or a folder of pictures.")
+    listing = list_images(path, deep=False) if path.is_dir() else Listing((path,), LeftOut())
+    files = listing.images
+    if not files:
+        raise VoclabError(
+            f"{path} holds no pictures ({', '.join(SUFFIXES)}) itself; name a folder that does."
+        )
+    return Dataset(
+        name=shown(path.resolve().stem if path.is_file() else path.resolve().name),
+        split="",
+        task="multiclass",
+        ids=tuple(shown(file.name) for file in files),
+        class_names=(),
+        labels=None,
+        read_image=lambda i: decode(files[i]),
+        read_mask=None,
+        source=f"{counted(len(files), 'image')} of {shown(path)}{frames_sentence(files)}"
+        f"{listing.left_out.sentence()}",
+    )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What lies where.
+
+    Attributes:
+        base: the folder whose sub-folders are the classes to train on.
+        classes: their images, by name.
+        trained: whether ``base`` is a folder to train on only, so that nothing of it is held out.
+        held: ``"val"`` and ``"test"`` -> the folder of that split.
+        left_out: in ``base`` and beside it.
+        remarks: for the sentence about the data.
+    """
+
+    base: Path
+    classes: dict[str, Listing]
+    trained: bool
+    held: dict[str, Path] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> Path | None:
+        """The folder that plays ``"val"``."""
+        return self.held.get("val") or self.held.get("test")
+
+
+def _layout(root: Path) -> _Layout:
+    if not root.is_dir():
+        raise VoclabError(f"{root} is no folder; name one with a sub-folder of images for each class.")
+    root = _unwrapped(root)
+    parts, others = _parts(root)
+    base = parts.pop("train", None)
+    if base is None:
+        return _flat(root, parts)
+    classes, left_out = _class_folders(base)
+    others = {folder: n for folder in others if (n := len(list_images(folder).images))}
+    foreign = [folder for folder in others if _split_of(folder.name) is None]
+    if foreign and not parts and len(classes) < 2:
+        return _flat(root, parts)  # train is also the name of a class of VOC
+    _refuse_masks(base, classes)
+    odd = [name for name in classes if _split_of(name, alone=True) in ("val", "test")]
+    if odd and not any((part / odd[0]).is_dir() for part in parts.values()):
+        raise VoclabError(
+            f"{base / odd[0]} is by name a split inside the one to train on; move it beside {base.name}, or"
+            " rename it if it is a class."
+        )
+    layout = _Layout(base, classes, trained=True, held=parts, left_out=left_out)
+    if foreign and not parts:
+        raise VoclabError(
+            f"{_lonely(layout)}, and also {_below(foreign[0], root)} with images; name the folder of the"
+            " classes, or name the splits train and val."
+        )
+    roles = [f"{_below(base, root)} is train"]
+    if parts:
+        roles.append(f"{_below(layout.measured, root)} is val, which is measured on")
+    if len(parts) == 2:
+        roles.append(f"{_below(parts['test'], root)} is test, which is read by that name only")
+    unused = [f"{counted(n, 'image')} in {_below(folder, root)} not used" for folder, n in others.items()]
+    return replace(layout, remarks=(", ".join(roles), *_alike(classes), *unused))
+
+
+def _parts(root: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Split -> the folder of its classes, and the folders of ``root`` that are none of these."""
+    parts, others = {}, []
+    for folder in _subfolders(root)[0]:
+        split = _split_of(folder.name)
+        inner = _unwrapped(folder, split) if split else folder
+        if split is None or not any(list_images(sub).images for sub in _subfolders(inner)[0]):
+            others.append(folder)
+        elif split in parts:
+            raise VoclabError(
+                f"{root} has two folders of a {split} split, {_below(parts[split], root)} and"
+                f" {_below(inner, root)}; leave one of them there."
+            )
+        else:
+            parts[split] = inner
+    return parts, others
+
+
+def _flat(root: Path, held: dict[str, Path]) -> _Layout:
+    """The sub-folders of ``root`` are classes, or it is refused."""
+    classes, left_out = _class_folders(root)
+    named = [name for name in classes if _split_of(name)]
+    splits = {_split_of(name) for name in named}
+    if held or len(splits) > 1 or any(_split_of(name, alone=True) in ("val", "test") for name in named):
+        raise VoclabError(
+            f"{root} holds {' and '.join(named[:2])}, by name a split, but no folder train with a sub-folder"
+            " for each class; sort the images of each split by class, or rename what is a class."
+        )
+    _refuse_masks(root, classes)
+    for name, listing in classes.items():
+        below = {path.relative_to(root).parts[1:-1] for path in listing.images}
+        inner = {_split_of(parts[0]): parts[0] for parts in sorted(below) if parts}
+        if "train" in inner and {"val", "test"} & set(inner):
+            raise VoclabError(
+                f"{root} has the splits inside the classes ({name}/{inner['train']}); turn the folders round,"
+                " so that each split holds its classes."
+            )
+    inside = [
+        {path.relative_to(root).parts[1] for path in listing.images if len(path.relative_to(root).parts) > 2}
+        for listing in classes.values()
+    ]
+    shared = sorted(set.intersection(*inside)) if len(inside) > 1 else []
+    if len(shared) > 1:
+        first, second, *_ = classes
+        raise VoclabError(
+            f"{root} holds {first} and {second}, which both hold {shared[0]} and {shared[1]}, so either could"
+            " be the classes; call the outer folders train and val if they are splits, else put the images of"
+            " a class directly into its folder."
+        )
+    return _Layout(root, classes, trained=False, left_out=left_out, remarks=_alike(classes))
+
+
+def _class_folders(base: Path) -> tuple[dict[str, Listing], LeftOut]:
+    """Class -> its images, both in the order of their names, and what else there is."""
+    own = list_images(base, deep=False)
+    folders, links = _subfolders(base)
+    left_out = LeftOut(own.left_out.files, own.left_out.hidden, links)
+    if own.images:
+        left_out.more.append(f"{counted(len(own.images), 'image')} beside the class folders")
+    found, seen, empty = {}, {}, []
+    for folder in folders:
+        listing = list_images(folder)
+        left_out.add(listing.left_out)
+        name = unicodedata.normalize("NFC", shown(folder.name).strip())
+        if listing.unread and not listing.images:
+            raise VoclabError(
+                f"{folder} holds only images that cannot be read ({', '.join(listing.unread)}); save them as"
+                " JPEG or PNG, or move the folder away."
+            )
+        if not listing.images:
+            empty.append(name)
+            continue
+        for key in (name, folder.resolve()):
+            if (twin := seen.setdefault(key, folder)) != folder:
+                raise VoclabError(
+                    f"{folder} and {twin} are the same class by their names, or the same folder; rename or"
+                    " remove one."
+                )
+        found[name] = listing
+    if empty:
+        names = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
+        left_out.more.append(f"{counted(len(empty), 'sub-folder')} without images ({names})")
+    return dict(sorted(found.items())), left_out
+
+
+def _subfolders(folder: Path) -> tuple[list[Path], int]:
+    """The folders in a folder, by name, and how many more are links to a folder that holds it."""
+    try:
+        names = sorted(
+            entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_litter(entry.name)
+        )
+    except OSError as error:
+        raise VoclabError(f"{folder} cannot be listed ({error.strerror}); check folder and disk.") from error
+    here = folder.resolve()
+    around = {here, *here.parents}
+    kept = [folder / name for name in names if (folder / name).resolve() not in around]
+    return kept, len(names) - len(kept)
+
+
+def _unwrapped(folder: Path, split: str | None = None) -> Path:
+    """Below the folders that hold nothing but one folder of folders with images, as archives often do."""
+    for _ in range(4):
+        inner = _with_images(folder)
+        if len(inner) != 1 or _split_of(inner[0].name) not in (None, split):
+            break
+        deeper = _subfolders(inner[0])[0]
+        same = split is not None and _split_of(inner[0].name) == split
+        if not deeper or (not same and any(list_images(p, deep=False).images for p in (folder, inner[0]))):
+            break
+        folder = inner[0]
+    return folder
+
+
+def _with_images(folder: Path) -> list[Path]:
+    """Of the folders in a folder, those that hold images at any depth; two at most."""
+    found = (f for f in _subfolders(folder)[0] if _holds_image(f))
+    return list(itertools.islice(found, 2))
+
+
+def _holds_image(folder: Path) -> bool:
+    unlisted: list[OSError] = []  # what cannot be listed may hold one; its sentence comes later
+    for place, folders, files in os.walk(folder, onerror=unlisted.append):
+        folders[:] = [name for name in folders if not is_litter(name)]
+        if any(not is_litter(name) and is_image_file(os.path.join(place, name)) for name in files):
+            return True
+    return bool(unlisted)
+
+
+def _split_of(name: str, alone: bool = False) -> str | None:
+    """``"train"``, ``"val"`` or ``"test"`` where a name has such a word (``alone``: and no other)."""
+    words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", name).casefold())
+    words = {re.sub("(set|data|images)$", "", word) for word in words} - {""}
+    found = [split for split, names in SPLIT_WORDS.items() if names & words]
+    return found[0] if len(found) == 1 and not (alone and len(words) > 1) else None
+
+
+def _matched(found: dict, names: tuple, base: Path, top: Path, remarks: list[str]) -> dict[str, Listing]:
+    """The classes of a part under the names they have in ``base``, which may differ in case."""
+    matched = {}
+    for name, listing in found.items():
+        alike = [n for n in names if n.casefold() == name.casefold() and n not in found]
+        if name not in names and len(alike) != 1:
+            raise VoclabError(
+                f"{top} has the class {name!r}, which {base} lacks; name its folder like one there."
+            )
+        matched[name if name in names else alike[0]] = listing
+        if name not in names:
+            remarks.append(f"{name} there is {alike[0]}")
+    return matched
+
+
+def _part(files: tuple[Path, ...], held: bool) -> tuple[Path, ...]:
+    every = min(_EVERY, max(2, len(files)))  # a single image is trained on
+    return tuple(path for k, path in enumerate(files) if (k % every == every - 1) == held)
+
+
+def _refuse_masks(base: Path, classes: dict) -> None:
+    words = {re.sub("[^a-z]", "", name.casefold()): name for name in classes}
+    images, masks = sorted(_IMAGES & set(words)), sorted(_MASKS & set(words))
+    if images and masks:
+        raise VoclabError(
+            f"{base} holds {words[images[0]]} and {words[masks[0]]}, which are no classes, and their files"
+            " are no pairs of image and mask; give each pair one name, or name a folder with a sub-folder a"
+            " class."
+        )
+
+
+def _alike(classes: dict) -> tuple[str, ...]:
+    """A remark where class names differ only in case."""
+    seen = {}
+    for name in classes:
+        seen.setdefault(name.casefold(), []).append(name)
+    return tuple(f"{' and '.join(same)} are classes of their own" for same in seen.values() if len(same) > 1)
+
+
+def _lonely(layout: _Layout) -> str:
+    return (
+        f"{layout.base.parent} has {layout.base.name} but no val or test beside it that holds class folders"
+    )
+
+
+def _below(path: Path, root: Path) -> str:
+    return shown(path.relative_to(root).as_posix())

@@ -1,0 +1,432 @@
+"""Decodes masks as tools write them: palettes, greys of any depth, colours, arrays; nothing is scaled.
+
+A file's pixels are numbers or colours (:class:`Stored`). A :class:`Legend` says which class each is: VOC's,
+that of a label map, or, where pairs of images and masks come without one, classes named by their numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from voclab.data.base import VOC_CLASSES, VOID, require_size, too_large, voc_palette
+from voclab.data.decoding import read_bytes
+from voclab.data.labelmap import MAX_CLASSES, VOID_COLOUR, LabelMap
+from voclab.errors import VoclabError
+from voclab.files import ARRAY_DAMAGE
+
+SUFFIXES = (".png", ".npy", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg", ".pgm", ".ppm")
+WHITE = "foreground"  # the class of masks that are black and white
+_KNOWN = ("PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "PPM")
+_FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # those that keep every pixel as it was
+_LOSSY = ("jpeg", "tiff_jpeg", "webp")  # of TIFF
+_MAX_COLOURS = 4096  # more are a photo's
+_PALETTE = voc_palette().astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+_GREY = 0x010101  # times v is the packed colour (v, v, v)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A mask as its file has it.
+
+    Attributes:
+        kind: ``"indices"`` (numbers with VOC's palette), ``"greys"`` (numbers without one) or ``"colours"``
+            (packed as 0xRRGGBB).
+        pixels: (H, W) whole numbers.
+        used: which of them occur, in order.
+    """
+
+    kind: str
+    pixels: np.ndarray
+    used: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What numbers and colours of masks mean: 0 background, ``k + 1`` class ``k``, 255 void.
+
+    Attributes:
+        class_names: the classes in their order.
+        numbers: number in a file -> value of the mask.
+        colours: packed colour in a file -> value of the mask.
+        origin: what says so, for sentences.
+        coloured: whether a palette's colours count more than its numbers, as a label map with colours wants.
+        void_if_white: whether 255 is void in a mask that holds nothing but 0 and 255.
+    """
+
+    class_names: tuple[str, ...]
+    numbers: Mapping[int, int]
+    colours: Mapping[int, int]
+    origin: str
+    coloured: bool = False
+    void_if_white: bool = False
+
+
+def voc_legend() -> Legend:
+    """VOC's twenty classes by number and by colour."""
+    values = (*range(len(VOC_CLASSES) + 1), VOID)
+    return Legend(VOC_CLASSES, {v: v for v in values}, {int(_PALETTE[v]): v for v in values}, "VOC")
+
+
+def legend_of(found: LabelMap) -> Legend:
+    """What a label map says.
+
+    Numbers are those that it gives, else the places of its lines where the first of them is background, and
+    its grey colours. Black is background and VOC's void colour void, unless it says otherwise.
+    """
+    if found.is_voc:
+        return voc_legend()
+    values, k = [], 0
+    for entry in found.entries:
+        k += not (entry.background or entry.void)
+        values.append(0 if entry.background else VOID if entry.void else k)
+    pairs = list(zip(found.entries, values, strict=True))
+    colours = {_pack(e.colour): v for e, v in pairs if e.colour is not None}
+    numbers = {e.value: v for e, v in pairs if e.value is not None}
+    greys = {e.colour[0]: v for e, v in pairs if e.colour is not None and len(set(e.colour)) == 1}
+    if not numbers and set(greys.values()) >= set(range(1, k + 1)):
+        numbers = greys
+    elif not numbers:
+        ordered = [pair for pair in pairs if pair[0].plain != "ignore"]  # labelme gives it -1
+        if ordered[0][0].background:
+            numbers = {place: v for place, (_, v) in enumerate(ordered)}
+        numbers |= {grey: v for grey, v in greys.items() if grey}
+    if colours:
+        colours = {0: 0, _pack(VOID_COLOUR): VOID} | colours
+    if numbers:
+        numbers = {0: 0, VOID: VOID} | numbers
+    return Legend(found.class_names, numbers, colours, found.path.name, coloured=bool(colours))
+
+
+def _pack(colour: Sequence[int]) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def _name(packed: int) -> str:
+    return f"({packed >> 16}, {packed >> 8 & 255}, {packed & 255})"
+
+
+def fitted(legend: Legend, stored: Sequence[tuple[Path, str, tuple[int, ...]]]) -> Legend:
+    """The legend of a label map for all masks of a data set: settles what one file cannot tell.
+
+    Args:
+        legend: see :func:`legend_of`.
+        stored: (path, ``Stored.kind``, ``Stored.used``) of every mask.
+
+    Raises:
+        VoclabError: the map has names only and the masks do not show which number is which; or black and
+            white masks where 255 could be void or a class.
+    """
+    numbers = {v for _, kind, used in stored if kind != "colours" for v in used}
+    n = len(legend.class_names)
+    if not legend.numbers and not legend.colours:
+        if numbers - {0, VOID} and max(numbers - {VOID}) == n:
+            every = {0: 0, VOID: VOID} | {k: k for k in range(1, n + 1)}
+            legend = replace(legend, numbers=every)
+        elif numbers - {0, VOID}:
+            raise VoclabError(
+                f"{legend.origin} names {n} classes, but the largest number in the masks is"
+                f" {max(numbers - {VOID})}; write background as its first line if 0 is background."
+            )
+    whites = [path for path, kind, used in stored if _white(kind, used)]
+    if not whites or legend.numbers.get(VOID, VOID) != VOID:
+        return legend
+    greys = [used for _, kind, used in stored if kind == "greys"]
+    if n == 1 and all(set(used) <= {0, VOID} for used in greys):
+        white = {VOID: 1, 0: 0}
+        return replace(legend, numbers=legend.numbers | white, colours=legend.colours)
+    if any(VOID in used and set(used) - {0, VOID} for used in greys):
+        return replace(legend, void_if_white=True)
+    raise _ambiguous(whites[0])
+
+
+def _white(kind: str, used: tuple[int, ...]) -> bool:
+    return kind == "greys" and VOID in used and set(used) <= {0, VOID}
+
+
+def _ambiguous(path: Path) -> VoclabError:
+    return VoclabError(
+        f"{path} holds nothing but 0 and 255, so 255 could be void or a class; write the class's number"
+        " instead, or add a labelmap.txt with the one class."
+    )
+
+
+def generic_legend(stored: Sequence[tuple[Path, str, tuple[int, ...]]]) -> Legend:
+    """A legend for masks that come without a label map: classes named by their numbers.
+
+    Args:
+        stored: (path, ``Stored.kind``, ``Stored.used``) of every mask.
+
+    Raises:
+        VoclabError: colours other than VOC's, or numbers that are no class numbers.
+    """
+    remedy = "add a labelmap.txt with name:r,g,b for each class"
+    place = {int(packed): k for k, packed in reversed(list(enumerate(_PALETTE)))}
+    numbers: dict[int, Path] = {}
+    for path, kind, used in stored:
+        for v in used:
+            k = place.get(v) if kind == "colours" else v
+            if k is None:
+                raise VoclabError(f"{path} has the colour {_name(v)}, and nothing says its class; {remedy}.")
+            numbers.setdefault(k, path)
+    classes = sorted(set(numbers) - {0, VOID})
+    if not classes:
+        if any(kind == "indices" and VOID in used for _, kind, used in stored) or VOID not in numbers:
+            raise VoclabError(
+                f"{stored[0][0].parent} holds masks of background only; name a folder whose masks show"
+                " classes."
+            )
+        return Legend((WHITE,), {0: 0, VOID: 1}, {}, "the masks, which are black and white")
+    # Numbers of classes begin at 1 and leave few gaps; levels of grey, compressed masks and depths do not.
+    dense = len(classes) >= classes[-1] / 2 or all(kind != "greys" for _, kind, _ in stored)
+    if classes[-1] > MAX_CLASSES or not (dense or classes[-1] <= 40):
+        bad = classes[-1]
+        raise VoclabError(
+            f"{numbers[bad]} has the value {bad} beside {len(classes) - 1} others from {classes[0]}, which"
+            f" are no class numbers; {remedy}, and save masks without compression."
+        )
+    whites = [path for path, kind, used in stored if _white(kind, used)]
+    seen = any(VOID in used and set(used) & set(classes) for _, kind, used in stored)
+    if whites and not seen:
+        raise _ambiguous(whites[0])
+    values = {0: 0, VOID: VOID} | {v: k for k, v in enumerate(classes, 1)}
+    return Legend(
+        tuple(f"class {v}" for v in classes),
+        values,
+        {int(_PALETTE[v]): k for v, k in values.items()},
+        "the masks' numbers",
+        void_if_white=True,
+    )
+
+
+def decode(path: str | Path, legend: Legend | None = None) -> np.ndarray:
+    """Decode a mask: (H, W) uint8 with 0 background, ``k + 1`` class ``k``, 255 void.
+
+    Args:
+        path: see :func:`read`.
+        legend: what its numbers and colours mean; without one, what VOC's do.
+
+    Raises:
+        VoclabError: see :func:`read`; or a number or colour that the legend does not have.
+    """
+    return translate(path, read(path), legend or voc_legend())
+
+
+def translate(path: str | Path, stored: Stored, legend: Legend) -> np.ndarray:
+    """The mask's values, (H, W) uint8; errors as :func:`decode`."""
+    table = meaning(path, stored.kind, stored.used, legend)
+    if stored.used[-1] < 1 << 16:
+        lookup = np.zeros(stored.used[-1] + 1, np.uint8)
+        lookup[list(table)] = list(table.values())
+        return lookup[stored.pixels]
+    values = np.array(list(table.values()), np.uint8)
+    return values[np.searchsorted(np.array(list(table)), stored.pixels)]
+
+
+def meaning(path: str | Path, kind: str, used: tuple[int, ...], legend: Legend) -> dict[int, int]:
+    """What each number or colour of a file becomes, in the order of ``used``; errors as :func:`decode`."""
+    options = [(legend.numbers, used)]  # (table, what the file holds in its terms)
+    if kind == "colours":
+        options = [(legend.colours, used)]
+        if all(v % _GREY == 0 for v in used):
+            options.append((legend.numbers, tuple(v // _GREY for v in used)))
+    elif kind == "indices" and legend.coloured:
+        options = [(legend.colours, tuple(int(_PALETTE[v]) for v in used))]
+    for table, terms in options:
+        if all(v in table for v in terms):
+            greys = kind == "greys" or (kind == "colours" and table is legend.numbers)
+            if greys and table.get(VOID) == VOID and _white("greys", terms) and not legend.void_if_white:
+                raise _ambiguous(Path(path))
+            return {v: table[term] for v, term in zip(used, terms, strict=True)}
+    table, terms = options[0]
+    wrong = next(v for v in terms if v not in table)
+    if kind == "colours" or (kind == "indices" and legend.coloured):
+        raise VoclabError(
+            f"{path} has the colour {_name(wrong)}, which is none of {_whose(legend)}; restore the mask or"
+            " name its class in a labelmap.txt."
+        )
+    if not table:
+        raise VoclabError(
+            f"{path} holds numbers, but {legend.origin} does not say which class is which number; save the"
+            " masks in its colours."
+        )
+    last = max(v for v in table if v != VOID)
+    held = f"0–{last}" if set(range(last + 1)) <= set(table) else ", ".join(map(str, sorted(table)[:-1]))
+    raise VoclabError(
+        f"{path} has the value {wrong}, but a {legend.origin} mask holds {held} and {VOID} (void);"
+        " restore the original mask."
+        if legend.origin == "VOC"
+        else f"{path} has the value {wrong}, which is no class of {legend.origin} ({held}); restore the mask."
+    )
+
+
+def _whose(legend: Legend) -> str:
+    return "VOC's colours" if legend.origin == "VOC" else f"the colours of {legend.origin}"
+
+
+def read(path: str | Path) -> Stored:
+    """The numbers or colours of a mask file, exactly as they are stored.
+
+    A palette that is not VOC's is read by its colours; 1-, 2-, 4- and 16-bit greys by their numbers; a
+    ``.npy`` array of (H, W) or (H, W, 1) whole numbers, of any type, with -1 for void, or (H, W, 3) colours.
+
+    Raises:
+        VoclabError: missing, damaged, or a format, a depth or transparency that does not keep them.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".npy":
+        return _from_array(path)
+    data = read_bytes(path)  # at once: one that shrinks while libtiff has it mapped would end the process
+    try:
+        with Image.open(BytesIO(data), formats=_KNOWN) as picture:
+            require_size(path, picture.size)
+            if picture.format not in _FORMATS:
+                raise VoclabError(
+                    f"{path} is a {picture.format}, a format that may change the numbers of a mask; export"
+                    " the masks again as PNG."
+                )
+            scale = _scale(path, picture, data)
+            if picture.mode in ("P", "PA"):
+                return _from_palette(path, picture)
+            if picture.mode in ("RGB", "RGBA"):
+                return _from_colours(path, picture)
+            if picture.mode not in ("1", "L", "LA", "I", "F") and not picture.mode.startswith("I;16"):
+                raise VoclabError(
+                    f"{path} is a {picture.mode} picture, not one of class numbers or colours; export the"
+                    " masks again as PNG."
+                )
+            pixels = np.array(picture)
+    except VoclabError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise too_large(path) from error
+    except Exception as error:  # a damaged file can raise anything
+        raise VoclabError(f"{path} is a truncated or damaged PNG; copy or extract it again.") from error
+    if pixels.ndim == 3:  # grey with transparency
+        _check_opaque(path, pixels[..., 1] < 255, pixels[..., 0] > 0)
+        pixels = pixels[..., 0]
+    pixels = _whole(path, pixels)
+    return _numbers(path, pixels // np.asarray(scale, pixels.dtype) if scale > 1 else pixels)
+
+
+def _scale(path: Path, picture: Image.Image, data: bytes) -> int:
+    """By what Pillow multiplied the numbers: it spreads greys of 2 and 4 bits over 0–255."""
+    if getattr(picture, "n_frames", 1) > 1:
+        raise VoclabError(f"{path} holds several pictures; export one mask a file.")
+    if picture.format == "PNG":
+        depth, colour_type = data[24:26]
+        if depth == 16 and colour_type != 0:
+            raise VoclabError(f"{path} has 16 bits a channel; export the masks again with 8 bits.")
+        return 255 // (2**depth - 1) if colour_type == 0 and depth in (2, 4) else 1
+    if picture.format == "TIFF":
+        if (how := picture.info.get("compression")) in _LOSSY:
+            raise VoclabError(
+                f"{path} is a TIFF compressed as {how}, which changes the numbers of a mask; export the masks"
+                " again as PNG."
+            )
+        bits = picture.tag_v2.get(258, (1,))
+        inverted = picture.tag_v2.get(262) == 0
+        if inverted or any(b not in (1, 8, 16, 32) for b in (bits if isinstance(bits, tuple) else (bits,))):
+            raise VoclabError(f"{path} is a TIFF of {bits} bits or inverted; export the masks again as PNG.")
+    return 1
+
+
+def _from_palette(path: Path, picture: Image.Image) -> Stored:
+    if picture.mode == "PA":
+        raise VoclabError(f"{path} has transparent pixels; export the masks again without transparency.")
+    palette = np.array(picture.getpalette("RGB") or (), np.int32).reshape(-1, 3)
+    pixels = np.array(picture)
+    used = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
+    if used[-1] >= len(palette):
+        raise VoclabError(f"{path} uses colour {used[-1]}, which its palette lacks; restore the mask.")
+    colours = palette @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    if np.array_equal(colours[used], _PALETTE[used]):
+        return Stored("indices", pixels, tuple(used.tolist()))
+    if np.array_equal(colours[used], used * _GREY):
+        return Stored("greys", pixels, tuple(used.tolist()))
+    return _by_colours(colours[pixels], sorted(set(colours[used].tolist())))
+
+
+def _from_colours(path: Path, picture: Image.Image) -> Stored:
+    pixels = np.array(picture)
+    counted = picture.convert("RGB").getcolors(_MAX_COLOURS)
+    if counted is None:
+        raise VoclabError(
+            f"{path} has more than {_MAX_COLOURS} colours, so it is a photo or a compressed mask; export the"
+            " masks again as PNG."
+        )
+    if pixels.shape[2] == 4:
+        _check_opaque(path, pixels[..., 3] < 255, pixels[..., :3].any(-1))
+    packed = pixels[..., :3].astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    return _by_colours(packed, sorted(_pack(colour) for _, colour in counted))
+
+
+def _by_colours(packed: np.ndarray, used: list[int]) -> Stored:
+    """Colours; those of a picture in black and white, or in numbers stored as greys, are numbers."""
+    levels = [v // _GREY for v in used]
+    grey = all(v % _GREY == 0 for v in used)
+    if grey and (levels[-1] <= len(VOC_CLASSES) or set(levels) <= {0, VOID}):
+        return Stored("greys", packed & 255, tuple(levels))
+    return Stored("colours", packed, tuple(used))
+
+
+def _check_opaque(path: Path, transparent: np.ndarray, coloured: np.ndarray) -> None:
+    if (transparent & coloured).any():
+        raise VoclabError(f"{path} has transparent colours; export the masks again without transparency.")
+
+
+def _from_array(path: Path) -> Stored:
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError as error:
+        raise VoclabError(f"{path} is missing; restore the file.") from error
+    except ARRAY_DAMAGE as error:
+        raise VoclabError(
+            f"{path} is not a plain .npy array (pickled, truncated or damaged); export it again."
+        ) from error
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    colours = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
+    numbers = array.ndim == 2 and array.dtype.kind in "buif"
+    if not (colours or numbers) or not array.size:
+        raise VoclabError(
+            f"{path} holds {array.dtype} of shape {array.shape}, not whole numbers of shape (H, W); restore"
+            " the file."
+        )
+    require_size(path, (array.shape[1], array.shape[0]))
+    if colours:
+        return _from_colours(path, Image.fromarray(np.array(array)))
+    pixels = _whole(path, np.array(array))
+    if pixels.dtype.kind == "i":
+        pixels = np.where(pixels == -1, pixels.dtype.type(VOID) if pixels.dtype.itemsize > 1 else -1, pixels)
+        if pixels.dtype.itemsize == 1:
+            pixels = pixels.view(np.uint8)  # int8: -1 is 255
+    return _numbers(path, pixels)
+
+
+def _whole(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """Integers; floats are taken where every one is whole, and true is white."""
+    if pixels.dtype.kind == "b":
+        return pixels.astype(np.uint8) * np.uint8(VOID)
+    if pixels.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            whole = pixels.astype(np.int64)
+        if not np.array_equal(whole, pixels):
+            odd = pixels[whole != pixels][0]
+            raise VoclabError(f"{path} has the value {odd}, which is no whole number; restore the mask.")
+        return whole
+    return pixels
+
+
+def _numbers(path: Path, pixels: np.ndarray) -> Stored:
+    if pixels.dtype == np.uint8:
+        used = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
+    else:
+        used = np.unique(pixels)
+    if not used.size or used[0] < 0 or used[-1] >= 1 << 16:
+        bad = used[0] if used.size and used[0] < 0 else used[-1] if used.size else "nothing"
+        raise VoclabError(f"{path} has the value {bad}, which is no class number; restore the mask.")
+    return Stored("greys", pixels.astype(np.uint16) if used[-1] > 255 else pixels, tuple(used.tolist()))

@@ -1,0 +1,157 @@
+"""Reads the competition's tables of labels as people's programs save them: pandas, Excel, a text editor."""
+
+import codecs
+import csv
+import io
+import os
+import re
+
+import numpy as np
+
+from voclab.data.base import VOC_CLASSES
+from voclab.data.decoding import read_bytes
+from voclab.errors import VoclabError
+
+HEADER = ("Id", *VOC_CLASSES)
+_NAMES = {name.casefold(): name for name in HEADER}
+_UNKNOWN = 255  # in the array of labels, while it is read
+Row = tuple[int, list[str]]  # the line of the file, from 1, and its cells
+
+
+def read_table(path: str | os.PathLike, unknown: bool = False) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """Ids and (n, 20) uint8 labels of a table ``Id,aeroplane,...,tvmonitor``.
+
+    An index column that pandas added, a byte-order mark, semicolons or tabs for commas, floats (``1.0``,
+    Ids too) and empty rows are no matter.
+
+    Args:
+        path: the CSV file.
+        unknown: whether the truth may be missing: a table without the columns of the classes, filled with -1,
+            with 0 throughout, or left empty. Its labels are ``None``.
+
+    Raises:
+        VoclabError: names the line of the file with the first wrong column, row or value.
+    """
+    header, rows = _read_rows(path)
+    columns = _columns(path, header, unknown)
+    if not rows:
+        raise VoclabError(f"{path} has a header but no rows; download or export the data again.")
+    return _ids(path, rows, columns[0]), _labels(path, rows, columns[1:], unknown)
+
+
+def _read_rows(path: str | os.PathLike) -> tuple[list[str], list[Row]]:
+    """The header and the rows under it, stripped, all as long as the header; empty ones are left out."""
+    data = read_bytes(path)
+    if not data.strip():
+        raise VoclabError(f"{path} is empty, so it has no column 'Id'; download or export the data again.")
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
+    try:
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise VoclabError(
+            f"{path}, line {line}, is no UTF-8 text; save the table as CSV in UTF-8."
+        ) from error
+    lines = re.split(r"[\r\n]+", text.lstrip("\r\n"), maxsplit=2)
+    # Excel may say the delimiter in a line of its own.
+    first = lines[1] if len(lines) > 1 and re.match("sep=", lines[0], re.IGNORECASE) else lines[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+    rows: list[Row] = []
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                rows.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise VoclabError(
+            f"{path}, line {reader.line_num}, cannot be read as CSV ({error}); correct that line or download"
+            " the table again."
+        ) from error
+    if re.fullmatch("sep=.?", "".join(rows[0][1]), re.IGNORECASE):  # Excel's own first line
+        rows = rows[1:] or rows
+    (_, header), rows = rows[0], rows[1:]
+    for line, cells in rows:
+        while len(cells) > len(header) and not cells[-1]:  # a delimiter at the end
+            cells.pop()
+        if len(cells) != len(header):
+            raise VoclabError(
+                f"{path}, line {line}, has {len(cells)} columns, not {len(header)} as the header; restore the"
+                " table."
+            )
+    return header, rows
+
+
+def _columns(path: str | os.PathLike, header: list[str], unknown: bool) -> list[int]:
+    """Where the Id and each class stand, in VOC's order."""
+    remedy = "restore the header Id,aeroplane,...,tvmonitor"
+    # An index without a name, as pandas writes it and reads it back.
+    there = [(k, name) for k, name in enumerate(header) if not re.fullmatch(r"(Unnamed: .*|index)?", name)]
+    names = [_NAMES.get(name.casefold(), name) for _, name in there]
+    if unknown and names == ["Id"]:
+        return [there[0][0]]
+    for column in HEADER:
+        if column not in names:
+            raise VoclabError(f"{path} has no column {column!r}; {remedy}.")
+    for column in names:
+        if column not in HEADER or names.count(column) > 1:
+            what = "a second" if column in HEADER else "an unknown"
+            raise VoclabError(f"{path} has {what} column {column!r}; {remedy}.")
+    for name, wanted in zip(names, HEADER, strict=True):
+        if name != wanted:
+            raise VoclabError(f"{path} has the column {name!r} where VOC's order has {wanted!r}; {remedy}.")
+    return [k for k, _ in there]
+
+
+def _ids(path: str | os.PathLike, rows: list[Row], column: int) -> tuple[str, ...]:
+    ids: dict[str, int] = {}
+    for line, cells in rows:
+        # Whole numbers that a program took for floats.
+        image = re.sub(r"^(\d+)[.,]0+$", r"\1", cells[column])
+        if not re.fullmatch(r"[\w-]+", image):
+            raise VoclabError(
+                f"{path}, line {line}, has the Id {image!r}, which cannot be part of a file name; restore the"
+                " table."
+            )
+        if image in ids:
+            raise VoclabError(
+                f"{path}, line {line}, has the Id {image!r} twice (first in line {ids[image]}); restore the"
+                " table."
+            )
+        ids[image] = line
+    return tuple(ids)
+
+
+def _labels(path: str | os.PathLike, rows: list[Row], columns: list[int], unknown: bool) -> np.ndarray | None:
+    if not columns:
+        return None
+    labels = np.zeros((len(rows), len(columns)), np.uint8)
+    for row, (line, cells) in zip(labels, rows, strict=True):
+        for k, column in enumerate(columns):
+            code = _code(cells[column])
+            if code is None or (code == _UNKNOWN and not unknown):
+                allowed = "0, 1 or -1" if unknown else "0 or 1"
+                raise VoclabError(
+                    f"{path}, line {line}, column {VOC_CLASSES[k]}, has {cells[column]!r} instead of"
+                    f" {allowed}; restore the table."
+                )
+            row[k] = code
+    known = labels != _UNKNOWN
+    if not known.any() or (unknown and not labels.any()):  # no image of any class: nobody's truth
+        return None
+    if not known.all():
+        line = rows[int((~known).any(1).argmax())][0]
+        raise VoclabError(
+            f"{path} mixes labels with -1 (line {line}); a test table is filled with -1 throughout."
+        )
+    return labels
+
+
+def _code(cell: str) -> int | None:
+    if cell.casefold() in ("", "nan"):
+        return _UNKNOWN
+    if cell.casefold() in ("true", "false"):
+        return int(cell.casefold() == "true")
+    try:
+        return {0: 0, 1: 1, -1: _UNKNOWN}.get(float(cell.replace(",", ".")))
+    except ValueError:
+        return None

@@ -1,0 +1,1 @@
+"""What a network is worth: on clean, corrupted and attacked images."""

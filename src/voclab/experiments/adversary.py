@@ -1,0 +1,200 @@
+"""Notebook 03: who is attacked, and which adversaries are trained."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from voclab.attacks import Experiment, Victim
+from voclab.config import Profile
+from voclab.data.base import Dataset
+from voclab.errors import VoclabError
+from voclab.evaluation.measure import matched
+from voclab.experiments import classification, segmentation
+from voclab.terminal import say
+from voclab.training import Recipe, Run
+from voclab.training import classification as classifiers
+from voclab.training import segmentation as segmenters
+from voclab.training.source import CNN_OPTIONS, Weights
+
+# Side of the patterns, pixels. As large as the photo they are learnt more slowly: 64 px are repeated a dozen
+# times at 224 px, and each repetition is a sample of the gradient.
+_TILE = 64
+# Runs of notebooks 01 and 02 that no adversary is trained on, to see what transfers.
+OTHER_CLASSIFIERS, OTHER_SEGMENTERS = ("scratch-augmented", "head"), ("encoder-both",)
+CLASSIFIER, SEGMENTER, BOTH = "classifier", "segmenter", "both"
+
+
+def victims(
+    profile: Profile,
+    weights: Weights,
+    seed: int,
+    parts: tuple[Dataset, Dataset, Dataset],
+    folder: Path,
+    *,
+    progress: Callable[[str], None] = say,
+) -> dict[str, Victim]:
+    """The classifier of notebook 01 and, where there are masks, the segmenter of notebook 02.
+
+    Their runs are read back; what is missing is trained now, with the settings of those notebooks.
+
+    Args:
+        profile: names them.
+        weights: that they are pretrained on.
+        seed: of their training.
+        parts: fit, validation and held-out photos.
+        folder: of the runs.
+        progress: receives lines of text.
+    """
+    options = {"cache_mb": profile.cache_mb, "progress": progress}
+    known = {e.name: e for e in classification.experiments(profile, weights, seed)}
+    run = run_chain(classifiers.run_experiment, known, profile.adversary.classifier, parts, folder, options)
+    thresholds = run.predictions()["thresholds"]
+    found = {CLASSIFIER: Victim(run.load_model(), parts[0].task, CLASSIFIER, thresholds)}
+    if parts[0].has_masks:
+        known = {e.name: e for e in segmentation.experiments(profile, weights, seed)}
+        run = run_chain(segmenters.run_experiment, known, profile.adversary.segmenter, parts, folder, options)
+        found[SEGMENTER] = Victim(run.load_model(), "segmentation", SEGMENTER)
+    return found
+
+
+def run_chain(run_experiment, known, name: str, parts, folder: Path, options) -> Run:
+    """The run of that name, read back or trained, after the one that it starts from.
+
+    Args:
+        run_experiment: of classification or of segmentation.
+        known: name -> experiment.
+        name: which of them.
+        parts: fit, validation and held-out photos.
+        folder: of the runs.
+        options: further arguments of ``run_experiment``.
+    """
+    if known[name].start:
+        run_chain(run_experiment, known, known[name].start, parts, folder, options)
+    return run_experiment(known[name], *parts, folder, **options)
+
+
+def others(folder: Path, dataset: Dataset, progress: Callable[[str], None] = say) -> dict[str, Victim]:
+    """Further networks that notebooks 01 and 02 left in ``folder``, by what people call them.
+
+    Args:
+        folder: of the runs.
+        dataset: has the classes that a network must have; one of others is left out, and progress says why.
+        progress: receives lines of text.
+    """
+    found = {}
+    for module, task, names in (
+        (classification, dataset.task, OTHER_CLASSIFIERS),
+        (segmentation, "segmentation", OTHER_SEGMENTERS),
+    ):
+        for name in names:
+            run = Run(folder / name)
+            if not run.complete:
+                continue
+            title = module.label(name)
+            try:
+                network = matched(run.load_model(), run.config, dataset, run.folder, progress)
+            except VoclabError as error:
+                progress(f"{title} is left out: {error}")
+            else:
+                found[title] = Victim(network, task, title)
+    return found
+
+
+def experiments(
+    profile: Profile, weights: Weights, seed: int, segmenter: bool, k: int, epsilon: float = 8
+) -> list[Experiment]:
+    """All adversaries of notebook 03, those that others start from first.
+
+    Args:
+        profile: sizes and lengths.
+        weights: what the frozen part of their encoder is pretrained on.
+        seed: of all of them.
+        segmenter: whether there is one.
+        k: class that shall appear and vanish, an index of the class names.
+        epsilon: bound that they are trained at, steps of 1/255.
+    """
+    p = profile.adversary
+    options = {"width": p.width, "blocks": p.blocks, "patterns": p.patterns, "tile": _TILE}
+    options["options"] = CNN_OPTIONS if weights.backbone == "cnn" else {}
+    common = {"backbone": weights.backbone, "weights": weights.value, "options": options, "kappa": p.kappa}
+
+    def recipe(epochs: int, rate: float) -> Recipe:
+        return Recipe(
+            p.size,
+            "standard",
+            epochs,
+            rate,
+            batch_size=p.batch_size,
+            weight_decay=0.0,
+            patience=epochs + 1,  # with a cosine to zero the last epochs are the good ones
+            seed=seed,
+        )
+
+    listed = []
+    for name, attacked, epochs, first_epochs in zip(
+        (CLASSIFIER, SEGMENTER, BOTH),
+        ((CLASSIFIER,), (SEGMENTER,), (CLASSIFIER, SEGMENTER)),
+        p.epochs,
+        (*p.universal_epochs, None),
+        strict=True,
+    ):
+        if not segmenter and name != CLASSIFIER:
+            continue
+        if name != BOTH:
+            first = recipe(first_epochs, p.universal_rate)
+            universal = Experiment(f"adversary-{name}-universal", attacked, first, epsilon / 255)
+            listed.append(replace(universal, mode="universal", kappa=p.kappa, options={"tile": _TILE}))
+        start = f"adversary-{CLASSIFIER if name == BOTH else name}-universal"
+        cycles = p.cycles if name == CLASSIFIER else 1
+        for cycle in range(1, cycles + 1):
+            this = f"adversary-{name}" + (f"-cycle{cycle}" if cycle < cycles else "")
+            # At the first rate, a later cycle would first undo what the one before has reached.
+            plan = recipe(epochs, p.rate if cycle == 1 else 0.3 * p.rate)
+            listed.append(Experiment(this, attacked, plan, epsilon / 255, start=start, **common))
+            start = this
+    of_classifier = next(e for e in listed if e.name == f"adversary-{CLASSIFIER}")
+    for goal in ("appear", "vanish"):
+        listed.append(
+            replace(
+                of_classifier,
+                name=f"adversary-{CLASSIFIER}-{goal}",
+                recipe=recipe(p.goal_epochs, p.rate),
+                start=f"adversary-{CLASSIFIER}-universal",
+                goal=goal,
+                k=k,
+            )
+        )
+    for weight in p.penalty_weights:
+        listed.append(
+            replace(
+                of_classifier,
+                name=f"adversary-{CLASSIFIER}-weight{weight:g}",
+                recipe=recipe(p.penalty_epochs, p.rate),
+                weight=weight,
+                start=of_classifier.name,
+            )
+        )
+    return listed
+
+
+def rarest_common_class(labels: np.ndarray, least: float = 0.05) -> int:
+    """The class that fewest photos show, of those that at least a share ``least`` of them shows."""
+    share = np.asarray(labels).mean(0)
+    candidates = np.where(share >= min(least, share.max()), share, np.inf)
+    return int(candidates.argmin())
+
+
+def run_label(name: str) -> str:
+    """What people call an adversary by the name of its run."""
+    parts = name.removeprefix("adversary-").split("-", 1)
+    return f"on {parts[0]}" + (f", {parts[1].replace('weight', 'weight ')}" if len(parts) > 1 else "")
+
+
+def defence_recipe(profile: Profile, seed: int) -> Recipe:
+    """How the classifier is fine-tuned adversarially."""
+    p = profile.adversary
+    return Recipe(
+        p.size, "standard", p.defence_epochs, p.defence_rate, batch_size=p.batch_size, patience=999, seed=seed
+    )

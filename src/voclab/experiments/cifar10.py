@@ -1,0 +1,179 @@
+"""Notebook 05: classifiers of small pictures that show one thing each, and what they get together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from voclab.config import Profile, Training
+from voclab.data.base import Dataset
+from voclab.experiments.plan import Plan
+from voclab.metrics import expected_calibration_error, reliability, single_label_report
+from voclab.training import Run
+from voclab.training.source import CNN_OPTIONS, Weights
+
+ENSEMBLE, CHOSEN = "ensemble of all", "ensemble, chosen"
+_Z = 1.96  # standard normal quantile of a 95 % interval
+
+
+def plans(profile: Profile, data: Path, weights: Weights, seed: int) -> dict[str, Plan]:
+    """Name -> what is trained; the transfer model on the backbone that ``weights`` are for.
+
+    Args:
+        profile: whose ``pictures.trainings`` are planned.
+        data: folder of the pictures.
+        weights: of the transfer model.
+        seed: of everything.
+    """
+    planned = {}
+    for name, training in profile.pictures.trainings.items():
+        plan = plan_of(training, profile, data, seed)
+        if training.model is None:
+            plan = replace(plan, model=weights.backbone, weights=weights.value)
+            if weights.backbone == "cnn":
+                plan = replace(plan, model="residual_cnn", width=CNN_OPTIONS["width"])
+        planned[name] = plan
+    return planned
+
+
+def plan_of(training: Training, profile: Profile, data: Path, seed: int) -> Plan:
+    """What ``voclab train`` would be asked for."""
+    options = asdict(training)
+    return Plan(str(data), **options, validation=profile.validation_fraction, seed=seed)
+
+
+def label(name: str, plan: Plan) -> str:
+    """What people call the classifier of that plan."""
+    title = _TITLES.get(plan.model, plan.model)
+    if name.startswith("transfer"):
+        title = f"{title}, transfer" if plan.weights else f"{title}, random weights"
+    return title if plan.augmentations != "none" else f"{title}, no augmentation"
+
+
+_TITLES = {
+    "cnn": "plain CNN",
+    "resnet8": "ResNet-8",
+    "resnet20": "ResNet-20",
+    "resnet18": "ResNet-18",
+    "vgg": "VGG-11",
+    "densenet": "DenseNet-BC",
+    "residual_cnn": "residual CNN",
+    "mobilenet_v2": "MobileNetV2",
+    "efficientnet_b0": "EfficientNetB0",
+    "efficientnet_v2_b0": "EfficientNetV2B0",
+    "efficientnet_v2_s": "EfficientNetV2S",
+}
+
+
+def probabilities(run: Run, part: str = "heldout") -> np.ndarray:
+    """(n, classes) float64 softmax of the logits that a run kept of ``"heldout"`` or ``"validation"``."""
+    z = run.predictions()[part].astype(np.float64)
+    return np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
+
+
+def ensemble(members: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean of the members' probabilities, (n, classes): no weights, so nothing is chosen."""
+    return np.mean(members, axis=0)
+
+
+def chosen_members(answers: Mapping[str, np.ndarray], truth: np.ndarray) -> list[str]:
+    """The best k networks, with the k whose average is right most often; of equal ones the fewest.
+
+    Args:
+        answers: network -> (n, classes) probabilities on validation pictures.
+        truth: (n,) classes.
+    """
+    order = sorted(answers, key=lambda name: -(answers[name].argmax(1) == truth).mean())
+    right = [
+        (ensemble([answers[name] for name in order[:k]]).argmax(1) == truth).mean()
+        for k in range(1, len(order) + 1)
+    ]
+    return order[: int(np.argmax(right)) + 1]
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson, *Probable inference*, 1927), also near 0 and 1.
+
+    Args:
+        successes: how many of ``n``.
+        n: trials, at least one.
+    """
+    share, half = successes / n, _Z * np.sqrt(successes * (1 - successes / n) / n**2 + (_Z / (2 * n)) ** 2)
+    centre, scale = share + _Z**2 / (2 * n), 1 + _Z**2 / n
+    return float((centre - half) / scale), float((centre + half) / scale)
+
+
+def results_table(
+    runs: Mapping[str, Run], titles: Mapping[str, str], answers: Mapping[str, np.ndarray], scored: Dataset
+) -> pd.DataFrame:
+    """One row a classifier and one an ensemble, figures of the held-out pictures.
+
+    Args:
+        runs: name -> complete run.
+        titles: name -> what people call it.
+        answers: name -> (n, classes) probabilities, those of ensembles among them.
+        scored: the held-out pictures.
+    """
+    truth, rows = scored.labels.argmax(1), {}
+    for name, shares in answers.items():
+        found = single_label_report(truth, shares.argmax(1), shares.shape[1])
+        low, high = wilson(round(found["accuracy"] * len(truth)), len(truth))
+        row = {"accuracy": found["accuracy"], "95 % interval": f"{low:.3f}–{high:.3f}"}
+        row |= {key: found[f"{key}_macro"] for key in ("precision", "recall", "f1")}
+        row |= {"ECE": calibration_error(truth, shares)}
+        row |= {"validation": float("nan"), "epochs": "–", "training (s)": "–", "parameters": "–"}
+        if name in runs:
+            metrics = runs[name].metrics
+            row |= {
+                "validation": metrics["validation"]["accuracy"],
+                "epochs": str(runs[name].history[-1]["epoch"]),
+                "training (s)": str(round(metrics["seconds"])),
+                "parameters": f"{metrics['parameters']:,}",
+            }
+        rows[titles.get(name, name)] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("classifier").rename(columns={"f1": "F1"})
+
+
+def calibration_error(truth: np.ndarray, shares: np.ndarray) -> float:
+    """ECE of the top class's probability (Guo et al. 2017)."""
+    return expected_calibration_error(*_top(truth, shares))
+
+
+def calibration(truth: np.ndarray, shares: np.ndarray) -> dict[str, np.ndarray]:
+    """What a reliability diagram shows of the top class's probability."""
+    return reliability(*_top(truth, shares))
+
+
+def _top(truth, shares):
+    return (shares.argmax(1) == truth)[:, None].astype(np.uint8), shares.max(1, keepdims=True)
+
+
+def per_class_table(truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """Precision, recall, F1 and number of pictures of each class."""
+    found = single_label_report(truth, predicted, len(names))
+    table = {key: found[key] for key in ("precision", "recall", "f1")}
+    table["pictures"] = found["support"]
+    return pd.DataFrame(table, index=pd.Index(names, name="class")).rename(columns={"f1": "F1"})
+
+
+def surest_mistakes(truth: np.ndarray, shares: np.ndarray, n: int) -> list[int]:
+    """Indices of at most ``n`` wrong answers, those given with the highest probability first."""
+    wrong = np.flatnonzero(shares.argmax(1) != truth)
+    return [int(i) for i in wrong[np.argsort(-shares.max(1)[wrong], kind="stable")][:n]]
+
+
+def agreement(answers: Mapping[str, np.ndarray], truth: np.ndarray) -> dict[str, float]:
+    """How the members' mistakes lie to each other.
+
+    Args:
+        answers: member -> (n, classes) probabilities.
+        truth: (n,) classes.
+
+    Returns:
+        Shares of pictures: ``all`` members right, ``none``, and ``some``, where an ensemble can win or lose.
+    """
+    right = np.stack([shares.argmax(1) == truth for shares in answers.values()])
+    every, none = float(right.all(0).mean()), float((~right).all(0).mean())
+    return {"all": every, "some": 1 - every - none, "none": none}

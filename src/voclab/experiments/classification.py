@@ -1,0 +1,334 @@
+"""Notebook 01: from scratch against transfer, with and without augmentation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from voclab.config import Profile
+from voclab.data.base import Dataset
+from voclab.evaluation.explain import GradCam
+from voclab.metrics import (
+    average_precision,
+    decision_report,
+    mean_average_precision,
+    random_labels,
+    sigmoid,
+)
+from voclab.training import Recipe, Run
+from voclab.training.classification import Experiment
+from voclab.training.source import CNN_OPTIONS, Weights
+
+LABELS = {
+    "scratch": "CNN from scratch",
+    "scratch-augmented": "CNN from scratch, augmented",
+    "head": "transfer, linear head",
+    "head-augmented": "transfer, linear head, augmented",
+    "finetuned": "transfer, fine-tuned",
+    "finetuned-augmented": "transfer, fine-tuned, augmented",
+}
+
+
+def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experiment]:
+    """The six classifiers of notebook 01: three ways to train, each with and without augmentation."""
+    cnn = {"width": profile.cnn_width}
+    transferred = CNN_OPTIONS if weights.backbone == "cnn" else {}
+    scratch = Recipe(
+        size=profile.cnn_size,
+        policy="none",
+        epochs=profile.cnn_epochs,
+        rate=profile.cnn_rate,
+        batch_size=profile.batch_size,
+        weight_decay=5e-3,
+        patience=profile.cnn_epochs,
+        seed=seed,
+    )
+    transfer = Recipe(
+        size=profile.transfer_size,
+        policy="none",
+        epochs=profile.finetune_epochs,
+        rate=profile.finetune_rate,
+        batch_size=profile.batch_size,
+        patience=max(3, profile.finetune_epochs // 2),
+        seed=seed,
+    )
+    listed = []
+    for suffix, policy in (("", "none"), ("-augmented", profile.policy)):
+        pretrained = {
+            "backbone": weights.backbone,
+            "weights": weights.value,
+            "options": transferred,
+            "test_sizes": profile.test_sizes,
+            "recipe": _with(transfer, policy),
+        }
+        listed += [
+            Experiment("scratch" + suffix, "scratch", "cnn", _with(scratch, policy), options=cnn),
+            Experiment("head" + suffix, "head", views=profile.head_views if suffix else 0, **pretrained),
+            Experiment("finetuned" + suffix, "finetune", start="head" + suffix, dropout=0.3, **pretrained),
+        ]
+    return sorted(listed, key=lambda e: list(LABELS).index(e.name))
+
+
+def _with(recipe: Recipe, policy: str) -> Recipe:
+    return Recipe(**{**vars(recipe), "policy": policy})
+
+
+def label(name: str) -> str:
+    """What people call the run of that name."""
+    chosen = name.removesuffix("-all")
+    return LABELS[chosen] + (", all training photos" if name != chosen else "")
+
+
+def one_photo_per_class(labels: np.ndarray, seed: int) -> list[int]:
+    """For each class a photo that shows it, with as few other classes as possible, none twice if possible.
+
+    Args:
+        labels: (n, classes), 0 or 1.
+        seed: breaks ties.
+
+    Returns:
+        Indices, one for each class that occurs.
+    """
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_labels = shuffled[np.argsort(labels[shuffled].sum(1), kind="stable")]
+    chosen: list[int] = []
+    for k in np.flatnonzero(labels.any(0)):
+        having = [int(i) for i in by_labels if labels[i, k]]
+        chosen.append(next((i for i in having if i not in chosen), having[0]))
+    return chosen
+
+
+def results_table(
+    runs: Mapping[str, Run], part: str, train: Dataset, scored: Dataset, seed: int
+) -> pd.DataFrame:
+    """One row a classifier, the random baseline first; all figures are those of ``part``.
+
+    Args:
+        runs: name -> complete run; one that was not measured on ``part`` is left out.
+        part: ``"heldout"`` or ``"validation"``.
+        train: the photos whose class frequencies the random baseline draws from.
+        scored: the photos of ``part``.
+        seed: of the baseline.
+    """
+    labels, scores = random_labels(train.labels, len(scored), seed)
+    baseline = decision_report(scored.labels, labels) | {
+        "map": mean_average_precision(scored.labels, scores),
+        "ece": float("nan"),
+    }
+    rows = {"random baseline": {**_figures(baseline), "training (s)": 0, "trained": "0", "parameters": "0"}}
+    for name, run in runs.items():
+        metrics = run.metrics
+        if metrics.get(part) is None:
+            continue
+        rows[label(name)] = {
+            **_figures(metrics[part]),
+            "training (s)": round(metrics["seconds"]),
+            "trained": f"{metrics['trained_parameters']:,}",
+            "parameters": f"{metrics['parameters']:,}",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+
+
+def _figures(m: Mapping[str, float]) -> dict:
+    return {
+        "mAP": m["map"],
+        "Dice": m["dice"],
+        "P micro": m["precision_micro"],
+        "R micro": m["recall_micro"],
+        "F1 micro": m["f1_micro"],
+        "P macro": m["precision_macro"],
+        "R macro": m["recall_macro"],
+        "F1 macro": m["f1_macro"],
+        "exact match": m["exact_match"],
+        "Hamming": m["hamming"],
+        "ECE": m["ece"],
+    }
+
+
+def per_class(runs: Mapping[str, Run], part: str, scored: Dataset) -> dict[str, np.ndarray]:
+    """Label of the model -> average precision of each class, (classes,)."""
+    return {
+        LABELS[name]: average_precision(scored.labels, run.predictions()[part]) for name, run in runs.items()
+    }
+
+
+def best_run(runs: Mapping[str, Run]) -> str:
+    """Name of the run with the highest mAP on validation data: held-out data chooses nothing."""
+    return max(runs, key=lambda name: runs[name].metrics["validation"]["map"])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one model is than another, with a 95 % interval over the photos."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        interval = f"95 % interval {self.low:+.3f} to {self.high:+.3f}"
+        if not self.clear:
+            interval += ": within the noise of so few photos"
+        return f"{self.value:+.3f} mAP ({interval})"
+
+
+def difference(
+    truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray, samples: int = 300, seed: int = 0
+) -> Difference:
+    """Difference in mAP, ``ours`` minus ``theirs``, with a paired bootstrap over photos (Efron 1979).
+
+    Args:
+        truth: (n, classes), 0 or 1.
+        ours: (n, classes) scores.
+        theirs: (n, classes) scores of the same photos.
+        samples: resamplings.
+        seed: of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    value = mean_average_precision(truth, ours) - mean_average_precision(truth, theirs)
+    drawn = []
+    for _ in range(samples):
+        index = rng.integers(0, len(truth), len(truth))
+        drawn.append(
+            mean_average_precision(truth[index], ours[index])
+            - mean_average_precision(truth[index], theirs[index])
+        )
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Difference(value, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One wrong decision: image index, class index, its probability, and whether the class is there."""
+
+    image: int
+    k: int
+    probability: float
+    present: bool
+
+
+def confident_mistakes(
+    truth: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, n: int
+) -> list[Mistake]:
+    """The surest wrong decisions, at most one an image.
+
+    First absent classes that were predicted, highest probability first; then present classes that
+    were missed, lowest probability first.
+
+    Args:
+        truth: (images, classes), 0 or 1.
+        probabilities: (images, classes) in [0, 1].
+        predicted: (images, classes), 0 or 1: the decisions at the chosen thresholds.
+        n: how many of each kind at most.
+    """
+    found, seen = [], set()
+    for present in (0, 1):
+        wrong = np.flatnonzero((truth == present) & (predicted != present))
+        sureness = np.abs(probabilities.ravel()[wrong] - present)
+        kind: list[Mistake] = []
+        for flat in wrong[np.argsort(-sureness, kind="stable")]:
+            i, k = divmod(int(flat), truth.shape[1])
+            if i not in seen and len(kind) < n:
+                seen.add(i)
+                kind.append(Mistake(i, k, float(probabilities[i, k]), bool(present)))
+        found += kind
+    return found
+
+
+@dataclass(frozen=True)
+class Swap:
+    """How often ``instead`` was predicted, without being there, where ``missed`` was missed."""
+
+    missed: int
+    instead: int
+    times: int
+    misses: int
+
+
+def commonest_swap(truth: np.ndarray, predicted: np.ndarray) -> Swap | None:
+    """The pair of classes most often confused, by count; ``None`` if there is none."""
+    missed = ((truth == 1) & (predicted == 0)).astype(int)
+    invented = ((truth == 0) & (predicted == 1)).astype(int)
+    times = missed.T @ invented
+    i, j = np.unravel_index(times.argmax(), times.shape)
+    return None if times[i, j] == 0 else Swap(int(i), int(j), int(times[i, j]), int(missed[:, i].sum()))
+
+
+def recall_by_size(dataset: Dataset, predicted: np.ndarray) -> dict[str, tuple[float, int]] | None:
+    """Recall of class labels by how much of the photo the class covers; ``None`` without masks.
+
+    Args:
+        dataset: photos with labels and masks.
+        predicted: (n, classes), 0 or 1.
+
+    Returns:
+        size -> (recall, number of labels); sizes are below 5 %, 5 to 20 % and over 20 % of the pixels.
+    """
+    if not dataset.has_masks:
+        return None
+    shares, hits = [], []
+    for i in range(len(dataset)):
+        counts = np.bincount(dataset.mask(i).ravel(), minlength=256)
+        for k in np.flatnonzero(dataset.labels[i]):
+            shares.append(counts[k + 1] / counts.sum())
+            hits.append(predicted[i, k])
+    bins = np.digitize(shares, [0.05, 0.2])
+    hits = np.asarray(hits, dtype=float)
+    names = ("under 5 %", "5 to 20 %", "over 20 %")
+    return {
+        n: (float(hits[bins == b].mean()), int((bins == b).sum()))
+        for b, n in enumerate(names)
+        if (bins == b).any()
+    }
+
+
+def right_and_wrong(truth: np.ndarray, probabilities: np.ndarray, n: int, seed: int) -> list[tuple[int, int]]:
+    """(image, top class) of ``n`` images whose top class is right, then of ``n`` whose top class is wrong."""
+    top = probabilities.argmax(1)
+    right = truth[np.arange(len(truth)), top] == 1
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for group in (np.flatnonzero(right), np.flatnonzero(~right)):
+        chosen += [(int(i), int(top[i])) for i in rng.permutation(group)[:n]]
+    return chosen
+
+
+def attention_rows(
+    run: Run, dataset: Dataset, chosen: list[tuple[int, int]], probabilities: np.ndarray
+) -> list:
+    """Rows for ``figures.heat_maps``: Grad-CAM of the top class and of one to compare it with.
+
+    That is a class that is there where the top class is not, and otherwise the second most probable.
+    """
+    explain = GradCam(run.load_model(), run.config["experiment"]["recipe"]["size"])
+    rows = []
+    for i, k in chosen:
+        photo, truth = dataset.image(i), dataset.labels[i]
+        if truth[k] or not truth.any():
+            other, verb = int(np.argsort(-probabilities[i])[1]), "then"
+        else:
+            other, verb = int(np.flatnonzero(truth)[0]), "is"
+        names = dataset.class_names
+        rows.append(
+            (
+                photo,
+                [_heat(explain, photo, c, names, bool(truth[c]), v) for c, v in ((k, "says"), (other, verb))],
+            )
+        )
+    return rows
+
+
+def _heat(explain, photo, k, names, right, verb):
+    mark, colour = ("✓", "#0a6b2d") if right else ("✗", "#b3261e")
+    return f"{verb} {names[k]} {mark}", explain(photo, k), colour
+
+
+def probabilities(run: Run, part: str) -> np.ndarray:
+    """Probabilities of ``part``, (n, classes) float64."""
+    return sigmoid(run.predictions()[part])

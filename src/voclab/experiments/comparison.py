@@ -1,0 +1,132 @@
+"""Notebook 04: networks compared, from what was measured of each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from voclab.corruptions import SEVERITIES, mean_corruption_error, relative_mce
+from voclab.errors import VoclabError
+from voclab.evaluation import measure as evaluation
+from voclab.evaluation.consistency import ALL
+from voclab.evaluation.robustness import Measured
+
+FAMILIES = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}  # as Hendrycks & Dietterich 2019 sort them
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All networks of one task in a table, with what could not be computed.
+
+    Attributes:
+        table: a row a network.
+        baseline: the network that mCE is relative to.
+        notes: sentences on what is left out, and why.
+    """
+
+    table: pd.DataFrame
+    baseline: str
+    notes: tuple[str, ...]
+
+
+def overview(measured: Mapping[str, Measured], baseline: str | None = None) -> Overview:
+    """Compare networks of one task.
+
+    Args:
+        measured: name -> what was measured.
+        baseline: whose errors 100 % mCE are; the first network without it.
+
+    Raises:
+        VoclabError: networks of several tasks, or a baseline that is none of them.
+    """
+    first = baseline or next(iter(measured))
+    if first not in measured:
+        raise VoclabError(f"The baseline {first} is not among {', '.join(measured)}; name one of them.")
+    if len({m.segmenter for m in measured.values()}) > 1:
+        raise VoclabError("Classifiers and segmenters are measured in other units; compare them apart.")
+    base, rows, notes = measured[first], {}, []
+    for name, m in measured.items():
+        score = m.scores
+        noisy = score[[c for c in score.index if "oise" in c or "pepper" in c]]
+        row = {"Dice" if m.segmenter else "accuracy": score[evaluation.CLEAN], "under noise": noisy.mean()}
+        row["blurred"] = score[[c for c in score.index if "blur" in c]].mean()
+        row |= {c: score[c] for c in score.index if c.startswith(("FGSM", "PGD"))}
+        for title, function, arguments in (
+            ("mCE (%)", mean_corruption_error, (m.errors, base.errors)),
+            ("relative mCE (%)", relative_mce, (m.errors, m.clean_error, base.errors, base.clean_error)),
+        ):
+            try:
+                row[title] = function(*arguments)
+            except VoclabError as error:
+                row[title] = float("nan")
+                notes.append(f"{title} is left out: {error}")
+        if not m.segmenter:
+            eces = m.conditions["ece"]
+            row |= {"ECE": eces[evaluation.CLEAN], "worst ECE": eces.max()}
+            row["answers kept"] = m.consistency.loc[ALL, "kept"]
+        rows[name] = row
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
+    return Overview(table, first, tuple(dict.fromkeys(notes)))
+
+
+def severity_panels(measured: Mapping[str, Measured]) -> dict[str, dict[str, list[float]]]:
+    """Family -> network -> mean error over its corruptions at severities 0 (clean) to 5."""
+    return {
+        family: {
+            name: [m.clean_error, *np.mean([m.errors[c] for c in members], axis=0)]
+            for name, m in measured.items()
+        }
+        for family, members in FAMILIES.items()
+    }
+
+
+def corruption_panels(m: Measured) -> dict[str, dict[str, list[float]]]:
+    """Family -> corruption -> error of one network at severities 0 (clean) to 5."""
+    return {
+        family: {c.replace("_", " "): [m.clean_error, *m.errors[c]] for c in members}
+        for family, members in FAMILIES.items()
+    }
+
+
+def error_table(m: Measured) -> pd.DataFrame:
+    """Error of one network: a row a corruption, a column a severity, and their mean."""
+    rows = {c.replace("_", " "): [*m.errors[c], float(np.mean(m.errors[c]))] for c in m.errors}
+    columns = [*(f"severity {s}" for s in SEVERITIES), "mean"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("corruption")
+
+
+def text(name: str, m: Measured) -> str:
+    """A paragraph on one network, from its numbers."""
+    score, what = m.scores, "Its mean foreground Dice" if m.segmenter else "Its top class is right in"
+    clean, others = score[evaluation.CLEAN], score.drop(evaluation.CLEAN)
+    plain = others[[c for c in others.index if not c.startswith(("FGSM", "PGD"))]]
+    worst, family = plain.idxmin(), severity_panels({name: m})
+    means = {k: float(np.mean(v[name][1:])) for k, v in family.items()}
+    hardest = max(means, key=means.get)
+    number = (lambda x: f"{x:.3f}") if m.segmenter else (lambda x: f"{x:.1%}")
+    is_, of = ("is", "") if m.segmenter else ("", " of the photos")
+    pgd = f"{number(score['PGD 8/255'])} (of {m.conditions.loc['PGD 8/255', 'photos']} photos)"
+    lines = [
+        f"{what} {is_} {number(clean)}{of}, and {number(plain[worst])} under {worst}, the worst of the"
+        f" perturbations here. PGD at 8/255 leaves {pgd}. Of ImageNet-C's families *{hardest}* harms most: a"
+        " mean"
+        f" error of {means[hardest]:.1%} over severities, {m.clean_error:.1%} clean."
+    ]
+    if m.consistency is not None:
+        row, one, eces = m.consistency.loc[ALL], m.one_picture, m.conditions["ece"]
+        middle = f"between {one['low']:.0%} and {one['high']:.0%} (nine of ten lie between)"
+        lines.append(
+            f"Under the ten perturbations of the consistency study it keeps {row['kept']:.1%} of its answers"
+            " (95 %"
+            f" interval {row['kept low']:.1%} to {row['kept high']:.1%}); single photos keep {middle}. Its"
+            f" calibration error is {eces[evaluation.CLEAN]:.3f} on clean photos and at most"
+            f" {eces.max():.3f},"
+            f" under {eces.idxmax()}."
+        )
+    return "\n\n".join(" ".join(line.split()) for line in lines)

@@ -1,0 +1,427 @@
+"""Notebook 03: what the attacks do to the networks, measured, and what of it is shown."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, Victim, eight_bit, handled, visibility
+from voclab.attacks.adversary import model_digest
+from voclab.attacks.measures import HANDLING
+from voclab.config import Profile
+from voclab.data.base import Dataset
+from voclab.experiments.adversary import BOTH, CLASSIFIER, SEGMENTER
+from voclab.metrics import image_scores, sigmoid
+from voclab.terminal import say
+from voclab.training import Run
+from voclab.training.identity import data_digest, known_by
+
+LABELS = {
+    "uniform noise": "uniform noise",
+    "sign noise": "sign noise",
+    "fgsm": "FGSM",
+    "pgd": "PGD",
+    "momentum": "momentum PGD",
+    "universal": "adversary, universal",
+    "image": "adversary, image-dependent",
+    "both": "adversary, both victims at once",
+}
+
+
+class Measurements:
+    """Every figure of the notebook, measured once and kept: a measurement that was interrupted goes on.
+
+    Rows are kept in the run's ``history.json``, so they fall when networks, photos or settings change.
+
+    Args:
+        run: folder of the measurements.
+        scored: photos with truth.
+        victims: from :func:`victims`.
+        adversaries: complete runs by name.
+        profile: sizes and bounds.
+        further: more networks to test on, from :func:`others`; a victim among them is left out.
+        epsilon: bound that the adversaries were trained at and that most is measured at, steps of 1/255.
+        progress: receives lines of text.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        scored: Dataset,
+        victims: Mapping[str, Victim],
+        adversaries: Mapping[str, Run],
+        profile: Profile,
+        further: Mapping[str, Victim],
+        epsilon: float = 8,
+        progress: Callable[[str], None] = say,
+    ):
+        self.epsilon = epsilon
+        self.bounds = sorted({*profile.adversary.epsilons, epsilon})
+        attacked = {model_digest(v.model) for v in victims.values()}
+        self.further = {n: v for n, v in further.items() if model_digest(v.model) not in attacked}
+        self.run, self.victims, self.profile = run, victims, profile
+        self.progress = progress
+        self.adversaries = adversaries
+        p = profile.adversary
+        config = {
+            "data": data_digest(scored, masks="segmentation" in {v.task for v in victims.values()}),
+            "profile": p,
+            "epsilon": epsilon,
+            "networks": {v.name: model_digest(v.model) for v in (*victims.values(), *self.further.values())},
+            "adversaries": {name: run.config for name, run in adversaries.items()},
+        }
+        networks = (v.model for v in (*victims.values(), *self.further.values()))
+        config = known_by(config, Measurements, *networks)
+        run.begin(config, files=("history.json",), figures=("rows",), progress=progress)
+        self._rows = {}
+        for row in run.history if run.has_history else ():
+            self._rows[row.pop("key", None)] = row
+        self.bench = Bench(scored, p.size)
+        self._few = {
+            n: self.bench if n in (0, len(scored)) else self._spread(scored, n) for n in set(p.pgd_photos)
+        }
+        self._images: dict[str, tuple[np.ndarray, float]] = {}
+        self._loaded: dict[str, Adversary] = {}
+
+    def _spread(self, scored: Dataset, n: int) -> Bench:
+        index = np.linspace(0, len(scored) - 1, min(n, len(scored))).round().astype(int)
+        return Bench(scored.subset(index), self.profile.adversary.size)
+
+    def attack(self, name: str, victim: str) -> Attack:
+        """The attack that people call by a key of :data:`LABELS`, against that victim."""
+        simple = {
+            "uniform noise": Noise(kind="uniform"),
+            "sign noise": Noise(),
+            "fgsm": FGSM(),
+            "pgd": PGD(),
+            "momentum": PGD(momentum=1.0, random_start=False),
+        }
+        if name in simple:
+            return simple[name]
+        run = {
+            "universal": f"adversary-{victim}-universal",
+            "image": f"adversary-{victim}",
+            "both": f"adversary-{BOTH}",
+        }.get(name, name)
+        if run not in self._loaded:
+            self._loaded[run] = Adversary.of(self.adversaries[run])
+        return self._loaded[run]
+
+    def names(self) -> list[str]:
+        """The attacks that there are here, weakest first."""
+        return [name for name in LABELS if name != "both" or f"adversary-{BOTH}" in self.adversaries]
+
+    def on(self, name: str, victim: str, epsilon: float) -> Bench:
+        """The photos that an attack is measured on: PGD on a segmenter takes a second a photo."""
+        if name in ("pgd", "momentum") and self.victims[victim].task == "segmentation":
+            return self._few[self.profile.adversary.pgd_photos[epsilon != self.epsilon]]
+        return self.bench
+
+    def row(
+        self,
+        name: str,
+        victim: str,
+        epsilon: float | None = None,
+        goal: str = "untargeted",
+        k: int | None = None,
+    ) -> dict[str, float]:
+        """What an attack does to a victim, how visible it is and what it costs.
+
+        Args:
+            name: key of :data:`LABELS`, or the name of an adversary's run.
+            victim: ``"classifier"`` or ``"segmenter"``.
+            epsilon: bound, steps of 1/255; by default the one trained at.
+            goal: of the attack.
+            k: its class.
+
+        Returns:
+            ``Bench.effect`` and ``visibility`` together, with ``photos`` and ``seconds`` a photo.
+        """
+        epsilon = self.epsilon if epsilon is None else epsilon
+
+        def measure():
+            bench = self.on(name, victim, epsilon)
+            images, seconds = self._perturbed(name, victim, epsilon, goal, k)
+            effect = bench.effect(self.victims[victim], images, goal=goal, k=k)
+            return {
+                **effect,
+                **visibility(images, bench.images),
+                "photos": len(bench),
+                "seconds": seconds,
+            }
+
+        return self._once(f"{name} > {victim} {epsilon:g} {goal} {k}", measure)
+
+    def transferred(self, name: str, source: str, tested: str) -> float:
+        """Share that an attack on ``source`` fools of another network: of right photos, or of Dice."""
+        networks = {**self.victims, **self.further}
+
+        def measure():
+            images, _ = self._perturbed(name, source, self.epsilon)
+            return {"fooled": self.on(name, source, self.epsilon).effect(networks[tested], images)["fooled"]}
+
+        return self._once(f"{name} > {source} tested on {tested}", measure)["fooled"]
+
+    def survived(self, name: str, victim: str, how: str) -> float:
+        """Share that is fooled after what happens to photos on their way, see ``measures.HANDLING``."""
+
+        def measure():
+            bench, (images, _) = (
+                self.on(name, victim, self.epsilon),
+                self._perturbed(name, victim, self.epsilon),
+            )
+            return {"fooled": bench.effect(self.victims[victim], handled(images, how))["fooled"]}
+
+        return self._once(f"{name} > {victim} after {how}", measure)["fooled"]
+
+    def against(self, victim: Victim, name: str, attack: Attack) -> dict[str, float]:
+        """What an attack on another network than the victims does to it, at the bound trained at."""
+
+        def measure():
+            images, _ = self.bench.attack(attack, victim, self.epsilon / 255, progress=self.progress)
+            return self.bench.effect(victim, images)
+
+        return self._once(f"{name} > {victim.name} {model_digest(victim.model)}", measure)
+
+    def clean(self, victim: Victim) -> dict[str, float]:
+        """The same figures without an attack."""
+        return self._once(
+            f"clean {victim.name} {model_digest(victim.model)}",
+            lambda: self.bench.effect(victim, self.bench.images),
+        )
+
+    def perturbed(self, name: str, victim: str) -> np.ndarray:
+        """(n, H, W, 3) uint8 photos as the attack leaves them, at the bound trained at."""
+        return self._perturbed(name, victim, self.epsilon)[0]
+
+    def finish(self) -> None:
+        """Mark the measurements as complete."""
+        self.run.finish({"rows": len(self._rows)})
+
+    def _perturbed(self, name, victim, epsilon, goal="untargeted", k=None) -> tuple[np.ndarray, float]:
+        """(perturbed photos, seconds a photo); those at the bound trained at are kept."""
+        key = f"{name} {victim} {epsilon:g} {goal} {k}"
+        if key in self._images:
+            return self._images[key]
+        result = self.on(name, victim, epsilon).attack(
+            self.attack(name, victim),
+            self.victims[victim],
+            epsilon / 255,
+            goal=goal,
+            k=k,
+            progress=lambda line: self.progress(f"{LABELS.get(name, name)} on the {victim}: {line}"),
+        )
+        if epsilon == self.epsilon and goal == "untargeted":
+            self._images[key] = result
+        return result
+
+    def _once(self, key: str, measure: Callable[[], dict]) -> dict:
+        if key not in self._rows:
+            self._rows[key] = measure()
+            self.run.save_history([{"key": key, **row} for key, row in self._rows.items()])
+        return self._rows[key]
+
+
+def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
+    """One row an attack at the bound trained at: effect, visibility and cost; the clean photos first."""
+    segmenter = measured.victims[victim].task == "segmentation"
+    titles = (
+        {"dice": "Dice", "flipped": "pixels flipped"} if segmenter else {"accuracy": "top-1", "map": "mAP"}
+    )
+    clean = measured.clean(measured.victims[victim])
+    first = {title: clean[key] for key, title in titles.items() if key in clean}
+    rows = {"none": {"fooled": 0.0, **first, "photos": len(measured.bench)}}
+    for name in measured.names():
+        row = measured.row(name, victim)
+        rows[LABELS[name]] = {
+            "fooled": row["fooled"],
+            **{title: row[key] for key, title in titles.items() if key in row},
+            "L∞ (1/255)": row["linf"],
+            "L2": row["l2"],
+            "PSNR (dB)": row["psnr"],
+            "SSIM": row["ssim"],
+            "ms a photo": 1000 * row["seconds"],
+            "photos": row["photos"],
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("attack")
+
+
+def over_epsilon(measured: Measurements, victim: str) -> dict[str, tuple[list[float], list[float]]]:
+    """Attack -> (bounds in steps of 1/255, share fooled); momentum is left out, it follows PGD."""
+    bounds = measured.bounds
+    return {
+        LABELS[name]: (bounds, [measured.row(name, victim, e)["fooled"] for e in bounds])
+        for name in measured.names()
+        if name != "momentum"
+    }
+
+
+def transfer(measured: Measurements) -> tuple[np.ndarray, list[str], list[str]]:
+    """(share fooled, rows: attacks and what they were made on, columns: networks that are tested)."""
+    sources = [("sign noise", CLASSIFIER, "sign noise")]
+    for victim in measured.victims:
+        sources += [
+            ("image", victim, f"adversary, on the {victim}"),
+            ("pgd", victim, f"PGD, on the {victim}"),
+            ("momentum", victim, f"momentum PGD, on the {victim}"),
+        ]
+    if "both" in measured.names():
+        sources.append(("both", CLASSIFIER, "adversary, on both"))
+    columns = [*measured.victims, *measured.further]
+    matrix = [[measured.transferred(name, source, c) for c in columns] for name, source, _ in sources]
+    return np.array(matrix), [title for _, _, title in sources], columns
+
+
+def same_answer(measured: Measurements) -> dict[str, float]:
+    """Classifier -> share of the clean photos whose top class is the one that it gives most often."""
+    shares = {}
+    for name, network in {**measured.victims, **measured.further}.items():
+        if network.task != "segmentation":
+            top = measured.bench.clean(network).values.argmax(-1)
+            shares[name] = float(np.bincount(top).max() / len(top))
+    return shares
+
+
+def survival(measured: Measurements, victim: str) -> dict[str, dict[str, float]]:
+    """Attack -> handling -> share still fooled."""
+    return {
+        LABELS[name]: {
+            "as saved": measured.row(name, victim)["fooled"],
+            **{how: measured.survived(name, victim, how) for how in HANDLING},
+        }
+        for name in ("fgsm", "pgd", "universal", "image")
+    }
+
+
+def trade_off(measured: Measurements) -> dict[str, list[tuple[float, float, str]]]:
+    """Name -> (PSNR in dB, share fooled, label): the adversary at each weight, others to compare."""
+    weights = measured.profile.adversary.penalty_weights
+    named = [
+        ("image", "weight 0"),
+        *((f"adversary-{CLASSIFIER}-weight{w:g}", f"weight {w:g}") for w in weights),
+    ]
+    curve = []
+    for name, title in named:
+        row = measured.row(name, CLASSIFIER)
+        curve.append((row["psnr"], row["fooled"], title))
+    points = {"adversary, penalty on L2": curve}
+    for name in ("sign noise", "fgsm", "pgd", "universal"):
+        row = measured.row(name, CLASSIFIER)
+        points[LABELS[name]] = [(row["psnr"], row["fooled"], "")]
+    return points
+
+
+def goals(measured: Measurements, k: int) -> pd.DataFrame:
+    """Success of making class ``k`` appear where it is not, and vanish where it is: noise, PGD, adversary."""
+    rows = {}
+    for goal in ("appear", "vanish"):
+        for name, title in (
+            ("sign noise", LABELS["sign noise"]),
+            ("pgd", LABELS["pgd"]),
+            (f"adversary-{CLASSIFIER}-{goal}", "adversary"),
+        ):
+            row = measured.row(name, CLASSIFIER, goal=goal, k=k)
+            rows.setdefault(title, {})[f"{goal}: success"] = row["success"]
+            rows[title][f"{goal}: PSNR (dB)"] = row["psnr"]
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("attack")
+
+
+def answer_text(victim: Victim, logits: np.ndarray, class_names: Sequence[str], most: int = 2) -> str:
+    """The classes that a classifier says are there, with probabilities; at least its top class."""
+    shares = sigmoid(logits) if victim.task == "multilabel" else np.exp(logits - np.logaddexp.reduce(logits))
+    order = np.argsort(-shares)[:most]
+    kept = [k for k in order if shares[k] >= 0.1] or [order[0]]
+    return ", ".join(f"{class_names[k]} {shares[k]:.2f}" for k in kept)
+
+
+def telling_photos(bench: Bench, victim: Victim, n: int, seed: int = 0) -> np.ndarray:
+    """Photos to show an attack on: the victim is right on them, each of another true class, drawn by seed.
+
+    For a segmenter: those whose clean map is best.
+    """
+    clean = bench.clean(victim)
+    if victim.task == "segmentation":
+        truth = bench.truth(victim.task)
+        both = (clean.values == truth) & (truth > 0)
+        union = ((clean.values > 0) | (truth > 0)) & (truth != 255)
+        quality = both.sum((1, 2)) / np.maximum(union.sum((1, 2)), 1)
+        large = ((truth > 0) & (truth != 255)).mean((1, 2)) > 0.08  # a speck shows nothing
+        order = np.argsort(-np.where(large, quality, -1), kind="stable")
+    else:
+        right = ~victim.succeeded(clean.values, bench.target(victim.task))
+        order = np.random.default_rng(seed).permutation(np.flatnonzero(right))
+    labels, chosen, seen = bench.dataset.labels, [], set()
+    for i in order:
+        classes = tuple(np.flatnonzero(labels[i]))
+        if classes not in seen and len(chosen) < n:
+            seen.add(classes)
+            chosen.append(int(i))
+    return np.array(chosen, int)
+
+
+def triptychs(
+    measured: Measurements, victim: str, chosen: Sequence[int], class_names: Sequence[str]
+) -> list[tuple]:
+    """For each chosen photo: clean, perturbed by the adversary, both answers, and whether it is fooled."""
+    bench, network = measured.bench, measured.victims[victim]
+    images = measured.perturbed("image", victim)[chosen]
+    before = bench.clean(network).values[chosen]
+    after = network.logits(eight_bit(images))
+    fooled = network.succeeded(after, bench.target(network.task).of(chosen))
+    return [
+        (
+            bench.images[i],
+            images[j],
+            answer_text(network, before[j], class_names),
+            answer_text(network, after[j], class_names),
+            bool(fooled[j]),
+        )
+        for j, i in enumerate(chosen)
+    ]
+
+
+def mask_rows(measured: Measurements, chosen: Sequence[int]) -> list[tuple]:
+    """For each chosen photo: clean, perturbed, true map, both predicted maps with their Dice."""
+    bench, network = measured.bench, measured.victims[SEGMENTER]
+    images = measured.perturbed("image", SEGMENTER)[chosen]
+    after = network.logits(eight_bit(images)).argmax(-1).astype(np.uint8)
+    rows, labels = [], len(bench.dataset.class_names) + 1
+    for j, i in enumerate(chosen):
+        truth, before = bench.truth("segmentation")[i], bench.clean(network).values[i]
+        texts = [f"Dice {image_scores(truth, m, labels):.2f}" for m in (before, after[j])]
+        rows.append((bench.images[i], images[j], truth, before, after[j], *texts))
+    return rows
+
+
+def on_one_photo(measured: Measurements, i: int) -> dict[str, np.ndarray]:
+    """Attack -> photo ``i`` as it leaves it, (H, W, 3) uint8: to look at perturbations side by side."""
+    named = [("sign noise", CLASSIFIER), ("fgsm", CLASSIFIER)]
+    named += [(name, victim) for victim in measured.victims for name in ("universal", "image")]
+    return {
+        LABELS[name] + ("" if name == "sign noise" else f"\n(on the {victim})"): measured.perturbed(
+            name, victim
+        )[i]
+        for name, victim in named
+    }
+
+
+def defence(measured: Measurements, defended: Victim, own: Adversary) -> dict[str, dict[str, float]]:
+    """Victim -> attack -> share of photos whose top class is right; the last attack knows the victim."""
+    before = measured.victims[CLASSIFIER]
+    first = measured.attack("image", CLASSIFIER)
+    result = {}
+    for title, victim, adversary in (
+        ("as trained", before, first),
+        ("adversarially fine-tuned", defended, own),
+    ):
+        attacks = {
+            "sign noise": Noise(),
+            "first adversary": first,
+            "own adversary": adversary,
+            "FGSM": FGSM(),
+            "PGD": PGD(),
+        }
+        result[title] = {"no attack": measured.clean(victim)["accuracy"]} | {
+            name: measured.against(victim, name, attack)["accuracy"] for name, attack in attacks.items()
+        }
+    return result

@@ -1,0 +1,426 @@
+"""Notebook 02: losses, skip connections and pretrained encoders for the label of every pixel."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from voclab.config import Profile
+from voclab.data.base import VOID, Dataset
+from voclab.metrics import image_scores, pixel_frequency, random_segmentation
+from voclab.models.prediction import TestTime
+from voclab.training import Recipe, Run
+from voclab.training.segmentation import Experiment, measure, predicted_masks
+from voclab.training.source import CNN_OPTIONS, Weights
+
+TUNED = "deeplab-tuned"
+SCRATCH, PRETRAINED = "unet-both", "encoder-both"  # what the others of their family are compared with
+LABELS = {
+    "unet-ce": "U-Net, cross-entropy",
+    "unet-dice": "U-Net, Dice",
+    SCRATCH: "U-Net, both",
+    "unet-noskip": "U-Net, both, no skips",
+    "encoder-ce": "frozen encoder, cross-entropy",
+    "encoder-dice": "frozen encoder, Dice",
+    PRETRAINED: "frozen encoder, both",
+    "encoder-noskip": "frozen encoder, both, no skips",
+    "deeplab-frozen": "DeepLabV3+, frozen encoder",
+    TUNED: "DeepLabV3+, fine-tuned",
+}
+_LOSSES = {"ce": "cross_entropy", "dice": "dice", "both": "cross_entropy_dice"}
+
+
+def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experiment]:
+    """All segmenters of notebook 02, those that others start from first.
+
+    Two families, a U-Net from scratch and a decoder on a frozen pretrained encoder. Within a family each
+    differs from the reference in one thing: the loss, or the skips. Seeds after the first are named
+    ``<name>-seed<k>``. Last comes DeepLabV3+ on the same encoder, first frozen, then trained with it.
+    """
+    p = profile.segmentation
+    scratch = Experiment(
+        SCRATCH,
+        "scratch",
+        _recipe(p.size, p.policy, p.epochs, p.rate, p.batch_size, seed),
+        TestTime((p.test_size,)),
+        options={"width": p.width, "depth": p.depth},
+    )
+    pretrained = Experiment(
+        PRETRAINED,
+        "unet",
+        _recipe(p.encoder_size, "standard", p.encoder_epochs, p.encoder_rate, p.batch_size, seed),
+        TestTime((p.encoder_test_size,)),
+        backbone=weights.backbone,
+        weights=weights.value,
+        frozen=True,
+        options={"width": p.decoder_width, "options": CNN_OPTIONS if weights.backbone == "cnn" else {}},
+    )
+    size, batch_size = p.deeplab_size, p.deeplab_batch_size
+    deeplab = replace(
+        pretrained,
+        name="deeplab-frozen",
+        architecture="deeplab",
+        recipe=_recipe(size, "standard", p.deeplab_epochs, p.deeplab_rate, batch_size, seed),
+        test_time=TestTime(p.test_sizes),
+    )
+    tuning = _recipe(size, "standard", p.finetune_epochs, p.finetune_rate, batch_size, seed)
+    tuned = replace(deeplab, name=TUNED, recipe=tuning, frozen=False, start=deeplab.name)
+    seeds = p.reference_seeds
+    return [
+        *_family("unet", scratch, p.seeds, seeds[0]),
+        *_family("encoder", pretrained, p.seeds, seeds[1]),
+        deeplab,
+        tuned,
+    ]
+
+
+def _recipe(size: int, policy: str, epochs: int, rate: float, batch_size: int, seed: int) -> Recipe:
+    # Patience beyond any schedule: with a cosine to zero the last epochs are the good ones.
+    return Recipe(
+        size, policy, epochs, rate, batch_size=batch_size, weight_decay=1e-3, patience=99, seed=seed
+    )
+
+
+def _family(prefix: str, reference: Experiment, seeds: int, reference_seeds: int) -> list[Experiment]:
+    members = [replace(reference, name=f"{prefix}-{name}", loss=loss) for name, loss in _LOSSES.items()]
+    without = {**reference.options, "skips": False}
+    members.append(replace(reference, name=f"{prefix}-noskip", options=without))
+    repeated = []
+    for member in members:
+        for k in range(reference_seeds if member.name == reference.name else seeds):
+            name = member.name if k == 0 else f"{member.name}-seed{k}"
+            seeded = replace(member.recipe, seed=member.recipe.seed + k)
+            repeated.append(replace(member, name=name, recipe=seeded))
+    return repeated
+
+
+def label(name: str) -> str:
+    """What people call the run of that name."""
+    chosen = name.removesuffix("-all")
+    text = LABELS[chosen.split("-seed")[0]]
+    return text + (", all training photos" if name != chosen else "")
+
+
+def by_setting(runs: Mapping[str, Run]) -> dict[str, list[Run]]:
+    """Runs that differ in their seed alone, together under the name of the first; a refit stays apart."""
+    grouped: dict[str, list[Run]] = {}
+    for name, run in runs.items():
+        chosen = name.removesuffix("-all")
+        grouped.setdefault(chosen.split("-seed")[0] + name[len(chosen) :], []).append(run)
+    return grouped
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What labels at random are worth: every pixel drawn with the training pixels' frequencies."""
+
+    report: dict
+    frequency: np.ndarray
+
+    @classmethod
+    def of(cls, train: Dataset, scored: Dataset, seed: int) -> "Baseline":
+        """Measure it on ``scored`` with the pixel frequencies of ``train``."""
+        frequency = pixel_frequency((train.mask(i) for i in range(len(train))), len(train.class_names) + 1)
+        rng = np.random.default_rng(seed)
+        drawn = (random_segmentation(frequency, scored.mask(i).shape, rng) for i in range(len(scored)))
+        metrics, _ = measure(drawn, scored)
+        return cls(metrics.report(), frequency)
+
+
+def results_table(runs: Mapping[str, Run], part: str, baseline: Baseline) -> pd.DataFrame:
+    """One row a setting, means over its seeds, the random baseline first; all figures are of ``part``."""
+    rows = {
+        "random labels": {**_figures([baseline.report]), "seeds": 1, "training (s)": 0, "parameters": "0"}
+    }
+    for name, group in by_setting(runs).items():
+        reports = [run.metrics[part] for run in group if run.metrics.get(part)]
+        if reports:
+            rows[label(name)] = {
+                **_figures(reports),
+                "seeds": len(reports),
+                "training (s)": round(np.mean([run.metrics["seconds"] for run in group])),
+                "parameters": f"{group[0].metrics['parameters']:,}",
+            }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+
+
+def _figures(reports: Sequence[dict]) -> dict[str, float]:
+    names = {
+        "mean_iou": "mIoU",
+        "mean_dice": "Dice",
+        "image_dice": "competition Dice",
+        "boundary_f1": "boundary F1",
+        "pixel_accuracy": "pixel accuracy",
+    }
+    return {title: float(np.mean([r[key] for r in reports])) for key, title in names.items()}
+
+
+def dice_table(runs: Mapping[str, Run], part: str, class_names: Sequence[str]) -> pd.DataFrame:
+    """Dice of every foreground class (columns) and setting (rows), means over seeds."""
+    return pd.DataFrame(
+        {label(name): dice_by_class(group, part) for name, group in by_setting(runs).items()},
+        index=list(class_names),
+    ).T.rename_axis("model")
+
+
+def dice_by_class(group: Sequence[Run], part: str) -> np.ndarray:
+    """(classes,) Dice of the foreground classes over ``part``, mean over runs; NaN where undefined."""
+    return np.mean([run.metrics[part]["dice"][1:] for run in group], axis=0)
+
+
+def mean_dice(counts: np.ndarray) -> float:
+    """Mean foreground Dice from pixel counts (n, 3, labels) as ``measure`` gives them."""
+    hits, predicted, true = counts.sum(0)[:, 1:].astype(float)
+    either = predicted + true
+    return float(np.mean(2 * hits[either > 0] / either[either > 0]))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one setting is than another, against two yardsticks: photos and seeds.
+
+    Attributes:
+        value: difference of the mean foreground Dice, averaged over seeds.
+        low: lower end of the 95 % interval of a paired bootstrap over photos.
+        high: its upper end.
+        spread: range of the same figure over the seeds of the reference setting.
+    """
+
+    value: float
+    low: float
+    high: float
+    spread: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is larger than the spread over seeds and its interval leaves zero out."""
+        return abs(self.value) > self.spread and (self.low > 0 or self.high < 0)
+
+    def __str__(self) -> str:
+        text = f"{self.value:+.3f} Dice (95 % interval over photos {self.low:+.3f} to {self.high:+.3f}"
+        verdict = "" if self.clear else ": not a clear difference"
+        return f"{text}; seeds alone spread {self.spread:.3f}{verdict})"
+
+
+def difference(
+    ours: Sequence[Run],
+    theirs: Sequence[Run],
+    part: str,
+    spread: float,
+    samples: int = 300,
+    seed: int = 0,
+) -> Difference:
+    """Difference in mean foreground Dice, ``ours`` minus ``theirs``, with a paired bootstrap over photos.
+
+    Args:
+        ours: runs that differ in their seed alone.
+        theirs: the same for the other setting, measured on the same photos.
+        part: ``"heldout"`` or ``"validation"``.
+        spread: what :func:`seed_spread` gives for the reference.
+        samples: resamplings of the photos (Efron 1979).
+        seed: of the resampling.
+    """
+    sides = [[run.predictions()[part] for run in group] for group in (ours, theirs)]
+
+    def gap(index) -> float:
+        a, b = (np.mean([mean_dice(counts[index]) for counts in side]) for side in sides)
+        return float(a - b)
+
+    n = len(sides[0][0])
+    rng = np.random.default_rng(seed)
+    low, high = np.percentile([gap(rng.integers(0, n, n)) for _ in range(samples)], [2.5, 97.5])
+    return Difference(gap(slice(None)), float(low), float(high), spread)
+
+
+def compare(grouped: Mapping[str, Sequence[Run]], ours: str, theirs: str, part: str) -> Difference:
+    """:func:`difference` of two settings by name; the yardstick is the spread of their family's reference.
+
+    The larger of the two, where they are of different families.
+    """
+    references = {SCRATCH if name.startswith("unet") else PRETRAINED for name in (ours, theirs)}
+    spread = max(seed_spread(grouped[name], part) for name in references)
+    return difference(grouped[ours], grouped[theirs], part, spread)
+
+
+def seed_spread(group: Sequence[Run], part: str) -> float:
+    """Largest minus smallest mean foreground Dice over runs that differ in their seed alone."""
+    values = [run.metrics[part]["mean_dice"] for run in group]
+    return max(values) - min(values)
+
+
+@dataclass(frozen=True)
+class RarityEffect:
+    """Whom a change helps: mean gain of the rarest and the commonest third of the classes.
+
+    Attributes:
+        rare: mean gain in Dice of the rarest third, by share of pixels.
+        common: that of the commonest third.
+        correlation: Spearman's rank correlation of gain and share of pixels; below 0, rare classes gain more.
+        p_value: of that correlation.
+    """
+
+    rare: float
+    common: float
+    correlation: float
+    p_value: float
+
+
+def rarity_effect(gain: np.ndarray, share: np.ndarray) -> RarityEffect:
+    """Relate the gain in Dice of every class to its share of the pixels, both (classes,)."""
+    known = np.isfinite(gain)
+    gain, share = gain[known], share[known]
+    order, third = np.argsort(share), max(1, len(share) // 3)
+    if len(set(gain)) < 2:  # nothing to rank
+        return RarityEffect(float(gain.mean()), float(gain.mean()), 0.0, 1.0)
+    found = spearmanr(share, gain)
+    rare, common = gain[order[:third]].mean(), gain[order[-third:]].mean()
+    return RarityEffect(float(rare), float(common), float(found.statistic), float(found.pvalue))
+
+
+def recall_by_area(run: Run, part: str) -> dict[str, tuple[float, int]]:
+    """Share of a class' pixels in a photo that are found, by how much of the photo they cover.
+
+    Returns:
+        size -> (mean recall, number of photo-class pairs); under 2 %, 2 to 10 % and over 10 % of the pixels.
+    """
+    counts = run.predictions()[part].astype(float)
+    hits, true = counts[:, 0, 1:], counts[:, 2, 1:]
+    there = true > 0
+    share = (true / counts[:, 2].sum(1)[:, None])[there]
+    found = hits[there] / true[there]
+    bins = np.digitize(share, [0.02, 0.1])
+    names = ("under 2 %", "2 to 10 %", "over 10 %")
+    return {
+        name: (float(found[bins == b].mean()), int((bins == b).sum()))
+        for b, name in enumerate(names)
+        if (bins == b).any()
+    }
+
+
+def photo_dice(run: Run, part: str) -> np.ndarray:
+    """(n,) Dice of each photo as the competition scores it, from the stored pixel counts."""
+    hits, predicted, true = np.moveaxis(run.predictions()[part][:, :, 1:].sum(2), 1, 0)
+    return np.where(predicted + true == 0, 1.0, 2.0 * hits / np.maximum(predicted + true, 1))
+
+
+def best_median_worst(scores: np.ndarray, each: int) -> list[tuple[str, int]]:
+    """(``"best"``, index), …: ``each`` photos from the top, the middle and the bottom of the ranking."""
+    order = np.argsort(-scores, kind="stable")
+    middle = (len(order) - each) // 2
+    return [
+        (title, int(i))
+        for title, part in (
+            ("best", order[:each]),
+            ("median", order[middle : middle + each]),
+            ("worst", order[-each:]),
+        )
+        for i in part
+    ]
+
+
+Box = tuple[int, int, int, int]
+
+
+def fine_details(
+    scored: Dataset, n: int, window: float = 0.55, among: Sequence[int] | None = None
+) -> list[tuple[int, Box]]:
+    """Places with much outline but not the most, chosen by the truth alone: edges close up.
+
+    The very longest outlines (a wheel's spokes) are finer than any of the models; so the photos are taken
+    from below the longest tenth.
+
+    Args:
+        scored: photos with masks and labels.
+        n: how many photos.
+        window: side of the place as a share of the photo's shorter side.
+        among: photos to choose from; ``None`` for all.
+
+    Returns:
+        (photo, (y0, y1, x0, x1)), longer outlines first, at most one of each set of classes.
+    """
+    found = []
+    for i in range(len(scored)) if among is None else among:
+        mask = scored.mask(i)
+        inside = (mask > 0) & (mask != VOID)
+        edge = np.zeros(mask.shape, np.float32)
+        edge[:, 1:] += inside[:, 1:] != inside[:, :-1]
+        edge[1:] += inside[1:] != inside[:-1]
+        side = min(max(8, round(window * min(mask.shape))), *mask.shape)
+        sums = np.pad(edge.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+        y, x = np.unravel_index(boxes.argmax(), boxes.shape)
+        found.append((boxes[y, x] / side, int(i), (int(y), int(y) + side, int(x), int(x) + side)))
+    ranked = sorted(found, key=lambda entry: (-entry[0], entry[1]))
+    chosen, seen = [], set()
+    for _, i, box in ranked[len(ranked) // 10 :]:
+        key = tuple(np.flatnonzero(scored.labels[i]))
+        if key not in seen and len(chosen) < n:
+            seen.add(key)
+            chosen.append((i, box))
+    return chosen
+
+
+def prediction_rows(runs: Mapping[str, Run], part: str, scored: Dataset, chosen: Sequence[tuple[str, int]]):
+    """Rows for ``figures.prediction_rows``: photo, truth, and every model's map with its Dice."""
+    labels = len(scored.class_names) + 1
+    stored = {label(name): predicted_masks(run, part) for name, run in runs.items()}
+    rows = []
+    for title, i in chosen:
+        truth = scored.mask(i)
+        predictions = []
+        for name, masks in stored.items():
+            predicted = masks[scored.ids[i]]
+            predictions.append((name, predicted, f"Dice {image_scores(truth, predicted, labels):.2f}"))
+        rows.append((title, scored.image(i), truth, predictions))
+    return rows
+
+
+def closeup_rows(runs: Mapping[str, Run], part: str, scored: Dataset, places):
+    """Rows for ``figures.edge_closeups`` of the places that :func:`fine_details` found."""
+    return [
+        (
+            scored.image(i),
+            scored.mask(i),
+            [(label(name), predicted_masks(run, part)[scored.ids[i]]) for name, run in runs.items()],
+            box,
+        )
+        for i, box in places
+    ]
+
+
+def pixel_matrix(run: Run, part: str) -> np.ndarray:
+    """(labels, labels) pixel counts, truth in rows."""
+    return run.predictions()[f"{part}_matrix"]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Two foreground classes of which one is often labelled as the other."""
+
+    true: int
+    predicted: int
+    share: float
+
+
+def commonest_confusion(matrix: np.ndarray) -> Confusion | None:
+    """The pair with the largest share of a class' pixels that got another object's label."""
+    share = matrix[1:, 1:] / np.maximum(matrix[1:].sum(1, keepdims=True), 1)
+    np.fill_diagonal(share, 0)
+    i, j = np.unravel_index(share.argmax(), share.shape)
+    return Confusion(int(i), int(j), float(share[i, j])) if share[i, j] > 0 else None
+
+
+def labels_from_masks(masks, n: int, classes: int, least: float) -> np.ndarray:
+    """Which classes a predicted map shows on at least a share ``least`` of its pixels: (n, classes) uint8."""
+    labels = np.zeros((n, classes), np.uint8)
+    for row, mask in zip(labels, masks, strict=True):
+        counts = np.bincount(mask.ravel(), minlength=classes + 1)[1 : classes + 1]
+        row[counts >= least * mask.size] = 1
+    return labels
+
+
+def best_run(runs: Mapping[str, Run]) -> str:
+    """Name of the run with the highest mean foreground Dice on validation data."""
+    return max(runs, key=lambda name: runs[name].metrics["validation"]["mean_dice"])

@@ -1,0 +1,436 @@
+"""Pictures of attacks: what was changed and what came of it, over the bound, the epochs and the victims."""
+
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+import cv2
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
+
+from voclab.plotting.base import COLOURS, _curve, grid_axes, look, panel_width, row_height, styled
+from voclab.plotting.segmentation import (
+    _labels,
+    _photo_axes,
+    _remove_empty,
+    _show,
+    mask_legend,
+    name_regions,
+    overlay,
+)
+
+_FOOLED, _HOLDS = COLOURS[3], COLOURS[0]  # vermilion and blue
+_PERCENT = (-4, 104)  # markers at 0 and 100 are whole
+_TICKS = range(0, 101, 20)
+
+
+def magnified(perturbed: np.ndarray, clean: np.ndarray, factor: float) -> np.ndarray:
+    """A perturbation so that it can be seen: grey where nothing changed.
+
+    Args:
+        perturbed: (H, W, 3) uint8.
+        clean: the same photo before.
+        factor: that the change is multiplied by.
+
+    Returns:
+        (H, W, 3) uint8: 128 + factor · (perturbed - clean), clipped.
+    """
+    change = perturbed.astype(np.float64) - clean
+    return np.rint(np.clip(128 + factor * change, 0, 255)).astype(np.uint8)
+
+
+@styled
+def attack_triptychs(rows: Sequence[tuple[np.ndarray, np.ndarray, str, str, bool]], factor: float) -> Figure:
+    """Photos, their perturbations and what a network says before and after.
+
+    Args:
+        rows: each a photo (H, W, 3) uint8, the same perturbed, what is said of either, e.g.
+            ``"person 0.97, dog 0.31"``, and whether the network is fooled. More than three rows are put
+            two abreast.
+        factor: that perturbations are magnified by.
+    """
+    pairs = 2 if len(rows) > 3 else 1
+    side = panel_width(3.15 * pairs)
+    texts = [
+        (_said(before, side), _said(f"{'fooled' if fooled else 'holds'}: {after}", side))
+        for _, _, before, after, fooled in rows
+    ]
+    heights = [side * row_height([row[0] for row in rows[k : k + pairs]]) for k in range(0, len(rows), pairs)]
+    below = 0.15 + 0.15 * _most_lines(text for pair in texts for text in pair)
+    figure, axes = plt.subplots(
+        len(heights),
+        4 * pairs - 1,
+        figsize=(3.15 * side * pairs, sum(heights) + below * len(heights) + 0.6),
+        height_ratios=heights,
+        width_ratios=[1, 1, 1, 0.15, 1, 1, 1][: 4 * pairs - 1],
+        squeeze=False,
+        layout="constrained",
+    )
+    names = ("photo", _times(factor), "perturbed photo")
+    for k, ((clean, perturbed, _, _, fooled), (before, after)) in enumerate(zip(rows, texts)):
+        row, pair = divmod(k, pairs)
+        line = axes[row, 4 * pair : 4 * pair + 3]
+        for axis, picture, name in zip(line, (clean, magnified(perturbed, clean, factor), perturbed), names):
+            _show(axis, picture, "" if row else name)
+            axis.set_anchor("N")  # beside a portrait, others stay below their titles
+        line[0].set_xlabel(before, fontsize=9)
+        line[2].set_xlabel(after, fontsize=9, color=_FOOLED if fooled else _HOLDS)
+    _remove_empty(axes)
+    return figure
+
+
+@styled
+def attack_mask_rows(
+    rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, np.ndarray, str, str]],
+    class_names: Sequence[str],
+    factor: float,
+) -> Figure:
+    """Photos, their perturbations and the masks that a network gives before and after.
+
+    Args:
+        rows: each a photo (H, W, 3) uint8, the same perturbed, its true label map (H, W) uint8 or
+            ``None``, the maps that are predicted before and after, and a text for either, e.g.
+            ``"Dice 0.83"``.
+        class_names: label k + 1 is class k.
+        factor: that perturbations are magnified by.
+    """
+    known = any(row[2] is not None for row in rows)
+    names = ("photo", _times(factor), "perturbed photo", *["truth"] * known, "mask before", "mask after")
+    figure, axes = _photo_axes([row_height([row[0]]) for row in rows], len(names))
+    texts = [tuple(_said(text, panel_width(len(names))) for text in row[5:7]) for row in rows]
+    below = 0.15 * _most_lines(text for pair in texts for text in pair) - 0.1  # one line has room as it is
+    figure.set_figheight(figure.get_figheight() + below * len(rows))
+    shown = []
+    for k, (clean, perturbed, truth, before, after, *_) in enumerate(rows):
+        pictures = [clean, magnified(perturbed, clean, factor), perturbed]
+        if known:
+            pictures.append(None if truth is None else overlay(clean, truth))
+        pictures += [overlay(clean, before), overlay(perturbed, after)]
+        for axis, picture, name in zip(axes[k], pictures, names):
+            if picture is None:
+                picture = np.full_like(clean, 255)
+                axis.text(0.5, 0.5, "not known", transform=axis.transAxes, ha="center", va="center")
+            _show(axis, picture, "" if k else name)
+        for axis, text, mask in zip(axes[k, -2:], texts[k], (before, after)):
+            axis.set_xlabel(text, fontsize=9)
+            name_regions(axis, mask, class_names)
+        if truth is not None:
+            name_regions(axes[k, 3], truth, class_names)
+        shown += [mask for mask in (truth, before, after) if mask is not None]
+    mask_legend(figure, _labels(shown), class_names)
+    return figure
+
+
+@styled
+def fooling_over_epsilon(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], ylabels: Mapping[str, str]
+) -> Figure:
+    """What attacks do at several bounds, one panel a victim.
+
+    Args:
+        panels: title -> attack -> bounds in steps of 1/255, over 0, and a share in [0, 1] for each.
+        ylabels: title -> label of the axis, in percent, e.g. ``"photos fooled (%)"``.
+    """
+    figure, axes = grid_axes(1, len(panels), width=3.9, height=3.3)
+    looks = _looks(attack for curves in panels.values() for attack in curves)
+    for axis, (title, curves) in zip(axes[0], panels.items()):
+        for attack, (epsilons, values) in curves.items():
+            axis.plot(epsilons, 100 * np.asarray(values), **looks[attack])
+        # 255 · (8 / 255) is not always 8: two ticks must not stand on each other.
+        ticks = sorted({round(float(e), 4) for epsilons, _ in curves.values() for e in epsilons})
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set(xlabel="epsilon (steps of 1/255)", ylabel=ylabels[title], title=title)
+        axis.sharey(axes[0, 0])
+    axes[0, 0].set(ylim=_PERCENT, yticks=_TICKS)
+    _legend_below(figure, _line_keys(looks))
+    return figure
+
+
+@styled
+def adversary_curves(histories: Mapping[str, list[dict]]) -> Figure:
+    """Both loss terms of trained adversaries and the share of photos they fool, over epochs.
+
+    Args:
+        histories: run -> entries with ``epoch`` and, where they are known, ``perturbed_loss`` (fooling),
+            ``perturbation_loss`` (weighted penalty), both with ``validation_`` before them too, and
+            ``fooled``, the share of validation photos in [0, 1].
+    """
+    figure, axes = grid_axes(1, 3, width=3.7, height=3.4)
+    fooling, penalty, fooled = axes[0]
+    looks = _looks(histories)
+    for k, (name, history) in enumerate(histories.items()):
+        step = max(1, len(history) // 6)
+        style = {**looks[name], "markevery": (k % step, step)}
+        for axis, key in ((fooling, "perturbed_loss"), (penalty, "perturbation_loss")):
+            _curve(axis, history, key, **style)
+            _curve(axis, history, f"validation_{key}", **style, ls="--", lw=1.2)
+        percent = [{"epoch": e["epoch"], "fooled": 100 * e["fooled"]} for e in history if "fooled" in e]
+        _curve(fooled, percent, "fooled", **style)
+    for axis in axes[0]:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.set_xlabel("epoch")
+    dashes = "\ntraining (solid), validation (dashed)"
+    fooling.set(ylabel="fooling term", title=f"Fooling term{dashes}")
+    penalty.set(ylabel="weight · penalty", title=f"Penalty on the perturbation{dashes}")
+    fooled.set(ylabel="photos fooled (%)", title="Fooled validation photos")
+    fooled.set(ylim=_PERCENT, yticks=_TICKS)
+    _legend_below(figure, _line_keys(looks))
+    return figure
+
+
+@styled
+def trade_off(
+    curves: Mapping[str, Sequence[tuple[float, float, str]]], label: str = "photos fooled (%)"
+) -> Figure:
+    """How many photos are fooled over how visible the perturbation is.
+
+    Args:
+        curves: name -> points as PSNR in dB, share in [0, 1] and text, e.g. ``"weight 0.5"``, in the
+            order in which a line joins them. A point that is not finite is left out.
+        label: of the axis of the shares, in percent.
+    """
+    figure, axes = grid_axes(1, 1, width=7.2, height=4.6)
+    axis = axes[0, 0]
+    looks, texts = _looks(curves), []
+    for name, points in curves.items():
+        points = [point for point in points if np.isfinite(point[:2]).all()]
+        looks[name]["ls"] = "-" if len(points) > 1 else ""
+        axis.plot([p[0] for p in points], [100 * p[1] for p in points], **looks[name])
+        texts += [(psnr, 100 * share, text) for psnr, share, text in points if text]
+    axis.set(xlabel="PSNR (dB) (right: less visible)", ylabel=label, ylim=(-10, 110), yticks=_TICKS)
+    axis.margins(x=0.12)
+    _legend_below(figure, _line_keys(looks))
+    _annotate(axis, texts)
+    return figure
+
+
+@styled
+def transfer_matrix(
+    matrix: np.ndarray, row_names: Sequence[str], column_names: Sequence[str], label: str
+) -> Figure:
+    """What attacks on one network do to others, as a heat map with its values.
+
+    Args:
+        matrix: (rows, columns) shares in [0, 1]; NaN where nothing was measured.
+        row_names: what attacks were trained or computed on.
+        column_names: what they are tested on.
+        label: of the colours, in percent, e.g. ``"photos fooled (%)"``.
+    """
+    percent = 100 * np.asarray(matrix, np.float64)
+    rows, columns = percent.shape
+    row_names = [_wrapped(name, 22) for name in row_names]
+    column_names = [_wrapped(name, 12) for name in column_names]
+    width = 1.6 + _longest(row_names) + columns * max(0.7, 0.15 + _longest(column_names))
+    figure, axes = grid_axes(1, 1, width=width, height=max(2.8, 1.3 + 0.62 * rows))
+    axis = axes[0, 0]
+    colours = mpl.colormaps["cividis"].with_extremes(bad="#cccccc")
+    picture = axis.imshow(np.ma.masked_invalid(percent), cmap=colours, vmin=0, vmax=100, aspect="auto")
+    for (i, j), value in np.ndenumerate(percent):
+        known = np.isfinite(value)
+        luma = np.dot(colours(value / 100)[:3], (0.299, 0.587, 0.114)) if known else 1
+        text = f"{value:.0f}" if known else "–"
+        axis.text(j, i, text, ha="center", va="center", color="black" if luma > 0.5 else "white")
+    axis.set_xticks(range(columns), column_names)
+    axis.set_yticks(range(rows), row_names)
+    axis.set(xlabel="tested on", ylabel="trained on / computed on")
+    axis.grid(visible=False)
+    figure.colorbar(picture, ax=axis, label=label)
+    return figure
+
+
+@styled
+def survival(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
+    """What is left of attacks after the perturbed photos were handled, as dots on a band a handling.
+
+    Args:
+        shares: attack -> handling -> share in [0, 1]. The first handling is at the top.
+        label: of the axis, in percent, e.g. ``"photos still fooled (%)"``.
+    """
+    handlings = list(dict.fromkeys(how for values in shares.values() for how in values))
+    slot = 0.8 / len(shares)
+    figure, axes = grid_axes(1, 1, width=7.2, height=1.3 + len(handlings) * max(0.3, 0.13 * len(shares)))
+    axis = axes[0, 0]
+    looks = _looks(shares)
+    for row in range(0, len(handlings), 2):
+        axis.axhspan(row - 0.5, row + 0.5, color="#f3f3f3", lw=0, zorder=0)
+    for k, (attack, values) in enumerate(shares.items()):
+        y = [handlings.index(how) + (k - (len(shares) - 1) / 2) * slot for how in values]
+        x = [100 * share for share in values.values()]
+        axis.plot(x, y, ls="", **looks[attack])
+    axis.set_yticks(range(len(handlings)), handlings)
+    axis.set(xlabel=label, ylabel="handling", xlim=_PERCENT, ylim=(len(handlings) - 0.5, -0.5))
+    axis.grid(axis="y", visible=False)
+    _legend_below(figure, _line_keys(looks, ls=""))
+    return figure
+
+
+@styled
+def defence(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
+    """What attacks do to a victim before and after it was defended, a bar each.
+
+    Args:
+        shares: victim, e.g. ``"as trained"``, -> attack -> share in [0, 1]; NaN is written as "–".
+        label: of the axis, in percent, e.g. ``"photos fooled (%)"``.
+    """
+    attacks = list(dict.fromkeys(attack for values in shares.values() for attack in values))
+    names = [_wrapped(attack, 14) for attack in attacks]
+    group = max(0.25 + 0.38 * len(shares), 0.15 + _longest(names))
+    figure, axes = grid_axes(1, 1, width=max(4.0, 1.0 + group * len(attacks)), height=3.6)
+    axis = axes[0, 0]
+    width = 0.8 / len(shares)
+    for k, (victim, values) in enumerate(shares.items()):
+        x = np.arange(len(attacks)) + (k - (len(shares) - 1) / 2) * width
+        heights = np.array([100 * values.get(attack, np.nan) for attack in attacks])
+        axis.bar(x, heights, width, label=victim, color=COLOURS[k], ec="white")
+        for at, height in zip(x, heights):
+            text, top = (f"{height:.0f}", height) if np.isfinite(height) else ("–", 0)
+            axis.annotate(text, (at, top), (0, 2), textcoords="offset points", ha="center", fontsize=9)
+    axis.set_xticks(range(len(attacks)), names)
+    axis.set(xlabel="attack", ylabel=label, ylim=(0, 110), yticks=_TICKS)
+    axis.set_xlim(-0.6, len(attacks) - 0.4)
+    axis.grid(axis="x", visible=False)
+    _legend_below(figure, [Patch(fc=COLOURS[k], label=victim) for k, victim in enumerate(shares)])
+    return figure
+
+
+@styled
+def patterns(pictures: Mapping[str, np.ndarray]) -> Figure:
+    """Perturbations and, under each, which spatial frequencies it uses.
+
+    Args:
+        pictures: title -> (H, W, 3) uint8, as :func:`magnified` gives it, all by the same factor, for
+            their spectra share one scale of colours.
+    """
+    shown = list(pictures.values())
+    columns = -(-len(shown) // -(-len(shown) // 5))  # 3 + 3 rather than 5 + 1
+    ratios = [row_height(shown[k : k + columns]) for k in range(0, len(shown), columns)]
+    side = panel_width(columns)
+    heights = [0.85 * side * height for ratio in ratios for height in (ratio, 1)]
+    figure, axes = plt.subplots(
+        len(heights),
+        columns + 1,
+        figsize=(side * columns + 1.4, sum(heights) + 0.9 * len(ratios) + 0.3),
+        height_ratios=heights,
+        width_ratios=[1] * columns + [0.06],
+        squeeze=False,
+        layout="constrained",
+    )
+    spectra = [_spectrum(picture) for picture in shown]
+    limits = {"vmin": min(s.min() for s in spectra), "vmax": max(s.max() for s in spectra)}
+    for k, (title, picture) in enumerate(pictures.items()):
+        row, column = divmod(k, columns)
+        _show(axes[2 * row, column], picture)
+        axes[2 * row, column].set_title(_wrapped(title, 22), fontsize=10)
+        axis = axes[2 * row + 1, column]
+        x, y = (np.fft.fftshift(np.fft.fftfreq(size)) for size in (picture.shape[1], picture.shape[0]))
+        half = 0.5 / x.size, 0.5 / y.size
+        # Downwards as in the picture, so that stripes and their peaks have the same direction.
+        extent = (x[0] - half[0], x[-1] + half[0], y[-1] + half[1], y[0] - half[1])
+        spectrum = axis.imshow(spectra[k], cmap="magma", extent=extent, aspect="equal", **limits)
+        axis.set(xlim=(-0.5, 0.5), ylim=(0.5, -0.5), xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5))
+        axis.grid(visible=False)
+        axis.set_xlabel("cycles per pixel, across", fontsize=9)
+        if column == 0:
+            axis.set_ylabel("cycles per pixel, down", fontsize=9)
+            figure.colorbar(spectrum, cax=axes[2 * row + 1, -1], label="power (dB)")
+        else:
+            axis.tick_params(labelleft=False)
+    for axis in axes.flat:
+        if not axis.has_data():
+            axis.remove()
+    return figure
+
+
+def _spectrum(picture: np.ndarray) -> np.ndarray:
+    """(H, W) power in dB of the luminance's deviation from its mean, frequency 0 in the middle."""
+    luma = picture @ np.array([0.299, 0.587, 0.114])
+    # Without a window the jump from one border to the other would draw a cross of frequencies.
+    window = cv2.createHanningWindow(luma.shape[::-1], cv2.CV_64F)
+    power = np.abs(np.fft.fft2((luma - luma.mean()) * window)) ** 2 / (window**2).sum()
+    return 10 * np.log10(np.fft.fftshift(power) + 1 / 12)  # as much as rounding to 8 bits has anyway
+
+
+def _said(text: str, inches: float) -> str:
+    """A text to stand below a photo of that width; a class and its probability stay on one line."""
+    return _wrapped(re.sub(r" (?=\d)", "\u00a0", text), int(14.7 * inches)).replace("\u00a0", " ")
+
+
+def _wrapped(text: str, width: int) -> str:
+    """A text in lines of that many letters; words stay whole."""
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _most_lines(texts: Iterable[str]) -> int:
+    return max(text.count("\n") + 1 for text in texts)
+
+
+def _longest(texts: Iterable[str]) -> float:
+    """Width in inches of the longest line."""
+    return 0.082 * max(len(line) for text in texts for line in text.split("\n"))
+
+
+def _times(factor: float) -> str:
+    return f"perturbation × {factor:g}"
+
+
+def _looks(names: Iterable[str]) -> dict[str, dict]:
+    """Name -> colour and marker of its line, by the order in which names occur first."""
+    return {name: look(k) for k, name in enumerate(dict.fromkeys(names))}
+
+
+def _line_keys(looks: Mapping[str, dict], **style) -> list[Line2D]:
+    return [Line2D([], [], label=name, **{**own, **style}) for name, own in looks.items()]
+
+
+def _legend_below(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
+    """A legend in as many columns as the figure is wide enough for; the figure grows by its height."""
+    widest = 0.5 + 0.08 * max(len(handle.get_label()) for handle in handles)  # inches
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / widest)))
+    rows = -(-len(handles) // columns)
+    columns = -(-len(handles) // rows)  # 3 + 3 rather than 5 + 1
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    figure.set_figheight(figure.get_figheight() + 0.2 * rows)
+
+
+def _annotate(axis: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write (x, y, text) beside each point, where it covers no marker, no other text and few lines."""
+    axis.figure.draw_without_rendering()  # places are in pixels, which the layout decides
+    scale = axis.figure.dpi / 72
+    gap = 5 * scale
+    lines = [axis.transData.transform(line.get_xydata()) for line in axis.lines if len(line.get_xydata())]
+    ways = [a + np.linspace(0, 1, 50)[:, None] * (b - a) for xy in lines for a, b in pairwise(xy)]
+    ways = np.concatenate([*ways, np.empty((0, 2))])
+    taken = [Bbox([x - gap, x + gap]) for xy in lines for x in xy]
+    for x, y, text in points:
+        note = axis.annotate(text, (x, y), (0, 0), textcoords="offset points", ha="center", va="center")
+        note.set(fontsize=8, path_effects=[withStroke(linewidth=2, foreground="white")])
+        size, point = note.get_window_extent().size, axis.transData.transform((x, y))
+        best = None
+        for rank, (dx, dy, far) in enumerate(_SIDES):
+            offset = np.array([dx, dy]) * (size / 2 + far * gap)
+            box = Bbox([point + offset - size / 2, point + offset + size / 2])
+            crossed = ((box.min <= ways) & (ways <= box.max)).all(1).sum()
+            outside = not (axis.bbox.contains(*box.min) and axis.bbox.contains(*box.max))
+            cost = 100 * (box.padded(1).count_overlaps(taken) + outside) + 0.2 * crossed + 0.1 * rank
+            if best is None or cost < best[0]:
+                best = cost, offset, box
+        note.set_position(best[1] / scale)
+        taken.append(best[2])
+
+
+# Where a label may stand: direction across and up, and how many gaps away.
+_SIDES = [
+    (dx, dy, far)
+    for far in (1.3, 3)
+    for dx, dy in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
+]

@@ -1,0 +1,161 @@
+"""Pictures of robustness: measures under each perturbation with intervals, and the photos themselves."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from voclab.plotting.base import abreast, grid_axes, image_grid, look, names_below, styled
+
+_KEPT, _CHANGED = "#1b7837", "#b2182b"
+_COLUMNS = 4  # of pictures
+
+
+@styled
+def dots_with_intervals(
+    tables: Mapping[str, pd.DataFrame], panels: Mapping[str, str], apart: int = 0, percent: bool = False
+) -> Figure:
+    """Measures of several networks, a line a condition, each a dot with its interval.
+
+    Args:
+        tables: network -> a row a condition; columns ``measure``, ``measure low`` and ``measure high``, the
+            latter NaN where no interval is known.
+        panels: measure -> label of its axis, side by side.
+        apart: how many rows at the end are no conditions like the others, e.g. their mean.
+        percent: whether the measures are shares in [0, 1] to be shown as percent of 0 to 100.
+    """
+    rows = list(next(iter(tables.values())).index)
+    lines = len(rows) * max(0.4, 0.14 * len(tables))
+    figure, axes = grid_axes(1, len(panels), width=7.6 if len(panels) == 1 else 5.2, height=1.3 + lines)
+    y = np.arange(len(rows))[::-1]
+    factor = 100 if percent else 1
+    for axis, (measure, label) in zip(axes[0], panels.items()):
+        for k, (name, table) in enumerate(tables.items()):
+            values = factor * table[[measure, f"{measure} low", f"{measure} high"]].to_numpy(float)
+            # Rounding can put an end of a narrow interval on the wrong side of its mean.
+            reach = np.clip(np.abs(values[:, :1] - values[:, 1:]), 0, None).T
+            at = y + abreast(k, len(tables))
+            axis.errorbar(values[:, 0], at, xerr=reach, ls="", lw=1.4, capsize=2.5, label=name, **look(k))
+        for row in y[:-1]:
+            last = row == apart
+            axis.axhline(row - 0.5, color="#777777" if last else "#dddddd", lw=1.2 if last else 0.6)
+        axis.set_yticks(y, rows)
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="y", visible=False)
+        axis.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+        if percent:
+            axis.set_xlim(-2, 102)
+    for axis in axes[0, 1:]:
+        axis.set_yticklabels([])
+    names_below(figure, axes[0, 0])
+    return figure
+
+
+@styled
+def share_distribution(shares: Mapping[str, np.ndarray], steps: int, marks: Mapping[str, float]) -> Figure:
+    """How the photos differ: for each network how many keep which share of their answers.
+
+    Args:
+        shares: network -> (photos,) share of perturbations under which a photo's answer stays.
+        steps: number of perturbations.
+        marks: network -> a share that was published of one picture, drawn as a line in its panel.
+    """
+    columns = 2 if len(shares) == 4 else min(len(shares), 3)
+    rows = -(-len(shares) // columns)
+    figure, axes = grid_axes(rows, columns, width=max(3.5, 7.0 / columns), height=3.1)
+    highest = 0.0
+    for k, (axis, (name, values)) in enumerate(zip(axes.flat, shares.items())):
+        counts = np.bincount(np.rint(steps * np.asarray(values)).astype(int), minlength=steps + 1)
+        heights = 100 * counts / counts.sum()
+        highest = max(highest, heights.max())
+        axis.bar(range(steps + 1), heights, 0.85, color=look(k)["color"])
+        mean = float(np.mean(values))
+        axis.axvline(steps * mean, color="black", ls="--", lw=1.4)
+        axis.set_title(f"{name}\nmean {100 * mean:.0f} % (dashed)")
+        if name in marks:
+            axis.axvline(steps * marks[name], color="#767676", ls=":", lw=1.8)
+            axis.set_title(f"{name}\nmean {100 * mean:.0f} % (dashed), published {100 * marks[name]:.0f} %")
+        axis.set_xticks(range(0, steps + 1, 2))
+        axis.set_xlabel(f"answers kept, of {steps}")
+        axis.grid(axis="x", visible=False)
+    for axis in axes.flat[: len(shares)]:
+        axis.set_ylim(0, 1.08 * highest)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("photos (%)")
+    for axis in axes.flat[len(shares) :]:
+        axis.remove()
+    return figure
+
+
+def perturbed_versions(
+    pictures: Sequence[np.ndarray], titles: Sequence[str], said: Sequence[str], kept: Sequence[bool]
+) -> Figure:
+    """A photo beside its perturbed versions, each with what a network calls it.
+
+    Args:
+        pictures: (H, W, 3) uint8; the original first.
+        titles: their names.
+        said: what the network says of each.
+        kept: whether that is what it says of the original.
+    """
+    texts = [f"{titles[0]}\n{said[0]}"]
+    texts += [
+        f"{title}\n{'kept' if same else 'now'}: {_short(answer)}"
+        for title, answer, same in zip(titles[1:], said[1:], kept[1:], strict=True)
+    ]
+    colours = ["black", *(_KEPT if same else _CHANGED for same in kept[1:])]
+    return image_grid(pictures, texts, min(_COLUMNS, len(pictures)), colours)
+
+
+def _short(text: str, most: int = 22) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+@styled
+def condition_scores(scores: Mapping[str, pd.Series], label: str) -> Figure:
+    """One score of networks under many conditions, a line a condition, the first of which is no harm at all.
+
+    Args:
+        scores: network -> score by condition, in [0, 1].
+        label: of the score.
+    """
+    rows = list(next(iter(scores.values())).index)
+    figure, axes = grid_axes(1, 1, width=7.6, height=1.2 + 0.27 * len(rows))
+    axis, y = axes[0, 0], np.arange(len(rows))[::-1]
+    for k, (name, series) in enumerate(scores.items()):
+        axis.axvline(series.iloc[0], color=look(k)["color"], lw=1, ls=":")
+        axis.plot(series.to_numpy(), y + abreast(k, len(scores)), ls="", label=name, **look(k, 7))
+    axis.set_yticks(y, rows)
+    axis.set(xlabel=f"{label} (dotted: clean)", xlim=(-0.02, 1.02), ylim=(-0.7, len(rows) - 0.3))
+    if len(scores) > 1:
+        names_below(figure, axis)
+    return figure
+
+
+@styled
+def severity_panels(panels: Mapping[str, Mapping[str, Sequence[float]]], label: str) -> Figure:
+    """Error over the severity of corruptions, a panel a family.
+
+    Args:
+        panels: family -> line -> errors at severities 0 (clean), 1, …, in [0, 1].
+        label: of the error.
+    """
+    figure, axes = grid_axes(-(-len(panels) // 2), 2, width=4.6, height=3.1)
+    same = len({tuple(lines) for lines in panels.values()}) == 1
+    for number, (axis, (title, lines)) in enumerate(zip(axes.flat, panels.items())):
+        for k, (name, values) in enumerate(lines.items()):
+            axis.plot(range(len(values)), values, label=name, **look(k, 5))
+        axis.set(title=title, xlabel="severity (0: clean)", ylim=(0, 1.02))
+        axis.set_xticks(range(len(values)))
+        if number % 2:
+            axis.set_yticklabels([])
+        else:
+            axis.set_ylabel(label)
+        if not same:
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    for axis in axes.flat[len(panels) :]:
+        axis.remove()
+    if same:
+        names_below(figure, axes[0, 0])
+    return figure

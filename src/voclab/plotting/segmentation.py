@@ -1,0 +1,419 @@
+"""Pictures of masks and segmenters: overlays, errors, edges, scores of classes, the U-Net's shape."""
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+from matplotlib.patheffects import withStroke
+
+from voclab.data.base import VOID, voc_palette
+from voclab.plotting.base import (
+    COLOURS,
+    confusion,
+    grid_axes,
+    panel_width,
+    per_class_scores,
+    row_height,
+    styled,
+)
+
+ERROR_KINDS = ("right", "missed object", "invented object", "wrong class", "void (not scored)")
+"""What the codes of :func:`error_kinds` mean."""
+
+RIGHT, MISSED, INVENTED, WRONG_CLASS, NOT_SCORED = range(5)
+# Okabe and Ito's blue, vermilion and yellow differ in lightness too; void is a flat grey.
+ERROR_COLOURS = np.array([(0, 0, 0), (0, 114, 178), (213, 94, 0), (240, 228, 66), (150, 150, 150)], np.uint8)
+
+_PALETTE = voc_palette()
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, alpha: float = 0.55, *, contour: bool = True) -> np.ndarray:
+    """A mask in VOC's colours over its photo, whose background is paler than it was.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) uint8 label map, 0 background, 255 void.
+        alpha: opacity of the mask.
+        contour: whether regions get an opaque edge in their colour and a dark line around objects.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    picture = 0.8 * _grey(image, 0.6) + 0.2 * 255
+    weight = np.where(mask > 0, alpha, 0.0)[..., None]
+    if contour:
+        edge, objects = _boundary(mask), (mask > 0) & (mask != VOID)
+        weight[edge & (mask > 0)] = 1.0
+        # VOC's car is grey and its cat nearly black: a dark line parts them from any background.
+        near = cv2.dilate(objects.astype(np.uint8), _brush(mask)) > 0
+        picture[near & (mask == 0)] *= 0.35
+    picture += weight * (_PALETTE[mask] - picture)
+    return np.rint(picture).astype(np.uint8)
+
+
+def error_kinds(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """What is wrong with each pixel.
+
+    Args:
+        truth: (H, W) uint8 label map, 255 void.
+        predicted: (H, W) uint8 label map.
+
+    Returns:
+        (H, W) uint8 codes, indices of :data:`ERROR_KINDS`: 0 right, 1 object taken for background,
+        2 background taken for an object, 3 object of another class, 4 void.
+    """
+    wrong = truth != predicted
+    kinds = np.full(truth.shape, RIGHT, np.uint8)
+    kinds[wrong] = WRONG_CLASS
+    kinds[wrong & (predicted == 0)] = MISSED
+    kinds[wrong & (truth == 0)] = INVENTED
+    kinds[truth == VOID] = NOT_SCORED
+    return kinds
+
+
+@styled
+def mask_legend(
+    figure: Figure, labels: Iterable[int], class_names: Sequence[str], loc: str = "outside lower center"
+) -> None:
+    """Name the colours of the masks that a figure shows, below it.
+
+    Args:
+        figure: gets the legend and grows by its height; no other legend must lie at the same place.
+        labels: those that occur, in any order; background (0) needs no name and gets none.
+        class_names: label k + 1 is class k.
+        loc: where it goes.
+    """
+    labels = sorted({int(label) for label in labels} - {0})
+    if not labels:
+        return
+    centred = loc.endswith("center")
+    room = int((figure.get_figwidth() - (0 if centred else 2)) / 1.25)
+    wanted = len(labels) if centred else -(-len(labels) // 4)  # four rows high, as error kinds beside it
+    columns = max(1, min(wanted, room))
+    handles = [_patch(_PALETTE[label], _name(label, class_names)) for label in labels]
+    figure.legend(handles=handles, loc=loc, ncols=columns, **_LEGEND)
+    figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(labels) // columns))
+
+
+@styled
+def name_regions(axis: Axes, mask: np.ndarray, class_names: Sequence[str]) -> None:
+    """Write the name of each class where its region is widest: not everybody can tell VOC's colours apart.
+
+    Args:
+        axis: that shows the photo with its mask.
+        mask: (H, W) uint8 label map, 0 background, 255 void; scraps and thin regions get no name.
+        class_names: label k + 1 is class k.
+    """
+    height, width = mask.shape
+    columns = axis.get_subplotspec().get_gridspec().ncols
+    pixels = columns * max(height, width) / axis.figure.get_figwidth()  # of the photo, an inch of the figure
+    areas = np.bincount(mask.ravel(), minlength=256)
+    named = []
+    for label in np.argsort(-areas, kind="stable"):
+        if label in (0, VOID) or areas[label] < 0.01 * mask.size:
+            continue
+        # The place that is furthest from any other label; outside of the photo counts as another.
+        depth = cv2.distanceTransform(np.pad((mask == label).astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        if depth.max() < 0.03 * max(height, width):
+            continue
+        y, x = np.unravel_index(depth.argmax(), depth.shape)
+        name = _name(int(label), class_names)
+        half = min(0.034 * len(name) * pixels, width / 2)
+        x, y = np.clip(x, half, width - half), np.clip(y, 0.07 * pixels, height - 0.07 * pixels)
+        if any(abs(y - b) < 0.13 * pixels and abs(x - a) < half + other for a, b, other in named):
+            continue  # it would lie upon another name
+        named.append((x, y, half))
+        text = axis.text(x, y, name, ha="center", va="center", fontsize=8, color="white")
+        text.set_path_effects([withStroke(linewidth=2, foreground="black")])
+
+
+@styled
+def segmentation_samples(
+    images: Sequence[np.ndarray], masks: Sequence[np.ndarray], class_names: Sequence[str], columns: int
+) -> Figure:
+    """Photos (H, W, 3) uint8, ``columns`` in a row, and under each the same with its mask (H, W) uint8."""
+    starts = range(0, len(images), columns)
+    ratios = [row_height(images[k : k + columns]) for k in starts for _ in range(2)]
+    figure, axes = _photo_axes(ratios, min(columns, len(images)))
+    for k, (image, mask) in enumerate(zip(images, masks)):
+        row, column = divmod(k, columns)
+        _show(axes[2 * row, column], image)
+        _show(axes[2 * row + 1, column], overlay(image, mask))
+        name_regions(axes[2 * row + 1, column], mask, class_names)
+    _remove_empty(axes)
+    mask_legend(figure, _labels(masks), class_names)
+    return figure
+
+
+@styled
+def prediction_rows(
+    rows: Sequence[tuple[str, np.ndarray, np.ndarray, Sequence[tuple[str, np.ndarray, str]]]],
+    class_names: Sequence[str],
+) -> Figure:
+    """Photos, their true masks and those of several models.
+
+    Args:
+        rows: each a title, e.g. ``"worst"``, a photo (H, W, 3) uint8, its label map (H, W) uint8 and,
+            for each model, name, predicted label map and score, e.g. ``"Dice 0.83"``. All rows have
+            the same models.
+        class_names: label k + 1 is class k.
+    """
+    figure, axes = _photo_axes([row_height([row[1]]) for row in rows], 2 + len(rows[0][3]))
+    for k, (title, image, truth, models) in enumerate(rows):
+        line, first = axes[k], k == 0
+        _show(line[0], image, "photo" if first else "")
+        line[0].set_ylabel(textwrap.fill(title, 16), fontsize=10, fontweight="bold")
+        _show(line[1], overlay(image, truth), "truth" if first else "")
+        name_regions(line[1], truth, class_names)
+        for axis, (name, predicted, score) in zip(line[2:], models):
+            _show(axis, overlay(image, predicted), name if first else "")
+            name_regions(axis, predicted, class_names)
+            axis.set_xlabel(score, fontsize=9)
+    shown = [mask for _, _, truth, models in rows for mask in (truth, *(m[1] for m in models))]
+    mask_legend(figure, _labels(shown), class_names)
+    return figure
+
+
+@styled
+def error_maps(
+    rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]], class_names: Sequence[str]
+) -> Figure:
+    """Photos, true and predicted masks, and where and how they differ.
+
+    Args:
+        rows: each a photo (H, W, 3) uint8, its label map (H, W) uint8, the predicted one, and a title.
+        class_names: label k + 1 is class k.
+    """
+    figure, axes = _photo_axes([row_height([row[0]]) for row in rows], 4)
+    seen = set()
+    for k, (image, truth, predicted, title) in enumerate(rows):
+        kinds = error_kinds(truth, predicted)
+        seen |= set(np.unique(kinds).tolist())
+        errors = 0.7 * _grey(image, 1.0) + 0.3 * 255
+        weight = np.where(kinds == RIGHT, 0.0, 0.85)[..., None]
+        errors += weight * (ERROR_COLOURS[kinds] - errors)
+        pictures = (image, overlay(image, truth), overlay(image, predicted), np.rint(errors).astype(np.uint8))
+        for axis, picture, name in zip(axes[k], pictures, ("photo", "truth", "prediction", "errors")):
+            _show(axis, picture, "" if k else name)
+        name_regions(axes[k, 1], truth, class_names)
+        name_regions(axes[k, 2], predicted, class_names)
+        axes[k, 0].set_ylabel(textwrap.fill(title, 16), fontsize=10, fontweight="bold")
+    mask_legend(figure, _labels(m for row in rows for m in row[1:3]), class_names, loc="outside lower left")
+    keys = [_patch(ERROR_COLOURS[k], ERROR_KINDS[k]) for k in sorted(seen - {RIGHT})]
+    if keys:
+        figure.legend(handles=keys, loc="outside lower right", **_LEGEND)
+    return figure
+
+
+@styled
+def edge_closeups(
+    rows: Sequence[
+        tuple[np.ndarray, np.ndarray, Sequence[tuple[str, np.ndarray]], tuple[int, int, int, int]]
+    ],
+    class_names: Sequence[str],
+) -> Figure:
+    """Photos with a box, and what lies in it: the photo, the true mask, and those of several models.
+
+    A white line is the true outline of the objects.
+
+    Args:
+        rows: each a photo (H, W, 3) uint8, its label map (H, W) uint8, name and predicted label map of
+            each model, and a box (y0, y1, x0, x1) in pixels. All rows have the same models.
+        class_names: label k + 1 is class k.
+    """
+    ratios = [max(row_height([image]), row_height([_crop(image, box)])) for image, _, _, box in rows]
+    figure, axes = _photo_axes(ratios, 3 + len(rows[0][2]))
+    shown = []
+    for k, (image, truth, models, box) in enumerate(rows):
+        line = axes[k]
+        y0, y1, x0, x1 = box
+        masks = [truth, *(predicted for _, predicted in models)]
+        names = ("photo", "close-up", "truth", *(name for name, _ in models))
+        pictures = [_crop(overlay(image, mask, contour=False), box) for mask in masks]
+        for axis, name, picture in zip(line, names, [image, _crop(image, box), *pictures]):
+            _show(axis, picture, "" if k else name)
+            axis.set_anchor("N")  # a box may be less high than its photo, and titles stand in one line
+        corner, size = (x0 - 0.5, y0 - 0.5), (x1 - x0, y1 - y0)
+        outline = _outline(_crop(truth, box))
+        for colour, width in (("black", 2.6), ("white", 1.2)):  # white alone is lost on white ground
+            line[0].add_patch(Rectangle(corner, *size, fill=False, ec=colour, lw=width))
+            for axis in line[2:]:
+                lines = LineCollection(outline, colors=colour, linewidths=width, capstyle="projecting")
+                axis.add_collection(lines, autolim=False)
+        shown += [_crop(mask, box) for mask in masks]
+    mask_legend(figure, _labels(shown), class_names)
+    return figure
+
+
+def class_dice_bars(
+    scores: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    *,
+    order: Sequence[int] | None = None,
+    notes: Sequence[str] | None = None,
+) -> Figure:
+    """Dice of each class and model as dots, see :func:`~voclab.plotting.base.per_class_scores`.
+
+    Args:
+        scores: model -> (classes,) Dice; NaN where the class does not occur.
+        class_names: the classes.
+        order: the classes from top to bottom; else the best model's classes from best to worst.
+        notes: written behind the name of each class, e.g. its share of the pixels.
+    """
+    return per_class_scores(scores, class_names, "Dice", order=order, notes=notes)
+
+
+def pixel_confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Share of each label's pixels that are given each label, as a heat map.
+
+    Args:
+        matrix: (classes + 1, classes + 1) counts, rows true, columns predicted, background first.
+        class_names: label k + 1 is class k.
+    """
+    matrix = np.asarray(matrix, np.float64)
+    names = ("background", *class_names)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    rows = [name if total else f"{name} (none)" for name, total in zip(names, matrix.sum(1))]
+    return confusion(shares, names, "predicted label", "true label of the pixel", rows)
+
+
+@styled
+def architecture(
+    levels: Sequence[tuple[str, str]],
+    skips: bool,
+    *,
+    pretrained: bool = True,
+    ends: tuple[str, str] = ("photo", "logits"),
+) -> Figure:
+    """An encoder and decoder as a U: down on the left, up on the right.
+
+    Args:
+        levels: text of the encoder's and the decoder's box at each resolution, the finest first; the
+            last is the bottleneck, whose second text is empty.
+        skips: whether the decoder is given the encoder's feature maps.
+        pretrained: whether the encoder's weights come from another task.
+        ends: what goes in and what comes out.
+    """
+    depth = len(levels) - 1
+    figure, axes = grid_axes(1, 1, width=9, height=0.4 + 0.85 * len(levels))
+    axis = axes[0, 0]
+    axis.axis("off")
+    wide, high, side = 2.1, 0.56, 2.3
+    old, new = COLOURS[2] if pretrained else COLOURS[0], COLOURS[0]
+
+    def box(x, y, text, colour):
+        corner = (x - wide / 2, -y - high / 2)
+        style = {"boxstyle": "round,pad=0,rounding_size=0.08", "lw": 1.2, "ec": colour, "fc": (*colour, 0.25)}
+        axis.add_patch(FancyBboxPatch(corner, wide, high, **style))
+        axis.text(x, -y, text, ha="center", va="center", fontsize=9)
+
+    def arrow(start, end, **style):
+        style = {"arrowstyle": "->", "color": "#555555", "lw": 1.2, "shrinkA": 1, "shrinkB": 1, **style}
+        axis.annotate("", end, start, arrowprops=style)
+
+    for y, (encoder, decoder) in enumerate(levels[:-1]):
+        box(-side, y, encoder, old)
+        box(side, y, decoder, new)
+        if y:
+            arrow((-side, -y + 1 - high / 2), (-side, -y + high / 2))
+            arrow((side, -y + high / 2), (side, -y + 1 - high / 2))
+        if skips:
+            arrow((-side + wide / 2, -y), (side - wide / 2, -y), ls="--", color="#777777")
+    box(0, depth, levels[-1][0], old)
+    turn = "angle,angleA=90,angleB=0,rad=0"
+    arrow((-side, 1 - depth - high / 2), (-wide / 2, -depth), connectionstyle=turn)
+    arrow((wide / 2, -depth), (side, 1 - depth - high / 2), connectionstyle="angle,angleA=0,angleB=90,rad=0")
+    outer, edge = side + wide / 2, side + wide / 2 + 0.4
+    for x, text, align in ((-edge - 0.06, ends[0], "right"), (edge + 0.06, ends[1], "left")):
+        axis.text(x, 0, text, ha=align, va="center", fontsize=9)
+    arrow((-edge, 0), (-outer, 0))
+    arrow((outer, 0), (edge, 0))
+    room = 0.095 * max(map(len, "\n".join(ends).split("\n")))
+    axis.set(xlim=(-edge - room, edge + room), ylim=(-depth - 0.45, 0.45))
+    keys = [Patch(ec=old, fc=(*old, 0.25), label="pretrained")] if pretrained else []
+    keys.append(Patch(ec=new, fc=(*new, 0.25), label="trained from scratch"))
+    if skips:
+        keys.append(Line2D([], [], color="#777777", ls="--", lw=1.2, label="skip connection"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
+    return figure
+
+
+_LEGEND = {"handlelength": 1.2, "handletextpad": 0.5, "columnspacing": 1.2}
+
+
+def _grey(image: np.ndarray, share: float) -> np.ndarray:
+    """(H, W, 3) float with that share of its colour taken away."""
+    luma = image @ np.array([0.299, 0.587, 0.114])
+    return (1 - share) * image + share * luma[..., None]
+
+
+def _boundary(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool, true where another label is near: next to it, in large pictures a bit further."""
+    return cv2.dilate(mask, _brush(mask)) != cv2.erode(mask, _brush(mask))
+
+
+def _brush(mask: np.ndarray) -> np.ndarray:
+    size = 2 * max(1, round(max(mask.shape) / 300)) + 1
+    return np.ones((size, size), np.uint8)
+
+
+def _outline(truth: np.ndarray) -> list[list[tuple[float, float]]]:
+    """Line segments (x, y) along the sides of pixels where an object ends, in pixels."""
+    solid = np.where(truth == VOID, 0, truth)
+    across = np.argwhere(solid[:, 1:] != solid[:, :-1])
+    down = np.argwhere(solid[1:] != solid[:-1])
+    return [[(x + 0.5, y - 0.5), (x + 0.5, y + 0.5)] for y, x in across] + [
+        [(x - 0.5, y + 0.5), (x + 0.5, y + 0.5)] for y, x in down
+    ]
+
+
+def _crop(picture: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    y0, y1, x0, x1 = box
+    return picture[y0:y1, x0:x1]
+
+
+def _labels(masks: Iterable[np.ndarray]) -> set[int]:
+    return {label for mask in masks for label in np.unique(mask).tolist()}
+
+
+def _name(label: int, class_names: Sequence[str]) -> str:
+    return {0: "background", VOID: "void"}.get(label) or class_names[label - 1]
+
+
+def _patch(colour: np.ndarray, name: str) -> Patch:
+    return Patch(fc=colour / 255, ec="#777777", lw=0.6, label=name)
+
+
+def _photo_axes(ratios: Sequence[float], columns: int) -> tuple[Figure, np.ndarray]:
+    """(rows, columns) axes, rows as high as their photos; room for titles and labels is added."""
+    side = panel_width(columns)
+    heights = [side * ratio for ratio in ratios]
+    return plt.subplots(
+        len(ratios),
+        columns,
+        figsize=(side * columns + 0.3, sum(heights) + 0.25 * len(ratios) + 0.6),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
+    )
+
+
+def _show(axis: Axes, picture: np.ndarray, title: str = "") -> None:
+    axis.imshow(picture, interpolation="nearest" if max(picture.shape[:2]) < 200 else "antialiased")
+    axis.set(xticks=[], yticks=[])
+    axis.set_title(textwrap.fill(title, 26), fontsize=10)
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
+
+
+def _remove_empty(axes: np.ndarray) -> None:
+    for axis in axes.flat:
+        if not axis.images:
+            axis.remove()

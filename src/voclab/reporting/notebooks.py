@@ -1,0 +1,400 @@
+"""Executing the notebooks from the command line, with parameters, so that what is saved is clean."""
+
+import ast
+import json
+import os
+import re
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from voclab.data import EMBEDDED, PICTURES
+from voclab.errors import VoclabError
+from voclab.files import write_text
+from voclab.terminal import tell
+from voclab.text import markdown
+
+PARAMETERS_TAG = "parameters"
+RUNS_FOLDER = Path("runs") / "notebooks"
+DATA_LINE = "**The saved outputs show** {}. A run of your own says below what it took."
+_DATA_LINE = re.compile("^" + re.escape(DATA_LINE).replace(r"\{\}", ".*") + "$", re.MULTILINE)
+_CONNECTION = "voclab-kernel-"  # how the temporary files begin that tell a kernel its ports
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+# What TensorFlow, absl and XLA print while they start, whatever the program does: every line of level I,
+# and of levels W and E those about a GPU that is not there or is registered twice. Others are kept.
+_LOG_PREFIX = r"(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: %s |%s\d{4} \d\d:\d\d:[\d.]+\s+\d+ )\S+\.cc:\d+\]"
+_STARTUP_LINE = re.compile(
+    "|".join(
+        (
+            _LOG_PREFIX % ("I", "I"),
+            _LOG_PREFIX
+            % ("[WE]", "[WE]")
+            + " (?:Unable to register cu|failed call to cuInit|Could not find cuda drivers"
+            "|computation placer already registered|Cannot dlopen some GPU libraries|TF-TRT Warning)",
+            r"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR",
+            r"To enable the following instructions: .*rebuild TensorFlow with the appropriate compiler flags",
+            r"Skipping registering GPU devices\.\.\.",
+            r"\[IPKernelApp\] WARNING \| Kernel is running over TCP without encryption",
+        )
+    )
+)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error with the cell in which it happened and what the kernel wrote to its own streams."""
+
+    error: Exception
+    cell: NotebookNode
+    log: str
+
+
+def available(notebooks_dir: str | os.PathLike = "notebooks") -> list[str]:
+    """Names of the notebooks in ``notebooks_dir``, without ``.ipynb``, in order."""
+    folder = Path(notebooks_dir)
+    if not folder.is_dir():
+        raise VoclabError(f"There is no folder {folder}; run this from the root of the repository.")
+    return sorted(path.stem for path in folder.glob("*.ipynb") if not path.name.startswith("."))
+
+
+def suits(which: str, dataset: str, notebooks_dir: str | os.PathLike = "notebooks") -> bool:
+    """Whether a notebook is about data of that name: pictures of one class, or photos of several."""
+    notebook = read(_find(which, notebooks_dir))
+    return bool(notebook.metadata.get("voclab", {}).get("pictures")) == (dataset in PICTURES)
+
+
+def read(source: Path) -> NotebookNode:
+    """The notebook in a file; ``VoclabError`` if it is none."""
+    try:
+        found = json.loads(source.read_text(encoding="utf-8-sig"))
+        _require_notebook(found)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about ids of cells, which are given to those without
+            nbformat.validate(found, version=4)
+            return nbformat.reads(json.dumps(found), as_version=4)
+    except (*_DAMAGE, nbformat.ValidationError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise VoclabError(f"{source} is not a readable notebook ({reason}); restore it with git.") from error
+
+
+# What JSON and nbformat raise for a file that is damaged or was never a notebook.
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError)
+
+
+def _require_notebook(found: Any) -> None:
+    """Say what a file lacks to be a notebook, before the library that reads notebooks fails on it."""
+    if not isinstance(found, dict) or not isinstance(found.get("nbformat"), int):
+        raise ValueError("it does not say which format it has")
+    if found["nbformat"] != 4:
+        raise ValueError(f"it has format {found['nbformat']}, and format 4 is read")
+    cells, metadata = found.get("cells"), found.get("metadata")
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise ValueError("it has no list of cells")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("voclab", {}), dict):
+        raise ValueError("its metadata are no table of names and values")
+
+
+def run(
+    which: str,
+    *,
+    parameters: Mapping[str, Any],
+    notebooks_dir: str | os.PathLike = "notebooks",
+    output: str | os.PathLike | None = None,
+    in_place: bool = False,
+    timeout: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Execute a notebook from top to bottom in a fresh kernel of this interpreter; return what was written.
+
+    The kernel works in the folder that holds ``notebooks_dir``. ``parameters`` override assignments of
+    the cell tagged ``parameters`` and are recorded in the notebook's metadata under ``voclab``.
+
+    Args:
+        which: name of a notebook or the beginning of it ("01", "01_classification").
+        parameters: values of JSON types (or paths) by name; only names that the tagged cell assigns.
+        notebooks_dir: folder of the notebooks.
+        output: where the executed notebook goes; by default ``runs/notebooks/<name>.ipynb``.
+        in_place: overwrite the notebook itself. Only on the embedded data, which is then what it runs on
+            even if other data lies in ``data/``: photos must not get into a committed notebook.
+        timeout: seconds that one cell may take; ``None`` for any time.
+        progress: print a line per cell, with its time, on standard error.
+
+    Raises:
+        VoclabError: unknown notebook or parameter, ``in_place`` with other data, or a cell that failed.
+            The notebook as far as it ran is then in ``runs/notebooks/<name>.failed.ipynb`` and the
+            earlier result is untouched. A ``VoclabError`` of a cell is passed on as it is.
+    """
+    source = _find(which, notebooks_dir)
+    root = source.parent.parent
+    if in_place and output is not None:
+        raise VoclabError(f"{source.name} can be run in place or written to {output}, not both; choose one.")
+    target = source if in_place else Path(output or root / RUNS_FOLDER / source.name)
+    failed = root / RUNS_FOLDER / f"{source.stem}.failed.ipynb"
+
+    notebook = read(source)
+    index, declared = _parameters_cell(notebook, source)
+    values = _checked_values(parameters, declared, source)
+    if target.resolve().is_relative_to(source.parent.resolve()):
+        values = _embedded_data_only(values, declared, target)
+
+    for cell in _code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    notebook.metadata.setdefault("voclab", {})["parameters"] = values
+    injected = None
+    if values:
+        injected = nbformat.v4.new_code_cell(
+            "\n".join(f"{name} = {value!r}" for name, value in values.items())
+        )
+        notebook.cells.insert(index + 1, injected)
+    report = _Progress(source.stem, notebook, injected) if progress else None
+    try:
+        failure = _execute(notebook, root, timeout, report)
+    finally:
+        if injected is not None:
+            notebook.cells.remove(injected)
+    _tidy(notebook)
+    _name_data(notebook)
+    if failure is not None:
+        saved = _save_failed(notebook, failed)
+        raise VoclabError(_explain(failure, source.stem, saved)) from failure.error
+    write_text(target, nbformat.writes(notebook) + "\n")
+    failed.unlink(missing_ok=True)
+    return target
+
+
+def _find(which: str, notebooks_dir: str | os.PathLike) -> Path:
+    names = available(notebooks_dir)
+    wanted = Path(which).name.removesuffix(".ipynb")
+    matches = [wanted] if wanted in names else [name for name in names if wanted and name.startswith(wanted)]
+    if len(matches) != 1:
+        found = "no notebook" if not matches else "more than one notebook"
+        raise VoclabError(
+            f'"{which}" names {found} of {notebooks_dir}; there is: {", ".join(names) or "none"}.'
+        )
+    return (Path(notebooks_dir) / f"{matches[0]}.ipynb").absolute()
+
+
+def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _parameters_cell(notebook: NotebookNode, source: Path) -> tuple[int, list[str]]:
+    """Index of the cell tagged ``parameters`` and the names that it assigns; (-1, []) without one."""
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and PARAMETERS_TAG in cell.metadata.get("tags", []):
+            try:
+                statements = ast.parse(cell.source).body
+            except SyntaxError as error:
+                raise VoclabError(
+                    f"The cell tagged {PARAMETERS_TAG} of {source.name} does not hold plain assignments "
+                    f"(line {error.lineno}: {error.msg}); restore it with git."
+                ) from error
+            targets = [target for node in statements for target in _targets(node)]
+            return index, [target.id for target in targets if isinstance(target, ast.Name)]
+    return -1, []
+
+
+def _targets(node: ast.stmt) -> list[ast.expr]:
+    if isinstance(node, ast.Assign):
+        return node.targets
+    return [node.target] if isinstance(node, ast.AnnAssign) else []
+
+
+def _checked_values(parameters: Mapping[str, Any], declared: list[str], source: Path) -> dict[str, Any]:
+    values = {}
+    for name, value in parameters.items():
+        if name not in declared:
+            known = ", ".join(declared) or "none"
+            raise VoclabError(f'{source.name} has no parameter "{name}"; its parameters are: {known}.')
+        try:
+            plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+            values[name] = json.loads(json.dumps(plain, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise VoclabError(
+                f"Parameter {name} of {source.name} cannot be {value!r}; "
+                "give a text, a finite number or a list."
+            ) from error
+    return values
+
+
+def _embedded_data_only(values: dict[str, Any], declared: list[str], target: Path) -> dict[str, Any]:
+    if values.get("data") not in (None, "", EMBEDDED, "toyvoc", "toycifar"):
+        raise VoclabError(
+            f"{target} is kept in the repository, so it may only show the embedded data; "
+            f"leave out the option that writes there, or the data {values['data']}."
+        )
+    return values | {"data": values.get("data") or EMBEDDED} if "data" in declared else values
+
+
+def _execute(
+    notebook: NotebookNode, root: Path, timeout: int | None, report: "_Progress | None"
+) -> _Failure | None:
+    """Run all cells in a new kernel, filling in their outputs; return what ended it too early."""
+    from ipykernel.kernelspec import KERNEL_NAME
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    class Client(NotebookClient):
+        def create_kernel_manager(self):
+            # Without folders to look in, what is left is the kernel of this interpreter: a "python3"
+            # that the user registered for another environment would not have our packages.
+            specs = KernelSpecManager(kernel_dirs=[])
+            options = {"kernel_spec_manager": specs, "connection_file": connection}
+            self.km = AsyncKernelManager(kernel_name=KERNEL_NAME, **options)
+            return self.km
+
+    _remove_stale_connections()
+    handle, connection = tempfile.mkstemp(prefix=_CONNECTION, suffix=".json")
+    os.close(handle)
+    client = Client(
+        notebook,
+        timeout=timeout,
+        startup_timeout=180,
+        record_timing=False,
+        coalesce_streams=True,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(root)}},
+    )
+    # The kernel repeats on its own streams what the cells print; it belongs into the notebook only.
+    # Cell by cell and not client.execute(): that one turns Ctrl-C into a "dead kernel".
+    with (
+        tempfile.TemporaryFile() as log,
+        client.setup_kernel(env=_environment(), stdout=log, stderr=log),
+    ):
+        # Both ends have read it; left there, a killed run would never remove it.
+        Path(connection).unlink(missing_ok=True)
+        client.reset_execution_trackers()
+        for index, cell in enumerate(notebook.cells):
+            if report:
+                report.start(cell)
+            try:
+                client.execute_cell(cell, index)
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                if report:
+                    report.stop("failed")
+                log.seek(0)
+                return _Failure(error, cell, log.read().decode("utf-8", "replace"))
+            if report:
+                report.stop()
+    return None
+
+
+def _remove_stale_connections() -> None:
+    """Remove what runs left that were killed while their kernel started, which takes seconds."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_CONNECTION}*.json"):
+        with suppress(OSError):  # of another user, or removed meanwhile
+            if time.time() - left.stat().st_mtime > 600:
+                left.unlink()
+
+
+def _environment() -> dict[str, str]:
+    """Environment of the kernel: ours, without what would change the outputs."""
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    environment.setdefault("PYTHONHASHSEED", "0")
+    environment.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    return environment
+
+
+def _tidy(notebook: NotebookNode) -> None:
+    """Remove what would differ from run to run without meaning anything."""
+    count = 0
+    for cell in _code_cells(notebook):
+        cell.metadata.pop("execution", None)
+        cell.outputs = [output for output in cell.outputs if not _only_startup_litter(output)]
+        if cell.execution_count is None:
+            continue
+        count += 1
+        cell.execution_count = count
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
+
+
+def _name_data(notebook: NotebookNode) -> None:
+    """Write into the title which data the outputs show, as the cells told (``session.markdown``)."""
+    outputs = [output for cell in _code_cells(notebook) for output in cell.outputs]
+    told = [output.get("metadata", {}).get("voclab", {}).get("data") for output in outputs]
+    title = next((cell for cell in notebook.cells if cell.cell_type == "markdown"), None)
+    if title is not None and any(told):
+        line = DATA_LINE.format(" and ".join(dict.fromkeys(markdown(name) for name in told if name)))
+        title.source = _DATA_LINE.sub(lambda _: line, title.source)
+
+
+def _only_startup_litter(output: NotebookNode) -> bool:
+    """Take TensorFlow's start-up lines out of a standard error stream; true if nothing else was in it."""
+    if output.output_type != "stream" or output.name != "stderr":
+        return False
+    lines = output.text.splitlines(keepends=True)
+    kept = "".join(line for line in lines if not _STARTUP_LINE.match(line))
+    if kept != output.text:
+        output.text = kept
+    return not kept.strip()
+
+
+def _save_failed(notebook: NotebookNode, path: Path) -> str:
+    """Save the notebook as far as it ran; returns the sentence that says so."""
+    try:
+        write_text(path, nbformat.writes(notebook) + "\n")
+    except VoclabError as error:
+        return f"The notebook as far as it ran could not be saved: {error}"
+    return f"The notebook as far as it ran is in {path}."
+
+
+def _explain(failure: _Failure, name: str, saved: str) -> str:
+    error = failure.error
+    ename = getattr(error, "ename", type(error).__name__)
+    if ename == VoclabError.__name__:
+        return error.evalue
+    where = f"{name} failed at the cell that begins with `{_first_line(failure.cell)}`"
+    if ename == "CellTimeoutError":
+        return f"{where}: it took longer than allowed; give it more time or a smaller profile. {saved}"
+    if ename == "DeadKernelError":
+        where += ": its process died, most likely for lack of memory; try a smaller profile"
+        text = "".join(line for line in failure.log.splitlines(True) if not _STARTUP_LINE.match(line))
+    else:
+        text = _ANSI.sub("", error.traceback)
+    lines = [f"  {line}" for line in text.splitlines() if line.strip()]
+    return "\n".join([f"{where}:" if lines else f"{where}.", *lines[-8:], saved])
+
+
+def _first_line(cell: NotebookNode) -> str:
+    return next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
+
+
+class _Progress:
+    """One line per code cell on standard error: position, the section it stands in, time taken."""
+
+    def __init__(self, name: str, notebook: NotebookNode, injected: NotebookNode | None):
+        shown = [cell for cell in _code_cells(notebook) if cell is not injected and cell.source.strip()]
+        self._position = {id(cell): position for position, cell in enumerate(shown, 1)}
+        self._total = len(shown)
+        self._name = name
+        self._section = ""
+        self._started: float | None = None
+
+    def start(self, cell: NotebookNode) -> None:
+        if cell.cell_type == "markdown":
+            headings = [line.lstrip("# ") for line in cell.source.splitlines() if line.startswith("#")]
+            self._section = headings[-1] if headings else self._section
+        elif id(cell) in self._position:
+            self._started = time.monotonic()
+            position = f"[{self._position[id(cell)]:>{len(str(self._total))}}/{self._total}]"
+            tell(f"{self._name} {position} {self._section[:48]:<48}", end="")
+
+    def stop(self, outcome: str = "") -> None:
+        if self._started is not None:
+            minutes, seconds = divmod(time.monotonic() - self._started, 60)
+            taken = f"{minutes:.0f} min {seconds:02.0f} s" if minutes else f"{seconds:.1f} s"
+            tell(f" {taken:>12} {outcome}".rstrip())
+            self._started = None

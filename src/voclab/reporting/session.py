@@ -1,0 +1,411 @@
+"""What a notebook opens first: profile, data, weights and the folders that its results go to."""
+
+import base64
+import logging
+import math
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from voclab import data as datasets
+from voclab import parameters, plotting, text
+from voclab.config import Profile
+from voclab.data.base import Dataset
+from voclab.data.obtain import DRAWN, obtain
+from voclab.data.splits import fit_validation
+from voclab.errors import VoclabError
+from voclab.files import make_folder, sha256
+from voclab.kaggle import merge_submissions, write_submission
+from voclab.profiles import profile_for
+from voclab.revision import git_revision
+from voclab.terminal import say
+from voclab.training.source import Weights, resolve_weights
+
+_MADE = {"toyvoc": datasets.TOY_MANIFEST, "toycifar": datasets.TOYCIFAR_MANIFEST}  # drawn data -> its file
+_TITLES = {"cifar10": "CIFAR-10", "kaggle": "the competition's files"}
+_TITLES |= {drawn: f"{name} (drawn images)" for drawn, name in DRAWN.items()}
+_COST = (
+    "**Cost** The profile `full` needs a GPU. How long a whole notebook takes with it has not been measured;"
+    " the last segmenter of notebook 02 alone took 9 minutes on one H200 (Keras on PyTorch, 35 epochs)."
+)
+_NO_GPU = " There is no GPU here: stop this and take `demo`."
+_IMAGES = re.compile("image|photo|picture", re.IGNORECASE)
+_LIBRARIES = ("tensorflow", "keras", "numpy", "sklearn", "albumentations", "matplotlib")
+
+
+class Session:
+    """Everything a notebook shares with the others: one split, one place for each kind of result.
+
+    Results of the default (ToyVOC, demo, seed 0) go to ``figures/``, ``submissions/`` and ``runs/`` of
+    the project; those of any other setting go below ``runs/<setting>/`` and leave these alone. ``out``
+    names another folder; so does another ``epsilon``, the bound of an adversary, than the usual. With
+    ``pictures`` the notebook is about data whose pictures show one class each, and ToyCIFAR is the default.
+
+    On Kaggle the working folder becomes a notebook's output, of which a submission may hold few files. All
+    results go to a temporary folder there, and only a complete ``submission.csv`` to the working folder.
+
+    Attributes:
+        profile: sizes and lengths, see ``voclab.config.Profile``.
+        fit, validation: the parts of the training photos; every choice is made on ``validation``.
+        heldout: photos on which nothing is chosen (VOC's val list, or the competition's test set).
+        root: folder of the data, absolute.
+        runs, figures_dir, submissions: folders.
+    """
+
+    def __init__(
+        self,
+        notebook: str,
+        *,
+        question: str,
+        profile: str = "auto",
+        data: str | None = None,
+        weights: str = "auto",
+        backbone: str | None = None,
+        seed: int = 0,
+        out: str | None = None,
+        epsilon: float | None = None,
+        pictures: bool = False,
+    ):
+        parameters.check(
+            profile=profile,
+            data=data,
+            weights=weights,
+            backbone=backbone,
+            seed=seed,
+            epsilon=epsilon,
+            out=out,
+        )
+        variant = None if epsilon in (None, parameters.EPSILON) else f"epsilon{float(epsilon):g}"
+        self.notebook, self.question, self.seed = notebook, question, int(seed)
+        self._parameters = {"weights": weights, "backbone": backbone}
+        self._started, self._began = time.perf_counter(), time.time()
+        logging.getLogger("tensorflow").addFilter(_not_of_retracing)
+        home = project_root()
+        found = obtain(data, home / "data", pictures=pictures, unasked=on_colab())
+        if pictures != (found.name in datasets.PICTURES):
+            about, named = ("one class", "several") if pictures else ("several classes", "one")
+            others = (
+                "cifar10, toycifar or a folder of pictures by class"
+                if pictures
+                else ("voc2009, kaggle, toyvoc or a folder of one of them")
+            )
+            raise VoclabError(
+                f"Notebook {notebook} is about photos that show {about}; those of {found.name} show {named}."
+                f" Name {others}."
+            )
+        self.profile: Profile = profile_for(profile, found.name)
+        toy, named = found.name in _MADE, _is_path(data)
+        found = self._sized(found, data)
+        self.root = found.root.resolve()
+        self.train: Dataset = datasets.load(found.name, found.root, "train")
+        self.heldout: Dataset = datasets.load(found.name, found.root, datasets.heldout_split(found.name))
+        self.fit, self.validation = fit_validation(self.train, self.profile.validation_fraction, self.seed)
+        asked = (found.name, self.profile.name, self.seed, backbone, variant)
+        default = toy and asked[1:] == ("demo", 0, None, None)
+        default = default and weights in ("auto", "source") and not named
+        setting = f"{_own_name(self.train, self.root)}-{self.profile.name}-seed{self.seed}"
+        for choice in (backbone, Path(weights).stem if weights != "auto" else None, variant):
+            setting += f"-{choice}" if choice and not default else ""
+        base = Path(out) if out else home if default else home / "runs" / setting
+        self.runs = base / "runs" / setting if default or out else base
+        self.figures_dir = base / "figures" / notebook
+        self.submissions = base / "submissions"
+        for folder in (self.runs, self.figures_dir, self.submissions):
+            make_folder(folder)
+        self._why = found.why
+        self._weights: Weights | None = None
+        self._shown = plotting.FigureFolder(self.figures_dir)
+        self.trained_s = 0.0  # of runs that were read back, the time that they once took
+        if self.profile.name == "full":
+            self._say_cost()
+        if self.profile.mixed_precision:
+            self._use_gpus()
+
+    def _say_cost(self) -> None:
+        import tensorflow as tf
+
+        gpu = tf.config.list_physical_devices("GPU")
+        markdown(_COST if gpu else _COST + _NO_GPU)
+
+    def _sized(self, found: datasets.Found, data: str | None) -> datasets.Found:
+        """What was found; drawn data, unless a folder of it is named, in this profile's size."""
+        if found.name not in _MADE or _is_path(data):
+            return found
+        root = self._toy(found)
+        return replace(found, root=root, why=found.why.replace(str(found.root), str(root)))
+
+    def _toy(self, found: datasets.Found) -> Path:
+        """Drawn data of this profile's size; ``data/toyvoc`` and ``data/toycifar`` are the demo's."""
+        name = self.profile.name
+        root = found.root if name == "demo" else found.root.with_name(f"{found.root.name}-{name}")
+        if name == "demo" and (root / _MADE[found.name]).is_file():
+            return root  # `voclab data make` may have made another number of images: they are the user's
+        if found.name == "toycifar":
+            from toyvoc.cifar import make_toycifar
+
+            train, test = self.profile.pictures.toy_counts
+            return make_toycifar(root, train=train, test=test)
+        from toyvoc.voc import make_toyvoc
+
+        train, val, test = self.profile.toy_counts
+        return make_toyvoc(root, train=train, val=val, test=test, size=self.profile.toy_size)
+
+    def small_pictures(self, data: str | None) -> tuple[Path, Profile]:
+        """Pictures that show one class each, for a part of a notebook about photos.
+
+        Args:
+            data: as for the session; ``None`` takes CIFAR-10 where it lies in ``data/``, else ToyCIFAR.
+
+        Returns:
+            Their folder, absolute, and the profile for them.
+
+        Raises:
+            VoclabError: no such data, or photos of several classes.
+        """
+        found = obtain(data, project_root() / "data", pictures=True, unasked=on_colab())
+        if found.name not in datasets.PICTURES:
+            raise VoclabError(
+                f"Photos of {found.name} show several classes; name cifar10, toycifar or a folder of pictures"
+                " by class."
+            )
+        found = self._sized(found, data)
+        title = _TITLES.get(found.name, f"{found.name} in {found.root}")
+        markdown(f"**Small images** {text.markdown(title)}: {text.markdown(found.why)}.", data=title)
+        return found.root.resolve(), profile_for(self.profile.name, found.name)
+
+    def _use_gpus(self) -> None:
+        import keras
+
+        from voclab.backend import use_all_gpus
+
+        p = self.profile
+        batches = (p.batch_size, p.segmentation.batch_size, p.segmentation.deeplab_batch_size)
+        if use_all_gpus(math.gcd(*batches, p.adversary.batch_size)):
+            keras.config.set_dtype_policy("mixed_float16")
+
+    @property
+    def scored(self) -> Dataset:
+        """Where results are reported: the held-out photos, or the validation part if no truth is known."""
+        return self.validation if self.heldout.labels is None else self.heldout
+
+    @property
+    def scored_part(self) -> str:
+        """Name of that part in a run's metrics and predictions."""
+        return "validation" if self.heldout.labels is None else "heldout"
+
+    def weights(self) -> Weights:
+        """Pretrained weights for the transfer models, see ``voclab.training.source``."""
+        self._weights = resolve_weights(
+            self._parameters["weights"],
+            self.profile,
+            self.runs,
+            backbone=self._parameters["backbone"],
+            seed=self.seed,
+            progress=progress,
+        )
+        return self._weights
+
+    @property
+    def _data(self) -> str:
+        return f"{_TITLES.get(self.train.name, self.train.name)}: {self.train.source}"
+
+    def describe(self) -> None:
+        """Show which data and which weights are used, and why."""
+        unknown = " (truth unknown: results are of the validation part)"
+        lines = [
+            f"**Profile** {self.profile.name}, seed {self.seed}.",
+            f"**Data** {text.markdown(self._data)}; {text.markdown(self._why)}. "
+            f"{len(self.fit)} images to fit, {len(self.validation)} to choose on, "
+            f"{len(self.heldout)} held out{unknown if self.heldout.labels is None else ''}.",
+        ]
+        if self._weights:
+            lines.append(f"**Weights** {text.markdown(self._weights.why)}.")
+        markdown("  \n".join(lines), data=_TITLES.get(self.train.name, self._data))
+
+    def figure(
+        self, figure: Figure, name: str, *, photos: bool = False, shown: str | None = None, **options
+    ) -> None:
+        """Save a figure under ``figures/<notebook>/`` and show it.
+
+        Args:
+            figure: what to save.
+            name: file name, to which its number is added.
+            photos: whether it consists of photos.
+            shown: name of the data set that it is about, where that is not the session's.
+            options: title, caption, alt and so on, see ``voclab.plotting.save``.
+        """
+        options["caption"] = with_source(options["caption"], shown or self.train.name)
+        png = self._shown.figure(figure, name, photos=photos, **options)
+        show_png(png, options["alt"])
+        markdown(f"*{text.markdown(options['caption'])}*")
+
+    def table(
+        self, frame: pd.DataFrame, name: str, *, title: str, caption: str, shown: str | None = None
+    ) -> None:
+        """Save a table of results for the gallery and show it; numbers as they are formatted here.
+
+        Args:
+            frame: index and columns have names for people; floats are shown with three decimals.
+            name: file name.
+            title: heading.
+            caption: what to see in it.
+            shown: name of the data set that it is about, where that is not the session's.
+        """
+        from IPython.display import HTML, display
+
+        caption = with_source(caption, shown or self.train.name)
+        as_text = self._shown.table(frame, name, title=title, caption=caption)
+        markdown(f"**{text.markdown(title)}**")
+        # A $ in the name of a class begins no formula; both classes, for MathJax 2 and 3.
+        no_formulas = ["tex2jax_ignore", "mathjax_ignore"]
+        display(HTML(as_text.to_html(index=False, border=0, classes=no_formulas)))
+        markdown(f"*{text.markdown(caption)}*")
+
+    def close(self, answer: str) -> None:
+        """Write what the gallery says of this run: question, answer, configuration, versions, time."""
+        seconds = time.perf_counter() - self._started
+        record = {
+            "question": self.question,
+            "answer": answer,
+            "profile": self.profile.name,
+            "seed": self.seed,
+            "data": self._data,
+            "weights": self._weights.why if self._weights else "none needed",
+            "versions": {
+                "python": platform.python_version(),
+                **{n: import_module(n).__version__ for n in _LIBRARIES},
+            },
+            "git": git_revision(),
+            "submissions": self._submissions(),
+            "run_time_s": round(max(seconds, self.trained_s)),
+        }
+        self._shown.close(record)
+        markdown(answer)
+        if on_kaggle() and record["submissions"]:
+            self._hand_in(record["submissions"])
+
+    def submits(self) -> bool:
+        """Whether these classes are the competition's; where they are not, a sentence says so."""
+        if self.train.class_names == datasets.VOC_CLASSES:
+            return True
+        say(
+            f"No submission is written: the competition has VOC's {len(datasets.VOC_CLASSES)} classes, these"
+            f" data have {len(self.train.class_names)} of their own."
+        )
+        return False
+
+    def _hand_in(self, written: dict[str, str]) -> None:
+        """Write ``submission.csv`` into the working folder, from the rows of this notebook and the other."""
+        target, note = Path("submission.csv"), ""
+        parts = [self.submissions / target.name]
+        if target.name not in written:
+            parts = [self.submissions / "classification.csv", self.submissions / "segmentation.csv"]
+        if not parts[-1].is_file():
+            parts[-1] = self.runs / "no_segmentation.csv"
+            empty = (np.zeros((1, 1), np.uint8) for _ in self.heldout.ids)
+            write_submission(parts[-1], self.heldout.ids, label_maps=empty)
+            note = "; its segmentation rows are empty until notebook 02 is run in the same session"
+        markdown(f"**{target}** is in the working folder: {merge_submissions(target, *parts)}{note}.")
+
+    def _submissions(self) -> dict[str, str]:
+        """Submission files that this run wrote, with their SHA-256: a file sent is traced back by it."""
+        files = sorted(self.submissions.glob("*.csv"))
+        return {file.name: sha256(file) for file in files if file.stat().st_mtime >= self._began}
+
+
+def _not_of_retracing(record: logging.LogRecord) -> bool:
+    """Each network gets one graph of its own, which TensorFlow takes for one function traced too often."""
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
+def _own_name(train: Dataset, root: Path) -> str:
+    """What a setting is called by its data: two folders of somebody's own must not share their runs."""
+    if train.name not in ("voc", "pairs", "folder"):
+        return train.name
+    return f"{train.name}-{re.sub(r'[^a-zA-Z0-9_.-]+', '-', root.name)}"
+
+
+def _is_path(data: str | None) -> bool:
+    return data not in (None, datasets.EMBEDDED, *datasets.NAMES)
+
+
+def on_kaggle() -> bool:
+    """Whether this is a notebook that runs on Kaggle."""
+    return "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+
+
+def on_colab() -> bool:
+    """Whether this is a notebook that runs on Colab."""
+    if on_kaggle():  # its image is built on Colab's
+        return False
+    try:
+        return "COLAB_RELEASE_TAG" in os.environ or find_spec("google.colab") is not None
+    except ModuleNotFoundError:  # no package google at all
+        return False
+
+
+def project_root() -> Path:
+    """The working folder, or the one above it for a notebook opened in the project's ``notebooks/``.
+
+    On Kaggle a temporary folder, which lasts as long as the session.
+    """
+    if on_kaggle():
+        return Path(tempfile.gettempdir()) / "voclab"
+    here = Path()
+    if here.resolve().name == "notebooks" and (here.resolve().parent / "pyproject.toml").is_file():
+        return Path("..")
+    return here
+
+
+def progress(line: str) -> None:
+    """One line of progress that replaces the one before, in a notebook as in a terminal; a sentence stays."""
+    sys.stdout.write("\r" + text.plain(line).ljust(110) + ("\n" if line.endswith(".") else ""))
+    sys.stdout.flush()
+
+
+def markdown(source: str, *, data: str | None = None) -> None:
+    """Show Markdown.
+
+    Args:
+        source: the text.
+        data: the data that it names, for the title of the notebook (``voclab.reporting.notebooks.run``).
+    """
+    from IPython.display import Markdown, display
+
+    display(Markdown(source), metadata={"voclab": {"data": data}} if data else None)
+
+
+def with_source(caption: str, dataset: str) -> str:
+    """The caption; where it speaks of images and these are drawn, it says so."""
+    name = DRAWN.get(dataset)
+    if name is None or name in caption or not _IMAGES.search(caption):
+        return caption
+    return f"{caption} All images are drawn ({name})."
+
+
+def show_png(path: Path, alt: str) -> None:
+    """Show a PNG with its alternative text, in every IPython since 7 and on every page made of a notebook.
+
+    ``Image(alt=...)`` reaches nobody: IPython 7 does not know it, and later ones use it for addresses
+    alone. Nor does nbconvert's usual template look at an output's metadata. So the picture is there twice:
+    as HTML, which browsers, nbconvert and Colab take, and as what other readers take, with the text where
+    those look for it (metadata; VS Code: plain text).
+    """
+    from IPython.display import display
+
+    png = base64.b64encode(path.read_bytes()).decode("ascii")
+    image = f'<img alt="{text.html(alt)}" style="max-width: 100%" src="data:image/png;base64,{png}">'
+    alt = text.plain(alt)
+    data = {"text/html": image, "image/png": png, "text/plain": alt}
+    display(data, raw=True, metadata={"image/png": {"alt": alt}})
