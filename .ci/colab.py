@@ -40,7 +40,7 @@ LEFT_OUT = (
     "gallery_browser",
     "kills",
     "packaging",
-    "pictures_study",
+    "images_study",
     "push",
     "contributing_examples",
     "robustness_report",

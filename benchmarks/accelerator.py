@@ -1,4 +1,4 @@
-"""Trains what profile `full` trains on photos, with Keras on PyTorch: for a GPU where there is no TensorFlow.
+"""Trains what profile `full` trains on images, with Keras on PyTorch: for a GPU where there is no TensorFlow.
 
     python benchmarks/accelerator.py STAGE VOC WEIGHTS FOLDER
 
@@ -63,7 +63,7 @@ class Batches:
     """What `training_batches` gives, made by threads; for labels and masks as they are."""
 
     def __init__(self, dataset, *, epochs, start_epoch, smoothing, mixup, failures, **options):
-        assert smoothing == mixup == 0  # no training of photos uses these
+        assert smoothing == mixup == 0  # no training of images uses these
         from voclab.data.batches import batch_maker, steps_per_epoch
 
         steps = steps_per_epoch(len(dataset), options["batch_size"])
@@ -133,7 +133,7 @@ def classifiers(root: str, weights_file: str, folder: Path) -> None:
 
     profile, (fit, validation) = parts_of(root)
     known = {e.name: e for e in experiments(profile, pretrained(weights_file), 0)}
-    # Nothing held out is predicted here: the validation photos stand in for it.
+    # Nothing held out is predicted here: the validation images stand in for it.
     parts, options = (fit, validation, validation, folder), {"cache_mb": profile.cache_mb}
     for name in ("head-augmented", "finetuned-augmented"):
         run_experiment(known[name], *parts, **options)
@@ -156,18 +156,18 @@ def segmenters(root: str, weights_file: str, folder: Path) -> None:
 
 
 def score(root: str, weights_file: str, folder: Path) -> None:
-    """Measure the fine-tuned segmenter on the photos held out, at their own size, as notebook 02 does."""
+    """Measure the fine-tuned segmenter on the images held out, at their own size, as notebook 02 does."""
     from voclab import data as datasets
     from voclab.models.prediction import Segmenter, TestTime
     from voclab.training import Run
     from voclab.training.segmentation import measure
 
     profile, _ = parts_of(root)
-    heldout = datasets.load("voc2009", root, "val")
+    test_set = datasets.load("voc2009", root, "val")
     segmenter = Segmenter(
         Run(folder / "deeplab-tuned").load_model(), TestTime(profile.segmentation.test_sizes)
     )
-    metrics, _ = measure(segmenter.masks(heldout.image(i) for i in range(len(heldout))), heldout)
+    metrics, _ = measure(segmenter.masks(test_set.image(i) for i in range(len(test_set))), test_set)
     print(metrics.report())
 
 

@@ -52,12 +52,12 @@ def measure(quick: bool) -> common.Report:
         seconds = common.timed(ways, 1 if quick else common.REPETITIONS)
         pgd = statistics.median(seconds[PGD_20]) / statistics.median(seconds[OURS])
         note = f"PGD-20 takes {pgd:.0f} times as long as the adversary."
-        cases.append(common.Case(victim.name, seconds, items=batch, unit="photo", note=note))
+        cases.append(common.Case(victim.name, seconds, items=batch, unit="image", note=note))
     return common.Report(
         "adversary",
         "The adversary's forward pass",
-        "*voclab* is the trained adversary, of the size that the notebook trains on photos; FGSM and PGD,"
-        f" which takes all of its 20 steps, are ours too. One batch of {batch} pictures at {size} × {size};"
+        "*voclab* is the trained adversary, of the size that the notebook trains on images; FGSM and PGD,"
+        f" which takes all of its 20 steps, are ours too. One batch of {batch} images at {size} × {size};"
         " all networks have random weights, on which the cost does not depend.",
         cases,
         packages=("tensorflow", "keras"),

@@ -32,7 +32,7 @@ OTHERS = ("foolbox", "adversarial-robustness-toolbox")
 
 
 class Network:
-    """A network, and the pictures that are attacked in batches: (n, H, W, 3) in [0, 1] with (n,) classes."""
+    """A network, and the images that are attacked in batches: (n, H, W, 3) in [0, 1] with (n,) classes."""
 
     def __init__(self, name: str, model: keras.Model, images: np.ndarray, labels: np.ndarray, batch: int):
         self.name, self.model, self.images, self.labels, self.batch = name, model, images, labels, batch
@@ -41,7 +41,7 @@ class Network:
         self.compiled = lambda x, training=False: function(x)  # with what both libraries ask of a model
 
     def first(self, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Batches of so many pictures."""
+        """Batches of so many images."""
         starts = range(0, count, self.batch)
         return [(self.images[k : k + self.batch], self.labels[k : k + self.batch]) for k in starts]
 
@@ -51,8 +51,8 @@ class Network:
         return float((logits.argmax(1) != self.labels[: len(images)]).mean())
 
 
-def pictures(train: int, test: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Drawn pictures of 32 × 32 in [0, 1] and their classes, to train on and to attack."""
+def drawn_images(train: int, test: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Drawn images of 32 × 32 in [0, 1] and their classes, to train on and to attack."""
     with tempfile.TemporaryDirectory() as folder:
         root = make_toycifar(folder, train=train, test=test, progress=False)
         parts = [cifar10.read(root, split) for split in ("train", "test")]
@@ -64,7 +64,7 @@ def pictures(train: int, test: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def plain_cnn(train: int, test: int, epochs: int) -> Network:
     """Trained until it is right often enough for an attack to mean something."""
-    (images, labels), attacked = pictures(train, test)
+    (images, labels), attacked = drawn_images(train, test)
     keras.utils.set_random_seed(0)
     model = zoo.build("cnn", 10)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -78,10 +78,10 @@ def plain_cnn(train: int, test: int, epochs: int) -> Network:
 
 
 def mobilenet(count: int) -> Network:
-    """Random weights: the cost is that of any. What it says of clean pictures counts as true.
+    """Random weights: the cost is that of any. What it says of clean images counts as true.
 
-    Batch norm gets the pictures' statistics, and the logits mean 0 and variance 1 each, so that answers
-    differ from picture to picture.
+    Batch norm gets the images' statistics, and the logits mean 0 and variance 1 each, so that answers
+    differ from image to image.
     """
     rng = np.random.default_rng(0)
     coarse = rng.uniform(0, 1, (count, 14, 14, 3)).repeat(16, 1).repeat(16, 2)
@@ -167,14 +167,14 @@ def compared(network: Network, steps: int, count: int, repetitions: int) -> list
     seconds = common.timed({way: functools.partial(kept, way) for way in ways}, repetitions)
     rates = {way: network.wrong(images) for way, images in found.items()}
     stopped, stopped_rate = seconds.pop("early stop", None), rates.pop("early stop", rates["voclab"])
-    slack = max(0.02, 1 / count)  # a picture at the boundary may fall to either side
+    slack = max(0.02, 1 / count)  # an image at the boundary may fall to either side
     assert max(rates.values()) - min(rates.values()) <= slack, rates  # the same attack, so as successful
     assert stopped_rate >= rates["voclab"] - slack, (stopped_rate, rates)
     clean = network.wrong(network.images[:count])
     name = f"PGD-{steps}" if steps > 1 else "FGSM"
     after = ", ".join(f"{way} {rate:.1%}" for way, rate in rates.items())
-    note = f"{count} pictures in batches of {network.batch}. Wrong before {clean:.1%}, and after: {after}."
-    shared = {"items": count, "unit": "picture"}
+    note = f"{count} images in batches of {network.batch}. Wrong before {clean:.1%}, and after: {after}."
+    shared = {"items": count, "unit": "image"}
     cases = [common.Case(f"{name}, {network.name}", seconds, target=1.5, note=note, **shared)]
     if stopped:
         title, faster = f"{name} with early stop, {network.name}", {**seconds, "voclab": stopped}
@@ -192,7 +192,7 @@ Closest to the target is PGD-20 on MobileNetV2 where the libraries are handed it
 three repetitions on the same machine gave 1.41 ×. What is left there is the network itself, forward and
 back; no gradients of weights are taken, and the points stay on the device between steps. Tried, not
 taken: an attacked copy whose batch norm is folded into the convolutions before it. It needs 4.4 instead
-of 5.7 s for PGD-20 on 16 pictures, but its logits differ by 2e-5, so that every figure of the notebooks
+of 5.7 s for PGD-20 on 16 images, but its logits differ by 2e-5, so that every figure of the notebooks
 would have to be measured anew."""
 
 
@@ -207,14 +207,14 @@ def measure(quick: bool) -> common.Report:
     return common.Report(
         "attacks",
         "Gradient attacks",
-        f"Cross-entropy, L∞ 8/255; PGD takes {STEPS} steps of an eighth from the clean picture. The plain CNN"
-        " is trained on drawn pictures of 32 × 32; MobileNetV2 at 224 × 224 has random weights, and what it"
-        " says of the clean pictures counts as true. Ours also refuses unsuitable pictures and gradients, and"
+        f"Cross-entropy, L∞ 8/255; PGD takes {STEPS} steps of an eighth from the clean image. The plain CNN"
+        " is trained on drawn images of 32 × 32; MobileNetV2 at 224 × 224 has random weights, and what it"
+        " says of the clean images counts as true. Ours also refuses unsuitable images and gradients, and"
         " asserts the bound, which it keeps after rounding to 8 bits. Both libraries run a network as it is"
         " given, operation by operation; *compiled* hands them the same one as a `tf.function`. By default"
-        " our PGD leaves a picture alone once it is fooled: *with early stop*.",
+        " our PGD leaves an image alone once it is fooled: *with early stop*.",
         found,
-        [] if quick else [common.growth("attacks: PGD-20, plain CNN", "pictures", growing)],
+        [] if quick else [common.growth("attacks: PGD-20, plain CNN", "images", growing)],
         ("tensorflow", "keras", *OTHERS),
         NOTES,
     )

@@ -1,4 +1,4 @@
-"""Input: pictures a second that reach `fit`, against a plain PyDataset and tf.data; how long training waits.
+"""Input: images a second that reach `fit`, against a plain PyDataset and tf.data; how long training waits.
 
 All ways augment with the very same albumentations policy. Each is measured in processes of its own, in turn,
 because what one leaves behind in the memory allocator can slow down the next. Waiting is the time between
@@ -16,50 +16,50 @@ import numpy as np
 
 from toyvoc.voc import make_toyvoc
 from voclab import data as datasets
-from voclab.data.batches import DecodedCache, augmentation, training_batches
+from voclab.data.batches import DecodedCache, augmenter, training_batches
 from voclab.profiles import profile_for
 
-PHOTOS = 400
+IMAGES = 400
 BATCH = 16
 LATER = 2  # epochs after the first
-TASKS = {"labels": 224, "masks": 256}  # side of the training pictures, pixels
+TASKS = {"labels": 224, "masks": 256}  # side of the training images, pixels
 POLICY = "standard"
 
 
 NOTES = """\
 The times of tf.data come in two kinds, which its autotuning decides: 0.70 to 0.80 s or 1.28 s for the
 first epoch with masks. The faster kind is ahead of ours there, mostly by what we check: that a mask has
-no impossible label and is as large as its photo takes 90 of the 1,240 µs of a photo with its mask, of
+no impossible label and is as large as its image takes 90 of the 1,240 µs of an image with its mask, of
 which decoding the JPEG takes 800 and the PNG 340. The checks stay."""
 
 
 def paths_of(data, root: Path) -> tuple[list[str], list[str]]:
     tree = root / "VOCdevkit" / "VOC2009"
-    photos = [str(tree / "JPEGImages" / f"{name}.jpg") for name in data.ids]
-    return photos, [str(tree / "SegmentationClass" / f"{name}.png") for name in data.ids]
+    images = [str(tree / "JPEGImages" / f"{name}.jpg") for name in data.ids]
+    return images, [str(tree / "SegmentationClass" / f"{name}.png") for name in data.ids]
 
 
 class Plain:
     """What people write: read a file with OpenCV and Pillow, augment it with albumentations."""
 
     def __init__(self, data, root: Path, task: str):
-        self.photos, self.masks = paths_of(data, root)
+        self.images, self.masks = paths_of(data, root)
         self.labels = data.labels
         self.task = task
         self.size = TASKS[task]
-        self.compose = augmentation(POLICY, self.size)
+        self.compose = augmenter(POLICY, self.size)
 
     def decoded(self, i: int) -> tuple:
         import cv2
         from PIL import Image
 
-        photo = cv2.cvtColor(cv2.imread(self.photos[i]), cv2.COLOR_BGR2RGB)
-        return photo, np.array(Image.open(self.masks[i])) if self.task == "masks" else self.labels[i]
+        image = cv2.cvtColor(cv2.imread(self.images[i]), cv2.COLOR_BGR2RGB)
+        return image, np.array(Image.open(self.masks[i])) if self.task == "masks" else self.labels[i]
 
-    def augmented(self, photo, wanted) -> tuple:
+    def augmented(self, image, wanted) -> tuple:
         if self.task == "labels":
-            return self.compose(image=photo)["image"], wanted
-        out = self.compose(image=photo, mask=wanted)
+            return self.compose(image=image)["image"], wanted
+        out = self.compose(image=image, mask=wanted)
         return out["image"], out["mask"]
 
 
@@ -74,10 +74,10 @@ def py_dataset(plain: Plain, cached: bool, processes: bool):
             self.on_epoch_end()
 
         def __len__(self):
-            return len(plain.photos) // BATCH
+            return len(plain.images) // BATCH
 
         def on_epoch_end(self):
-            self.order = self.rng.permutation(len(plain.photos))
+            self.order = self.rng.permutation(len(plain.images))
 
         def decoded(self, i):
             if not cached:
@@ -88,9 +88,9 @@ def py_dataset(plain: Plain, cached: bool, processes: bool):
 
         def __getitem__(self, k):
             chosen = self.order[k * BATCH : (k + 1) * BATCH]
-            photos, wanted = zip(*(plain.augmented(*self.decoded(int(i))) for i in chosen))
+            images, wanted = zip(*(plain.augmented(*self.decoded(int(i))) for i in chosen))
             wanted = np.stack(wanted)
-            return np.stack(photos).astype(np.float32) / 255.0, (
+            return np.stack(images).astype(np.float32) / 255.0, (
                 wanted if plain.task == "masks" else wanted.astype(np.float32)
             )
 
@@ -101,27 +101,27 @@ def tf_data(plain: Plain, cached: bool):
     import tensorflow as tf
 
     auto = tf.data.AUTOTUNE
-    count, side = len(plain.photos), plain.size
+    count, side = len(plain.images), plain.size
     shape = (side, side) if plain.task == "masks" else plain.labels.shape[1:]
     types = (tf.uint8, tf.uint8)
 
     def decode(i):
         return tf.numpy_function(plain.decoded, (i,), types)
 
-    def augment(photo, wanted):
-        return tf.numpy_function(plain.augmented, (photo, wanted), types)
+    def augment(image, wanted):
+        return tf.numpy_function(plain.augmented, (image, wanted), types)
 
     def both(i):
         return tf.numpy_function(lambda i: plain.augmented(*plain.decoded(i)), (i,), types)
 
-    def known(photo, wanted):
-        photo.set_shape((side, side, 3))
+    def known(image, wanted):
+        image.set_shape((side, side, 3))
         wanted.set_shape(shape)
-        return photo, wanted
+        return image, wanted
 
-    def to_float(photos, wanted):
-        photos = tf.cast(photos, tf.float32) / 255.0
-        return photos, wanted if plain.task == "masks" else tf.cast(wanted, tf.float32)
+    def to_float(images, wanted):
+        images = tf.cast(images, tf.float32) / 255.0
+        return images, wanted if plain.task == "masks" else tf.cast(wanted, tf.float32)
 
     stream = tf.data.Dataset.range(count)
     if cached:
@@ -133,7 +133,13 @@ def tf_data(plain: Plain, cached: bool):
 
 
 def ours(data, task: str, cache: DecodedCache, start: int, stop: int):
-    options = {"size": TASKS[task], "policy": POLICY, "batch_size": BATCH, "target": task, "cache": cache}
+    options = {
+        "size": TASKS[task],
+        "augmentation": POLICY,
+        "batch_size": BATCH,
+        "target": task,
+        "cache": cache,
+    }
     return training_batches(data, seed=0, start_epoch=start, epochs=stop, **options)
 
 
@@ -182,7 +188,11 @@ def small_cnn(profile):
     from voclab.models.classifiers import build_classifier
 
     model = build_classifier("cnn", 20, options={"width": profile.cnn_width})
-    options = {"size": profile.cnn_size, "policy": profile.policy, "batch_size": profile.batch_size}
+    options = {
+        "size": profile.cnn_size,
+        "augmentation": profile.augmentation,
+        "batch_size": profile.batch_size,
+    }
     return model, keras.losses.BinaryCrossentropy(from_logits=True), options
 
 
@@ -196,7 +206,11 @@ def tuned_mobilenet(profile):
         weights = str(Path(folder) / "random.weights.h5")
         keras.applications.MobileNetV2(weights=None, include_top=False).save_weights(weights)
         model = build_classifier("mobilenet_v2", 20, weights=weights)
-    options = {"size": profile.transfer_size, "policy": profile.policy, "batch_size": profile.batch_size}
+    options = {
+        "size": profile.transfer_size,
+        "augmentation": profile.augmentation,
+        "batch_size": profile.batch_size,
+    }
     return model, keras.losses.BinaryCrossentropy(from_logits=True), options
 
 
@@ -206,16 +220,16 @@ def small_unet(profile):
 
     p = profile.segmentation
     model = build_unet(21, width=p.width, depth=p.depth)
-    options = {"size": p.size, "policy": p.policy, "batch_size": p.batch_size, "target": "masks"}
+    options = {"size": p.size, "augmentation": p.augmentation, "batch_size": p.batch_size, "target": "masks"}
     return model, get_loss("cross_entropy_dice"), options
 
 
 TRAININGS = {
     "small CNN, ToyVOC": (small_cnn, "toyvoc"),
-    "small CNN, photos": (small_cnn, "voc2009"),
+    "small CNN, images": (small_cnn, "voc2009"),
     "MobileNetV2 fine-tuned, ToyVOC": (tuned_mobilenet, "toyvoc"),
     "U-Net, ToyVOC": (small_unet, "toyvoc"),
-    "U-Net, photos": (small_unet, "voc2009"),
+    "U-Net, images": (small_unet, "voc2009"),
 }
 
 
@@ -242,7 +256,7 @@ def waiting(training: str, root: Path, rounds: int, steps: int) -> tuple[list[fl
     # The first step traces the graph.
     waited, stepped = (np.reshape(v[1:], (rounds, steps)) for v in (waited, stepped))
     shares = waited.sum(1) / (waited.sum(1) + stepped.sum(1))
-    what = f"{options['size']} px, policy {options['policy']}, batches of {options['batch_size']}"
+    what = f"{options['size']} px, policy {options['augmentation']}, batches of {options['batch_size']}"
     return shares.tolist(), float(np.median(stepped)), what
 
 
@@ -262,8 +276,8 @@ def speed_cases(root: Path, ways: list[str], later: int, repetitions: int) -> li
     for task, size in TASKS.items():
         for k, name in enumerate(("first epoch", "later epochs")):
             seconds = {way: [found[way][task][k] for found in measured] for way in ways}
-            title = f"{name}, photos with {task} at {size} px"
-            cases.append(common.Case(title, seconds, count, "photo", target=1))
+            title = f"{name}, images with {task} at {size} px"
+            cases.append(common.Case(title, seconds, count, "image", target=1))
     return cases
 
 
@@ -281,24 +295,24 @@ def grown(factor: int):
 
 def measure(quick: bool) -> common.Report:
     with tempfile.TemporaryDirectory() as folder:
-        photos, toys = Path(folder, "photos"), Path(folder, "toys")
-        count = 3 * BATCH if quick else PHOTOS
-        make_toyvoc(photos, train=count, val=1, test=1, size=500, progress=False)
+        images, toys = Path(folder, "images"), Path(folder, "toys")
+        count = 3 * BATCH if quick else IMAGES
+        make_toyvoc(images, train=count, val=1, test=1, size=500, progress=False)
         make_toyvoc(toys, train=count, val=1, test=1, progress=False)
         ways = [common.OURS, *([next(iter(OTHERS))] if quick else OTHERS)]
-        cases = speed_cases(photos, ways, 1 if quick else LATER, 1 if quick else common.REPETITIONS)
+        cases = speed_cases(images, ways, 1 if quick else LATER, 1 if quick else common.REPETITIONS)
         for training in list(TRAININGS)[: 1 if quick else None]:
-            root = toys if TRAININGS[training][1] == "toyvoc" else photos
+            root = toys if TRAININGS[training][1] == "toyvoc" else images
             cases.append(waiting_case(training, root, 1 if quick else 3, 2 if quick else 8))
     return common.Report(
         "input",
         "Input",
-        f"{count} drawn photos of 500 pixels as JPEG (ToyVOC), batches of {BATCH}, policy `{POLICY}`, to the"
+        f"{count} drawn images of 500 pixels as JPEG (ToyVOC), batches of {BATCH}, policy `{POLICY}`, to the"
         " `fit` of a network that does next to nothing, from the file system's cache. Each way has a new"
-        " process for each repetition. *cache*: decoded photos are kept in memory, which voclab always does."
+        " process for each repetition. *cache*: decoded images are kept in memory, which voclab always does."
         " Waiting is measured in the first epoch of trainings as in the notebooks' demo profile.",
         cases,
-        [] if quick else [common.growth("input: an epoch from files", "photos", grown)],
+        [] if quick else [common.growth("input: an epoch from files", "images", grown)],
         ("tensorflow-cpu", "tensorflow", "keras", "albumentations", "opencv-python-headless"),
         NOTES,
     )

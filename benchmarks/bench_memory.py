@@ -1,9 +1,9 @@
-"""Memory and speed of the `full` profile's input on VOC's number of photos, in a process of its own.
+"""Memory and speed of the `full` profile's input on VOC's number of images, in a process of its own.
 
     python benchmarks/bench_memory.py [--images 749] [--steps 6] [--data VOCDEVKIT_ROOT] [--json FILE]
 
-Photos are drawn (ToyVOC at 500 pixels, JPEG) unless a VOCdevkit is named. One epoch of the batches of
-DeepLabV3+ (384 pixels, 16 photos with masks) fills the cache and is what memory holds beside a GPU; a second
+Images are drawn (ToyVOC at 500 pixels, JPEG) unless a VOCdevkit is named. One epoch of the batches of
+DeepLabV3+ (384 pixels, 16 images with masks) fills the cache and is what memory holds beside a GPU; a second
 one, from the cache, gives the rate. Then the profile's U-Net is trained for some steps as `voclab` trains it:
 here its activations are in memory too, which on a GPU they are not. Memory is the peak of the process
 (resident set size) after each part.
@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PHOTOS_SIZE = 500  # longest side in pixels, as in VOC
+IMAGES_SIZE = 500  # longest side in pixels, as in VOC
 PROFILE = ("full", "voc2009")
 
 
@@ -44,8 +44,8 @@ def measure(root: Path, images: int, steps: int) -> dict:
     data = datasets.load("voc2009", root, "train")
     data = data.subset(range(min(images, len(data))), "fit")
     cache = DecodedCache(data, profile.cache_mb)
-    report = {"photos": len(data), "libraries loaded": peak_mb()}
-    common = {"policy": "standard", "target": "masks", "seed": 0, "epochs": 2, "cache": cache}
+    report = {"images": len(data), "libraries loaded": peak_mb()}
+    common = {"augmentation": "standard", "target": "masks", "seed": 0, "epochs": 2, "cache": cache}
     batches = training_batches(data, size=p.deeplab_size, batch_size=p.deeplab_batch_size, **common)
     count = steps_per_epoch(len(data), p.deeplab_batch_size)
     started, taken = time.perf_counter(), []
@@ -59,7 +59,7 @@ def measure(root: Path, images: int, steps: int) -> dict:
 
     batches = iter(training_batches(data, size=p.size, batch_size=p.batch_size, **common))
     model = build_unet(len(data.class_names) + 1, width=p.width, depth=p.depth)
-    model.compile(keras.optimizers.AdamW(p.rate), get_loss("cross_entropy_dice"), jit_compile=False)
+    model.compile(keras.optimizers.AdamW(p.learning_rate), get_loss("cross_entropy_dice"), jit_compile=False)
     waited = stepped = 0.0
     for step in range(steps):
         started = time.perf_counter()
@@ -76,15 +76,15 @@ def as_markdown(report: dict) -> str:
     p = {name: f"{report[name]:,.0f}" for name in report if isinstance(report[name], float)}
     return "\n".join(
         [
-            f"{report['photos']} photos, profile `full`, {report['cores']} cores:",
+            f"{report['images']} images, profile `full`, {report['cores']} cores:",
             "",
             "| | |",
             "| --- | ---: |",
             f"| peak memory with the libraries loaded | {p['libraries loaded']} MiB |",
             f"| after an epoch of batches, {p['cache']} MiB of them cache | {p['epoch of batches']} MiB |",
             f"| after training the U-Net on the CPU | {p['training']} MiB |",
-            f"| photos a second, decoded | {p['decoding']} |",
-            f"| photos a second, from the cache | {p['from the cache']} |",
+            f"| images a second, decoded | {p['decoding']} |",
+            f"| images a second, from the cache | {p['from the cache']} |",
             f"| share of the training's time spent waiting for batches | {report['waiting share']:.1%} |",
         ]
     )
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=749)
     parser.add_argument("--steps", type=int, default=6, help="of the U-Net's training")
-    parser.add_argument("--data", type=Path, help="folder of a VOCdevkit to take instead of drawn photos")
+    parser.add_argument("--data", type=Path, help="folder of a VOCdevkit to take instead of drawn images")
     parser.add_argument("--json", type=Path, help="also write every measurement to this file")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -106,7 +106,7 @@ def main() -> None:
         if root is None:
             from toyvoc.voc import make_toyvoc
 
-            root = make_toyvoc(Path(folder), train=options.images, val=1, test=1, size=PHOTOS_SIZE)
+            root = make_toyvoc(Path(folder), train=options.images, val=1, test=1, size=IMAGES_SIZE)
         # Drawing takes memory too: what is measured runs alone.
         command = [sys.executable, __file__, "--child", "--data", str(root)]
         command += ["--images", str(options.images), "--steps", str(options.steps)]

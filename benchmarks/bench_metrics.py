@@ -72,7 +72,7 @@ def measure(quick: bool) -> common.Report:
         items=len(data),
         unit="mask",
         target=5,
-        note="All ways agree to 1e-9. Ours also checks every label, and gathers each photo's own Dice.",
+        note="All ways agree to 1e-9. Ours also checks every label, and gathers each image's own Dice.",
     )
     return common.Report(
         "metrics",

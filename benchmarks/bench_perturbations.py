@@ -15,14 +15,14 @@ from voclab.corruptions import CONSISTENCY, CORRUPTIONS, SEVERITIES, corrupted, 
 TARGET = 2.0
 SHAPES = ((224, 224), (375, 500))
 SMALL = (32, 32)
-PHOTOS = 20  # of one call of a perturbation: a single one is too short to time
+IMAGES = 20  # of one call of a perturbation: a single one is too short to time
 
 WHAT = (
-    "Drawn photos (ToyVOC's scenes) as uint8. A perturbation is called on 20 photos in turn, with the"
+    "Drawn images (ToyVOC's scenes) as uint8. A perturbation is called on 20 images in turn, with the"
     " strength of the consistency study; albumentations as a single transform with p=1 and the same strength."
-    " A corruption is called on one photo at its five severities with ImageNet's parameters; numba has"
+    " A corruption is called on one image at its five severities with ImageNet's parameters; numba has"
     " compiled by then, and our frost is drawn. OpenCV and BLAS have one thread each, in all packages. Our"
-    " calls check the photo and make a random generator from its seed, as in the studies."
+    " calls check the image and make a random generator from its seed, as in the studies."
 )
 NOTES = (
     "Where 2 × is missed, both sides spend their time in the same library. Flips: one cv2.flip is 6 of "
@@ -34,7 +34,7 @@ NOTES = (
     "place, of merged or of float32 images, in strips and with cv2.blendLinear are equal or slower. "
     "Contrast at 375 × 500: the sums and one cv2.transform take 9 and 75 µs; cv2.LUT with one table 160, "
     "with three 340. The linear transforms of albumentations look bytes up with StringZilla, which cannot "
-    "keep the hue. Once in a process: a drawing of ice takes up to 40 ms for photos up to 256 pixels and "
+    "keep the hue. Once in a process: a drawing of ice takes up to 40 ms for images up to 256 pixels and "
     "230 ms up to 512, five are needed; a table of shot noise 3 to 10 ms a strength."
 )
 
@@ -66,17 +66,17 @@ LINEAR = {  # cheaper transforms of another meaning
     ),
     "more contrast": (
         A.RandomBrightnessContrast((0, 0), (0.5, 0.5), p=1),
-        "Theirs multiplies by 1.5, which also makes the photo lighter; ours keeps the mean.",
+        "Theirs multiplies by 1.5, which also makes the image lighter; ours keeps the mean.",
     ),
 }
 REMARKS = {
     "fog": "Theirs draws circles; ours is ImageNet-C's fractal cloud.",
-    "more contrast": "About the mean of the grey photo there, about each channel's mean here.",
+    "more contrast": "About the mean of the grey image there, about each channel's mean here.",
 }
 
 
-def photos(count: int, shape: tuple[int, int]) -> list[np.ndarray]:
-    """Drawn photos, (H, W, 3) uint8: scenes of twice the size, shrunk and cut to the shape."""
+def images(count: int, shape: tuple[int, int]) -> list[np.ndarray]:
+    """Drawn images, (H, W, 3) uint8: scenes of twice the size, shrunk and cut to the shape."""
     found = []
     for k in range(count):
         image = toyvoc_scene(0, "train", k, 2 * max(shape)).image
@@ -104,7 +104,7 @@ def albumentations_way(transform: A.BasicTransform) -> Callable[[np.ndarray, int
 
 
 def changes(images: list[np.ndarray], call: Callable) -> float:
-    """Root of the mean squared difference to the photos."""
+    """Root of the mean squared difference to the images."""
     after = [call(image, k) for k, image in enumerate(images)]
     return float(np.sqrt(np.mean((np.float32(after) - np.float32(images)) ** 2)))
 
@@ -117,7 +117,7 @@ def perturbation(title: str, images: list[np.ndarray], size: str) -> common.Case
         assert 0.75 < found[0] / found[1] < 1.33, f"{title} is not the same thing: {found}"
     seconds = common.timed({name: each(images, call) for name, call in calls.items()})
     note = REMARKS.get(title, "")
-    return common.Case(f"{title}, {size}", seconds, len(images), "photo", target=TARGET, note=note)
+    return common.Case(f"{title}, {size}", seconds, len(images), "image", target=TARGET, note=note)
 
 
 def corruption_ways(names, images: list[np.ndarray]) -> dict[str, Callable]:
@@ -132,16 +132,16 @@ def corruption_ways(names, images: list[np.ndarray]) -> dict[str, Callable]:
 
 def small_cases(compared: bool) -> list[common.Case]:
     """At CIFAR-10's size what a call costs beside the work on pixels; fog would hide all else."""
-    images, titles = photos(PHOTOS, SMALL), [title for title in CONSISTENCY if title != "fog"]
+    changed, titles = images(IMAGES, SMALL), [title for title in CONSISTENCY if title != "fog"]
     ways = {
-        "voclab": lambda: [each(images, ours(title))() for title in titles],
-        "albumentations": lambda: [each(images, albumentations_way(THEIRS[t]))() for t in titles],
+        "voclab": lambda: [each(changed, ours(title))() for title in titles],
+        "albumentations": lambda: [each(changed, albumentations_way(THEIRS[t]))() for t in titles],
     }
-    nine = common.Case("the ten without fog, 32 × 32", common.timed(ways), 9 * PHOTOS, "photo")
+    nine = common.Case("the ten without fog, 32 × 32", common.timed(ways), 9 * IMAGES, "image")
     if not compared:
         return [nine]
-    seconds = common.timed(corruption_ways(CORRUPTIONS, images[:2]))
-    return [nine, common.Case("all corruptions, 32 × 32, five severities", seconds, 150, "photo")]
+    seconds = common.timed(corruption_ways(CORRUPTIONS, changed[:2]))
+    return [nine, common.Case("all corruptions, 32 × 32, five severities", seconds, 150, "image")]
 
 
 def one_thread() -> None:
@@ -151,14 +151,14 @@ def one_thread() -> None:
 
 def grown(factor: int):
     one_thread()
-    images = photos(4 * factor, SHAPES[0])
+    changed = images(4 * factor, SHAPES[0])
 
     def all_corruptions() -> None:
-        for k, image in enumerate(images):
+        for k, image in enumerate(changed):
             for name in CORRUPTIONS:
                 corrupted(image, name, 3, (0, k))
 
-    return all_corruptions, len(images)
+    return all_corruptions, len(changed)
 
 
 def measure(quick: bool) -> common.Report:
@@ -167,24 +167,24 @@ def measure(quick: bool) -> common.Report:
     cases = []
     for shape in [(64, 64)] if quick else SHAPES:
         size = "{} × {}".format(*shape)
-        images = photos(2 if quick else PHOTOS, shape)
-        cases += [perturbation(title, images, size) for title in CONSISTENCY]
+        changed = images(2 if quick else IMAGES, shape)
+        cases += [perturbation(title, changed, size) for title in CONSISTENCY]
         for title, (transform, note) in LINEAR.items():
             ways = {
-                "voclab": each(images, ours(title)),
-                "albumentations": each(images, albumentations_way(transform)),
+                "voclab": each(changed, ours(title)),
+                "albumentations": each(changed, albumentations_way(transform)),
             }
             seconds = common.timed(ways)
-            cases.append(common.Case(f"{title} in a line, {size}", seconds, len(images), "photo", note=note))
+            cases.append(common.Case(f"{title} in a line, {size}", seconds, len(changed), "image", note=note))
         for name in CORRUPTIONS if compared else ():
-            seconds = common.timed(corruption_ways([name], images[:1]), 1 if quick else common.REPETITIONS)
-            cases.append(common.Case(f"{name}, {size}, five severities", seconds, 5, "photo", target=TARGET))
+            seconds = common.timed(corruption_ways([name], changed[:1]), 1 if quick else common.REPETITIONS)
+            cases.append(common.Case(f"{name}, {size}, five severities", seconds, 5, "image", target=TARGET))
     return common.Report(
         "perturbations",
         "Perturbations and corruptions",
         WHAT,
         cases if quick else cases + small_cases(compared),
-        [] if quick else [common.growth("corruptions: all fifteen at severity 3", "photos", grown)],
+        [] if quick else [common.growth("corruptions: all fifteen at severity 3", "images", grown)],
         ("opencv-python-headless", "albumentations", "imagecorruptions-imaug", "numba"),
         NOTES,
     )

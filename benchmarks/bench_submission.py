@@ -55,7 +55,7 @@ def plain_score(pred: Path, truth: Path, sizes: list[int]) -> float:
 
 
 class Files:
-    """A truth and a guess of ``count`` photos, and every way to handle them."""
+    """A truth and a guess of ``count`` images, and every way to handle them."""
 
     def __init__(self, count: int):
         self.masks = label_maps(count)
@@ -144,7 +144,7 @@ def measure(quick: bool) -> common.Report:
         "Submission files",
         "Drawn masks of 375 × 500 with one to four ragged blobs each. Plain: stack twenty masks, flatten,"
         " compare with the neighbour; to score, decode every row to an array of full size. Memory: the most"
-        f" that Python and numpy hold beyond the masks, with {TRACED} photos.",
+        f" that Python and numpy hold beyond the masks, with {TRACED} images.",
         cases,
         grown,
     )

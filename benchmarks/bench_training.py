@@ -1,6 +1,6 @@
 """Training: the frozen-backbone phase against `fit` on the whole frozen model, and a frozen encoder.
 
-With `--data` and `--weights` it measures on photos, prints and records nothing.
+With `--data` and `--weights` it measures on images, prints and records nothing.
 """
 
 import sys
@@ -33,7 +33,7 @@ SAME = 0.002  # mAP
 
 
 class Setting:
-    """Photos, split in two, and the pretrained network."""
+    """Images, split in two, and the pretrained network."""
 
     def __init__(self, root, kind: str, weights: str | None, quick: bool):
         data = datasets.load(kind, root, "train")
@@ -75,7 +75,7 @@ def head(setting: Setting) -> tuple[float, float]:
     return time.perf_counter() - started, best
 
 
-def whole(setting: Setting, rate: float, wanted: float, most: int) -> tuple[float, float, int]:
+def whole(setting: Setting, learning_rate: float, wanted: float, most: int) -> tuple[float, float, int]:
     """(seconds of `fit` until the wanted validation mAP, the mAP then, epochs) on the whole frozen model.
 
     Scoring after each epoch is not charged, and neither is the wrong choice of a rate or an epoch.
@@ -83,7 +83,7 @@ def whole(setting: Setting, rate: float, wanted: float, most: int) -> tuple[floa
     model, size = setting.classifier(), setting.profile.transfer_size
     model.get_layer(BACKBONE).trainable = False
     steps = steps_per_epoch(len(setting.fit), BATCH)
-    schedule = keras.optimizers.schedules.CosineDecay(rate, most * steps)
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, most * steps)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(schedule), loss, jit_compile=False)
     seconds, best = 0.0, 0.0
@@ -92,7 +92,7 @@ def whole(setting: Setting, rate: float, wanted: float, most: int) -> tuple[floa
         batches = training_batches(
             setting.fit,
             size=size,
-            policy="none",
+            augmentation="none",
             batch_size=BATCH,
             seed=0,
             start_epoch=max(epoch, 0),
@@ -117,25 +117,26 @@ def whole(setting: Setting, rate: float, wanted: float, most: int) -> tuple[floa
 
 def head_case(setting: Setting, repetitions: int, most: int) -> common.Case:
     wanted = head(setting)[1]
-    tried = {rate: whole(setting, rate, wanted, most) for rate in RATES}
-    arrived = [rate for rate, (_, best, _) in tried.items() if best >= wanted - SAME]
+    tried = {learning_rate: whole(setting, learning_rate, wanted, most) for learning_rate in RATES}
+    arrived = [learning_rate for learning_rate, (_, best, _) in tried.items() if best >= wanted - SAME]
     fastest, furthest = (lambda r: tried[r][0]), (lambda r: -tried[r][1])
-    rate = min(arrived or tried, key=fastest if arrived else furthest)
+    learning_rate = min(arrived or tried, key=fastest if arrived else furthest)
     ours, others = [], []
     for _ in range(repetitions):
         ours.append(head(setting)[0])
-        others.append(whole(setting, rate, wanted, most))
-    _, best, epochs = tried[rate]
+        others.append(whole(setting, learning_rate, wanted, most))
+    _, best, epochs = tried[learning_rate]
     reached = "as far after" if arrived else "not as far within"
     rates = ", ".join(f"{r:g}" for r in tried)
     note = (
         f"validation mAP {wanted:.3f} by ours, {best:.3f} by `fit`, which gets {reached} {epochs} epochs"
-        f" at the best of the rates {rates} ({rate:g}); only its steps are charged, not its scoring or the"
-        " other rates. Ours includes the mirror image of each photo, the features of the validation photos,"
+        f" at the best of the rates {rates} ({learning_rate:g}); only its steps are charged, not its"
+        " scoring or the other rates. Ours includes the mirror image of each image, the features of the"
+        " validation images,"
         f" and the choice among {len(PENALTIES)} penalties."
     )
     return common.Case(
-        f"head on a frozen backbone, {len(setting.fit)} photos at {setting.profile.transfer_size} px",
+        f"head on a frozen backbone, {len(setting.fit)} images at {setting.profile.transfer_size} px",
         {common.OURS: ours, "fit on the whole frozen model": [seconds for seconds, *_ in others]},
         target=5,
         note=note,
@@ -159,13 +160,15 @@ def segmenter(setting: Setting, way: str) -> tuple[float, float]:
     decoder = keras.Model([*model.inputs, *maps], model.outputs)
     trained = decoder if kept else model
     steps = steps_per_epoch(len(setting.fit), BATCH)
-    rate = keras.optimizers.schedules.CosineDecay(s.deeplab_rate, s.deeplab_epochs * steps)
-    trained.compile(keras.optimizers.AdamW(rate), get_loss("cross_entropy_dice"), jit_compile=False)
+    learning_rate = keras.optimizers.schedules.CosineDecay(s.deeplab_learning_rate, s.deeplab_epochs * steps)
+    trained.compile(keras.optimizers.AdamW(learning_rate), get_loss("cross_entropy_dice"), jit_compile=False)
 
     def batches(epochs: int):
         options = {"size": s.deeplab_size, "batch_size": BATCH, "seed": 0, "target": "masks"}
-        policy = "none" if kept else s.policy
-        return training_batches(setting.fit, policy=policy, epochs=epochs, cache=setting.caches[0], **options)
+        augmentation = "none" if kept else s.augmentation
+        return training_batches(
+            setting.fit, augmentation=augmentation, epochs=epochs, cache=setting.caches[0], **options
+        )
 
     def with_maps():
         pixels, masks = (np.concatenate(part) for part in zip(*batches(1).as_numpy_iterator()))
@@ -189,7 +192,7 @@ def segmenter(setting: Setting, way: str) -> tuple[float, float]:
 
 
 def dice(model: keras.Model, setting: Setting) -> float:
-    """Of the validation photos, at the training size."""
+    """Of the validation images, at the training size."""
     size, done = setting.profile.segmentation.deeplab_size, 0
     metrics = SegmentationMetrics(len(setting.fit.class_names) + 1, boundaries=False)
     for pixels in evaluation_batches(setting.validation, size, BATCH, setting.caches[1]):
@@ -205,11 +208,11 @@ def segmenter_case(setting: Setting, repetitions: int) -> common.Case:
     s = setting.profile.segmentation
     reached = ", ".join(f"{found[0][way][1]:.3f} {way}" for way in WAYS)
     return common.Case(
-        f"{s.deeplab_epochs} epochs of DeepLabV3+, {len(setting.fit)} photos at {s.deeplab_size} px",
+        f"{s.deeplab_epochs} epochs of DeepLabV3+, {len(setting.fit)} images at {s.deeplab_size} px",
         {way: [both[way][0] for both in found] for way in WAYS},
-        note=f"validation Dice {reached}. Ours freezes the encoder and runs it in every step, so that photos"
-        f" can be augmented (here: policy `{s.policy}`). With kept maps the decoder trains on what the"
-        " encoder said of each photo once, in float16; computing that is charged.",
+        note=f"validation Dice {reached}. Ours freezes the encoder and runs it in every step, so that images"
+        f" can be augmented (here: policy `{s.augmentation}`). With kept maps the decoder trains on what the"
+        " encoder said of each image once, in float16; computing that is charged.",
     )
 
 
@@ -238,11 +241,11 @@ def measure(quick: bool, data: str | None = None, weights: str | None = None) ->
     return common.Report(
         "training",
         "Training on a frozen network",
-        "Drawn photos (ToyVOC, 160 px), the shipped source weights, decoded photos in memory, batches of"
+        "Drawn images (ToyVOC, 160 px), the shipped source weights, decoded images in memory, batches of"
         f" {BATCH}; seconds of the whole phase, graphs traced before. `fit` gets the batches of"
         " `training_batches`, without augmentation, with Adam and cosine decay.",
         cases,
-        [] if quick or data else [common.growth("training: head on a frozen backbone", "photos", grown)],
+        [] if quick or data else [common.growth("training: head on a frozen backbone", "images", grown)],
         ("tensorflow-cpu", "tensorflow", "keras", "scipy"),
     )
 

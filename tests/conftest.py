@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real photos, weights and golden files beside the repository."""
+    """The folder of real images, weights and golden files beside the repository."""
     folder = Path(os.environ.get("VOCLAB_SHARED", ROOT.parent / "shared"))
     if not (folder / "voc2009").is_dir():
         pytest.skip(f"needs the real data in {folder.name}/ beside the repository (or VOCLAB_SHARED)")
@@ -26,7 +26,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def squares() -> Dataset:
-    """48 pictures of coloured squares in memory: three classes, one to two an image, with masks."""
+    """48 images of coloured squares in memory: three classes, one to two an image, with masks."""
     return draw_squares()
 
 

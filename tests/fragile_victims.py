@@ -1,5 +1,5 @@
 """Networks that see squares by their colour, and a faint pattern that people do not: made by hand, so right
-on clean pictures, hardly moved by noise and wide open to whoever finds the pattern."""
+on clean images, hardly moved by noise and wide open to whoever finds the pattern."""
 
 from dataclasses import replace
 
@@ -10,17 +10,17 @@ from keras import layers
 from voclab.attacks.victim import Victim
 from voclab.data.base import Dataset
 
-CLASSES = ("red", "green", "blue", "never")  # the last one occurs in no picture
+CLASSES = ("red", "green", "blue", "never")  # the last one occurs in no image
 
 
 def four_classes(squares: Dataset) -> Dataset:
-    """The squares with a class that no picture shows."""
+    """The squares with a class that no image shows."""
     labels = np.pad(squares.labels, ((0, 0), (0, 1)))
     return replace(squares, class_names=CLASSES, labels=labels)
 
 
 def one_class_each(dataset: Dataset) -> Dataset:
-    """The pictures of a single square, as data of which each picture has one class."""
+    """The images of a single square, as data of which each image has one class."""
     single = dataset.subset(np.flatnonzero(dataset.labels.sum(1) == 1))
     return replace(single, task="multiclass")
 

@@ -345,7 +345,7 @@ COLOURS = ((250, 50, 83), (51, 221, 255), (128, 0, 0))
 def read_data(root: Path) -> None:
     """Everything that can be read of a data set in a folder."""
     found = datasets.find(root)
-    for split in ("train", datasets.heldout_split(found.name)):
+    for split in ("train", datasets.test_split(found.name)):
         read_all(datasets.load(found.name, found.root, split))
         datasets.count_objects(found.name, found.root, split)
 
@@ -395,7 +395,7 @@ def voc_tree(root: Path) -> None:
 
 
 def voc_main(root: Path) -> None:
-    """As in VOC 2007: ``Main`` lists, one a class too, and not every photo with a mask."""
+    """As in VOC 2007: ``Main`` lists, one a class too, and not every image with a mask."""
     tree = make_tree(root, {"train": 3, "val": 2}, year=2007, lists="Main")
     (tree.folder / "SegmentationClass" / f"{tree.splits['train'][1]}.png").unlink()
     listed = "".join(f"{name} {k % 3 - 1:2d}\n" for k, name in enumerate(tree.splits["train"]))
@@ -505,8 +505,8 @@ def voc_class_pairs(root: Path) -> None:
         save_mask(root / "val/labels" / f"v{name}.png", mask)
 
 
-def photos(root: Path) -> None:
-    """A picture of every format and depth that is read, in two folders by class."""
+def images(root: Path) -> None:
+    """An image of every format and depth that is read, in two folders by class."""
     colour = Image.fromarray(RNG().integers(0, 256, (12, 16, 3), np.uint8))
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a title"
@@ -543,13 +543,13 @@ def photos(root: Path) -> None:
             colour.save(at / "m.avif")
 
 
-def read_photos(root: Path) -> None:
-    """As one picture each, and as classes: one that cannot be read must not hide the others."""
+def read_images(root: Path) -> None:
+    """As one image each, and as classes: one that cannot be read must not hide the others."""
     refused = []
     for path in sorted(root.rglob("*")):
         if path.is_file():
             try:
-                read_all(folder.pictures(path))
+                read_all(folder.images(path))
             except VoclabError as error:
                 refused.append(error)
     read_data(root)
@@ -557,7 +557,7 @@ def read_photos(root: Path) -> None:
         raise refused[0]
 
 
-def splits_of_photos(root: Path) -> None:
+def splits_of_images(root: Path) -> None:
     for part in ("Training", "Testing"):
         for name in ("cat", "dog", "owl"):
             for k in range(2):
@@ -697,7 +697,7 @@ def run_texts(root: Path) -> None:
     _put(root / "run/metrics.json", json.dumps({"map": 0.5, "parts": [1, 2], "per_class": {"cat": 0.3}}))
     rng = RNG()
     np.savez_compressed(
-        root / "run/predictions.npz", heldout=rng.random((4, 3), np.float32), thresholds=rng.random(3)
+        root / "run/predictions.npz", test_set=rng.random((4, 3), np.float32), thresholds=rng.random(3)
     )
     with zipfile.ZipFile(root / "run/model.keras", "w") as model:
         layers = [{"config": {"name": name}} for name in ("input", "conv", "dense")]
@@ -821,7 +821,7 @@ def notebooks(root: Path) -> None:
         nbformat.v4.new_code_cell("seed = 1\ndata: str = None", id="b", metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell("print(1)", id="c", outputs=[nbformat.v4.new_output("stream", text="1\n")]),
     ]
-    book = nbformat.v4.new_notebook(cells=cells, metadata={"voclab": {"pictures": False}})
+    book = nbformat.v4.new_notebook(cells=cells, metadata={"voclab": {"images": False}})
     _put(root / "notebooks/01_first.ipynb", nbformat.writes(book) + "\n")
     _put(root / "README.md", "# A\n\n<!-- badges -->\nnone\n<!-- /badges -->\n")
 
@@ -898,8 +898,8 @@ READERS = {
     "pairs, arrays": Reader(pairs_of_arrays, read_data),
     "pairs, annotations": Reader(pairs_of_annotations, read_data),
     "pairs, splits": Reader(voc_class_pairs, read_data),
-    "images of every format": Reader(photos, read_photos, 0.5),
-    "images by class": Reader(splits_of_photos, read_data),
+    "images of every format": Reader(images, read_images, 0.5),
+    "images by class": Reader(splits_of_images, read_data),
     "competition": Reader(competition, read_competition),
     "export.json": Reader(manifest, read_manifest, 2),
     "CIFAR-10, binary": Reader(cifar_records, read_data),

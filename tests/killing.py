@@ -136,15 +136,15 @@ def training(folder: Path, moments: Moments) -> None:
     from voclab.training import Recipe, Run, train
 
     rng = np.random.default_rng(0)
-    pictures, labels = rng.integers(0, 256, (12, 16, 16, 3), np.uint8), rng.integers(0, 2, (12, 2), np.uint8)
+    images, labels = rng.integers(0, 256, (12, 16, 16, 3), np.uint8), rng.integers(0, 2, (12, 2), np.uint8)
 
     def read(i):
         moments.pass_one()
-        return pictures[i]
+        return images[i]
 
     names = tuple("abcdefghijkl")
     data = Dataset("drawn", "train", "multilabel", names, ("x", "y"), labels, read, None, "drawn")
-    recipe = Recipe(size=16, policy="standard", epochs=6, rate=0.05, batch_size=4, seed=1)
+    recipe = Recipe(size=16, augmentation="standard", epochs=6, learning_rate=0.05, batch_size=4, seed=1)
     run = Run(folder / "run")
     if run.begin({"recipe": recipe}):
         return
@@ -153,7 +153,7 @@ def training(folder: Path, moments: Moments) -> None:
     x = keras.layers.GlobalAveragePooling2D()(inputs)
     x = keras.layers.Dropout(0.3)(keras.layers.Dense(8, "relu", kernel_initializer=start)(x))
     model = keras.Model(inputs, keras.layers.Dense(2, kernel_initializer=start)(x))
-    pixels = pictures.astype(np.float32) / 255.0
+    pixels = images.astype(np.float32) / 255.0
 
     def score(model):
         moments.pass_one()

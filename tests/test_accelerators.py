@@ -56,7 +56,7 @@ def test_two_devices_train_in_half_precision(report):
     assert [e["loss"] for e in half[1:]] == pytest.approx([e["loss"] for e in whole[1:]], rel=1e-2)
 
 
-def test_each_picture_is_answered_once_on_two_devices(report):
+def test_each_image_is_answered_once_on_two_devices(report):
     answers = report["answers"]
     assert np.shape(answers["predict"]) == (5, 3)
     np.testing.assert_allclose(answers["predict"], answers["called"], atol=1e-5)

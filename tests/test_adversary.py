@@ -37,7 +37,7 @@ def random_generator(norm="linf", scale=3.0, mode="image"):
     return generator
 
 
-def photos(n=3, height=16, width=20, low=0, high=256):
+def images(n=3, height=16, width=20, low=0, high=256):
     return eight_bit(np.random.default_rng(1).integers(low, high, (n, height, width, 3)).astype(np.uint8))
 
 
@@ -57,31 +57,31 @@ def truth(n=3):
 
 @pytest.mark.parametrize("steps", [0, 0.5, 2.6, 8, 16])
 def test_no_8_bit_value_changes_by_more_than_the_bound(steps, attacks, victim):
-    images = photos()
-    perturbed = attacks["linf"](victim, images, truth(), steps / 255)
-    change = np.rint(255 * perturbed) - np.rint(255 * images)
+    changed = images()
+    perturbed = attacks["linf"](victim, changed, truth(), steps / 255)
+    change = np.rint(255 * perturbed) - np.rint(255 * changed)
     assert np.abs(change).max() == np.floor(steps)  # and the bound is used
-    assert np.abs(perturbed - images).max() <= steps / 255 + 1e-6
+    assert np.abs(perturbed - changed).max() <= steps / 255 + 1e-6
     assert perturbed.min() >= 0
     assert perturbed.max() <= 1
     if steps == 0:
-        np.testing.assert_array_equal(perturbed, images)
+        np.testing.assert_array_equal(perturbed, changed)
 
 
 @pytest.mark.parametrize("epsilon", [0, 0.3, 2.0])
 def test_no_image_changes_by_more_than_the_l2_bound(epsilon, attacks, victim):
-    images = photos()
-    perturbed = attacks["l2"](victim, images, truth(), epsilon)
+    changed = images()
+    perturbed = attacks["l2"](victim, changed, truth(), epsilon)
     saved = eight_bit(perturbed)
     for found in (perturbed, saved):
-        assert (np.sqrt(((found - images).astype(float) ** 2).sum((1, 2, 3))) <= epsilon + 1e-5).all()
-    assert (np.abs(perturbed - images).max() > 0) == (epsilon > 0)
+        assert (np.sqrt(((found - changed).astype(float) ** 2).sum((1, 2, 3))) <= epsilon + 1e-5).all()
+    assert (np.abs(perturbed - changed).max() > 0) == (epsilon > 0)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_another_epsilon_scales_the_perturbation(norm, attacks, victim):
-    images, small = photos(low=60, high=190), {"linf": 8 / 255, "l2": 1.0}[norm]
-    once, twice = (attacks[norm](victim, images, truth(), e) - images for e in (small, 2 * small))
+    changed, small = images(low=60, high=190), {"linf": 8 / 255, "l2": 1.0}[norm]
+    once, twice = (attacks[norm](victim, changed, truth(), e) - changed for e in (small, 2 * small))
     assert np.abs(once).max() > 0.01
     same = np.isclose(twice, 2 * once, atol=1e-6)
     # In L2 a few values are moved to where rounding to 8 bits leaves the ball at neither size.
@@ -89,8 +89,8 @@ def test_another_epsilon_scales_the_perturbation(norm, attacks, victim):
 
 
 def test_neither_victim_nor_truth_is_looked_at(attacks, victim, monkeypatch):
-    images = photos()
-    expected = attacks["linf"](victim, images, truth(), 8 / 255)
+    changed = images()
+    expected = attacks["linf"](victim, changed, truth(), 8 / 255)
     other = Victim(
         keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(6, 1)]), "segmentation"
     )
@@ -103,32 +103,32 @@ def test_neither_victim_nor_truth_is_looked_at(attacks, victim, monkeypatch):
     for asked, goal in (
         (victim, Target(1 - truth().truth)),
         (victim, Target(truth().truth, "appear", 2)),
-        (other, Target(np.zeros(images.shape[:3], np.uint8))),
+        (other, Target(np.zeros(changed.shape[:3], np.uint8))),
     ):
-        np.testing.assert_array_equal(attacks["linf"](asked, images, goal, 8 / 255), expected)
+        np.testing.assert_array_equal(attacks["linf"](asked, changed, goal, 8 / 255), expected)
 
 
 def test_an_image_is_perturbed_alone_as_in_a_batch(attacks, victim):
-    images = photos()
-    together = attacks["linf"](victim, images, truth(), 8 / 255)
-    assert not np.allclose(together[0] - images[0], together[1] - images[1])
-    for i in range(len(images)):
-        alone = attacks["linf"](victim, images[i : i + 1], truth().of([i]), 8 / 255)
+    changed = images()
+    together = attacks["linf"](victim, changed, truth(), 8 / 255)
+    assert not np.allclose(together[0] - changed[0], together[1] - changed[1])
+    for i in range(len(changed)):
+        alone = attacks["linf"](victim, changed[i : i + 1], truth().of([i]), 8 / 255)
         np.testing.assert_allclose(alone[0], together[i], atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("size", [(30, 37), (33, 16), (5, 4), (1, 1)])
 def test_images_of_any_size_are_perturbed_within_the_bound(size, norm, attacks, victim):
-    images, epsilon = photos(2, *size), {"linf": 8 / 255, "l2": 0.5}[norm]
-    perturbed = attacks[norm](victim, images, truth(2), epsilon)
-    assert perturbed.shape == images.shape
-    assert (Budget(epsilon, norm).norms(eight_bit(perturbed) - images) <= epsilon + 1e-6).all()
-    assert np.abs(perturbed - images).max() > 1e-4
+    changed, epsilon = images(2, *size), {"linf": 8 / 255, "l2": 0.5}[norm]
+    perturbed = attacks[norm](victim, changed, truth(2), epsilon)
+    assert perturbed.shape == changed.shape
+    assert (Budget(epsilon, norm).norms(eight_bit(perturbed) - changed) <= epsilon + 1e-6).all()
+    assert np.abs(perturbed - changed).max() > 1e-4
 
 
 def test_what_4_does_not_divide_is_completed_by_its_last_pixels(attacks, victim):
-    part = photos(2, 30, 37, 60, 190)
+    part = images(2, 30, 37, 60, 190)
     whole = np.concatenate([part, np.repeat(part[:, :, -1:], 3, axis=2)], axis=2)
     whole = np.concatenate([whole, np.repeat(whole[:, -1:], 2, axis=1)], axis=1)
     assert whole.shape[1:3] == (32, 40)
@@ -138,9 +138,9 @@ def test_what_4_does_not_divide_is_completed_by_its_last_pixels(attacks, victim)
 
 def test_an_attack_model_attacks_like_the_generator_in_it(attacks, victim):
     generator = random_generator()
-    images = photos()
-    whole = Adversary(attack_model(generator, 4 / 255))(victim, images, truth(), 8 / 255)
-    np.testing.assert_array_equal(whole, attacks["linf"](victim, images, truth(), 8 / 255))
+    changed = images()
+    whole = Adversary(attack_model(generator, 4 / 255))(victim, changed, truth(), 8 / 255)
+    np.testing.assert_array_equal(whole, attacks["linf"](victim, changed, truth(), 8 / 255))
 
 
 # --- the loss ---
@@ -295,7 +295,7 @@ def parts(squares):
 
 @pytest.fixture(scope="module")
 def bench(squares):
-    return Bench(four_classes(squares).subset(range(36, 48), "heldout"), 32)
+    return Bench(four_classes(squares).subset(range(36, 48), "test"), 32)
 
 
 @pytest.fixture(scope="module")
@@ -433,7 +433,7 @@ def test_a_complete_run_is_read_not_trained_again(universal, parts, networks, fo
     assert "universal: complete, read from" in lines[0]
 
 
-@pytest.mark.parametrize("changed", ["victim", "photos", "epsilon"])
+@pytest.mark.parametrize("changed", ["victim", "images", "epsilon"])
 def test_a_run_of_something_else_is_not_taken_for_it(
     changed, universal, parts, networks, tmp_path, monkeypatch
 ):
@@ -447,7 +447,7 @@ def test_a_run_of_something_else_is_not_taken_for_it(
         model = fragile_classifier()
         model.get_layer("logits").bias.assign([0, 0, 0.1, 0])
         networks = {"classifier": Victim(model, "multilabel", "classifier")}
-    elif changed == "photos":
+    elif changed == "images":
         fit_set = fit_set.subset(range(1, 24))
     else:
         experiment = replace(UNIVERSAL, epsilon=4 / 255)
@@ -571,7 +571,7 @@ def test_a_victim_without_gradient_is_refused_before_training(parts, tmp_path, m
     assert not (tmp_path / "universal" / "model.keras").exists()
 
 
-def test_photos_without_the_class_that_shall_vanish_do_not_count_as_vanishing_gradients(networks, parts):
+def test_images_without_the_class_that_shall_vanish_do_not_count_as_vanishing_gradients(networks, parts):
     validation = parts[1].subset(np.flatnonzero(parts[1].labels[:, 0] == 0))
     experiment = replace(UNIVERSAL, victims=("segmenter",), goal="vanish", k=0)
     _Validation(experiment, [networks["segmenter"]], validation).refuse_vanishing()
@@ -634,7 +634,9 @@ def test_a_segmenter_and_a_classifier_at_once(parts, tmp_path):
 
 
 def test_a_segmenter_alone_loses_pixels(parts, networks, tmp_path):
-    experiment = replace(UNIVERSAL, name="s", victims=("segmenter",), recipe=replace(RECIPE, rate=1e-2))
+    experiment = replace(
+        UNIVERSAL, name="s", victims=("segmenter",), recipe=replace(RECIPE, learning_rate=1e-2)
+    )
     run = run_experiment(experiment, networks, *parts, tmp_path, progress=silent)
     assert run.history[0]["fooled"] < 0.02
     assert run.metrics["validation"]["fooled"] > 0.1

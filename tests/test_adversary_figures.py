@@ -28,7 +28,7 @@ PANELS = {
     },
     "segmenter": {"trained adversary": ([2.0, 8.0], [0.1, float("nan")]), "PGD": ([2.0, 8.0], [0.3, 0.6])},
 }
-YLABELS = {"classifier": "photos fooled (%)", "segmenter": "Dice lost (%)"}
+YLABELS = {"classifier": "images fooled (%)", "segmenter": "Dice lost (%)"}
 HISTORY = [{"epoch": 0, "validation_perturbed_loss": 6.0, "validation_perturbation_loss": 0.0, "fooled": 0.1}]
 HISTORY += [
     {
@@ -60,8 +60,8 @@ DEFENCE = {
 }
 
 
-def _mask(photo, label):
-    mask = np.zeros(photo.shape[:2], np.uint8)
+def _mask(image, label):
+    mask = np.zeros(image.shape[:2], np.uint8)
     mask[8:-8, 8:-8] = VOID
     mask[10:-10, 10:-10] = label
     return mask
@@ -86,11 +86,11 @@ def _masks(rows, truth=True):
     ]
 
 
-def _pictures(count):
+def _images(count):
     return {f"pattern {k}": plotting.magnified(PERTURBED[k], CLEAN[k], 16) for k in range(count)}
 
 
-# name -> (figure, axes with pictures, what the legend names)
+# name -> (figure, axes with images, what the legend names)
 MAKERS = {
     "attack_triptychs, 1 row": (lambda: plotting.attack_triptychs(_triptychs(1), 16), 3, []),
     "attack_triptychs, 5 rows": (lambda: plotting.attack_triptychs(_triptychs(5), 16), 15, []),
@@ -124,19 +124,19 @@ MAKERS = {
     "trade_off": (lambda: plotting.trade_off(CURVES), 0, list(CURVES)),
     "trade_off, 1 point": (lambda: plotting.trade_off({"PGD": CURVES["PGD"]}), 0, ["PGD"]),
     "transfer_matrix": (
-        lambda: plotting.transfer_matrix(MATRIX, NETWORKS[:2], NETWORKS, "photos fooled (%)"),
+        lambda: plotting.transfer_matrix(MATRIX, NETWORKS[:2], NETWORKS, "images fooled (%)"),
         1,
         [],
     ),
     "transfer_matrix, 1 cell": (lambda: plotting.transfer_matrix(MATRIX[:1, :1], "a", "b", "fooled"), 1, []),
     "transfer_matrix, 6 networks": (
-        lambda: plotting.transfer_matrix(np.eye(6), NETWORKS * 2, NETWORKS * 2, "photos fooled (%)"),
+        lambda: plotting.transfer_matrix(np.eye(6), NETWORKS * 2, NETWORKS * 2, "images fooled (%)"),
         1,
         [],
     ),
-    "survival": (lambda: plotting.survival(SHARES, "photos still fooled (%)"), 0, list(SHARES)),
+    "survival": (lambda: plotting.survival(SHARES, "images still fooled (%)"), 0, list(SHARES)),
     "survival, 1 dot": (lambda: plotting.survival({"PGD": {"as saved": 1.0}}, "fooled (%)"), 0, ["PGD"]),
-    "defence": (lambda: plotting.defence(DEFENCE, "photos fooled (%)"), 0, list(DEFENCE)),
+    "defence": (lambda: plotting.defence(DEFENCE, "images fooled (%)"), 0, list(DEFENCE)),
     "defence, 1 bar": (
         lambda: plotting.defence({"as trained": {"PGD": 1.0}}, "fooled (%)"),
         0,
@@ -149,8 +149,8 @@ MAKERS = {
         0,
         ["as trained"],
     ),
-    "patterns, 1": (lambda: plotting.patterns(_pictures(1)), 2, []),
-    "patterns, 6": (lambda: plotting.patterns(_pictures(6)), 12, []),
+    "patterns, 1": (lambda: plotting.patterns(_images(1)), 2, []),
+    "patterns, 6": (lambda: plotting.patterns(_images(6)), 12, []),
 }
 
 
@@ -173,11 +173,11 @@ def _shown_texts(figure):
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_figures_have_all_panels_and_no_text_upon_another(name, tmp_path):
-    make, pictures, named = MAKERS[name]
+    make, images, named = MAKERS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = make()
-        assert sum(bool(axis.images) for axis in figure.axes) == pictures
+        assert sum(bool(axis.images) for axis in figure.axes) == images
         assert all(axis.has_data() for axis in figure.axes)
         assert [t.get_text() for legend in figure.legends for t in legend.get_texts()] == named
         figure.suptitle("A title", fontsize=12, fontweight="bold")
@@ -188,9 +188,9 @@ def test_figures_have_all_panels_and_no_text_upon_another(name, tmp_path):
         for legend in figure.legends:
             assert all(edge >= 0 for edge in legend.get_window_extent().min)
             assert all(legend.get_window_extent().max <= figure.bbox.max)
-        plotting.save(figure, tmp_path / "x", title="A title", caption="c", alt="a", photos=pictures > 1)
-    picture = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 8
+        plotting.save(figure, tmp_path / "x", title="A title", caption="c", alt="a", images=images > 1)
+    image = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 8
 
 
 def test_axes_with_values_say_what_they_are():
@@ -214,17 +214,15 @@ def test_magnified_is_exact_and_clips_without_wrapping():
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 6])
-def test_triptychs_show_photo_change_and_both_answers(rows):
+def test_triptychs_show_image_change_and_both_answers(rows):
     figure = plotting.attack_triptychs(_triptychs(rows), 8)
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     across = 2 if rows > 3 else 1
-    assert titles == ["photo", "perturbation × 8", "perturbed photo"] * across
+    assert titles == ["image", "perturbation × 8", "perturbed image"] * across
     for k in range(rows):
         line = figure.axes[3 * k : 3 * k + 3]
-        for axis, picture in zip(
-            line, (CLEAN[k], plotting.magnified(PERTURBED[k], CLEAN[k], 8), PERTURBED[k])
-        ):
-            np.testing.assert_array_equal(axis.images[0].get_array(), picture)
+        for axis, image in zip(line, (CLEAN[k], plotting.magnified(PERTURBED[k], CLEAN[k], 8), PERTURBED[k])):
+            np.testing.assert_array_equal(axis.images[0].get_array(), image)
         before, change, after = (" ".join(axis.get_xlabel().split()) for axis in line)
         word = "fooled" if k % 2 == 0 else "holds"
         assert (before, change, after) == (BEFORE, "", f"{word}: {AFTER}")
@@ -237,13 +235,13 @@ def test_a_class_and_its_probability_are_not_parted():
     assert figure.axes[2].get_xlabel().split("\n") == ["fooled: person 0.71,", "sheep 0.42, cat 0.1"]
 
 
-def test_mask_rows_lay_the_masks_over_the_photos_they_were_predicted_on():
+def test_mask_rows_lay_the_masks_over_the_images_they_were_predicted_on():
     rows = _masks(2)
     figure = plotting.attack_mask_rows(rows, VOC_CLASSES, 4)
     assert [axis.get_title() for axis in figure.axes[:6]] == [
-        "photo",
+        "image",
         "perturbation × 4",
-        "perturbed photo",
+        "perturbed image",
         "truth",
         "mask before",
         "mask after",
@@ -257,8 +255,8 @@ def test_mask_rows_lay_the_masks_over_the_photos_they_were_predicted_on():
         plotting.overlay(clean, before),
         plotting.overlay(perturbed, after),
     )
-    for axis, picture in zip(figure.axes, wanted):
-        np.testing.assert_array_equal(axis.images[0].get_array(), picture)
+    for axis, image in zip(figure.axes, wanted):
+        np.testing.assert_array_equal(axis.images[0].get_array(), image)
     assert [" ".join(axis.get_xlabel().split()) for axis in figure.axes[4:6]] == texts
     assert [text.get_text() for text in figure.axes[6 + 3].texts] == ["not known"]
     written = [[text.get_text() for text in axis.texts] for axis in figure.axes[3:6]]
@@ -352,22 +350,22 @@ def test_labels_of_a_trade_off_cover_no_marker():
 
 
 def test_transfer_writes_every_cell_in_a_colour_that_can_be_read():
-    figure = plotting.transfer_matrix(MATRIX, NETWORKS[:2], NETWORKS, "photos fooled (%)")
+    figure = plotting.transfer_matrix(MATRIX, NETWORKS[:2], NETWORKS, "images fooled (%)")
     axis, bar = figure.axes
     cells = {text.get_position(): text for text in axis.texts}
     written = [[cells[(j, i)].get_text() for j in range(3)] for i in range(2)]
     assert written == [["97", "10", "–"], ["0", "100", "50"]]
-    picture = axis.images[0]
-    drawn = picture.to_rgba(picture.get_array())
+    image = axis.images[0]
+    drawn = image.to_rgba(image.get_array())
     for i, j in np.ndindex(2, 3):
         shades = [_luminance(drawn[i, j]), _luminance(cells[(j, i)].get_color())]
         assert (max(shades) + 0.05) / (min(shades) + 0.05) > 3.9  # WCAG's contrast; no grey allows over 4.6
-    assert picture.get_clim() == (0, 100)
+    assert image.get_clim() == (0, 100)
     red, green, blue, _ = drawn[0, 2]
     assert red == green == blue
     assert np.abs(mpl.colormaps["cividis"](np.arange(256))[:, :3] - red).max(1).min() > 0.05
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("tested on", "trained on / computed on")
-    assert bar.get_ylabel() == "photos fooled (%)"
+    assert bar.get_ylabel() == "images fooled (%)"
     names = [" ".join(text.get_text().split()) for text in axis.get_yticklabels() + axis.get_xticklabels()]
     assert names == [*NETWORKS[:2], *NETWORKS]
 
@@ -379,7 +377,7 @@ def _luminance(colour):
 
 
 def test_survival_puts_each_dot_on_the_band_of_its_handling():
-    figure = plotting.survival(SHARES, "photos still fooled (%)")
+    figure = plotting.survival(SHARES, "images still fooled (%)")
     axis = figure.axes[0]
     handlings = [text.get_text() for text in axis.get_yticklabels()]
     assert handlings == ["as saved", "JPEG, quality 50", "half size and back", "blur, sigma 1"]
@@ -393,7 +391,7 @@ def test_survival_puts_each_dot_on_the_band_of_its_handling():
 
 
 def test_defence_writes_values_above_the_bars_and_marks_gaps():
-    figure = plotting.defence(DEFENCE, "photos fooled (%)")
+    figure = plotting.defence(DEFENCE, "images fooled (%)")
     axis = figure.axes[0]
     attacks = [" ".join(text.get_text().split()) for text in axis.get_xticklabels()]
     assert attacks == list(DEFENCE["as trained"])
@@ -410,10 +408,10 @@ def test_defence_writes_values_above_the_bars_and_marks_gaps():
 def test_the_spectrum_of_stripes_peaks_at_their_frequency(size):
     y, x = np.indices(size)
     stripes = 128 + 100 * np.sin(2 * np.pi * (0.2 * x + 0.1 * y))
-    picture = np.repeat(np.rint(stripes)[..., None], 3, 2).astype(np.uint8)
-    figure = plotting.patterns({"stripes": picture})
+    image = np.repeat(np.rint(stripes)[..., None], 3, 2).astype(np.uint8)
+    figure = plotting.patterns({"stripes": image})
     shown, spectrum = figure.axes[:2]
-    np.testing.assert_array_equal(shown.images[0].get_array(), picture)
+    np.testing.assert_array_equal(shown.images[0].get_array(), image)
     power = np.asarray(spectrum.images[0].get_array())
     left, right, bottom, top = spectrum.images[0].get_extent()
     row, column = np.unravel_index(power.argmax(), size)
@@ -427,9 +425,9 @@ def test_the_spectrum_of_stripes_peaks_at_their_frequency(size):
     assert spectrum.get_ylim() == (0.5, -0.5)
 
 
-def test_spectra_share_one_scale_and_know_a_picture_without_change():
+def test_spectra_share_one_scale_and_know_a_image_without_change():
     grey = np.full((20, 20, 3), 128, np.uint8)
-    figure = plotting.patterns({"nothing": grey, **_pictures(1)})
+    figure = plotting.patterns({"nothing": grey, **_images(1)})
     spectra = [axis.images[0] for axis in figure.axes if axis.get_xlabel()]
     assert spectra[0].get_clim() == spectra[1].get_clim()
     assert np.ptp(spectra[0].get_array()) == 0

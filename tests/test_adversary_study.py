@@ -26,7 +26,7 @@ SMOKE = profile_for("smoke", "toyvoc")
 PROFILE = replace(
     SMOKE,
     adversary=replace(
-        SMOKE.adversary, size=32, epsilons=(4, 8), pgd_photos=(6, 3), penalty_weights=(0.5, 4.0)
+        SMOKE.adversary, size=32, epsilons=(4, 8), pgd_images=(6, 3), penalty_weights=(0.5, 4.0)
     ),
 )
 
@@ -138,7 +138,12 @@ def test_a_run_has_a_name_for_people(name, label):
 def test_the_defence_is_trained_like_the_profile_says():
     recipe = study.defence_recipe(PROFILE, seed=5)
     p = PROFILE.adversary
-    assert (recipe.size, recipe.epochs, recipe.rate, recipe.seed) == (32, p.defence_epochs, p.defence_rate, 5)
+    assert (recipe.size, recipe.epochs, recipe.learning_rate, recipe.seed) == (
+        32,
+        p.defence_epochs,
+        p.defence_learning_rate,
+        5,
+    )
 
 
 # --- the networks ---
@@ -150,7 +155,7 @@ def trained(monkeypatch):
     names = []
 
     def fake(model):
-        def run_experiment(experiment, fit_set, validation, heldout, folder, *, cache_mb, progress):
+        def run_experiment(experiment, fit_set, validation, test_set, folder, *, cache_mb, progress):
             run = Run(folder / experiment.name)
             if run.begin({"experiment": experiment}):
                 return run
@@ -169,7 +174,7 @@ def trained(monkeypatch):
 
 @pytest.fixture(scope="module")
 def scored(squares):
-    return four_classes(squares).subset(range(12), "heldout")
+    return four_classes(squares).subset(range(12), "test")
 
 
 def test_missing_victims_are_trained_and_then_read_back(trained, scored, tmp_path):
@@ -243,7 +248,7 @@ def perturbing(seed: int, share: float = 1.0):
 
 
 def checkerboard():
-    """A perturbation that makes every photo blue for the fragile classifier."""
+    """A perturbation that makes every image blue for the fragile classifier."""
     generator = build_generator(mode="universal", tile=8)
     (start,) = generator.get_weights()
     signs = (-1.0) ** np.add.outer(np.arange(8), np.arange(8))
@@ -327,7 +332,7 @@ def test_a_row_says_what_was_fooled_how_visibly_and_at_what_cost(measured, netwo
     bench, victim = Bench(scored, 32), networks["classifier"]
     images, _ = bench.attack(Noise(), victim, 8 / 255)
     row = measured.row("sign noise", "classifier")
-    expected = bench.effect(victim, images) | visibility(images, bench.images) | {"photos": 12}
+    expected = bench.effect(victim, images) | visibility(images, bench.images) | {"images": 12}
     assert {k: v for k, v in row.items() if k != "seconds"} == pytest.approx(expected)
     assert row["seconds"] > 0
     np.testing.assert_array_equal(measured.perturbed("sign noise", "classifier"), images)
@@ -389,7 +394,7 @@ def test_no_attack_is_computed_twice_within_a_session(opened, calls):
     assert calls.count("attack") == 1
 
 
-@pytest.mark.parametrize("changed", ["victim", "further", "adversary", "profile", "epsilon", "photos"])
+@pytest.mark.parametrize("changed", ["victim", "further", "adversary", "profile", "epsilon", "images"])
 def test_measurements_fall_when_what_they_are_of_changes(
     changed, opened, calls, adversaries, scored, networks
 ):
@@ -401,9 +406,9 @@ def test_measurements_fall_when_what_they_are_of_changes(
         },
         "further": {"further": {"another": Victim(moved_classifier(0.3), "multilabel", "another")}},
         "adversary": {"adversaries": adversaries | {"adversary-classifier": adversaries["adversary-both"]}},
-        "profile": {"profile": replace(PROFILE, adversary=replace(PROFILE.adversary, pgd_photos=(5, 3)))},
+        "profile": {"profile": replace(PROFILE, adversary=replace(PROFILE.adversary, pgd_images=(5, 3)))},
         "epsilon": {"epsilon": 6},
-        "photos": {"scored": scored.subset(range(1, 12))},
+        "images": {"scored": scored.subset(range(1, 12))},
     }[changed]
     opened().transferred("sign noise", "classifier", "another")
     assert len(calls) == done
@@ -458,12 +463,12 @@ def test_a_bound_of_the_notebook_joins_those_of_the_profile(opened):
 
 
 def test_a_victim_is_not_its_own_further_network(opened, further):
-    """On photos the classifier that is attacked is a run of notebook 01 that transfer would be tried on."""
+    """On images the classifier that is attacked is a run of notebook 01 that transfer would be tried on."""
     twin = {"transfer, linear head": Victim(fragile_classifier(), "multilabel", "twin")}
     assert list(opened(further=further | twin).further) == ["another"]
 
 
-def test_pgd_on_a_segmenter_is_measured_on_fewer_photos(measured, scored):
+def test_pgd_on_a_segmenter_is_measured_on_fewer_images(measured, scored):
     whole = measured.on("pgd", "classifier", 8)
     assert len(whole) == len(scored)
     for name in ("pgd", "momentum"):
@@ -472,11 +477,11 @@ def test_pgd_on_a_segmenter_is_measured_on_fewer_photos(measured, scored):
     assert measured.on("fgsm", "segmenter", 8) is whole
     few = measured.on("pgd", "segmenter", 4)
     assert [scored.ids.index(name) for name in few.dataset.ids] == [0, 6, 11]  # spread over all
-    assert measured.row("pgd", "segmenter")["photos"] == 6
+    assert measured.row("pgd", "segmenter")["images"] == 6
 
 
-def test_all_photos_may_be_asked_for(opened):
-    all_of_them = replace(PROFILE, adversary=replace(PROFILE.adversary, pgd_photos=(0, 99)))
+def test_all_images_may_be_asked_for(opened):
+    all_of_them = replace(PROFILE, adversary=replace(PROFILE.adversary, pgd_images=(0, 99)))
     measured = opened(profile=all_of_them)
     assert measured.on("pgd", "segmenter", 8) is measured.bench
     assert len(measured.on("pgd", "segmenter", 4)) == 12
@@ -485,7 +490,7 @@ def test_all_photos_may_be_asked_for(opened):
 # --- tables ---
 
 
-def test_the_table_of_attacks_begins_with_the_clean_photos(measured, networks):
+def test_the_table_of_attacks_begins_with_the_clean_images(measured, networks):
     tables = {name: fooling.attack_table(measured, name) for name in networks}
     names = ["none", *fooling.LABELS.values()]
     for name, table in tables.items():
@@ -496,15 +501,15 @@ def test_the_table_of_attacks_begins_with_the_clean_photos(measured, networks):
         assert (table["L∞ (1/255)"].iloc[1:] <= 8).all()
         if name == "segmenter":
             assert table.loc["none", "Dice"] == pytest.approx(clean["dice"])
-            assert table.loc["PGD", "photos"] == 6
+            assert table.loc["PGD", "images"] == 6
         else:
             assert table.loc["none", "top-1"] == pytest.approx(clean["accuracy"])
             assert table.loc["none", "mAP"] == pytest.approx(clean["map"])
-            assert (table["photos"] == 12).all()
+            assert (table["images"] == 12).all()
     row = measured.row("image", "classifier")
     ours = tables["classifier"].loc["adversary, image-dependent"]
     assert ours["fooled"] == row["fooled"] > 0.5
-    assert ours["ms a photo"] == pytest.approx(1000 * row["seconds"])
+    assert ours["ms an image"] == pytest.approx(1000 * row["seconds"])
     assert ours["L2"] == row["l2"]
     assert ours["SSIM"] == row["ssim"]
 
@@ -516,7 +521,7 @@ def test_without_an_adversary_of_both_there_is_no_row_of_it(opened, adversaries,
     assert "both" not in measured.names()
     assert list(fooling.attack_table(measured, "classifier").index)[-1] == "adversary, image-dependent"
     assert not any("both" in title for title in fooling.transfer(measured)[1])
-    assert not any("segmenter" in title for title in fooling.on_one_photo(measured, 0))
+    assert not any("segmenter" in title for title in fooling.on_one_image(measured, 0))
 
 
 def test_fooling_over_epsilon_has_all_bounds_and_no_momentum(measured):
@@ -547,7 +552,7 @@ def test_transfer_tries_each_attack_on_each_network(measured, networks, further)
     for column, network in enumerate((networks["classifier"], networks["segmenter"], further["another"])):
         assert matrix[ours, column] == pytest.approx(measured.bench.effect(network, images)["fooled"])
     assert matrix[ours, 0] == measured.row("image", "classifier")["fooled"] > 0.5
-    pgd = sources.index("PGD, on the segmenter")  # on the photos that PGD perturbed, which are fewer
+    pgd = sources.index("PGD, on the segmenter")  # on the images that PGD perturbed, which are fewer
     few = measured.on("pgd", "segmenter", 8)
     images, _ = few.attack(PGD(), networks["segmenter"], 8 / 255)
     assert matrix[pgd, 2] == pytest.approx(few.effect(further["another"], images)["fooled"])
@@ -614,10 +619,10 @@ def test_the_defence_is_compared_attack_by_attack(measured, networks, adversarie
     )
 
 
-# --- photos ---
+# --- images ---
 
 
-def test_an_attack_is_shown_on_photos_that_are_understood(measured, scored):
+def test_an_attack_is_shown_on_images_that_are_understood(measured, scored):
     """Here the classifier mistakes some on purpose."""
     model = fragile_classifier()
     model.get_layer("logits").bias.assign([-1.5, 0, 2.5, -9])
@@ -626,19 +631,19 @@ def test_an_attack_is_shown_on_photos_that_are_understood(measured, scored):
     wrong = {i for i in range(12) if not scored.labels[i, logits[i].argmax()]}
     assert 0 < len(wrong) < 8
     for seed in range(4):
-        chosen = fooling.telling_photos(measured.bench, victim, 12, seed)
+        chosen = fooling.telling_images(measured.bench, victim, 12, seed)
         assert not wrong & set(chosen)
         shown = [tuple(scored.labels[i]) for i in chosen]
         assert len(set(shown)) == len(shown)
         assert set(shown) == {tuple(scored.labels[i]) for i in range(12) if i not in wrong}
-        np.testing.assert_array_equal(chosen, fooling.telling_photos(measured.bench, victim, 12, seed))
-        assert list(fooling.telling_photos(measured.bench, victim, 2, seed)) == list(chosen[:2])
-    drawn = {tuple(fooling.telling_photos(measured.bench, victim, 3, seed)) for seed in range(6)}
+        np.testing.assert_array_equal(chosen, fooling.telling_images(measured.bench, victim, 12, seed))
+        assert list(fooling.telling_images(measured.bench, victim, 2, seed)) == list(chosen[:2])
+    drawn = {tuple(fooling.telling_images(measured.bench, victim, 3, seed)) for seed in range(6)}
     assert len(drawn) > 1
 
 
 def test_a_segmenter_is_shown_on_its_best_maps(measured, networks, scored):
-    chosen = fooling.telling_photos(measured.bench, networks["segmenter"], 4)
+    chosen = fooling.telling_images(measured.bench, networks["segmenter"], 4)
     truth = measured.bench.truth("segmentation")
     maps = networks["segmenter"].logits(eight_bit(measured.bench.images)).argmax(-1)
     quality = np.zeros(12)
@@ -664,7 +669,7 @@ def test_specks_are_not_shown_however_well_they_are_segmented():
         truth=lambda task: truth,
         dataset=SimpleNamespace(labels=np.array([[1], [1]])),
     )
-    assert list(fooling.telling_photos(bench, SimpleNamespace(task="segmentation"), 1)) == [1]
+    assert list(fooling.telling_images(bench, SimpleNamespace(task="segmentation"), 1)) == [1]
 
 
 def test_an_answer_names_the_surest_classes():
@@ -710,15 +715,15 @@ def test_masks_are_shown_with_the_dice_of_each_map(measured, networks):
         np.testing.assert_array_equal(clean, measured.bench.images[i])
         np.testing.assert_array_equal(perturbed, images[i])
         np.testing.assert_array_equal(true, truth[i])
-        for shown, photo, text in ((before, clean, texts[0]), (after, perturbed, texts[1])):
-            found = networks["segmenter"].logits(eight_bit(photo[None]))[0].argmax(-1)
+        for shown, image, text in ((before, clean, texts[0]), (after, perturbed, texts[1])):
+            found = networks["segmenter"].logits(eight_bit(image[None]))[0].argmax(-1)
             np.testing.assert_array_equal(shown, found)
             assert text == f"Dice {image_scores(true, shown, 5):.2f}"
 
 
-def test_one_photo_is_shown_after_each_attack(measured):
-    pictures = fooling.on_one_photo(measured, 4)
-    assert list(pictures) == [
+def test_one_image_is_shown_after_each_attack(measured):
+    images = fooling.on_one_image(measured, 4)
+    assert list(images) == [
         "sign noise",
         "FGSM\n(on the classifier)",
         *(
@@ -728,7 +733,7 @@ def test_one_photo_is_shown_after_each_attack(measured):
         ),
     ]
     clean = measured.bench.images[4].astype(int)
-    assert all(p.dtype == np.uint8 and 0 < np.abs(p - clean).max() <= 8 for p in pictures.values())
+    assert all(p.dtype == np.uint8 and 0 < np.abs(p - clean).max() <= 8 for p in images.values())
     for victim in ("classifier", "segmenter"):
-        shown = pictures[f"adversary, image-dependent\n(on the {victim})"]
+        shown = images[f"adversary, image-dependent\n(on the {victim})"]
         np.testing.assert_array_equal(shown, measured.perturbed("image", victim)[4])

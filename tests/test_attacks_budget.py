@@ -14,7 +14,7 @@ from voclab.errors import VoclabError
 SHAPE = (2, 3, 4, 3)
 LARGEST = np.sqrt(np.prod(SHAPE[1:]))  # the L2 norm of a change from black to white
 
-photos = hnp.arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 1, 2, 77, 128, 200, 254, 255]))
+images = hnp.arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 1, 2, 77, 128, 200, 254, 255]))
 fractions = hnp.arrays(np.float32, SHAPE, elements=st.integers(-(2**16), 2**16).map(lambda k: k / 2**16))
 scales = st.sampled_from([0.001, 0.003, 0.01, 0.05, 1.0, 3.0])
 tenths = st.one_of(st.sampled_from([0, 4, 5, 10, 26, 30, 80, 2550]), st.integers(0, 300))
@@ -79,21 +79,21 @@ def test_norms_by_hand():
 
 
 @thorough
-@given(photos, fractions, scales, tenths)
-def test_linf_is_kept_in_float_and_in_8_bits(photo, fraction, scale, tenth):
-    clean, budget = eight_bit(photo), Budget(tenth / 2550)
+@given(images, fractions, scales, tenths)
+def test_linf_is_kept_in_float_and_in_8_bits(image, fraction, scale, tenth):
+    clean, budget = eight_bit(image), Budget(tenth / 2550)
     perturbed = clean + np.float32(scale) * fraction
     projected, finished = budget.project(perturbed, clean), budget.finish(perturbed, clean)
-    for images in (projected, finished):
-        assert images.dtype == np.float32
-        assert images.min() >= 0
-        assert images.max() <= 1
-        assert np.abs(np.subtract(images, clean, dtype=np.float64)).max() <= tenth / 2550 + 2**-23
+    for changed in (projected, finished):
+        assert changed.dtype == np.float32
+        assert changed.min() >= 0
+        assert changed.max() <= 1
+        assert np.abs(np.subtract(changed, clean, dtype=np.float64)).max() <= tenth / 2550 + 2**-23
     low = np.maximum(clean.astype(float) - tenth / 2550, 0)
     high = np.minimum(clean.astype(float) + tenth / 2550, 1)
     np.testing.assert_allclose(projected, np.minimum(np.maximum(perturbed, low), high), atol=2**-23, rtol=0)
 
-    change, wanted = bytes_of(finished) - photo, bytes_of(projected) - photo
+    change, wanted = bytes_of(finished) - image, bytes_of(projected) - image
     assert np.abs(change).max() <= tenth // 10
     # Nothing moves but what rounding pushed out of the ball, and that by one 8-bit value.
     needs_moving = np.abs(wanted) > tenth // 10
@@ -102,20 +102,20 @@ def test_linf_is_kept_in_float_and_in_8_bits(photo, fraction, scale, tenth):
 
 
 @thorough
-@given(photos, fractions, scales, radii)
-def test_l2_is_kept_in_float_and_in_8_bits(photo, fraction, scale, epsilon):
-    clean, budget = eight_bit(photo), Budget(epsilon, "l2")
+@given(images, fractions, scales, radii)
+def test_l2_is_kept_in_float_and_in_8_bits(image, fraction, scale, epsilon):
+    clean, budget = eight_bit(image), Budget(epsilon, "l2")
     perturbed = clean + np.float32(scale) * fraction
     projected, finished = budget.project(perturbed, clean), budget.finish(perturbed, clean)
-    for images in (projected, finished):
-        assert images.dtype == np.float32
-        assert images.min() >= 0
-        assert images.max() <= 1
-        assert (sizes(images, clean) <= epsilon * (1 + 1e-9)).all()
-    change, wanted = bytes_of(finished) - photo, bytes_of(projected) - photo
+    for changed in (projected, finished):
+        assert changed.dtype == np.float32
+        assert changed.min() >= 0
+        assert changed.max() <= 1
+        assert (sizes(changed, clean) <= epsilon * (1 + 1e-9)).all()
+    change, wanted = bytes_of(finished) - image, bytes_of(projected) - image
     limit = (255 * epsilon + 1e-4) ** 2
     assert ((change**2).sum((1, 2, 3)) <= limit).all()
-    for i in range(len(photo)):
+    for i in range(len(image)):
         moved = change[i] != wanted[i]
         np.testing.assert_allclose(finished[i][~moved], projected[i][~moved], atol=2**-23, rtol=0)
         if (wanted[i] ** 2).sum() <= limit:
@@ -128,9 +128,9 @@ def test_l2_is_kept_in_float_and_in_8_bits(photo, fraction, scale, epsilon):
 
 
 @thorough
-@given(photos, fractions, scales, radii)
-def test_l2_projection_lies_on_the_ray_and_leaves_the_inside_alone(photo, fraction, scale, epsilon):
-    clean = eight_bit(photo)
+@given(images, fractions, scales, radii)
+def test_l2_projection_lies_on_the_ray_and_leaves_the_inside_alone(image, fraction, scale, epsilon):
+    clean = eight_bit(image)
     inside = np.clip(clean + np.float32(scale) * fraction, 0, 1)
     projected = Budget(epsilon, "l2").project(inside, clean)
     for i, size in enumerate(sizes(inside, clean)):
@@ -152,7 +152,7 @@ def test_epsilon_0_leaves_exactly_the_clean_images(norm):
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.3, 1.0])
-def test_l2_holds_in_flat_photos_where_every_pixel_is_rounded_the_same_way(epsilon):
+def test_l2_holds_in_flat_images_where_every_pixel_is_rounded_the_same_way(epsilon):
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (1, 64, 64, 3))
     budget = Budget(epsilon, "l2")
     for value in range(0, 256, 3):
@@ -164,10 +164,10 @@ def test_l2_holds_in_flat_photos_where_every_pixel_is_rounded_the_same_way(epsil
 @pytest.mark.parametrize("epsilon", [0.25, 0.3, 0.4])
 def test_l2_noise_of_less_than_one_step_a_pixel_survives_being_saved(epsilon):
     rng = np.random.default_rng(0)
-    photo = rng.integers(10, 246, (2, 64, 64, 3)).astype(np.uint8)
-    clean, budget = eight_bit(photo), Budget(epsilon, "l2")
-    assert 0.5 < 255 * epsilon / np.sqrt(photo[0].size) < 1
-    saved = eight_bit(budget.finish(clean + budget.fill(rng.choice([-1.0, 1.0], photo.shape)), clean))
+    image = rng.integers(10, 246, (2, 64, 64, 3)).astype(np.uint8)
+    clean, budget = eight_bit(image), Budget(epsilon, "l2")
+    assert 0.5 < 255 * epsilon / np.sqrt(image[0].size) < 1
+    saved = eight_bit(budget.finish(clean + budget.fill(rng.choice([-1.0, 1.0], image.shape)), clean))
     assert (sizes(saved, clean) <= epsilon * (1 + 1e-6)).all()
     assert (sizes(saved, clean) >= 0.99 * epsilon).all()
 
@@ -271,9 +271,9 @@ def test_fill_with_a_share_for_each_image_and_without_a_direction(norm):
 
 
 @thorough
-@given(photos, fractions, fractions, radii, st.sampled_from(["linf", "l2"]))
-def test_a_step_goes_along_its_direction_and_stays_in_the_ball(photo, fraction, direction, epsilon, norm):
-    clean, budget = eight_bit(photo), Budget(min(epsilon, 1.0), norm)
+@given(images, fractions, fractions, radii, st.sampled_from(["linf", "l2"]))
+def test_a_step_goes_along_its_direction_and_stays_in_the_ball(image, fraction, direction, epsilon, norm):
+    clean, budget = eight_bit(image), Budget(min(epsilon, 1.0), norm)
     points, share = budget.project(clean + fraction, clean), np.array([0.25, 1.0], np.float32)
     moved = np.asarray(budget.mover(clean, share)(points, direction))
     expected = budget.project(points + budget.fill(direction, share), clean)
@@ -350,7 +350,7 @@ def test_other_ways_to_divide_by_255_pass():
     ("images", "words"),
     [
         (np.zeros((2, 4, 4, 3), np.uint8), r"uint8; .*pass voclab\.attacks\.eight_bit\(images\)"),
-        (255 * good(2, 4, 4, 3), "to 255, expected .*divide 8-bit photos by 255"),
+        (255 * good(2, 4, 4, 3), "to 255, expected .*divide 8-bit images by 255"),
         (good(2, 4, 4, 3) - 0.5, r"from -0\.5 to .*\[0, 1\]"),
         (spoilt(good(2, 4, 4, 3), FIRST, np.nan), "finite values"),
         (spoilt(good(2, 4, 4, 3), FIRST, np.inf), "finite values"),

@@ -173,22 +173,22 @@ def smooth_network(task):
     first, last = network.layers[0], network.layers[-1]
     first.set_weights([20 * first.get_weights()[0], np.random.default_rng(0).normal(0, 1, 8)])
     # Centre and scale the logits, so that no class wins everywhere.
-    logits = np.asarray(network(PHOTOS)).reshape(-1, CLASSES)
+    logits = np.asarray(network(IMAGES)).reshape(-1, CLASSES)
     kernel, _ = last.get_weights()
     last.set_weights([2 * kernel / logits.std(0), -2 * logits.mean(0) / logits.std(0)])
     return network
 
 
-def soft_photos():
+def soft_images():
     """Smooth colours with detail, black and white corners, (N, SIZE, SIZE, 3) 8-bit values."""
     rng = np.random.default_rng(7)
     coarse = rng.uniform(0, 1, (N, 4, 4, 3)).repeat(SIZE // 4, 1).repeat(SIZE // 4, 2)
-    photos = np.clip(coarse + rng.normal(0, 0.1, coarse.shape), 0, 1)
-    photos[:, 0, 0], photos[:, -1, -1] = 0, 1
-    return eight_bit(photos)
+    images = np.clip(coarse + rng.normal(0, 0.1, coarse.shape), 0, 1)
+    images[:, 0, 0], images[:, -1, -1] = 0, 1
+    return eight_bit(images)
 
 
-PHOTOS = soft_photos()
+IMAGES = soft_images()
 
 
 def believed(victim, images):
@@ -205,13 +205,13 @@ def believed(victim, images):
 
 @pytest.fixture(scope="module")
 def victims():
-    """A victim of every task; what it says of the photos counts as true."""
+    """A victim of every task; what it says of the images counts as true."""
     return {task: Victim(smooth_network(task), task) for task in TASKS}
 
 
 @pytest.fixture(scope="module")
 def truths(victims):
-    truths = {task: believed(victim, PHOTOS) for task, victim in victims.items()}
+    truths = {task: believed(victim, IMAGES) for task, victim in victims.items()}
     assert len(set(truths["multiclass"].tolist())) > 2
     return truths
 
@@ -236,7 +236,7 @@ def score(victim, images, target, name="margin"):
     ],
 )
 def test_gradient_is_the_numeric_gradient(victims, truths, task, name, goal, k):
-    victim, images = victims[task], PHOTOS[:2, 4:8, 4:8]
+    victim, images = victims[task], IMAGES[:2, 4:8, 4:8]
     truth = truths[task][:2]
     if task == "segmentation":
         truth = truth[:, 4:8, 4:8].copy()
@@ -263,8 +263,8 @@ def test_gradient_is_the_numeric_gradient(victims, truths, task, name, goal, k):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_values_without_a_gradient_are_those_with_one(victims, truths, task, name):
     victim, target = victims[task], Target(truths[task])
-    values, logits = victim.values(PHOTOS, target, name)
-    expected, _, expected_logits = victim.gradient(PHOTOS, target, name)
+    values, logits = victim.values(IMAGES, target, name)
+    expected, _, expected_logits = victim.gradient(IMAGES, target, name)
     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-5, atol=1e-5)
 
@@ -272,14 +272,14 @@ def test_values_without_a_gradient_are_those_with_one(victims, truths, task, nam
 @every_task
 def test_an_image_gets_the_same_in_every_batch(victims, truths, task):
     victim, target = victims[task], Target(truths[task])
-    values, gradient, logits = victim.gradient(PHOTOS, target, "margin")
+    values, gradient, logits = victim.gradient(IMAGES, target, "margin")
     for index in ([3], [9, 3, 0], [3, 3]):
         index = np.array(index)
-        v, g, z = victim.gradient(PHOTOS[index], target.of(index), "margin")
+        v, g, z = victim.gradient(IMAGES[index], target.of(index), "margin")
         np.testing.assert_allclose(v, values[index], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(z, logits[index], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(g, gradient[index], rtol=1e-3, atol=1e-4 * np.abs(gradient).max())
-    np.testing.assert_allclose(victim.logits(PHOTOS, batch_size=3), logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(victim.logits(IMAGES, batch_size=3), logits, rtol=1e-4, atol=1e-5)
 
 
 def test_success_of_classifiers_by_hand():
@@ -343,10 +343,10 @@ def hidden_classifier(kind):
 )
 def test_a_victim_without_gradients_is_refused_in_one_sentence(kind, name, remedy):
     victim = Victim(hidden_classifier(kind), "multiclass", "a masked net")
-    truth = victim.logits(PHOTOS[:3]).argmax(1)
+    truth = victim.logits(IMAGES[:3]).argmax(1)
     for attack in (FGSM(objective=name), PGD(objective=name)):
         with pytest.raises(VoclabError, match="gradient of a masked net vanishes at every image") as error:
-            attack(victim, PHOTOS[:3], truth, 8 / 255)
+            attack(victim, IMAGES[:3], truth, 8 / 255)
         assert remedy in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -356,11 +356,11 @@ def test_a_saturated_loss_is_refused_and_the_remedy_works():
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([1e7 * kernel, bias])
     victim = Victim(model, "multiclass")
-    truth = victim.logits(PHOTOS).argmax(1)
+    truth = victim.logits(IMAGES).argmax(1)
     with pytest.raises(VoclabError, match=r"objective='margin'"):
-        FGSM(objective="cross_entropy")(victim, PHOTOS, truth, 8 / 255)
-    perturbed = FGSM(objective="margin")(victim, PHOTOS, truth, 8 / 255)
-    assert (score(victim, perturbed, Target(truth)) > score(victim, PHOTOS, Target(truth))).all()
+        FGSM(objective="cross_entropy")(victim, IMAGES, truth, 8 / 255)
+    perturbed = FGSM(objective="margin")(victim, IMAGES, truth, 8 / 255)
+    assert (score(victim, perturbed, Target(truth)) > score(victim, IMAGES, Target(truth))).all()
 
 
 @pytest.mark.parametrize(("goal", "k"), [("untargeted", None), ("vanish", 1)])
@@ -371,8 +371,8 @@ def test_cross_entropy_of_a_sure_victim_shows_the_way_and_not_rounding_noise(goa
     model.add(keras.layers.Dense(4))
     model.layers[-1].set_weights([kernel, bias])
     target = Target(np.ones(N, int), goal, k)
-    _, gradient, logits = Victim(model, "multiclass").gradient(PHOTOS, target, "cross_entropy")
-    z = PHOTOS.astype(np.float64).mean((1, 2)) @ kernel + bias
+    _, gradient, logits = Victim(model, "multiclass").gradient(IMAGES, target, "cross_entropy")
+    z = IMAGES.astype(np.float64).mean((1, 2)) @ kernel + bias
     np.testing.assert_allclose(logits, z, rtol=1e-5, atol=1e-5)
     e = np.exp(z - z[:, 1:2])
     e[:, 1] = 0  # the probability of class 1 less one, without cancellation
@@ -380,30 +380,30 @@ def test_cross_entropy_of_a_sure_victim_shows_the_way_and_not_rounding_noise(goa
     p[:, 1] = -p.sum(1)
     assert p.max() < 1e-7
     expected = (p @ kernel.T)[:, None, None] / SIZE**2
-    np.testing.assert_allclose(gradient, np.broadcast_to(expected, PHOTOS.shape), rtol=1e-3)
+    np.testing.assert_allclose(gradient, np.broadcast_to(expected, IMAGES.shape), rtol=1e-3)
 
 
 def test_a_gradient_that_is_not_finite_is_refused():
     victim = Victim(
         classifier_of(keras.layers.Lambda(lambda x: ops.sqrt(ops.relu(x - 2)))), "multiclass", "nn"
     )
-    assert np.isfinite(victim.logits(PHOTOS[:2])).all()
+    assert np.isfinite(victim.logits(IMAGES[:2])).all()
     for attack in (FGSM(), PGD(steps=1)):
         with pytest.raises(VoclabError, match="gradient of nn is not finite"):
-            attack(victim, PHOTOS[:2], np.zeros(2, int), 8 / 255)
+            attack(victim, IMAGES[:2], np.zeros(2, int), 8 / 255)
 
 
-def test_photos_that_leave_nothing_to_gain_are_not_taken_for_a_victim_without_gradients(victims, truths):
+def test_images_that_leave_nothing_to_gain_are_not_taken_for_a_victim_without_gradients(victims, truths):
     victim, truth = victims["segmentation"], truths["segmentation"].copy()
     truth[truth == 2] = VOID
     sure = pixel_classifier([0.0, 50.0, 0.0])
     hidden = pixel_classifier([0.0, 0.0, 0.0], keras.layers.Lambda(ops.stop_gradient))
     for attack in (FGSM(), PGD(steps=2)):
-        attack(victim, PHOTOS, Target(truth, "vanish", 2), 4 / 255)  # no pixel of the class
-        attack(victim, PHOTOS, np.full_like(truth, VOID), 4 / 255)
-        attack(sure, PHOTOS, np.zeros_like(truth), 4 / 255)  # lost by far, everywhere
+        attack(victim, IMAGES, Target(truth, "vanish", 2), 4 / 255)  # no pixel of the class
+        attack(victim, IMAGES, np.full_like(truth, VOID), 4 / 255)
+        attack(sure, IMAGES, np.zeros_like(truth), 4 / 255)  # lost by far, everywhere
         with pytest.raises(VoclabError, match="vanishes"):
-            attack(hidden, PHOTOS, np.zeros_like(truth), 4 / 255)
+            attack(hidden, IMAGES, np.zeros_like(truth), 4 / 255)
 
 
 def pixel_classifier(bias, *before):
@@ -417,8 +417,8 @@ def pixel_classifier(bias, *before):
 
 
 def slow_path(victim, target, epsilon, steps, share, norm="linf", momentum=0.0, name="margin"):
-    """All points that gradient ascent from the clean photos visits, float64 where that is possible."""
-    x = PHOTOS.astype(np.float64)
+    """All points that gradient ascent from the clean images visits, float64 where that is possible."""
+    x = IMAGES.astype(np.float64)
     path, point, velocity = [x], x, np.zeros_like(x)
     for _ in range(steps):
         _, gradient, _ = victim.gradient(point.astype(np.float32), target, name)
@@ -447,25 +447,25 @@ def mostly_equal(a, b, share=0.99):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_fgsm_is_one_step_along_the_sign_of_the_gradient(victims, truths, task, name):
     victim, target = victims[task], Target(truths[task])
-    _, gradient, _ = victim.gradient(PHOTOS, target, name)
-    perturbed = FGSM(objective=name)(victim, PHOTOS, truths[task], 6 / 255)
-    expected = np.clip(PHOTOS + 6 / 255 * np.sign(gradient), 0, 1)
+    _, gradient, _ = victim.gradient(IMAGES, target, name)
+    perturbed = FGSM(objective=name)(victim, IMAGES, truths[task], 6 / 255)
+    expected = np.clip(IMAGES + 6 / 255 * np.sign(gradient), 0, 1)
     np.testing.assert_allclose(perturbed, expected, atol=1e-6)
     assert perturbed.dtype == np.float32
-    assert score(victim, perturbed, target, name).mean() > score(victim, PHOTOS, target, name).mean()
+    assert score(victim, perturbed, target, name).mean() > score(victim, IMAGES, target, name).mean()
 
 
 def test_fgsm_l2_is_one_step_along_the_gradient(victims, truths):
     victim, target = victims["multiclass"], Target(truths["multiclass"])
-    _, gradient, _ = victim.gradient(PHOTOS, target, "margin")
-    perturbed = FGSM(norm="l2")(victim, PHOTOS, target, 0.5)
+    _, gradient, _ = victim.gradient(IMAGES, target, "margin")
+    perturbed = FGSM(norm="l2")(victim, IMAGES, target, 0.5)
     size = np.sqrt((gradient.astype(np.float64) ** 2).sum((1, 2, 3), keepdims=True))
-    expected = np.clip(PHOTOS + 0.5 * gradient / size, 0, 1)
+    expected = np.clip(IMAGES + 0.5 * gradient / size, 0, 1)
     # Some values are a step smaller, so that the bound holds when saved.
     difference = np.abs(perturbed - expected)
     assert difference.max() <= 1 / 255 + 1e-6
     assert (difference < 1e-5).mean() > 0.85
-    assert score(victim, perturbed, target).mean() > score(victim, PHOTOS, target).mean()
+    assert score(victim, perturbed, target).mean() > score(victim, IMAGES, target).mean()
 
 
 PATHS = [
@@ -484,9 +484,9 @@ def test_pgd_without_early_stop_ends_at_the_last_step(victims, truths, task, nor
     victim, target = victims[task], Target(truths[task])
     last = slow_path(victim, target, epsilon, 4, 0.3, norm, momentum, name)[-1]
     attack = PGD(name, steps=4, step=0.3, random_start=False, momentum=momentum, early_stop=False, norm=norm)
-    perturbed = attack(victim, PHOTOS, target, epsilon)
+    perturbed = attack(victim, IMAGES, target, epsilon)
     if norm == "l2":
-        last = Budget(epsilon, "l2").finish(last.astype(np.float32), PHOTOS)
+        last = Budget(epsilon, "l2").finish(last.astype(np.float32), IMAGES)
     assert mostly_equal(perturbed, last, 0.99 if norm == "linf" else 0.97)
 
 
@@ -498,7 +498,7 @@ def test_pgd_with_early_stop_keeps_the_best_point_of_the_path(victims, truths, m
     values = np.stack([score(victim, point.astype(np.float32), target) for point in path])
     assert len(set(values.argmax(0).tolist())) > 1
     attack = PGD(steps=6, step=2.0, random_start=False, momentum=momentum)
-    perturbed = attack(victim, PHOTOS, target, 6 / 255)
+    perturbed = attack(victim, IMAGES, target, 6 / 255)
     np.testing.assert_allclose(score(victim, perturbed, target), values.max(0), atol=2e-3)
     best = np.stack([path[k][i] for i, k in enumerate(values.argmax(0))])
     assert mostly_equal(perturbed, best, 0.97)
@@ -514,7 +514,7 @@ def test_pgd_with_early_stop_ends_at_the_first_point_that_fools(victims, truths,
     assert not fooled[0].any()
     first = np.where(fooled.any(0), fooled.argmax(0), 6)
     assert len(set(first.tolist())) > 1
-    perturbed = PGD(steps=6, step=1 / 6, random_start=False)(victim, PHOTOS, target, epsilon)
+    perturbed = PGD(steps=6, step=1 / 6, random_start=False)(victim, IMAGES, target, epsilon)
     assert mostly_equal(perturbed, np.stack([path[k][i] for i, k in enumerate(first)]), 0.98)
 
 
@@ -524,28 +524,28 @@ def test_what_is_fooled_already_is_left_alone(victims, truths, task):
     truth[:4] = 1 - truth[:4] if task == "multilabel" else (truth[:4] + 1) % CLASSES
     for restarts in (1, 2):
         attack = PGD(steps=3, random_start=False, restarts=restarts)
-        perturbed = attack(victim, PHOTOS, truth, 8 / 255)
-        np.testing.assert_array_equal(perturbed[:4], PHOTOS[:4])
-        assert (perturbed[4:] != PHOTOS[4:]).any((1, 2, 3)).all()
-    perturbed = PGD(steps=3, random_start=False, early_stop=False)(victim, PHOTOS, truth, 8 / 255)
-    assert (perturbed != PHOTOS).any((1, 2, 3)).all()
+        perturbed = attack(victim, IMAGES, truth, 8 / 255)
+        np.testing.assert_array_equal(perturbed[:4], IMAGES[:4])
+        assert (perturbed[4:] != IMAGES[4:]).any((1, 2, 3)).all()
+    perturbed = PGD(steps=3, random_start=False, early_stop=False)(victim, IMAGES, truth, 8 / 255)
+    assert (perturbed != IMAGES).any((1, 2, 3)).all()
 
 
 def test_early_stop_goes_by_the_image_that_can_be_saved():
-    # Class 1 as soon as the mean is above a half of a step more than that of the photo.
+    # Class 1 as soon as the mean is above a half of a step more than that of the image.
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()])
     model.add(keras.layers.Dense(2))
-    photo = eight_bit(np.full((1, 4, 4, 3), 100, np.uint8))
+    image = eight_bit(np.full((1, 4, 4, 3), 100, np.uint8))
     weights = np.array([[0.0, 100.0]] * 3)
     model.layers[-1].set_weights([weights, np.array([0.0, -300 * 100.05 / 255])])
     victim = Victim(model, "multiclass")
     attack = PGD(steps=10, step=0.15, random_start=False)
-    below = attack(victim, photo, np.array([0]), 0.4 / 255)
+    below = attack(victim, image, np.array([0]), 0.4 / 255)
     assert victim.succeeded(victim.logits(below), Target(np.array([0]))).all()
-    np.testing.assert_array_equal(eight_bit(below), photo)  # the file is the photo, so nothing is won,
-    np.testing.assert_allclose(below - photo, 0.4 / 255, atol=1e-6)  # and PGD went on to the bound
-    above = attack(victim, photo, np.array([0]), 2.6 / 255)
-    np.testing.assert_allclose(above - photo, 2 * 0.15 * 2.6 / 255, atol=1e-6)  # the second step rounds to 1
+    np.testing.assert_array_equal(eight_bit(below), image)  # the file is the image, so nothing is won,
+    np.testing.assert_allclose(below - image, 0.4 / 255, atol=1e-6)  # and PGD went on to the bound
+    above = attack(victim, image, np.array([0]), 2.6 / 255)
+    np.testing.assert_allclose(above - image, 2 * 0.15 * 2.6 / 255, atol=1e-6)  # the second step rounds to 1
     assert victim.succeeded(victim.logits(eight_bit(above)), Target(np.array([0]))).all()
 
 
@@ -561,7 +561,7 @@ def test_pgd_asks_for_no_more_gradients_than_steps(victims, truths, monkeypatch,
 
         monkeypatch.setattr(Victim, name, counted)
     attack = PGD(steps=3, early_stop=early_stop, restarts=restarts)
-    attack(victims["segmentation"], PHOTOS, truths["segmentation"], 4 / 255)
+    attack(victims["segmentation"], IMAGES, truths["segmentation"], 4 / 255)
     assert asked == {"gradient_tensors": 3 * restarts, "values": looks}
 
 
@@ -569,10 +569,10 @@ def test_pgd_asks_for_no_more_gradients_than_steps(victims, truths, monkeypatch,
 @pytest.mark.parametrize("momentum", [0.0, 1.0])
 def test_pgd_never_falls_below_its_start(victims, truths, task, momentum):
     victim, target = victims[task], Target(truths[task])
-    before = score(victim, PHOTOS, target)
+    before = score(victim, IMAGES, target)
     for share in (0.3, 4.0):
         attack = PGD(steps=3, step=share, random_start=False, momentum=momentum)
-        after = score(victim, attack(victim, PHOTOS, target, 3 / 255), target)
+        after = score(victim, attack(victim, IMAGES, target, 3 / 255), target)
         assert (after >= before - 1e-5).all()
         assert after.mean() > before.mean() + 0.01
 
@@ -584,7 +584,7 @@ def test_restarts_never_make_it_worse(victims, truths, task, early_stop):
     reached, values = [], []
     for restarts in (1, 2, 5):
         attack = PGD(steps=2, step=0.2, restarts=restarts, early_stop=early_stop)
-        perturbed = attack(victim, PHOTOS, target, 2 / 255)
+        perturbed = attack(victim, IMAGES, target, 2 / 255)
         reached.append(victim.succeeded(victim.logits(eight_bit(perturbed)), target).astype(float))
         values.append(score(victim, perturbed, target))
     if task == "segmentation":
@@ -602,12 +602,12 @@ def test_a_step_size_for_each_image_equals_separate_calls(victims, truths, norm,
     victim, truth = victims["segmentation"], truths["segmentation"]
     shares = np.array([0.1, 0.5, 1.0])
     options = {"steps": 3, "random_start": False, "momentum": 0.5, "early_stop": False}
-    together = PGD(norm=norm, step=shares, **options)(victim, PHOTOS[:3], truth[:3], epsilon)
+    together = PGD(norm=norm, step=shares, **options)(victim, IMAGES[:3], truth[:3], epsilon)
     for i, share in enumerate(shares):
-        alone = PGD(norm=norm, step=share, **options)(victim, PHOTOS[i : i + 1], truth[i : i + 1], epsilon)
+        alone = PGD(norm=norm, step=share, **options)(victim, IMAGES[i : i + 1], truth[i : i + 1], epsilon)
         assert alone.shape == (1, SIZE, SIZE, 3)
         assert mostly_equal(together[i], alone[0], 0.98)
-    same = PGD(norm=norm, step=0.1, **options)(victim, PHOTOS[:3], truth[:3], epsilon)
+    same = PGD(norm=norm, step=0.1, **options)(victim, IMAGES[:3], truth[:3], epsilon)
     assert not mostly_equal(together[2], same[2], 0.5)
 
 
@@ -616,8 +616,8 @@ def test_step_sizes_follow_their_images_when_others_have_stopped(victims, truths
     victim, truth = victims["multiclass"], truths["multiclass"][:3].copy()
     truth[0] = (truth[0] + 1) % CLASSES  # fooled from the start
     options = {"steps": 1, "random_start": False, "restarts": restarts}
-    perturbed = PGD(step=np.array([1.0, 0.25, 0.5]), **options)(victim, PHOTOS[:3], truth, 4 / 255)
-    assert np.abs(255 * (perturbed - PHOTOS[:3])).max((1, 2, 3)) == pytest.approx([0, 1, 2], abs=1e-3)
+    perturbed = PGD(step=np.array([1.0, 0.25, 0.5]), **options)(victim, IMAGES[:3], truth, 4 / 255)
+    assert np.abs(255 * (perturbed - IMAGES[:3])).max((1, 2, 3)) == pytest.approx([0, 1, 2], abs=1e-3)
 
 
 # --- goals ---
@@ -626,11 +626,11 @@ def test_step_sizes_follow_their_images_when_others_have_stopped(victims, truths
 @every_task
 @pytest.mark.parametrize("goal", ["appear", "vanish"])
 @pytest.mark.parametrize("attack", [FGSM(), PGD(steps=8), PGD(norm="l2", steps=8, momentum=0.9)])
-def test_a_goal_is_reached_more_often_than_in_clean_photos(victims, truths, task, goal, attack):
+def test_a_goal_is_reached_more_often_than_in_clean_images(victims, truths, task, goal, attack):
     victim = victims[task]
     target = Target(truths[task], goal, 1 if task == "multilabel" else 2)
-    perturbed = attack(victim, PHOTOS, target, 20 / 255 if attack.norm == "linf" else 1.5)
-    before, after = (victim.succeeded(victim.logits(x), target) for x in (PHOTOS, eight_bit(perturbed)))
+    perturbed = attack(victim, IMAGES, target, 20 / 255 if attack.norm == "linf" else 1.5)
+    before, after = (victim.succeeded(victim.logits(x), target) for x in (IMAGES, eight_bit(perturbed)))
     assert np.nanmean(before) < 1
     assert np.nanmean(after) - np.nanmean(before) > 0.1 * (1 - np.nanmean(before))
 
@@ -640,7 +640,7 @@ def test_untargeted_attacks_fool_more_than_noise_does(victims, truths, task):
     victim, target = victims[task], Target(truths[task])
     attacks = [Noise(), FGSM(), PGD(steps=10, restarts=2)]
     success = [
-        victim.succeeded(victim.logits(eight_bit(a(victim, PHOTOS, target, 8 / 255))), target).mean()
+        victim.succeeded(victim.logits(eight_bit(a(victim, IMAGES, target, 8 / 255))), target).mean()
         for a in attacks
     ]
     assert success[0] < min(success[1:])
@@ -663,10 +663,10 @@ every_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.k
 
 
 @every_attack
-def test_epsilon_0_returns_the_photos(victims, truths, attack):
-    given_ = PHOTOS.copy()
+def test_epsilon_0_returns_the_images(victims, truths, attack):
+    given_ = IMAGES.copy()
     perturbed = attack(victims["multiclass"], given_, truths["multiclass"], 0)
-    np.testing.assert_array_equal(perturbed, PHOTOS)
+    np.testing.assert_array_equal(perturbed, IMAGES)
     assert perturbed.dtype == np.float32
 
 
@@ -675,56 +675,56 @@ def test_an_attack_keeps_the_bound_is_repeatable_and_leaves_its_input_alone(vict
     victim, truth = victims["multiclass"], truths["multiclass"]
     for tenth in (4, 26, 80):
         epsilon = tenth / 2550 * (1 if attack.norm == "linf" else 16)
-        given_ = PHOTOS.copy()
+        given_ = IMAGES.copy()
         perturbed = attack(victim, given_, truth, epsilon)
-        np.testing.assert_array_equal(given_, PHOTOS)
-        assert perturbed.shape == PHOTOS.shape
+        np.testing.assert_array_equal(given_, IMAGES)
+        assert perturbed.shape == IMAGES.shape
         assert perturbed.dtype == np.float32
         assert perturbed.min() >= 0
         assert perturbed.max() <= 1
-        assert (perturbed != PHOTOS).any((1, 2, 3)).all()
-        change = np.rint(255 * perturbed) - np.rint(255 * PHOTOS)
-        for amount in (perturbed.astype(np.float64) - PHOTOS, change / 255):
+        assert (perturbed != IMAGES).any((1, 2, 3)).all()
+        change = np.rint(255 * perturbed) - np.rint(255 * IMAGES)
+        for amount in (perturbed.astype(np.float64) - IMAGES, change / 255):
             size = (
                 np.sqrt((amount**2).sum((1, 2, 3))) if attack.norm == "l2" else np.abs(amount).max((1, 2, 3))
             )
             assert (size <= epsilon + 1e-6).all()
-        np.testing.assert_array_equal(perturbed, attack(victim, PHOTOS, truth, epsilon))
+        np.testing.assert_array_equal(perturbed, attack(victim, IMAGES, truth, epsilon))
 
 
 @every_attack
-def test_one_photo_and_none_are_batches(victims, truths, attack):
+def test_one_image_and_none_are_batches(victims, truths, attack):
     victim, truth = victims["multiclass"], truths["multiclass"]
-    one = attack(victim, PHOTOS[:1], truth[:1], 4 / 255)
+    one = attack(victim, IMAGES[:1], truth[:1], 4 / 255)
     assert one.shape == (1, SIZE, SIZE, 3)
-    assert (one != PHOTOS[:1]).any()
-    assert attack(victim, PHOTOS[:0], truth[:0], 4 / 255).shape == (0, SIZE, SIZE, 3)
+    assert (one != IMAGES[:1]).any()
+    assert attack(victim, IMAGES[:0], truth[:0], 4 / 255).shape == (0, SIZE, SIZE, 3)
 
 
 @every_attack
 def test_arguments_that_make_no_sense_are_refused_in_one_sentence(victims, truths, attack):
     victim, truth = victims["multiclass"], truths["multiclass"]
-    grey = PHOTOS[..., :1]
+    grey = IMAGES[..., :1]
     for images, goal, epsilon, words in [
-        (PHOTOS, truth[:3], 4 / 255, "There are 10 images but the truth of 3"),
-        (PHOTOS[:1], truth, 4 / 255, "There are 1 images but the truth of 10"),
+        (IMAGES, truth[:3], 4 / 255, "There are 10 images but the truth of 3"),
+        (IMAGES[:1], truth, 4 / 255, "There are 1 images but the truth of 10"),
         (
-            PHOTOS,
+            IMAGES,
             np.eye(CLASSES)[truth],
             4 / 255,
             r"shape \(10, 5\), but victim \(multiclass\) needs \(10,\)",
         ),
         (
-            PHOTOS,
+            IMAGES,
             Target(truth, "appear", CLASSES),
             4 / 255,
             "class is 5, but victim knows 5; choose one from 0",
         ),
-        (PHOTOS, Target(truth, "vanish", -1), 4 / 255, "class is -1"),
-        (PHOTOS, truth, -4 / 255, "0 or more"),
-        (PHOTOS, truth, float("nan"), "finite"),
+        (IMAGES, Target(truth, "vanish", -1), 4 / 255, "class is -1"),
+        (IMAGES, truth, -4 / 255, "0 or more"),
+        (IMAGES, truth, float("nan"), "finite"),
         (grey, truth, 4 / 255, "grey"),
-        (np.rint(255 * PHOTOS).astype(np.uint8), truth, 4 / 255, "uint8"),
+        (np.rint(255 * IMAGES).astype(np.uint8), truth, 4 / 255, "uint8"),
     ]:
         with pytest.raises(VoclabError, match=words) as error:
             attack(victim, images, goal, epsilon)
@@ -739,7 +739,7 @@ def test_truth_of_the_wrong_shape_is_refused_for_every_task(victims, truths):
         ("segmentation", truths["segmentation"][:, ::2, ::2]),
     ):
         with pytest.raises(VoclabError, match="The truth has shape"):
-            FGSM()(victims[task], PHOTOS, truth, 4 / 255)
+            FGSM()(victims[task], IMAGES, truth, 4 / 255)
 
 
 @pytest.mark.parametrize(
@@ -755,18 +755,18 @@ def test_truth_of_the_wrong_shape_is_refused_for_every_task(victims, truths):
 )
 def test_options_that_make_no_sense_are_refused(victims, truths, attack, words):
     with pytest.raises(VoclabError, match=words):
-        attack(victims["multiclass"], PHOTOS, truths["multiclass"], 4 / 255)
+        attack(victims["multiclass"], IMAGES, truths["multiclass"], 4 / 255)
 
 
 def test_the_seed_decides_the_starts_and_nothing_else_does(victims, truths):
     victim, truth = victims["segmentation"], truths["segmentation"]
-    runs = [PGD(steps=1, step=0.1, seed=seed)(victim, PHOTOS, truth, 8 / 255) for seed in (0, 0, 1)]
+    runs = [PGD(steps=1, step=0.1, seed=seed)(victim, IMAGES, truth, 8 / 255) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert (runs[0] != runs[2]).mean() > 0.9
     # The start of the first image is the same, whatever comes after it.
-    alone = PGD(steps=1, step=0.1)(victim, PHOTOS[:1], truth[:1], 8 / 255)
+    alone = PGD(steps=1, step=0.1)(victim, IMAGES[:1], truth[:1], 8 / 255)
     assert mostly_equal(alone[0], runs[0][0])
-    still = [PGD(steps=1, step=0.1, seed=s, random_start=False)(victim, PHOTOS, truth, 0.1) for s in (0, 1)]
+    still = [PGD(steps=1, step=0.1, seed=s, random_start=False)(victim, IMAGES, truth, 0.1) for s in (0, 1)]
     np.testing.assert_array_equal(*still)
 
 
@@ -774,18 +774,18 @@ def test_the_seed_decides_the_starts_and_nothing_else_does(victims, truths):
 
 
 def test_sign_noise_has_the_full_size_wherever_the_pixel_allows(victims, truths):
-    perturbed = Noise()(victims["multiclass"], PHOTOS, truths["multiclass"], 8 / 255)
-    change = np.rint(255 * (perturbed - PHOTOS))
-    free = (PHOTOS >= 8 / 255) & (PHOTOS <= 1 - 8 / 255)
+    perturbed = Noise()(victims["multiclass"], IMAGES, truths["multiclass"], 8 / 255)
+    change = np.rint(255 * (perturbed - IMAGES))
+    free = (IMAGES >= 8 / 255) & (IMAGES <= 1 - 8 / 255)
     assert (np.abs(change[free]) == 8).all()
     assert 0.45 < (change[free] > 0).mean() < 0.55
-    assert (change[PHOTOS == 0] >= 0).all()
-    assert set(np.unique(change[PHOTOS == 1])) == {-8, 0}
+    assert (change[IMAGES == 0] >= 0).all()
+    assert set(np.unique(change[IMAGES == 1])) == {-8, 0}
 
 
 def test_uniform_noise_fills_the_ball(victims, truths):
-    perturbed = Noise(kind="uniform")(victims["multiclass"], PHOTOS, truths["multiclass"], 8 / 255)
-    change = 255 * (perturbed - PHOTOS)[(PHOTOS >= 8 / 255) & (PHOTOS <= 1 - 8 / 255)] / 8
+    perturbed = Noise(kind="uniform")(victims["multiclass"], IMAGES, truths["multiclass"], 8 / 255)
+    change = 255 * (perturbed - IMAGES)[(IMAGES >= 8 / 255) & (IMAGES <= 1 - 8 / 255)] / 8
     assert np.abs(change).max() <= 1 + 1e-5
     assert (change**2).mean() == pytest.approx(1 / 3, abs=0.02)
     assert abs(change.mean()) < 0.03
@@ -794,7 +794,7 @@ def test_uniform_noise_fills_the_ball(victims, truths):
 @pytest.mark.parametrize("kind", ["sign", "uniform"])
 def test_noise_depends_on_its_seed_alone(victims, truths, kind):
     a, again, other = (
-        Noise(kind=kind, seed=seed)(victims[task], PHOTOS, truths[task], 8 / 255)
+        Noise(kind=kind, seed=seed)(victims[task], IMAGES, truths[task], 8 / 255)
         for task, seed in (("multiclass", 0), ("segmentation", 0), ("multiclass", 1))
     )
     np.testing.assert_array_equal(a, again)
@@ -808,7 +808,7 @@ TEN, SIDE = 10, 16
 
 @pytest.fixture(scope="module")
 def digits():
-    """A softmax network of ten classes trained for a moment, and photos of which it gets most right."""
+    """A softmax network of ten classes trained for a moment, and images of which it gets most right."""
     keras.utils.set_random_seed(11)
     rng = np.random.default_rng(11)
     patterns = rng.uniform(0.4, 0.6, (TEN, 4, 4, 3)).repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
@@ -881,7 +881,7 @@ def test_same_images_and_success_as_foolbox(digits, kind, goal, epsilons):
         perturbed = ours(victim, images, target, epsilon)
         assert mostly_equal(perturbed, found, 0.995)
         by_us, by_them = (victim.succeeded(victim.logits(x), target) for x in (perturbed, found))
-        # A photo on the very boundary may fall to either side of it by the order of additions.
+        # An image on the very boundary may fall to either side of it by the order of additions.
         clear = np.abs(score(victim, found, target)) > 1e-2
         assert clear.mean() > 0.9
         np.testing.assert_array_equal(by_us[clear], by_them[clear])

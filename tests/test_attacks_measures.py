@@ -1,4 +1,4 @@
-"""Measures of attacks by hand: what fools, what is seen, and what handling does to photos."""
+"""Measures of attacks by hand: what fools, what is seen, and what handling does to images."""
 
 import io
 from dataclasses import replace
@@ -25,21 +25,21 @@ SIZE, COUNT = 32, 6
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """A handful of ToyVOC's photos, of several shapes."""
+def images(tmp_path_factory):
+    """A handful of ToyVOC's images, of several shapes."""
     root = make_toyvoc(tmp_path_factory.mktemp("toyvoc"), 5, COUNT, 0, 0, size=72, progress=False)
-    photos = vocdevkit.read(root, "train", name="toyvoc")
-    assert len({photos.mask(i).shape for i in range(COUNT)}) > 1
-    return photos
+    images = vocdevkit.read(root, "train", name="toyvoc")
+    assert len({images.mask(i).shape for i in range(COUNT)}) > 1
+    return images
 
 
 @pytest.fixture(scope="module")
-def bench(photos):
-    return Bench(photos, SIZE)
+def bench(images):
+    return Bench(images, SIZE)
 
 
 def classifier(bench, labels, scale=4.0):
-    """A network whose logits for the clean photos are ``scale`` times ``labels``, (COUNT, classes)."""
+    """A network whose logits for the clean images are ``scale`` times ``labels``, (COUNT, classes)."""
     keras.utils.set_random_seed(1)
     features = [
         keras.Input((None, None, 3)),
@@ -54,23 +54,23 @@ def classifier(bench, labels, scale=4.0):
     return model
 
 
-def believed(photos):
-    """Logits that say the truth, a little more for its first class; of the last photo something wrong."""
-    logits = 2.0 * photos.labels - 1
-    logits[np.arange(COUNT), photos.labels.argmax(1)] += 0.5
-    logits[-1] = np.where(photos.labels[-1] > 0, -1.0, 0.1)
+def believed(images):
+    """Logits that say the truth, a little more for its first class; of the last image something wrong."""
+    logits = 2.0 * images.labels - 1
+    logits[np.arange(COUNT), images.labels.argmax(1)] += 0.5
+    logits[-1] = np.where(images.labels[-1] > 0, -1.0, 0.1)
     return logits
 
 
 @pytest.fixture(scope="module")
-def victims(bench, photos):
+def victims(bench, images):
     """One victim of each task, with hand-made weights."""
-    model = classifier(bench, believed(photos))
+    model = classifier(bench, believed(images))
     colours = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(21, 1)])
     # Every label that occurs is told by its mean colour: the nearest one is the largest of linear functions.
     kernel, bias = np.zeros((3, 21)), np.full(21, -1e3)
-    pixels = np.concatenate([photos.image(i).reshape(-1, 3) / 255 for i in range(COUNT)])
-    labels = np.concatenate([photos.mask(i).ravel() for i in range(COUNT)])
+    pixels = np.concatenate([images.image(i).reshape(-1, 3) / 255 for i in range(COUNT)])
+    labels = np.concatenate([images.mask(i).ravel() for i in range(COUNT)])
     for k in set(labels.tolist()) - {VOID}:
         mean = pixels[labels == k].mean(0)
         kernel[:, k], bias[k] = 20 * mean, -10 * (mean**2).sum()
@@ -84,7 +84,7 @@ def victims(bench, photos):
 
 @pytest.fixture(scope="module")
 def perturbed(bench, victims):
-    """Photos attacked so mildly that some are fooled and some are not."""
+    """Images attacked so mildly that some are fooled and some are not."""
     found = {}
     for task, epsilon in (("multilabel", 2), ("multiclass", 2), ("segmentation", 12)):
         found[task], _ = bench.attack(FGSM(), victims[task], epsilon / 255)
@@ -95,28 +95,28 @@ def logits_of(victim, images):
     return np.asarray(victim.model(images.astype(np.float32) / 255))
 
 
-# --- the photos ---
+# --- the images ---
 
 
-def test_the_photos_are_resized_and_rounded_to_8_bits(bench, photos):
+def test_the_images_are_resized_and_rounded_to_8_bits(bench, images):
     assert bench.images.dtype == np.uint8
     assert bench.images.shape == (COUNT, SIZE, SIZE, 3)
     assert len(bench) == COUNT
     for i in range(COUNT):
-        small = cv2.resize(photos.image(i), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(images.image(i), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
         np.testing.assert_array_equal(bench.images[i], small)
 
 
-def test_the_truth_for_every_task(bench, photos):
-    np.testing.assert_array_equal(bench.truth("multilabel"), photos.labels)
-    assert all(photos.labels[i, k] == 1 for i, k in enumerate(bench.truth("multiclass")))
+def test_the_truth_for_every_task(bench, images):
+    np.testing.assert_array_equal(bench.truth("multilabel"), images.labels)
+    assert all(images.labels[i, k] == 1 for i, k in enumerate(bench.truth("multiclass")))
     maps = bench.truth("segmentation")
     assert maps.shape == (COUNT, SIZE, SIZE)
     for i in range(COUNT):
-        assert set(np.unique(maps[i])) <= set(np.unique(photos.mask(i)))
-        height, width = photos.mask(i).shape
+        assert set(np.unique(maps[i])) <= set(np.unique(images.mask(i)))
+        height, width = images.mask(i).shape
         for row, column in ((0, 0), (5, 20), (31, 31)):
-            assert maps[i, row, column] == photos.mask(i)[row * height // SIZE, column * width // SIZE]
+            assert maps[i, row, column] == images.mask(i)[row * height // SIZE, column * width // SIZE]
 
 
 def test_a_goal_is_named_by_the_class_of_the_data_set(bench):
@@ -130,16 +130,16 @@ def test_a_goal_is_named_by_the_class_of_the_data_set(bench):
 
 
 @pytest.mark.parametrize("task", ["multilabel", "segmentation"])
-def test_an_attack_on_all_photos_gives_8_bit_images_within_the_bound(bench, victims, task):
+def test_an_attack_on_all_images_gives_8_bit_images_within_the_bound(bench, victims, task):
     lines = []
     saved, seconds = bench.attack(PGD(steps=2), victims[task], 2.6 / 255, batch_size=4, progress=lines.append)
     assert saved.dtype == np.uint8
     assert saved.shape == bench.images.shape
     change = np.abs(saved.astype(int) - bench.images)
     assert change.max() == 2
-    assert change.any((1, 2, 3)).sum() >= COUNT - 1  # one photo is wrong from the start
+    assert change.any((1, 2, 3)).sum() >= COUNT - 1  # one image is wrong from the start
     assert np.isfinite(seconds)
-    assert [line.split(" photos")[0] for line in lines] == ["4/6", "6/6"]
+    assert [line.split(" images")[0] for line in lines] == ["4/6", "6/6"]
     assert lines[-1].endswith(" 0 s left")
 
 
@@ -150,9 +150,9 @@ def test_batches_do_not_matter_to_a_deterministic_attack(bench, victims):
     np.testing.assert_array_equal(bench.attack(FGSM(), victims["multilabel"], 0)[0], bench.images)
 
 
-def test_an_attack_gets_the_goal(bench, victims, photos):
-    # Every photo's class vanishes where it is, also if a batch holds no photo of it.
-    k = int(np.flatnonzero((photos.labels.sum(0) > 0) & (photos.labels.sum(0) < COUNT))[0])
+def test_an_attack_gets_the_goal(bench, victims, images):
+    # Every image's class vanishes where it is, also if a batch holds no image of it.
+    k = int(np.flatnonzero((images.labels.sum(0) > 0) & (images.labels.sum(0) < COUNT))[0])
     victim = victims["segmentation"]
     saved, _ = bench.attack(FGSM(), victim, 20 / 255, goal="vanish", k=k, batch_size=1)
     with_class = (bench.truth("segmentation") == k + 1).any((1, 2))
@@ -164,13 +164,13 @@ def test_an_attack_gets_the_goal(bench, victims, photos):
 
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
-def test_fooled_and_accuracy_of_classifiers_by_hand(bench, victims, perturbed, photos, task):
+def test_fooled_and_accuracy_of_classifiers_by_hand(bench, victims, perturbed, images, task):
     victim = victims[task]
     was_right, is_right = [], []
     for i in range(COUNT):
-        true = set(np.flatnonzero(photos.labels[i])) if task == "multilabel" else {photos.labels[i].argmax()}
-        for images, answers in ((bench.images, was_right), (perturbed[task], is_right)):
-            answers.append(int(logits_of(victim, images[i : i + 1])[0].argmax()) in true)
+        true = set(np.flatnonzero(images.labels[i])) if task == "multilabel" else {images.labels[i].argmax()}
+        for changed, answers in ((bench.images, was_right), (perturbed[task], is_right)):
+            answers.append(int(logits_of(victim, changed[i : i + 1])[0].argmax()) in true)
     assert was_right == [True] * (COUNT - 1) + [False]
     assert 0 < sum(is_right[:-1]) < COUNT - 1
     effect = bench.effect(victim, perturbed[task])
@@ -183,24 +183,24 @@ def test_fooled_and_accuracy_of_classifiers_by_hand(bench, victims, perturbed, p
     assert "success" not in effect
 
 
-def test_map_is_that_of_scikit_learn(bench, victims, perturbed, photos):
+def test_map_is_that_of_scikit_learn(bench, victims, perturbed, images):
     scores = logits_of(victims["multilabel"], perturbed["multilabel"])
-    occurs = np.flatnonzero(photos.labels.any(0))
-    expected = np.mean([average_precision_score(photos.labels[:, k], scores[:, k]) for k in occurs])
+    occurs = np.flatnonzero(images.labels.any(0))
+    expected = np.mean([average_precision_score(images.labels[:, k], scores[:, k]) for k in occurs])
     effect = bench.effect(victims["multilabel"], perturbed["multilabel"])
     assert effect["map"] == pytest.approx(expected)
     assert effect["map"] < bench.effect(victims["multilabel"], bench.images)["map"]
 
 
-def test_nobody_can_be_fooled_who_was_never_right(bench, photos):
-    wrong = Victim(classifier(bench, 1.0 - photos.labels), "multilabel")
+def test_nobody_can_be_fooled_who_was_never_right(bench, images):
+    wrong = Victim(classifier(bench, 1.0 - images.labels), "multilabel")
     effect = bench.effect(wrong, bench.images)
     assert np.isnan(effect["fooled"])
     assert effect["accuracy"] == 0
 
 
-def test_two_victims_of_one_name_are_not_confused(bench, photos):
-    right, wrong = (Victim(classifier(bench, y), "multilabel") for y in (photos.labels, 1.0 - photos.labels))
+def test_two_victims_of_one_name_are_not_confused(bench, images):
+    right, wrong = (Victim(classifier(bench, y), "multilabel") for y in (images.labels, 1.0 - images.labels))
     assert right.name == wrong.name
     assert bench.effect(right, bench.images)["fooled"] == 0
     assert np.isnan(bench.effect(wrong, bench.images)["fooled"])
@@ -212,9 +212,9 @@ def test_clean_answers_are_computed_once(bench, victims):
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 @pytest.mark.parametrize("goal", ["appear", "vanish"])
-def test_success_of_classifiers_by_hand(bench, victims, perturbed, photos, task, goal):
+def test_success_of_classifiers_by_hand(bench, victims, perturbed, images, task, goal):
     victim = victims[task]
-    before, after = (logits_of(victim, images) for images in (bench.images, perturbed[task]))
+    before, after = (logits_of(victim, changed) for changed in (bench.images, perturbed[task]))
     seen = set()
     for k in range(20):
         prizes = []
@@ -222,7 +222,7 @@ def test_success_of_classifiers_by_hand(bench, victims, perturbed, photos, task,
             there = [z[i, k] > 0 if task == "multilabel" else z[i].argmax() == k for z in (before, after)]
             if goal == "appear" and not there[0]:
                 prizes.append(there[1])
-            true = photos.labels[i, k] if task == "multilabel" else photos.labels[i].argmax() == k
+            true = images.labels[i, k] if task == "multilabel" else images.labels[i].argmax() == k
             if goal == "vanish" and there[0] and true:
                 prizes.append(not there[1])
         success = bench.effect(victim, perturbed[task], goal=goal, k=k)["success"]
@@ -247,14 +247,14 @@ def test_success_goes_by_the_thresholds_of_the_victim(bench, victims, perturbed)
 # --- segmenters ---
 
 
-def test_dice_is_measured_at_each_photos_own_size(bench, victims, perturbed, photos):
+def test_dice_is_measured_at_each_images_own_size(bench, victims, perturbed, images):
     victim = victims["segmentation"]
     dice = []
-    for images in (bench.images, perturbed["segmentation"]):
-        maps = logits_of(victim, images)
-        sizes = [photos.mask(i).shape for i in range(COUNT)]
+    for changed in (bench.images, perturbed["segmentation"]):
+        maps = logits_of(victim, changed)
+        sizes = [images.mask(i).shape for i in range(COUNT)]
         large = (cv2.resize(m, (w, h), interpolation=cv2.INTER_LINEAR) for m, (h, w) in zip(maps, sizes))
-        metrics, _ = measure((m.argmax(-1).astype(np.uint8) for m in large), photos, boundaries=False)
+        metrics, _ = measure((m.argmax(-1).astype(np.uint8) for m in large), images, boundaries=False)
         dice.append(metrics.mean_dice())
     effect = bench.effect(victim, perturbed["segmentation"])
     assert effect["dice"] == pytest.approx(dice[1], abs=2e-3)
@@ -275,9 +275,9 @@ def test_flipped_is_the_share_of_pixels_with_another_label(bench, victims, pertu
     assert set(effect) == {"dice", "fooled", "flipped"}
 
 
-def test_a_better_map_fools_nobody_and_a_useless_victim_cannot_be_fooled(bench, victims, perturbed, photos):
+def test_a_better_map_fools_nobody_and_a_useless_victim_cannot_be_fooled(bench, victims, perturbed, images):
     victim = victims["segmentation"]
-    worse_first = Bench(photos, SIZE)
+    worse_first = Bench(images, SIZE)
     worse_first.images = perturbed["segmentation"]  # these count as clean
     assert worse_first.effect(victim, bench.images)["fooled"] == 0
     blind = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(21, 1)])
@@ -305,8 +305,8 @@ def test_success_of_segmenters_by_hand(bench, victims, perturbed, goal):
     assert {"some", "nan" if goal == "vanish" else "none"} <= seen
 
 
-def test_void_is_no_prize(photos):
-    void = replace(photos, read_mask=lambda i: np.full_like(photos.mask(i), VOID))
+def test_void_is_no_prize(images):
+    void = replace(images, read_mask=lambda i: np.full_like(images.mask(i), VOID))
     bench = Bench(void, SIZE)
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(21, 1)])

@@ -25,11 +25,10 @@ def cases(shared, tmp_path_factory) -> Path:
 
 
 def opened(root: Path) -> tuple:
-    """The training and the held-out images of what ``--data root`` would open."""
+    """The training and the test images of what ``--data root`` would open."""
     found = datasets.find(root)
     return tuple(
-        datasets.load(found.name, found.root, split)
-        for split in ("train", datasets.heldout_split(found.name))
+        datasets.load(found.name, found.root, split) for split in ("train", datasets.test_split(found.name))
     )
 
 
@@ -63,7 +62,7 @@ def test_jfif(cases):
 
 
 def test_grey16(cases):
-    image = folder.pictures(cases / "grey16").image(0)
+    image = folder.images(cases / "grey16").image(0)
     assert image.mean() == pytest.approx(127.5, abs=0.5)
 
 

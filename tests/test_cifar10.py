@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from voc_trees import fails
 
+from toyvoc import cifar as toycifar
 from voclab import data as datasets
-from voclab.data import cifar10, toycifar
+from voclab.data import cifar10
 from voclab.errors import VoclabError
 
 
@@ -276,11 +277,11 @@ def test_it_is_found_where_it_is_named(published, tmp_path):
     drawn = toycifar.make_toycifar(tmp_path / "drawn", train=20, test=10, progress=False)
     assert datasets.find(drawn, **places).name == "toycifar"
     places["base"] = tmp_path / "drawn"
-    fails("not in", datasets.find, "cifar10", **places)  # drawn pictures are not taken for it
+    fails("not in", datasets.find, "cifar10", **places)  # drawn images are not taken for it
     assert "generated in" in datasets.find("toycifar", **places).why
 
 
-def test_drawn_pictures_are_a_genuine_tree(tmp_path):
+def test_drawn_images_are_a_genuine_tree(tmp_path):
     root = toycifar.make_toycifar(tmp_path / "toycifar", train=40, test=20, progress=False)
     train, test = (datasets.load("toycifar", root, split) for split in ("train", "test"))
     assert (len(train), len(test)) == (40, 20)

@@ -19,14 +19,14 @@ from voclab.training import Recipe
 from voclab.training.classification import Experiment, refit, run_experiment
 from voclab.training.features import fit_linear_head, pooled_features, predict_logits
 
-RECIPE = Recipe(size=32, policy="standard", epochs=2, rate=2e-3, batch_size=8)
+RECIPE = Recipe(size=32, augmentation="standard", epochs=2, learning_rate=2e-3, batch_size=8)
 OPTIONS = {"width": 4}
 
 
 @pytest.fixture(scope="module")
 def parts(squares):
     train = squares.subset(range(36))
-    return (*fit_validation(train, 0.3, seed=0), squares.subset(range(36, 48), "heldout"))
+    return (*fit_validation(train, 0.3, seed=0), squares.subset(range(36, 48), "test"))
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +62,18 @@ def test_the_linear_head_is_the_optimum_that_scikit_learn_finds(n, d):
 
 def test_features_are_those_of_each_view(parts, weights):
     model = feature_extractor(build_classifier("cnn", 3, weights=weights, options=OPTIONS))
-    views = pooled_features(model, parts[0], (32, 48), policy="standard", views=1, batch_size=7)
+    views = pooled_features(model, parts[0], (32, 48), augmentation="standard", views=1, batch_size=7)
     assert views.shape == (5, len(parts[0]), 64)
     np.testing.assert_allclose(
         views,
-        pooled_features(model, parts[0], (32, 48), policy="standard", views=1, batch_size=20),
+        pooled_features(model, parts[0], (32, 48), augmentation="standard", views=1, batch_size=20),
         atol=1e-5,
     )
     assert not np.allclose(views[0], views[1])  # a mirror image
     assert not np.allclose(views[0], views[2])  # another size
 
 
-def test_logits_of_a_mirrored_photo_are_the_same(squares):
+def test_logits_of_a_mirrored_image_are_the_same(squares):
     model = build_classifier("cnn", 3, options=OPTIONS)
     mirrored = replace(squares, read_image=lambda i: squares.image(i)[:, ::-1].copy())
     ours, theirs = (predict_logits(model, d.subset(range(5)), (32, 40), 2) for d in (squares, mirrored))
@@ -83,12 +83,12 @@ def test_logits_of_a_mirrored_photo_are_the_same(squares):
 
 def test_a_head_experiment_measures_what_its_model_predicts(head, parts):
     logits = head.predictions()
-    assert set(logits) == {"validation", "heldout", "thresholds"}
+    assert set(logits) == {"validation", "test", "thresholds"}
     again = predict_logits(head.load_model(), parts[2], (32,), 5)
-    np.testing.assert_allclose(logits["heldout"], again, atol=1e-4)
+    np.testing.assert_allclose(logits["test"], again, atol=1e-4)
     expected = mean_average_precision(parts[2].labels, sigmoid(again))
-    assert head.metrics["heldout"]["map"] == pytest.approx(expected)
-    assert head.metrics["heldout"]["map"] > parts[2].labels.mean() + 0.1  # better than chance
+    assert head.metrics["test"]["map"] == pytest.approx(expected)
+    assert head.metrics["test"]["map"] > parts[2].labels.mean() + 0.1  # better than chance
     assert head.metrics["trained_parameters"] == 64 * 3 + 3 < head.metrics["parameters"]
     assert head.metrics["seconds"] > 0
 
@@ -117,8 +117,8 @@ def test_fine_tuning_starts_from_the_head_and_is_never_worse_on_validation_data(
     assert again.metrics == run.metrics
 
 
-def test_the_chosen_model_is_refitted_on_all_photos_with_nothing_chosen_anew(head, parts, weights):
-    fit_set, validation, heldout = parts
+def test_the_chosen_model_is_refitted_on_all_images_with_nothing_chosen_anew(head, parts, weights):
+    fit_set, validation, test_set = parts
     tuned = Experiment("tuned2", "finetune", "cnn", RECIPE, weights=weights, start="head", options=OPTIONS)
     started = Experiment("head", "head", "cnn", RECIPE, weights=weights, views=2, options=OPTIONS)
     folder, quiet = head.folder.parent, {"progress": lambda line: None}
@@ -127,14 +127,15 @@ def test_the_chosen_model_is_refitted_on_all_photos_with_nothing_chosen_anew(hea
     epochs = max(chosen.history, key=lambda e: e["map"])["epoch"]
     assert final.history[-1]["epoch"] == epochs
     np.testing.assert_array_equal(final.predictions()["thresholds"], chosen.predictions()["thresholds"])
-    expected = predict_logits(final.load_model(), heldout, (32,), 5)
-    np.testing.assert_allclose(final.predictions()["heldout"], expected, atol=1e-4)
+    expected = predict_logits(final.load_model(), test_set, (32,), 5)
+    np.testing.assert_allclose(final.predictions()["test"], expected, atol=1e-4)
 
     # its head is the optimum on both parts together at the penalty chosen before
     model = refit(started, {}, *parts, folder, **quiet).load_model()
     extractor = feature_extractor(model)
     views = [
-        pooled_features(extractor, part, (32,), policy="standard", views=2) for part in (fit_set, validation)
+        pooled_features(extractor, part, (32,), augmentation="standard", views=2)
+        for part in (fit_set, validation)
     ]
     labels = np.concatenate([fit_set.labels, validation.labels])
     kernel, _ = fit_linear_head(np.concatenate(views, axis=1), labels, head.metrics["penalty"])
@@ -153,37 +154,37 @@ def test_a_held_out_set_without_truth_is_predicted_not_measured(parts, weights, 
     unknown = replace(parts[2], labels=None)
     experiment = Experiment("head", "head", "cnn", RECIPE, weights=weights, options=OPTIONS)
     run = run_experiment(experiment, parts[0], parts[1], unknown, tmp_path, progress=lambda line: None)
-    assert run.metrics["heldout"] is None
-    assert run.predictions()["heldout"].shape == (12, 3)
+    assert run.metrics["test"] is None
+    assert run.predictions()["test"].shape == (12, 3)
 
 
 def test_the_written_rows_score_what_the_metrics_say(head, parts, tmp_path):
     logits = head.predictions()
-    predicted = (sigmoid(logits["heldout"]) >= logits["thresholds"]).astype(np.uint8)
+    predicted = (sigmoid(logits["test"]) >= logits["thresholds"]).astype(np.uint8)
     pad = ((0, 0), (0, 17))  # the competition has twenty classes
     kaggle.write_submission(tmp_path / "p.csv", parts[2].ids, labels=np.pad(predicted, pad))
     kaggle.write_submission(tmp_path / "t.csv", parts[2].ids, labels=np.pad(parts[2].labels, pad))
     score = kaggle.score_submission(tmp_path / "p.csv", tmp_path / "t.csv")
-    assert score.classification == pytest.approx(head.metrics["heldout"]["dice"], abs=1e-12)
+    assert score.classification == pytest.approx(head.metrics["test"]["dice"], abs=1e-12)
 
 
-def test_real_photos_score_as_an_independent_computation_says(shared, tmp_path):
-    """Predictions for real held-out photos, scored by the scorer and by the definition on sets."""
+def test_real_images_score_as_an_independent_computation_says(shared, tmp_path):
+    """Predictions for real test images, scored by the scorer and by the definition on sets."""
     train = datasets.load("voc2009", shared / "voc2009", "train").subset(range(0, 571, 6))
-    heldout = datasets.load("voc2009", shared / "voc2009", "val").subset(range(0, 574, 12), "heldout")
+    test_set = datasets.load("voc2009", shared / "voc2009", "val").subset(range(0, 574, 12), "test")
     fit_set, validation = fit_validation(train, 0.3, seed=0)
     weights = str(shared / "weights" / "mobilenet_v2_1.0_224_no_top.weights.h5")
-    recipe = Recipe(size=128, policy="none", epochs=0, rate=0.0)
+    recipe = Recipe(size=128, augmentation="none", epochs=0, learning_rate=0.0)
     experiment = Experiment("head", "head", "mobilenet_v2", recipe, weights=weights)
-    run = run_experiment(experiment, fit_set, validation, heldout, tmp_path, progress=lambda line: None)
-    assert run.metrics["heldout"]["map"] > 0.35  # a random order gives about 0.1
+    run = run_experiment(experiment, fit_set, validation, test_set, tmp_path, progress=lambda line: None)
+    assert run.metrics["test"]["map"] > 0.35  # a random order gives about 0.1
 
     logits = run.predictions()
-    labels = (sigmoid(logits["heldout"]) >= logits["thresholds"]).astype(np.uint8)
-    maps = [heldout.mask(i) for i in range(len(heldout))]
+    labels = (sigmoid(logits["test"]) >= logits["thresholds"]).astype(np.uint8)
+    maps = [test_set.mask(i) for i in range(len(test_set))]
     guesses = [np.roll(m, 5, axis=1) for m in maps]
-    kaggle.write_submission(tmp_path / "p.csv", heldout.ids, labels=labels, label_maps=guesses)
-    kaggle.write_submission(tmp_path / "t.csv", heldout.ids, labels=heldout.labels, label_maps=maps)
+    kaggle.write_submission(tmp_path / "p.csv", test_set.ids, labels=labels, label_maps=guesses)
+    kaggle.write_submission(tmp_path / "t.csv", test_set.ids, labels=test_set.labels, label_maps=maps)
     score = kaggle.score_submission(tmp_path / "p.csv", tmp_path / "t.csv")
 
     def dice(a, b) -> float:
@@ -193,7 +194,7 @@ def test_real_photos_score_as_an_independent_computation_says(shared, tmp_path):
         where = np.flatnonzero((label_map > 0) & (label_map <= 20))
         return (label_map.ravel()[where].astype(np.int64) - 1) * label_map.size + where
 
-    by_labels = [dice(np.flatnonzero(p), np.flatnonzero(t)) for p, t in zip(labels, heldout.labels)]
+    by_labels = [dice(np.flatnonzero(p), np.flatnonzero(t)) for p, t in zip(labels, test_set.labels)]
     by_pixels = [dice(positions(p), positions(t)) for p, t in zip(guesses, maps)]
     assert score.classification == pytest.approx(np.mean(by_labels), abs=1e-12)
     assert score.segmentation == pytest.approx(np.mean(by_pixels), abs=1e-12)

@@ -54,9 +54,9 @@ def test_check_merge_and_score_work_together(tmp_path, capsys):
     assert '"mean": 1.0' in capsys.readouterr().out
 
 
-def _cut_photo(tree):
-    photo = tree.folder / "JPEGImages" / "2009_000001.jpg"
-    photo.write_bytes(photo.read_bytes()[:200])
+def _cut_image(tree):
+    image = tree.folder / "JPEGImages" / "2009_000001.jpg"
+    image.write_bytes(image.read_bytes()[:200])
 
 
 def _wrong_mask_value(tree):
@@ -79,7 +79,7 @@ def _empty_list(tree):
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (_cut_photo, "2009_000001.jpg"),
+        (_cut_image, "2009_000001.jpg"),
         (_wrong_mask_value, "2009_000002.png"),
         (_mask_of_another_size, "2009_000003.png"),
         (_list_names_a_missing_file, "2009_000004"),

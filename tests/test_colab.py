@@ -187,9 +187,9 @@ def test_on_kaggle_the_rows_of_both_notebooks_come_together(tmp_path, monkeypatc
     tree = make_toyvoc(tmp_path / "toyvoc", train=40, val=3, test=4, size=64, progress=False)
 
     def hand_in(name, *kinds):
-        """A session that writes these rows of each held-out photo: its first class, in a map of it only."""
+        """A session that writes these rows of each test image: its first class, in a map of it only."""
         session = Session(name, question="Why?", profile="smoke", data=str(tree))
-        ids = session.heldout.ids
+        ids = session.test_set.ids
         rows = {
             "classification": {"labels": [np.eye(20, dtype=np.uint8)[0]] * len(ids)},
             "segmentation": {"label_maps": [np.ones((2, 2), np.uint8)] * len(ids)},
@@ -288,9 +288,9 @@ def test_a_notebook_alone_on_colab_installs_the_package_and_runs(wheel, elsewher
 
 def test_a_notebook_on_kaggle_leaves_one_submission_and_few_files(wheel, elsewhere, tmp_path):
     tree = make_toyvoc(tmp_path / "toyvoc", train=60, val=12, test=4, size=64, progress=False)
-    train, heldout = (datasets.load("toyvoc", tree, split) for split in ("train", "val"))
+    train, test_set = (datasets.load("toyvoc", tree, split) for split in ("train", "val"))
     mounted, work = tmp_path / "input", tmp_path / "working"
-    kaggle.export(train, heldout, mounted / "some-competition", progress=False)
+    kaggle.export(train, test_set, mounted / "some-competition", progress=False)
     (mounted / "package").mkdir()
     shutil.copy(wheel, mounted / "package")
     before = contents(mounted)

@@ -14,7 +14,7 @@ from voclab.evaluation.consistency import (
     Probe,
     consistency,
     feature_similarity,
-    one_picture,
+    one_image,
     summary,
 )
 
@@ -88,13 +88,13 @@ def test_what_a_network_cannot_see_it_keeps(squares):
     assert seeing.cosine.min() < 0.99
 
 
-def test_all_ten_on_some_pictures(squares):
+def test_all_ten_on_some_images(squares):
     lines = []
     data = squares.subset(range(7))
     found = consistency(Probe(colours()), data, 16, batch_size=4, progress=lines.append)
     assert found.titles == tuple(CONSISTENCY)
     assert found.kept.shape == found.cosine.shape == found.euclidean.shape == (7, 10)
-    assert lines[-1].endswith("7/7 photos")
+    assert lines[-1].endswith("7/7 images")
     whole = consistency(Probe(colours()), data, 16, batch_size=7)
     np.testing.assert_array_equal(found.kept, whole.kept)
     np.testing.assert_allclose(found.euclidean, whole.euclidean, rtol=1e-4)
@@ -110,7 +110,7 @@ def test_nothing_changes_at_strength_zero(squares):
     np.testing.assert_allclose(found.euclidean, 1, atol=1e-5)
 
 
-def test_no_photos_is_one_sentence(squares):
+def test_no_images_is_one_sentence(squares):
     fails("holds no images", consistency, Probe(colours()), squares.subset([]), 16)
 
 
@@ -119,7 +119,7 @@ def made(kept):
     return Consistency("n", ("a", "b"), np.zeros(len(kept), int), kept, kept * 0.5, kept * 0.25)
 
 
-def test_a_summary_has_means_and_intervals_over_photos():
+def test_a_summary_has_means_and_intervals_over_images():
     rng = np.random.default_rng(0)
     result = made(rng.random((200, 2)) < [0.9, 0.3])
     table = summary(result)
@@ -132,6 +132,6 @@ def test_a_summary_has_means_and_intervals_over_photos():
     assert summary(result).equals(table)
 
 
-def test_a_single_picture_can_say_anything():
-    found = one_picture(made([[1, 1]] * 6 + [[0, 0]] * 2 + [[1, 0]] * 2))
+def test_a_single_image_can_say_anything():
+    found = one_image(made([[1, 1]] * 6 + [[0, 0]] * 2 + [[1, 0]] * 2))
     assert found == {"mean": 0.7, "low": 0.0, "high": 1.0, "all": 0.6, "none": 0.2}

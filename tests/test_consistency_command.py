@@ -1,18 +1,19 @@
-"""`voclab consistency`: which answers of which networks stay, on pictures and networks made here."""
+"""`voclab consistency`: which answers of which networks stay, on images and networks made here."""
 
 import json
 
 import keras
 import numpy as np
 import pytest
-from perturbed_pictures import scene
+from perturbed_images import scene
 from PIL import Image
 from voc_trees import fails
 
+from toyvoc import cifar as toycifar
 from voclab import cli, plotting
 from voclab import data as datasets
 from voclab.corruptions import CONSISTENCY
-from voclab.data import folder, toycifar
+from voclab.data import folder
 from voclab.evaluation import study as consistency
 from voclab.evaluation.consistency import ALL, CONTROL, Consistency, summary
 from voclab.models import backbones, imagenet
@@ -20,12 +21,12 @@ from voclab.reporting import pages
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A flat folder of five pictures of several sizes and formats, and a file that is none."""
+def images(tmp_path_factory):
+    """A flat folder of five images of several sizes and formats, and a file that is none."""
     root = tmp_path_factory.mktemp("holidays")
     for k, (height, width) in enumerate([(40, 60), (60, 40), (32, 32), (90, 30), (50, 50)]):
-        picture = np.roll(scene(height, width), k, axis=2)
-        Image.fromarray(picture).save(root / f"{k}.{'png' if k % 2 else 'jpg'}")
+        image = np.roll(scene(height, width), k, axis=2)
+        Image.fromarray(image).save(root / f"{k}.{'png' if k % 2 else 'jpg'}")
     (root / "notes.txt").write_text("sunny")
     return root
 
@@ -141,7 +142,7 @@ def test_names_of_imagenet_are_those_of_keras_if_they_are_there(weights, offline
 
 
 def test_names_of_our_classes_come_from_the_run_or_from_the_data(run, data, squares, tmp_path):
-    cifar = folder.pictures(__file__)  # without names
+    cifar = folder.images(__file__)  # without names
     assert consistency.opened(str(run), cifar).said(3) == "class 3"
     named = tmp_path / "named"
     named.mkdir()
@@ -184,7 +185,7 @@ def test_runs_of_the_same_name_are_told_apart(run, squares, tmp_path):
 # --- the study ---
 
 
-def test_another_photo_is_the_control():
+def test_another_image_is_the_control():
     kept = np.ones((4, 2), bool)
     control = {"kept": np.array([1, 0, 0, 0]), "cosine": np.full(4, 0.3), "euclidean": np.full(4, 0.4)}
     table = summary(Consistency("n", ("a", "b"), np.zeros(4), kept, kept * 1.0, kept * 1.0, control))
@@ -192,14 +193,14 @@ def test_another_photo_is_the_control():
     assert table.loc[CONTROL, ["kept", "cosine", "euclidean"]].tolist() == pytest.approx([0.25, 0.3, 0.4])
 
 
-def test_a_study_measures_all_networks_on_the_same_photos(run, squares, tmp_path):
-    photos = squares.subset(range(9))
-    network = consistency.opened(str(run), photos)
+def test_a_study_measures_all_networks_on_the_same_images(run, squares, tmp_path):
+    images = squares.subset(range(9))
+    network = consistency.opened(str(run), images)
     lines = []
-    found = consistency.study([network], photos, seed=1, progress=lines.append)
-    assert lines[-1] == "net: 9/9 photos"
+    found = consistency.study([network], images, seed=1, progress=lines.append)
+    assert lines[-1] == "net: 9/9 images"
     result, seen = found.results["net"], found.examples["net"]
-    index = photos.ids.index(seen.photo)
+    index = images.ids.index(seen.image)
     np.testing.assert_array_equal(seen.kept[1:], result.kept[index])
     shares = result.kept.mean(1)
     assert abs(shares[index] - np.median(shares)) == np.abs(shares - np.median(shares)).min()
@@ -219,27 +220,27 @@ def made(**kept):
         )
     count = len(rows)
     networks = {name: {"classes": 20, "weights": "w", "size": 8, "features": "f"} for name in kept}
-    ids = tuple(f"photo {k}" for k in range(count))
-    return consistency.Study({"photos": count}, ids, networks, results, {})
+    ids = tuple(f"image {k}" for k in range(count))
+    return consistency.Study({"images": count}, ids, networks, results, {})
 
 
-def test_it_says_where_one_picture_misleads():
+def test_it_says_where_one_image_misleads():
     good, bad = [[1, 1]] * 6 + [[0, 0]] * 2 + [[1, 0]] * 2, [[1, 1]] * 3 + [[0, 0]] * 4 + [[1, 1]] * 3
     lines = made(good=good, bad=bad).misleading()
     assert "good keeps 70 % of its answers" in lines[0]
     assert "anything from 0 % to 100 %" in lines[0]
-    assert "60 % of the photos keep every answer and 20 % none" in lines[0]
-    assert "photo 0 alone says 100 %, photo 6 0 %" in lines[0]
-    assert lines[2].startswith("good keeps more answers than bad on average, but 30 % of the photos alone")
+    assert "60 % of the images keep every answer and 20 % none" in lines[0]
+    assert "image 0 alone says 100 %, image 6 0 %" in lines[0]
+    assert lines[2].startswith("good keeps more answers than bad on average, but 30 % of the images alone")
     assert "40 % would not tell them apart" in lines[2]
     few = made(good=good, bad=bad)
     few.networks["bad"]["classes"] = 1000
     assert len(few.misleading()) == 2  # of unlike tasks there is no better
 
 
-def test_one_photo_has_no_interval():
+def test_one_image_has_no_interval():
     alone = made(net=[[1, 0]])
-    assert "keeps 1 of 2 answers on this one picture" in alone.misleading()[0]
+    assert "keeps 1 of 2 answers on this one image" in alone.misleading()[0]
     assert summary(alone.results["net"])["kept low"].isna().all()
     row = json.loads(json.dumps(alone.as_dict(), allow_nan=False))["networks"]["net"]["perturbations"][ALL]
     assert (row["kept"], row["kept low"]) == (0.5, None)
@@ -263,9 +264,9 @@ def test_dots_and_bars_stand_where_the_numbers_are():
 
 
 def test_versions_say_what_was_kept_in_words_and_colours():
-    photos = [scene(20, 20)] * 3
+    images = [scene(20, 20)] * 3
     axes = plotting.perturbed_versions(
-        photos, ["original", "fog", "blur"], ["dog", "dog", "cat"], [True, True, False]
+        images, ["original", "fog", "blur"], ["dog", "dog", "cat"], [True, True, False]
     ).axes
     assert [axis.get_title() for axis in axes] == ["original\ndog", "fog\nkept: dog", "blur\nnow: cat"]
     assert len({axis.title.get_color() for axis in axes}) == 3
@@ -274,29 +275,29 @@ def test_versions_say_what_was_kept_in_words_and_colours():
 # --- the command ---
 
 
-def test_one_picture(run, pictures, tmp_path, capsys):
-    arguments = ["consistency", "--model", str(run), "--image", str(pictures / "0.jpg")]
+def test_one_image(run, images, tmp_path, capsys):
+    arguments = ["consistency", "--model", str(run), "--image", str(images / "0.jpg")]
     assert cli.main([*arguments, "--to", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "Measured on one photo, 0.jpg under" in out
-    assert "on this one picture" in out
+    assert "Measured on one image, 0.jpg under" in out
+    assert "on this one image" in out
     assert "[" not in out.split("## What was measured")[0]  # no interval
     names = {path.name for path in tmp_path.iterdir() if path.suffix == ".png"}
     assert names == {"consistency_kept.png", "consistency_features.png", "consistency_versions_1_net.png"}
 
 
-def test_a_folder_of_pictures_goes_where_nothing_is_committed(run, pictures, weights, tmp_path, monkeypatch):
+def test_a_folder_of_images_goes_where_nothing_is_committed(run, images, weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     models = ["--model", str(run), f"mobilenet:0.25={weights}"]
-    assert cli.main(["consistency", *models, "--image", str(pictures), "--images", "3"]) == 0
-    to = tmp_path / "runs" / "robustness" / pictures.name
+    assert cli.main(["consistency", *models, "--image", str(images), "--images", "3"]) == 0
+    to = tmp_path / "runs" / "robustness" / images.name
     found = json.loads((to / "consistency.json").read_text())
     assert found["ids"] == ["0.jpg", "2.jpg", "4.jpg"]
     assert [entry["size"] for entry in found["networks"].values()] == [32, 224]
     page = (to / "consistency.md").read_text()
-    for words in ("## Where one picture misleads", "too narrow for so few", *CONSISTENCY, "mobilenet:0.25"):
+    for words in ("## Where one image misleads", "too narrow for so few", *CONSISTENCY, "mobilenet:0.25"):
         assert words in page
-    for name in ("kept", "features", "photos", "versions_1_net", "versions_2_mobilenet-0-25"):
+    for name in ("kept", "features", "images", "versions_1_net", "versions_2_mobilenet-0-25"):
         assert f"](consistency_{name}.png)" in page
         assert (to / f"consistency_{name}.png").stat().st_size > 1000
 
@@ -305,12 +306,12 @@ def test_a_data_set_as_json(run, data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["consistency", "--model", str(run), "--data", str(data), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["data"], found["split"], found["photos"]) == ("toycifar", "test", 12)
+    assert (found["data"], found["split"], found["images"]) == ("toycifar", "test", 12)
     rows = found["networks"]["net"]["perturbations"]
     assert list(rows) == [*CONSISTENCY, ALL, CONTROL]
     for row in rows.values():
         assert row["kept low"] <= row["kept"] <= row["kept high"]
-    shares = found["networks"]["net"]["kept_by_photo"]
+    shares = found["networks"]["net"]["kept_by_image"]
     assert rows[ALL]["kept"] == pytest.approx(np.mean(shares))
     assert found == json.loads((tmp_path / "figures" / "robustness" / "consistency.json").read_text())
 
@@ -319,8 +320,8 @@ def test_a_data_set_as_json(run, data, tmp_path, monkeypatch, capsys):
     ("more", "words"),
     [
         (["--image", "gone.jpg"], "gone.jpg is missing"),
-        (["--image", "."], "holds no pictures"),
-        (["--image", __file__], "is a damaged picture, or none"),
+        (["--image", "."], "holds no images"),
+        (["--image", __file__], "is a damaged image, or none"),
         (["--image", "x.jpg", "--split", "val"], "have no splits"),
         (["--data", "nowhere"], "There is no folder nowhere"),
         (["--data", "toycifar", "--images", "0"], "--images is 0"),
@@ -336,11 +337,11 @@ def test_a_slip_is_one_sentence(more, words, run, data, tmp_path, monkeypatch, c
     assert not list(tmp_path.iterdir())
 
 
-def test_a_published_network_on_real_photos(shared):
-    photos = datasets.load("voc2009", shared / "voc2009", "val").subset(range(0, 60, 10))
+def test_a_published_network_on_real_images(shared):
+    images = datasets.load("voc2009", shared / "voc2009", "val").subset(range(0, 60, 10))
     file = shared / "weights" / "mobilenet_0.25_224.weights.h5"
-    network = consistency.opened(f"mobilenet:0.25={file}", photos)
-    table = consistency.study([network], photos).tables()["mobilenet:0.25"]
+    network = consistency.opened(f"mobilenet:0.25={file}", images)
+    table = consistency.study([network], images).tables()["mobilenet:0.25"]
     similar = table["cosine"]
     assert similar["horizontal flip"] > similar["rotation by 90°"] > similar[CONTROL]
     assert table.loc[ALL, "kept"] > table.loc[CONTROL, "kept"]

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import skimage
-from perturbed_pictures import damage, pictures, scene
+from perturbed_images import damage, images, scene
 from PIL import Image
 from scipy.ndimage import correlate, gaussian_filter, zoom
 from voc_trees import fails
@@ -79,27 +79,27 @@ def test_numbers_are_the_published_ones(table, name, severity, numbers):
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_any_picture_keeps_its_form(name):
+def test_any_image_keeps_its_form(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for what, picture in pictures().items():
-            before = picture.copy()
-            untouched = corrupted(picture, name, 0, 1)
-            np.testing.assert_array_equal(untouched, picture)
-            assert not np.shares_memory(untouched, picture)
+        for what, image in images().items():
+            before = image.copy()
+            untouched = corrupted(image, name, 0, 1)
+            np.testing.assert_array_equal(untouched, image)
+            assert not np.shares_memory(untouched, image)
             for table in TABLES:
                 for severity in (1, 3, 5):
-                    out = corrupted(picture, name, severity, 1, table)
-                    assert out.shape == picture.shape, what
+                    out = corrupted(image, name, severity, 1, table)
+                    assert out.shape == image.shape, what
                     assert out.dtype == np.uint8, what
-                    assert not np.shares_memory(out, picture)
-            np.testing.assert_array_equal(picture, before)
+                    assert not np.shares_memory(out, image)
+            np.testing.assert_array_equal(image, before)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_a_seed_fixes_the_picture(name):
-    picture = scene(96, 128)
-    outs = [corrupted(picture, name, np.int64(3), seed) for seed in (0, 1, (0, 7), 0, 1, (0, 7))]
+def test_a_seed_fixes_the_image(name):
+    image = scene(96, 128)
+    outs = [corrupted(image, name, np.int64(3), seed) for seed in (0, 1, (0, 7), 0, 1, (0, 7))]
     for first, again in zip(outs[:3], outs[3:]):
         np.testing.assert_array_equal(first, again)
     assert len({out.tobytes() for out in outs}) == (3 if name in RANDOM else 1)
@@ -108,16 +108,16 @@ def test_a_seed_fixes_the_picture(name):
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_severity_is_damage(name, table):
-    picture = scene(112, 112) if table == "imagenet" else scene(32, 32)
+    image = scene(112, 112) if table == "imagenet" else scene(32, 32)
     severities = (1, 5)
     if name == "elastic_transform":
-        # By the published numbers its shift of the whole photo shrinks while its ripples grow; squared errors
+        # By the published numbers its shift of the whole image shrinks while its ripples grow; squared errors
         # see the shift. From 3 on ImageNet's shift stays.
         if table == "cifar":
             return
         severities = (3, 5)
     mild, strong = (
-        np.mean([damage(corrupted(picture, name, severity, seed, table), picture) for seed in range(6)])
+        np.mean([damage(corrupted(image, name, severity, seed, table), image) for seed in range(6)])
         for severity in severities
     )
     assert 0 < mild < strong
@@ -126,8 +126,8 @@ def test_severity_is_damage(name, table):
 @pytest.mark.parametrize("name", ["gaussian_noise", "shot_noise", "impulse_noise", "brightness", "contrast"])
 @pytest.mark.parametrize("table", TABLES)
 def test_where_the_numbers_rise_so_does_the_damage(name, table):
-    picture = scene(64, 64)
-    damages = [damage(corrupted(picture, name, severity, 0, table), picture) for severity in SEVERITIES]
+    image = scene(64, 64)
+    damages = [damage(corrupted(image, name, severity, 0, table), image) for severity in SEVERITIES]
     assert damages == sorted(set(damages))
 
 
@@ -138,9 +138,9 @@ def test_the_parameters_follow_the_size():
         (85, 90): "imagenet",
         (224, 224): "imagenet",
     }.items():
-        picture = scene(*shape)
+        image = scene(*shape)
         np.testing.assert_array_equal(
-            corrupted(picture, "contrast", 2), corrupted(picture, "contrast", 2, parameters=table)
+            corrupted(image, "contrast", 2), corrupted(image, "contrast", 2, parameters=table)
         )
     small = scene(32, 32)
     assert (corrupted(small, "contrast", 2) != corrupted(small, "contrast", 2, parameters="imagenet")).any()
@@ -158,94 +158,94 @@ def test_noise_is_as_strong_as_published():
 
 
 def test_brightness_and_contrast_are_the_published_formulas():
-    picture = scene(90, 120)
-    hsv = skimage.color.rgb2hsv(picture)
+    image = scene(90, 120)
+    hsv = skimage.color.rgb2hsv(image)
     hsv[..., 2] = np.clip(hsv[..., 2] + 0.3, 0, 1)
-    assert abs(corrupted(picture, "brightness", 3) - 255 * skimage.color.hsv2rgb(hsv)).max() <= 0.51
-    mean = picture.mean((0, 1))
-    assert abs(corrupted(picture, "contrast", 3) - ((picture - mean) * 0.2 + mean)).max() <= 0.51
+    assert abs(corrupted(image, "brightness", 3) - 255 * skimage.color.hsv2rgb(hsv)).max() <= 0.51
+    mean = image.mean((0, 1))
+    assert abs(corrupted(image, "contrast", 3) - ((image - mean) * 0.2 + mean)).max() <= 0.51
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_jpeg_is_pillows(severity):
-    picture, file = scene(96, 128), io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=(25, 18, 15, 10, 7)[severity - 1])
+    image, file = scene(96, 128), io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=(25, 18, 15, 10, 7)[severity - 1])
     theirs = np.asarray(Image.open(file)).astype(int)
-    assert abs(corrupted(picture, "jpeg_compression", severity) - theirs).max() <= 3
+    assert abs(corrupted(image, "jpeg_compression", severity) - theirs).max() <= 3
 
 
 def test_pixels_become_blocks():
-    picture = scene(100, 120)
-    blocks = corrupted(picture, "pixelate", 5)  # a quarter of each side: blocks of 4 × 4
-    means = picture.reshape(25, 4, 30, 4, 3).mean((1, 3)).repeat(4, 0).repeat(4, 1)
+    image = scene(100, 120)
+    blocks = corrupted(image, "pixelate", 5)  # a quarter of each side: blocks of 4 × 4
+    means = image.reshape(25, 4, 30, 4, 3).mean((1, 3)).repeat(4, 0).repeat(4, 1)
     assert abs(blocks - means).max() < 1  # Pillow rounds twice
 
 
 @pytest.mark.parametrize("shape", [(96, 120), (57, 91), (1, 30), (224, 224), (375, 500)])
 def test_pixelating_is_pillows(shape):
-    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     for share in {share for table in PARAMETERS.values() for share in table["pixelate"]}:
         small = [max(1, int(side * share)) for side in shape[::-1]]
-        theirs = Image.fromarray(picture).resize(small, Image.BOX).resize(shape[::-1], Image.BOX)
-        np.testing.assert_array_equal(_pixelate(picture, share, None), np.asarray(theirs))
+        theirs = Image.fromarray(image).resize(small, Image.BOX).resize(shape[::-1], Image.BOX)
+        np.testing.assert_array_equal(_pixelate(image, share, None), np.asarray(theirs))
 
 
 @pytest.mark.parametrize("radius", [0.5, 1.5, 6, 8.9, 12])
 def test_a_mean_over_a_disc_is_a_filter(radius):
-    picture = np.random.default_rng(0).integers(0, 256, (23, 41, 3)).astype(np.uint8)
-    picture[5:15, 5:15] = 255
+    image = np.random.default_rng(0).integers(0, 256, (23, 41, 3)).astype(np.uint8)
+    image[5:15, 5:15] = 255
     steps = np.arange(-13, 14)
     disc = np.hypot(*np.meshgrid(steps, steps)) <= radius
-    theirs = correlate(picture.astype(float), disc[..., None] / disc.sum(), mode="mirror")
-    np.testing.assert_allclose(_mean_over(picture, disc), theirs, atol=1e-3)
+    theirs = correlate(image.astype(float), disc[..., None] / disc.sum(), mode="mirror")
+    np.testing.assert_allclose(_mean_over(image, disc), theirs, atol=1e-3)
 
 
 def test_a_lens_out_of_focus_averages_over_a_disc():
-    picture = scene(96, 96)
+    image = scene(96, 96)
     y, x = np.mgrid[-3:4, -3:4]
     disc = np.hypot(x, y) <= 3
     theirs = np.mean(
-        [np.roll(picture, (dy, dx), (0, 1)) for dy, dx in zip(y[disc], x[disc])], axis=0, dtype=float
+        [np.roll(image, (dy, dx), (0, 1)) for dy, dx in zip(y[disc], x[disc])], axis=0, dtype=float
     )
-    ours = corrupted(picture, "defocus_blur", 1, parameters="imagenet")
+    ours = corrupted(image, "defocus_blur", 1, parameters="imagenet")
     assert abs(ours - theirs)[4:-4, 4:-4].max() <= 1
 
 
 @pytest.mark.parametrize("reach", [1, 2, 4])
 def test_glass_moves_pixels_as_the_published_loop_does(reach):
     rng = np.random.default_rng(reach)
-    picture = rng.integers(0, 256, (23, 31, 3)).astype(np.uint8)
+    image = rng.integers(0, 256, (23, 31, 3)).astype(np.uint8)
     offsets = rng.integers(-reach, reach, (2, 23, 31))
-    looped = picture.copy()
+    looped = image.copy()
     for row in range(23 - reach, reach, -1):
         for column in range(31 - reach, reach, -1):
             down, right = offsets[:, row, column]
             looped[row, column] = looped[row + down, column + right]
-    np.testing.assert_array_equal(_copied_around(picture, offsets, reach), looped)
-    assert (looped != picture).any()
+    np.testing.assert_array_equal(_copied_around(image, offsets, reach), looped)
+    assert (looped != image).any()
 
 
 @pytest.mark.parametrize("degrees", [-45, -20, 0, 31, 45, -90, -120])
 def test_motion_smears_along_a_path(degrees):
-    picture = np.random.default_rng(0).uniform(size=(30, 40, 3)).astype(np.float32)
+    image = np.random.default_rng(0).uniform(size=(30, 40, 3)).astype(np.float32)
     weights = np.exp(-(np.arange(13) ** 2) / (2 * 4.0**2))
-    theirs = np.zeros(picture.shape)
+    theirs = np.zeros(image.shape)
     for k, weight in enumerate(weights / weights.sum()):
         dx, dy = np.rint(k * np.cos(np.deg2rad(degrees))), np.rint(k * np.sin(np.deg2rad(degrees)))
         rows = np.clip(np.arange(30) + int(dy), 0, 29)
         columns = np.clip(np.arange(40) + int(dx), 0, 39)
-        theirs += weight * picture[np.ix_(rows, columns)]
-    np.testing.assert_allclose(_moved(picture, 6, 4, degrees), theirs, atol=1e-5)
+        theirs += weight * image[np.ix_(rows, columns)]
+    np.testing.assert_allclose(_moved(image, 6, 4, degrees), theirs, atol=1e-5)
 
 
-def test_zoom_blur_is_the_mean_of_enlarged_photos():
-    picture = gaussian_filter(scene(96, 96), (1.5, 1.5, 0))
-    layers = [picture.astype(float), picture.astype(float)]
+def test_zoom_blur_is_the_mean_of_enlarged_images():
+    image = gaussian_filter(scene(96, 96), (1.5, 1.5, 0))
+    layers = [image.astype(float), image.astype(float)]
     for factor in np.arange(1.02, 1.21, 0.02):
-        large = zoom(picture.astype(float), (factor, factor, 1), order=1)
+        large = zoom(image.astype(float), (factor, factor, 1), order=1)
         start = (len(large) - 96) // 2
         layers.append(large[start : start + 96, start : start + 96])
-    ours = corrupted(picture, "zoom_blur", 3, parameters="imagenet")
+    ours = corrupted(image, "zoom_blur", 3, parameters="imagenet")
     assert abs(ours - np.mean(layers, 0)).mean() < 2
     centre = np.zeros((97, 97, 3), np.uint8)
     centre[40:57, 40:57] = 200
@@ -261,7 +261,7 @@ def test_snow_whitens_and_falls_downwards():
     assert steps[0] < 0.8 * steps[1]  # streaks go down rather than across
 
 
-def test_a_frosted_pane_is_like_the_photos():
+def test_a_frosted_pane_is_like_the_images():
     panes = [frosted_pane(100, 120, 1.0, np.random.default_rng(seed)) for seed in range(8)]
     for pane in panes:
         red, green, blue = pane.mean((0, 1))
@@ -271,10 +271,10 @@ def test_a_frosted_pane_is_like_the_photos():
     assert np.ptp(levels) > 20
     small = frosted_pane(32, 32, 0.2, np.random.default_rng(0))
     assert small.shape == (32, 32, 3)
-    picture = scene(96, 96)
-    out = corrupted(picture, "frost", 1, 0).astype(float)  # all of the photo and 0.4 of a pane
+    image = scene(96, 96)
+    out = corrupted(image, "frost", 1, 0).astype(float)  # all of the image and 0.4 of a pane
     pane = frosted_pane(96, 96, 1.0, generator(0))
-    assert abs(out - np.clip(picture + 0.4 * pane, 0, 255)).max() <= 0.51
+    assert abs(out - np.clip(image + 0.4 * pane, 0, 255)).max() <= 0.51
 
 
 def test_drawn_ice_goes_on_at_the_opposite_side():
@@ -286,32 +286,32 @@ def test_drawn_ice_goes_on_at_the_opposite_side():
 
 
 def test_frost_does_not_depend_on_what_was_asked_before():
-    picture = scene(40, 40)
-    first = corrupted(picture, "frost", 3, 5)
+    image = scene(40, 40)
+    first = corrupted(image, "frost", 3, 5)
     _ice.cache_clear()
     for seed in range(6):
-        corrupted(picture, "frost", 2, seed)
-    np.testing.assert_array_equal(corrupted(picture, "frost", 3, 5), first)
+        corrupted(image, "frost", 2, seed)
+    np.testing.assert_array_equal(corrupted(image, "frost", 3, 5), first)
 
 
 def test_fog_is_the_published_formula():
-    picture = scene(96, 128)
+    image = scene(96, 128)
     for severity, (thickness, _) in zip(SEVERITIES, PARAMETERS["imagenet"]["fog"]):
-        out = corrupted(picture, "fog", severity, 0)
-        brightest = picture.max() / 255
+        out = corrupted(image, "fog", severity, 0)
+        brightest = image.max() / 255
         share = brightest / (brightest + thickness)
-        cloud = (out - picture * share) / 255 / (thickness * share)
+        cloud = (out - image * share) / 255 / (thickness * share)
         assert np.ptp(cloud, axis=2).max() < 0.02
         assert -0.01 < cloud.min() < cloud.max() < 1.01
 
 
 def test_elastic_transform_keeps_what_is_there():
     assert (corrupted(flat, "elastic_transform", 5, 0) == 128).all()
-    picture = scene(96, 96)
+    image = scene(96, 96)
     for severity in SEVERITIES:
-        out = corrupted(picture, "elastic_transform", severity, 0).astype(int)
-        assert abs(out.mean((0, 1)) - picture.mean((0, 1))).max() < 25
-        assert picture.min() <= out.min() <= out.max() <= picture.max()
+        out = corrupted(image, "elastic_transform", severity, 0).astype(int)
+        assert abs(out.mean((0, 1)) - image.mean((0, 1))).max() < 25
+        assert image.min() <= out.min() <= out.max() <= image.max()
 
 
 @pytest.mark.parametrize(
@@ -367,4 +367,4 @@ def test_errors_that_make_no_sense_are_one_sentence():
     zero = {"fog": [0.0] * 5}
     fails("baseline never errs .*under fog", mean_corruption_error, zero, zero)
     fails("baseline never loses .*under fog", relative_mce, zero, 0, {"fog": [0.1] * 5}, 0.1)
-    fails("clean photos of the baseline are 7", relative_mce, ERRORS, 0.1, BASELINE, 7)
+    fails("clean images of the baseline are 7", relative_mce, ERRORS, 0.1, BASELINE, 7)

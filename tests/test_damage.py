@@ -69,17 +69,17 @@ def survives(read, path, times, seed=0):
     assert not any("\n" in sentence for sentence in sentences)
 
 
-# --- pictures ---
+# --- images ---
 
 
-def photo(size=(40, 30)):
+def image(size=(40, 30)):
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8))
 
 
 @needs_proc
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": b"Exif\0\0II*\0" + bytes(40)}])
-def test_damaged_photos(tmp_path, options):
-    photo().save(tmp_path / "a.jpg", **options)
+def test_damaged_images(tmp_path, options):
+    image().save(tmp_path / "a.jpg", **options)
     survives(lambda: samples.decode_jpeg(tmp_path / "a.jpg"), tmp_path / "a.jpg", 400)
 
 
@@ -91,12 +91,12 @@ def test_damaged_masks(tmp_path):
 
 @needs_proc
 @pytest.mark.parametrize("suffix", folder.SUFFIXES)
-def test_damaged_pictures_of_every_kind(tmp_path, suffix):
+def test_damaged_images_of_every_kind(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a title"
     options = {} if suffix in (".bmp", ".gif", ".ppm") else {"exif": exif}
-    (photo().quantize(16) if suffix == ".gif" else photo()).save(path, **options)
+    (image().quantize(16) if suffix == ".gif" else image()).save(path, **options)
     survives(lambda: folder.decode(path), path, 120)
 
 
@@ -277,7 +277,7 @@ def network():
 @pytest.mark.parametrize("name", ["config.json", "history.json", "metrics.json"])
 def test_damaged_texts_of_a_run(tmp_path, name):
     run = Run(tmp_path / "run")
-    run.begin({"recipe": {"size": 32, "rate": 0.5}, "weights": None})
+    run.begin({"recipe": {"size": 32, "learning_rate": 0.5}, "weights": None})
     run.save_history([{"epoch": 0, "map": 0.1}, {"epoch": 1, "loss": 0.7, "map": 0.2}])
     run.finish({"map": 0.5, "parts": [1, 2]})
     path = run.folder / name
@@ -298,7 +298,7 @@ def test_damaged_arrays_and_masks_of_a_run(tmp_path):
     run = Run(tmp_path / "run")
     run.begin({})
     rng = np.random.default_rng(0)
-    run.save_predictions(heldout=rng.random((4, 3), np.float32), thresholds=rng.random(3))
+    run.save_predictions(test_set=rng.random((4, 3), np.float32), thresholds=rng.random(3))
     survives(run.predictions, run.folder / "predictions.npz", 400)
     write_masks(tmp_path / "m.zip", ["a"], [rng.integers(0, 21, (9, 8), np.uint8)])
     survives(lambda: StoredMasks(tmp_path / "m.zip")["a"], tmp_path / "m.zip", 300)
@@ -348,7 +348,7 @@ def test_damaged_weights(tmp_path, monkeypatch):
 
 
 def test_a_damaged_state_is_resumed_or_named(tmp_path, squares):
-    recipe = Recipe(size=32, policy="none", epochs=0, rate=1e-3)
+    recipe = Recipe(size=32, augmentation="none", epochs=0, learning_rate=1e-3)
     inputs = keras.Input((None, None, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(inputs)
     model = keras.Model(inputs, keras.layers.Dense(3)(pooled))

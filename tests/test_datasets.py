@@ -83,7 +83,7 @@ def test_what_is_named_is_recognised(tmp_path, places):
         found = datasets.find(str(tmp_path / named), **places)
         assert (found.name, found.root) == (name, tmp_path / root)
         assert found.why.startswith(f"{tmp_path / named} was named")
-        split = datasets.heldout_split(found.name)
+        split = datasets.test_split(found.name)
         assert len(datasets.load(found.name, found.root, split)) == 4
 
 
@@ -169,8 +169,8 @@ def test_toyvoc_is_generated_once(tmp_path, monkeypatch):
     assert made == [tmp_path / "toy"]
 
 
-def test_heldout_split():
-    assert {name: datasets.heldout_split(name) for name in datasets.NAMES} == {
+def test_test_split():
+    assert {name: datasets.test_split(name) for name in datasets.NAMES} == {
         "voc2009": "val",
         "toyvoc": "val",
         "kaggle": "test",
@@ -180,13 +180,13 @@ def test_heldout_split():
         "pairs": "val",
     }
     with pytest.raises(VoclabError, match="no data set"):
-        datasets.heldout_split("imagenet")
+        datasets.test_split("imagenet")
 
 
-def test_real_photos_are_found(shared, places):
+def test_real_images_are_found(shared, places):
     found = datasets.find(shared / "voc2009", **places)
     assert found.name == "voc2009"
-    assert len(datasets.load(found.name, found.root, datasets.heldout_split(found.name))) == 574
+    assert len(datasets.load(found.name, found.root, datasets.test_split(found.name))) == 574
 
 
 def test_a_part_of_a_data_set_is_spread_over_its_list(squares):

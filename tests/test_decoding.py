@@ -181,8 +181,8 @@ def test_transparent_palettes_and_colour_keys_are_white(tmp_path):
 def test_lab_is_converted_or_refused_by_its_name(tmp_path):
     Image.new("LAB", (4, 4), (128, 128, 128)).save(tmp_path / "a.tif")
     try:
-        with Image.open(tmp_path / "a.tif") as picture:
-            picture.convert("RGB")
+        with Image.open(tmp_path / "a.tif") as image:
+            image.convert("RGB")
     except ValueError:  # Pillows before 12
         fails("a.tif has the colours LAB", decoding.decode, tmp_path / "a.tif")
     else:
@@ -233,17 +233,17 @@ def test_a_truncated_image_is_one_sentence(tmp_path, name):
     ).read_bytes()
     for part in (0.3, 0.6, 0.9):
         written(tmp_path / name, whole[: int(part * len(whole))])
-        fails(rf"{name} is a damaged picture", decoding.decode, tmp_path / name)
+        fails(rf"{name} is a damaged image", decoding.decode, tmp_path / name)
     fails(f"{name} is empty", decoding.decode, written(tmp_path / name, b""))
 
 
-def test_a_photo_whose_end_was_lost_in_copying_is_not_read_as_grey(tmp_path):
+def test_a_image_whose_end_was_lost_in_copying_is_not_read_as_grey(tmp_path):
     values = np.random.default_rng(0).integers(0, 255, (60, 60, 3), np.uint8)
     for options, words in (({}, "its end is missing"), ({"progressive": True}, "truncated")):
         data = saved(tmp_path / "a.jpg", values, **options).read_bytes()
         lost = data[: len(data) * 2 // 3] + bytes(10 * len(data))
         fails(words, decoding.decode, written(tmp_path / "a.jpg", lost))  # of the first, Pillow says nothing
-        # What phones put behind a photo, such as a film, may hold the marker of a scan.
+        # What phones put behind an image, such as a film, may hold the marker of a scan.
         film = data + b"ftypmp42" + b"\xff\xda" * 9
         assert decoding.decode(written(tmp_path / "a.jpg", film)).shape == (60, 60, 3)
 
@@ -251,12 +251,12 @@ def test_a_photo_whose_end_was_lost_in_copying_is_not_read_as_grey(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"hello", "is a damaged picture, or none"),
+        (b"hello", "is a damaged image, or none"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "pointer of Git LFS.*git lfs pull"),
         (b"\n<!DOCTYPE html><html>", "web page"),
         (b'<?xml version="1.0"?><svg/>', "drawing"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC photo.*JPEG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is a damaged picture, or none"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC image.*JPEG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is a damaged image, or none"),
     ],
 )
 def test_what_is_no_image_is_named(tmp_path, data, words):
@@ -267,7 +267,7 @@ def test_avif_without_a_pillow_that_reads_it(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "_formats", lambda: ("JPEG", "PNG"))
     path = written(tmp_path / "a.avif", b"\0\0\0\x1cftypavif\0\0\0\0mif1")
     assert decoding.is_image_file(path)
-    fails("an AVIF photo; update Pillow", decoding.decode, path)
+    fails("an AVIF image; update Pillow", decoding.decode, path)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -315,7 +315,7 @@ def test_numbers_of_other_types():
         fails("a holds .*8 bits", decoding.to_uint8, "a", values)
 
 
-def test_what_lies_behind_a_photo_is_no_matter_to_the_reader_of_voc(tmp_path):
+def test_what_lies_behind_a_image_is_no_matter_to_the_reader_of_voc(tmp_path):
     data = saved(tmp_path / "a.jpg", np.zeros((20, 20, 3), np.uint8)).read_bytes()
     film = written(tmp_path / "a.jpg", data + b"ftypmp42\xff\xda")
     assert samples.decode_jpeg(film).shape == (20, 20, 3)

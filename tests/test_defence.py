@@ -139,7 +139,7 @@ def accuracy_under_pgd(victim, bench):
 
 def test_the_hardened_classifier_withstands_what_fools_the_first(hardened, squares):
     run, victim = hardened
-    bench = Bench(four_classes(squares).subset(range(36, 48), "heldout"), 32)
+    bench = Bench(four_classes(squares).subset(range(36, 48), "test"), 32)
     defended = Victim(run.load_model(), "multilabel", "defended")
     assert accuracy_under_pgd(victim, bench) < 0.2
     assert accuracy_under_pgd(defended, bench) > 0.6
@@ -213,7 +213,7 @@ CHANGES = [
     {},
     {"epsilon": 2 * EPSILON},
     {"steps": 5},
-    {"recipe": replace(RECIPE, rate=1.0)},
+    {"recipe": replace(RECIPE, learning_rate=1.0)},
     {"victim": None},
 ]
 

@@ -34,7 +34,7 @@ _EMBEDDED = re.compile(r"data:image/([\w+]+);base64,([\w+/=]+)")
 
 
 def texts(path: Path) -> str:
-    """All that can be read in a file: of embedded pictures those that are text; quotes without backslash."""
+    """All that can be read in a file: of embedded images those that are text; quotes without backslash."""
     text = path.read_bytes().decode("utf-8", errors="replace").replace('\\"', '"')
     if path.suffix == ".ipynb":
         text = re.sub(r'"image/(?:png|jpeg)": "[^"]*"', "", text)
@@ -61,10 +61,10 @@ def test_no_source_names_a_folder_of_a_machine():
     assert {str(p.relative_to(ROOT)): found for p in paths if (found := leaks(texts(p)))} == {}
 
 
-def test_pictures_carry_no_texts():
-    pictures = [path for path in committed() if path.suffix == ".png"]
-    assert len(pictures) > 50
-    said = {path.name: Image.open(path).info for path in pictures}
+def test_images_carry_no_texts():
+    images = [path for path in committed() if path.suffix == ".png"]
+    assert len(images) > 50
+    said = {path.name: Image.open(path).info for path in images}
     kinds = (str, bytes)  # a palette's transparency would be bytes; none of ours has one
     assert {n: {k: v for k, v in i.items() if isinstance(v, kinds)} for n, i in said.items()} == {
         name: {} for name in said
@@ -115,7 +115,7 @@ def test_what_is_no_leak_is_none(text):
 
 
 def links(path: Path) -> list[str]:
-    """Targets of links and pictures outside of code."""
+    """Targets of links and images outside of code."""
     text = re.sub(r"^(```|~~~).*?^\1", "", path.read_text(encoding="utf-8"), flags=re.S | re.M)
     text = re.sub(r"(?<!`)`[^`\n]+`(?!`)", "", text)
     return re.findall(r"(?<!\\)\]\(<?([^)>\s]+)>?(?: \"[^\"]*\")?\)", text)

@@ -100,18 +100,18 @@ def test_a_wider_distribution_draws_further_out():
 
 @pytest.mark.parametrize("strength", [0.004, 0.1, 0.5])
 def test_gaussian_noise_is_normal(strength):
-    picture = np.full((300, 400, 3), 100, np.uint8)
+    image = np.full((300, 400, 3), 100, np.uint8)
     edges = (np.arange(-100, 155) + 0.5) / (255 * strength)
     chances = np.diff(norm.cdf(edges), prepend=0, append=1)
-    assert surprise(perturbed(picture, "gaussian_noise", strength, 0), 0, chances) > 1e-4
+    assert surprise(perturbed(image, "gaussian_noise", strength, 0), 0, chances) > 1e-4
 
 
 @pytest.mark.parametrize("value", [1, 77, 240])
 @pytest.mark.parametrize("photons", [3, 60, 1000])
 def test_shot_noise_counts_photons(value, photons):
-    picture, strength = np.full((300, 400, 3), value, np.uint8), photons**-0.5
+    image, strength = np.full((300, 400, 3), value, np.uint8), photons**-0.5
     photons = strength**-2  # with the same last bit, on which it depends how a half is rounded
     counts = np.arange(int(poisson.isf(1e-15, value / 255 * photons)) + 2)
     looks = np.rint(255 * np.minimum(counts / photons, 1)).astype(int)
     chances = np.bincount(looks, poisson.pmf(counts, value / 255 * photons), minlength=256)
-    assert surprise(perturbed(picture, "shot_noise", strength, 0), 0, chances) > 1e-4
+    assert surprise(perturbed(image, "shot_noise", strength, 0), 0, chances) > 1e-4

@@ -39,7 +39,7 @@ def test_it_is_an_encoder_like_the_others():
 
 
 @installed
-def test_real_photos_get_their_names():
+def test_real_images_get_their_names():
     from skimage import data
 
     model = build_imagenet_classifier("efficientnet_lite0")

@@ -11,11 +11,11 @@ from fragile_victims import CLASSES, four_classes, fragile_classifier, fragile_s
 from sklearn.metrics import precision_score, recall_score
 from voc_trees import fails
 
+from toyvoc import cifar as toycifar
 from voclab import cli
 from voclab import data as datasets
 from voclab.attacks import FGSM, Bench, Noise, Victim
 from voclab.corruptions import CORRUPTIONS, Setting
-from voclab.data import toycifar
 from voclab.data.base import VOID
 from voclab.evaluation import measure as evaluation
 from voclab.evaluation import robustness
@@ -27,7 +27,7 @@ from voclab.training import Run
 
 @pytest.fixture(scope="module")
 def bench(squares):
-    return Bench(four_classes(squares).subset(range(20), "heldout"), 32)
+    return Bench(four_classes(squares).subset(range(20), "test"), 32)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def victim():
 STILL = {"nothing": Setting("gaussian_noise", 0.0), "a lot": Setting("gaussian_noise", 5.0)}
 
 
-def test_a_row_has_the_figures_of_its_photos(bench, victim):
+def test_a_row_has_the_figures_of_its_images(bench, victim):
     found = evaluation.evaluate(victim, bench, STILL, {})
     table, labels = found.table, bench.dataset.labels
     assert list(table.index) == ["clean", "nothing", "a lot"]
@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(bench, victim
     assert one["noise"] != other["noise"]
 
 
-def test_one_answer_a_photo_is_calibrated_by_its_own_confidence(squares):
+def test_one_answer_a_image_is_calibrated_by_its_own_confidence(squares):
     data = one_class_each(four_classes(squares))
     victim, bench = Victim(fragile_classifier(), "multiclass"), Bench(data, 32)
     row = evaluation.evaluate(victim, bench, {}, {}).table.loc["clean"]
@@ -155,7 +155,7 @@ def test_the_command_as_people_type_it(run, data, tmp_path, capsys):
     assert cli.main([*base, "--no-attacks", "--images", "5", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found["conditions"]) == ["clean", *evaluation.BATTERY]
-    assert (found["photos"], found["size"], found["seed"]) == (5, 32, 0)
+    assert (found["images"], found["size"], found["seed"]) == (5, 32, 0)
     assert set(found["reliability"]["clean"]) == {"count", "confidence", "frequency"}
 
 
@@ -196,7 +196,7 @@ def saved(model, folder, config):
 
 
 def renamed(data, order):
-    """The same photos and truth with the classes in another order."""
+    """The same images and truth with the classes in another order."""
     new = np.zeros(256, np.uint8)
     new[[0, VOID, *(1 + k for k in order)]] = [0, VOID, *range(1, len(order) + 1)]
     return replace(
@@ -236,7 +236,7 @@ def test_accented_names_are_the_same_in_either_unicode_form(squares, tmp_path):
         ({"class_names": ["red", "red", "blue", "green"]}, "has the class red, which"),
         ({"class_names": ["red", "green", "blue"]}, "names 3 classes, and the model tells 4 apart"),
         ({"class_names": "abcd"}, "names no list of classes, and"),
-        ({"class_names": CLASSES, "task": "multiclass"}, "one class each, and photos of squares"),
+        ({"class_names": CLASSES, "task": "multiclass"}, "one class each, and images of squares"),
         ({"experiment": {"class_names": [*CLASSES[:3], "\x1b[31m"]}}, r"has the class \\u001b\[31m, which"),
     ],
 )  # fmt: skip
@@ -326,10 +326,10 @@ def test_answers_that_are_no_numbers_are_not_measured(value, squares):
     outputs = keras.layers.Conv2D(4, 1)(inputs)
     model = keras.Model(inputs, outputs, name="spoilt")
     model.layers[-1].set_weights([np.zeros((1, 1, 3, 4)), np.array([0, 0, value, 0])])
-    photos = [squares.image(k) for k in range(2)]
+    images = [squares.image(k) for k in range(2)]
     fails(
         "network spoilt answers NaN or infinity for 2 of 2",
-        lambda: list(Segmenter(model, TestTime((32,))).masks(photos)),
+        lambda: list(Segmenter(model, TestTime((32,))).masks(images)),
     )
     bench = Bench(squares.subset(range(3)), 32)
     victim = Victim(model, "segmentation", "mine")
@@ -340,5 +340,5 @@ def test_stored_answers_that_are_no_numbers_are_named(tmp_path):
     run = Run(tmp_path / "run")
     run.save_predictions(validation=np.zeros((2, 3), np.float32), ids=np.array(["a", "b"]))
     assert set(run.predictions()) == {"validation", "ids"}
-    run.save_predictions(heldout=np.array([[0.0, np.nan]]))
-    fails("predictions.npz holds NaN or infinity in heldout", run.predictions)
+    run.save_predictions(test_set=np.array([[0.0, np.nan]]))
+    fails("predictions.npz holds NaN or infinity in test", run.predictions)

@@ -98,9 +98,9 @@ def repaletted(mask, colours):
 
     def save(path):
         values = np.unique(mask)
-        picture = Image.fromarray(np.searchsorted(values, mask).astype(np.uint8), "P")
-        picture.putpalette(np.array(colours, np.uint8)[values].ravel().tolist())
-        picture.save(path, "PNG")
+        image = Image.fromarray(np.searchsorted(values, mask).astype(np.uint8), "P")
+        image.putpalette(np.array(colours, np.uint8)[values].ravel().tolist())
+        image.save(path, "PNG")
 
     return save
 
@@ -192,11 +192,11 @@ REFUSED = {
     "JPEG in a TIFF": (lambda path: Image.fromarray(VOC_MASK).save(path, "TIFF", compression="jpeg"),
                        "compressed as jpeg"),
     "PGM": (lambda path: Image.fromarray(VOC_MASK).save(path, "PPM"), "is a PPM"),
-    "a photo": (png(NOISY), "more than 4096 colours"),
+    "an image": (png(NOISY), "more than 4096 colours"),
     "transparent classes": (png(np.dstack([RGB, np.full(VOC_MASK.shape, 9, np.uint8)])), "transparent"),
     "CMYK": (lambda path: Image.new("CMYK", (3, 3)).save(path, "TIFF"), "is a CMYK"),
     "pages": (lambda path: Image.fromarray(VOC_MASK).save(
-        path, "TIFF", save_all=True, append_images=[Image.fromarray(VOC_MASK)]), "several pictures"),
+        path, "TIFF", save_all=True, append_images=[Image.fromarray(VOC_MASK)]), "several images"),
     "halves": (array(VOC_MASK / 2), "no whole number"),
     "NaN": (array(np.full((2, 2), np.nan)), "no whole number"),
     "negative": (array(SIGNED * 2), "has the value -2"),
@@ -205,7 +205,7 @@ REFUSED = {
     "text": (array(np.array([["a"]])), "holds <U1"),
     "pickle": (lambda path: np.save(path.with_suffix(".npy"), np.array([{}]), allow_pickle=True),
                "not a plain"),
-    "no picture": (lambda path: path.write_text("mask"), "damaged"),
+    "no image": (lambda path: path.write_text("mask"), "damaged"),
 }  # fmt: skip
 
 
@@ -441,7 +441,7 @@ def test_lists_that_share_an_image_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("listed", ["NFC", "NFD"])
-@pytest.mark.parametrize("stem", ["Müller", "a.b.c", "a+b (1)", "50%", "[x] {y}", "café.rf.0a1b", "photo 1"])
+@pytest.mark.parametrize("stem", ["Müller", "a.b.c", "a+b (1)", "50%", "[x] {y}", "café.rf.0a1b", "image 1"])
 def test_names_in_either_form_of_unicode(tmp_path, stem, listed):
     on_disk = "NFD" if listed == "NFC" else "NFC"
     disk = unicodedata.normalize(on_disk, stem)
@@ -477,7 +477,7 @@ def test_which_year_is_read_is_said(tmp_path):
 
 
 def test_labelme(tmp_path):
-    """Arrays in one folder, pictures in VOC's palette in another, and drawings of both."""
+    """Arrays in one folder, images in VOC's palette in another, and drawings of both."""
 
     def draw(stem, image, mask):
         put(tmp_path / "JPEGImages" / f"{stem}.jpg", image)
@@ -493,7 +493,7 @@ def test_labelme(tmp_path):
     (tmp_path / "SegmentationClass").rename(tmp_path / "SegmentationClassNpy")  # as labelme 5 calls it
     check(tmp_path)
     shutil.rmtree(tmp_path / "SegmentationClassNpy")
-    fails("not pictures by class", datasets.find, tmp_path)
+    fails("not images by class", datasets.find, tmp_path)
 
 
 def annotated(root, names=NAMES, images="JPEGImages", xmls="Annotations"):
@@ -541,14 +541,14 @@ def test_names_that_differ_in_case_are_refused(tmp_path):
     fails("class '(K|k)ettle'.*write both alike", datasets.load, "voc2009", tmp_path, "train")
 
 
-# --- photos that EXIF turns ---
+# --- images that EXIF turns ---
 
 
 @pytest.mark.parametrize(
     ("orientation", "size", "turned"),
     [(6, SIZE[::-1], True), (6, SIZE, False), (8, SIZE[::-1], True), (1, SIZE, False)],
 )
-def test_a_turned_photo_lies_as_its_mask(tmp_path, orientation, size, turned):
+def test_a_turned_image_lies_as_its_mask(tmp_path, orientation, size, turned):
     image = np.zeros((*SIZE[::-1], 3), np.uint8)
     image[:, : SIZE[0] // 2] = 255
     exif = Image.Exif()
@@ -569,7 +569,7 @@ def test_a_turned_photo_lies_as_its_mask(tmp_path, orientation, size, turned):
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(3, (30, 20)), (6, (20, 20))])
-def test_a_turned_photo_whose_mask_fits_both_ways_is_refused(tmp_path, orientation, size):
+def test_a_turned_image_whose_mask_fits_both_ways_is_refused(tmp_path, orientation, size):
     exif = Image.Exif()
     exif[274] = orientation
     (tmp_path / "images").mkdir()
@@ -585,7 +585,7 @@ def test_a_turned_photo_whose_mask_fits_both_ways_is_refused(tmp_path, orientati
 
 ROLES = [
     ("images", "masks"), ("img", "ann"), ("img", "seg"), ("imgs", "labels"), ("Images", "Segmentation_Masks"),
-    ("image", "gt"), ("JPEGImages", "masks"), ("photos", "annotations"), ("x", "y"), ("input", "target"),
+    ("image", "gt"), ("JPEGImages", "masks"), ("images", "annotations"), ("x", "y"), ("input", "target"),
     ("data", "ground_truth"), ("original_images", "label_images"), ("images", "annotations/trimaps"),
     ("images/images", "annotations/annotations/trimaps"), ("images", "SegmentationClassNpy"),
     ("img", "masks_human"),
@@ -594,8 +594,8 @@ ROLES = [
 
 def pairs(root, images="images", truth="masks", stems=STEMS, draw=None, image="{}.jpg", mask="{}.png"):
     for stem in stems:
-        photo, labels = SCENES[stem]
-        put(root / images / image.format(stem), photo)
+        original, labels = SCENES[stem]
+        put(root / images / image.format(stem), original)
         (draw or put)(root / truth / mask.format(stem), labels)
     return root
 
@@ -712,7 +712,7 @@ PAIRS_REFUSED = {
         ),
         "no class numbers",
     ),
-    "photos": (lambda path, mask: put(path, NOISY), "more than 4096 colours"),
+    "images": (lambda path, mask: put(path, NOISY), "more than 4096 colours"),
     "background": (lambda path, mask: put(path, mask * np.uint8(0)), "background only"),
     "JSON": (lambda path, mask: write(path.with_suffix(".json"), "{}"), "neither a mask nor"),
     "other names": (lambda path, mask: put(path.with_name(f"t{path.stem[::-1]}.png"), mask), "of no image"),
@@ -741,7 +741,7 @@ def test_one_mask_of_another_kind_is_refused(tmp_path):
 def test_masks_of_another_size_are_refused(tmp_path):
     pairs(tmp_path, draw=lambda path, mask: put(path, mask.T))
     data = datasets.load("pairs", tmp_path, "train")
-    fails("is 20 × 30 pixels, but its photo .* is 30 × 20", data.mask, 0)
+    fails("is 20 × 30 pixels, but its image .* is 30 × 20", data.mask, 0)
 
 
 def test_what_is_left_out_is_said(tmp_path):
@@ -768,7 +768,7 @@ def test_an_image_in_both_parts_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("pictures of pots", "truth of pots"), ("a", "a_painted"), ("cam", "masks2")]
+    ("first", "second"), [("images of pots", "truth of pots"), ("a", "a_painted"), ("cam", "masks2")]
 )
 def test_folders_that_look_like_masks_are_no_class(tmp_path, first, second):
     pairs(tmp_path, first, second)
@@ -783,7 +783,7 @@ def test_masks_in_class_folders_are_no_images(tmp_path):
     fails("several folders of images with masks|looks like the mask", datasets.find, tmp_path)
 
 
-def test_classes_of_plain_pictures_are_no_pairs(tmp_path):
+def test_classes_of_plain_images_are_no_pairs(tmp_path):
     for name in ("cat", "mask", "dog"):
         for k in range(3):
             put(tmp_path / name / f"{k}.png", NOISY)

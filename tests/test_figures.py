@@ -11,7 +11,7 @@ from voclab import plotting
 
 RNG = np.random.default_rng(0)
 NAMES = ("aeroplane", "bicycle", "diningtable", "pottedplant")
-PHOTOS = [RNG.integers(0, 256, (30, 40, 3)).astype(np.uint8) for _ in range(6)]
+IMAGES = [RNG.integers(0, 256, (30, 40, 3)).astype(np.uint8) for _ in range(6)]
 HISTORY = [
     {"epoch": 0, "map": 0.1, "validation_loss": 0.7},
     {"epoch": 1, "map": 0.3, "loss": 0.6, "validation_loss": 0.5},
@@ -19,7 +19,7 @@ HISTORY = [
 ]
 RELIABILITY = {"confidence": [0.1, 0.5, 0.8], "frequency": [0.2, 1.0, 0.7], "count": [90, 2, 40]}
 MAKERS = {
-    "image_grid": lambda: plotting.image_grid(PHOTOS, [f"photo {k}" for k in range(6)], 4),
+    "image_grid": lambda: plotting.image_grid(IMAGES, [f"image {k}" for k in range(6)], 4),
     "class_frequency": lambda: plotting.class_frequency(
         {"train": RNG.random(4), "val": RNG.random(4)}, NAMES
     ),
@@ -32,7 +32,7 @@ MAKERS = {
         {"a": {k: np.array(v) for k, v in RELIABILITY.items()}}, {"a": 0.1}
     ),
     "heat_maps": lambda: plotting.heat_maps(
-        [(p, [("says x", RNG.random((30, 40)), "green")]) for p in PHOTOS]
+        [(p, [("says x", RNG.random((30, 40)), "green")]) for p in IMAGES]
     ),
     "block_diagram": lambda: plotting.block_diagram({"net": [("pixels", False), ("stem", True)]}),
 }
@@ -41,23 +41,23 @@ MAKERS = {
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_figure_is_saved_with_what_it_shows(name, tmp_path):
     png = plotting.save(
-        MAKERS[name](), tmp_path / f"01_{name}", title="A title", caption="What to see.", alt="A picture"
+        MAKERS[name](), tmp_path / f"01_{name}", title="A title", caption="What to see.", alt="An image"
     )
     assert png == tmp_path / f"01_{name}.png"
-    picture = np.asarray(Image.open(png).convert("RGB"))
-    assert min(picture.shape[:2]) > 80
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 8  # not an empty canvas
+    image = np.asarray(Image.open(png).convert("RGB"))
+    assert min(image.shape[:2]) > 80
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 8  # not an empty canvas
     assert json.loads((tmp_path / f"01_{name}.json").read_text())["caption"] == "What to see."
     assert (tmp_path / f"01_{name}.svg").read_text().lstrip().startswith("<?xml")
 
 
-def test_photos_are_small_files_without_a_vector_copy(tmp_path):
+def test_images_are_small_files_without_a_vector_copy(tmp_path):
     args = {"title": "t", "caption": "c", "alt": "a"}
     plain = plotting.save(MAKERS["image_grid"](), tmp_path / "plain", **args)
-    photos = plotting.save(MAKERS["image_grid"](), tmp_path / "photos", **args, photos=True)
-    assert Image.open(photos).mode == "P"
-    assert photos.stat().st_size < plain.stat().st_size
-    assert not (tmp_path / "photos.svg").exists()
+    images = plotting.save(MAKERS["image_grid"](), tmp_path / "images", **args, images=True)
+    assert Image.open(images).mode == "P"
+    assert images.stat().st_size < plain.stat().st_size
+    assert not (tmp_path / "images.svg").exists()
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
@@ -91,9 +91,9 @@ def test_equal_scores_hide_no_dot(count):
 
 
 def test_titles_of_a_row_stand_in_one_line_and_many_columns_are_no_wider():
-    mixed = [np.zeros((60, 40, 3), np.uint8), np.zeros((30, 40, 3), np.uint8), *PHOTOS]
+    mixed = [np.zeros((60, 40, 3), np.uint8), np.zeros((30, 40, 3), np.uint8), *IMAGES]
     for columns in (2, 8):
-        figure = plotting.image_grid(mixed, ["a photo"] * 8, columns)
+        figure = plotting.image_grid(mixed, ["an image"] * 8, columns)
         figure.suptitle("A title")
         figure.draw_without_rendering()
         assert figure.get_figwidth() < 10.5
@@ -109,7 +109,7 @@ def test_rows_of_heat_maps_side_by_side_are_apart():
     assert between > 2 * within
 
 
-def test_all_panels_of_a_grid_show_their_picture():
+def test_all_panels_of_a_grid_show_their_image():
     figure = MAKERS["image_grid"]()
     shown = [len(axis.images) for axis in figure.axes]
     assert shown == [1] * 6 + [0] * 2

@@ -12,7 +12,7 @@ from voclab import data as datasets
 from voclab.data import folder
 
 
-def picture(path, colour, mode="RGB", size=(20, 12), **options):
+def image(path, colour, mode="RGB", size=(20, 12), **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path, **options)
 
@@ -21,14 +21,14 @@ def picture(path, colour, mode="RGB", size=(20, 12), **options):
 def pets(tmp_path):
     """Seven cats, three dogs and a fish, with other files among them."""
     for k in range(7):
-        picture(tmp_path / "pets" / "cat" / f"{k}.png", (k, 0, 0))
+        image(tmp_path / "pets" / "cat" / f"{k}.png", (k, 0, 0))
     for k in range(3):
-        picture(tmp_path / "pets" / "dog" / "deep" / f"{k}.JPG", (0, 200, 0))
-    picture(tmp_path / "pets" / "fish" / "one.webp", (0, 0, 200))
+        image(tmp_path / "pets" / "dog" / "deep" / f"{k}.JPG", (0, 200, 0))
+    image(tmp_path / "pets" / "fish" / "one.webp", (0, 0, 200))
     (tmp_path / "pets" / "empty").mkdir()
     (tmp_path / "pets" / ".hidden").mkdir()
-    picture(tmp_path / "pets" / ".hidden" / "a.png", 0, "L")
-    (tmp_path / "pets" / "cat" / "notes.txt").write_text("no picture")
+    image(tmp_path / "pets" / ".hidden" / "a.png", 0, "L")
+    (tmp_path / "pets" / "cat" / "notes.txt").write_text("no image")
     return tmp_path / "pets"
 
 
@@ -47,11 +47,11 @@ def test_a_fifth_of_each_class_is_held_out(pets):
 def test_folders_for_training_and_validation_are_taken_as_they_are(tmp_path):
     for name, n in (("train/b", 2), ("train/a", 3), ("val/a", 1), ("val/b", 2)):
         for k in range(n):
-            picture(tmp_path / name / f"{k}.png", (10 * k, 0, 0))
+            image(tmp_path / name / f"{k}.png", (10 * k, 0, 0))
     train, val = (folder.read(tmp_path, split) for split in ("train", "val"))
     assert (train.class_names, len(train), len(val)) == (("a", "b"), 5, 3)
     assert val.ids == ("a/0.png", "b/0.png", "b/1.png")
-    picture(tmp_path / "val" / "c" / "0.png", 0, "L")
+    image(tmp_path / "val" / "c" / "0.png", 0, "L")
     fails("class 'c'.*lacks", folder.read, tmp_path, "val")
     (tmp_path / "val").rename(tmp_path / "other")
     fails("no val or test beside it", folder.read, tmp_path, "val")
@@ -64,26 +64,26 @@ def test_it_is_found_by_its_path(pets, tmp_path):
     places = {"base": tmp_path / "data", "kaggle_input": tmp_path / "none"}
     found = datasets.find(pets, **places)
     assert (found.name, found.root) == ("folder", pets)
-    assert datasets.heldout_split("folder") == "val"
+    assert datasets.test_split("folder") == "val"
     fails("named by its path", datasets.find, "folder", **places)
     fails("cat is no folder with", datasets.find, pets / "cat", **places)
 
 
 def test_what_is_no_data_set_is_one_sentence(pets, tmp_path):
     fails("no split 'test'", folder.read, pets, "test")
-    fails("pictures of 0 classes", folder.read, pets / "cat", "train")
-    picture(tmp_path / "lone" / "cat" / "0.png", 0, "L")
-    fails("pictures of 1 classes", folder.read, tmp_path / "lone", "train")
-    picture(tmp_path / "lone" / "dog" / "0.png", 0, "L")
-    fails("no pictures for val", folder.read, tmp_path / "lone", "val")
+    fails("images of 0 classes", folder.read, pets / "cat", "train")
+    image(tmp_path / "lone" / "cat" / "0.png", 0, "L")
+    fails("images of 1 classes", folder.read, tmp_path / "lone", "train")
+    image(tmp_path / "lone" / "dog" / "0.png", 0, "L")
+    fails("no images for val", folder.read, tmp_path / "lone", "val")
 
 
-def test_a_damaged_picture_is_one_sentence(pets):
+def test_a_damaged_image_is_one_sentence(pets):
     fails("gone.png is missing", folder.decode, pets / "gone.png")
     (pets / "cat" / "4.png").write_bytes((pets / "cat" / "5.png").read_bytes()[:40])
-    fails("4.png is a damaged picture", datasets.load("folder", pets, "val").image, 0)
+    fails("4.png is a damaged image", datasets.load("folder", pets, "val").image, 0)
     (pets / "cat" / "4.png").write_text("hello")
-    fails("4.png is a damaged picture", datasets.load("folder", pets, "val").image, 0)
+    fails("4.png is a damaged image", datasets.load("folder", pets, "val").image, 0)
 
 
 # --- splits ---
@@ -93,7 +93,7 @@ def spread(root, *folders, images=5):
     """A few images in each folder, all different."""
     for name in folders:
         for k in range(images):
-            picture(root / name / f"{k}.png", (7 * k, len(name), 0))
+            image(root / name / f"{k}.png", (7 * k, len(name), 0))
     return root
 
 
@@ -134,7 +134,7 @@ def test_folders_of_splits_under_the_names_people_use(tmp_path, train, held):
 
 def test_of_three_splits_it_is_said_which_is_measured(tmp_path):
     spread(tmp_path, *(f"{part}/{name}" for part in ("train", "valid", "test") for name in ("cat", "owl")))
-    picture(tmp_path / "test/owl/more.png", (0, 0, 0))
+    image(tmp_path / "test/owl/more.png", (0, 0, 0))
     assert [len(folder.read(tmp_path, split)) for split in ("train", "val", "test")] == [10, 10, 11]
     source = folder.read(tmp_path, "train").source
     assert "train is train, valid is val, which is measured on, test is test, which is read by that" in source
@@ -212,7 +212,7 @@ def test_hidden_and_system_files_are_skipped_at_every_level(tmp_path, place):
     spread(tmp_path, "cat", "cat/deep", "owl")
     clean = {split: folder.read(tmp_path, split) for split in ("train", "val")}
     for name in LITTER:
-        picture(tmp_path / place / name, (0, 0, 0), format="PNG")
+        image(tmp_path / place / name, (0, 0, 0), format="PNG")
     for split, before in clean.items():
         data = folder.read(tmp_path, split)
         assert (data.ids, data.class_names) == (before.ids, before.class_names)
@@ -222,7 +222,7 @@ def test_hidden_and_system_files_are_skipped_at_every_level(tmp_path, place):
 
 def test_what_is_no_image_is_counted_and_said(tmp_path):
     spread(tmp_path, "cat", "owl")
-    for name in ("a.txt", "b.TXT", "notes", "photo.heic", "0.jpg.bak", "0.png~"):
+    for name in ("a.txt", "b.TXT", "notes", "image.heic", "0.jpg.bak", "0.png~"):
         (tmp_path / "cat" / name).write_bytes((tmp_path / "cat/0.png").read_bytes() if "0" in name else b"x")
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "cat.csv").write_text("0")
@@ -249,7 +249,7 @@ def test_images_are_known_by_what_they_hold(tmp_path):
     spread(tmp_path, "cat", "owl")
     for k, name in enumerate(("0001", "2.heic", "3.jpg_large", "4.png?w=300", "5.jfif", "6.JPE", "7.avif")):
         (tmp_path / "owl" / f"{k}.png").unlink(missing_ok=True)
-        picture(tmp_path / "owl" / name, (10 * k, 0, 0), format="PNG")
+        image(tmp_path / "owl" / name, (10 * k, 0, 0), format="PNG")
     train, val = (folder.read(tmp_path, split) for split in ("train", "val"))
     assert sum(id.startswith("owl") for id in train.ids + val.ids) == 7
     assert train.image(len(train) - 1).shape == (12, 20, 3)
@@ -262,7 +262,7 @@ def test_animations_are_said(tmp_path):
     frames[0].save(tmp_path / "cat" / "0.gif", save_all=True, append_images=frames[1:])
     assert "only the first frame of 1 animation or file with more" in folder.read(tmp_path, "train").source
     assert "first frame" not in folder.read(tmp_path, "val").source
-    assert "first frame of 1" in folder.pictures(tmp_path / "cat").source
+    assert "first frame of 1" in folder.images(tmp_path / "cat").source
 
 
 def test_links_lead_nowhere_twice(tmp_path):
@@ -339,7 +339,7 @@ def test_names_in_other_encodings_are_text(tmp_path):
     assert train.class_names == ("caf\\xe9", "owl")
     assert train.ids == ("caf\\xe9/0-\\xff.png", "owl/0-\\xff.png")
     assert train.image(1)[0, 0].tolist() == [9, 9, 9]
-    for text in (*train.ids, *train.class_names, train.source, folder.pictures(tmp_path / "owl").source):
+    for text in (*train.ids, *train.class_names, train.source, folder.images(tmp_path / "owl").source):
         text.encode()
 
 

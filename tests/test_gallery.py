@@ -49,7 +49,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def picture(path, size=(6, 4), colour=(1, 2, 3)):
+def image(path, size=(6, 4), colour=(1, 2, 3)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
     return path
@@ -62,14 +62,14 @@ def put(path, **value):
 
 @pytest.fixture
 def figures(tmp_path):
-    """Two notebooks: a complete one, hostile texts included, and one with nothing but a picture."""
+    """Two notebooks: a complete one, hostile texts included, and one with nothing but an image."""
     root = tmp_path / "figures"
     first = root / "01_classification"
-    picture(first / "02_curves.png", (60, 20))
+    image(first / "02_curves.png", (60, 20))
     put(first / "02_curves.json", title="Curves", caption="Loss over epochs.", alt="Two falling lines")
     (first / "02_curves.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-    picture(first / "10_photos.png", (30, 40))
-    put(first / "10_photos.json", title=HOSTILE, caption=HOSTILE, alt=HOSTILE)
+    image(first / "10_images.png", (30, 40))
+    put(first / "10_images.json", title=HOSTILE, caption=HOSTILE, alt=HOSTILE)
     put(
         first / "03_results.table.json",
         title="Results",
@@ -94,7 +94,7 @@ def figures(tmp_path):
         git="abc1234",
         run_time_s=125.2,
     )
-    picture(root / "02_segmentation" / "01_masks with space.png")
+    image(root / "02_segmentation" / "01_masks with space.png")
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "01_classification.ipynb").write_text("{}")
     (root / "empty").mkdir()
@@ -119,7 +119,7 @@ def test_page_is_self_contained_and_its_anchors_exist(page):
     assert targets <= set(ids)
 
 
-def test_every_picture_is_embedded_with_size_and_alternative_text(page, figures):
+def test_every_image_is_embedded_with_size_and_alternative_text(page, figures):
     images = page.of("img")
     assert [image["alt"] for image in images] == ["Two falling lines", HOSTILE, "Masks with space"]
     kinds, data = zip(*(image["src"].split(";base64,") for image in images))
@@ -129,7 +129,7 @@ def test_every_picture_is_embedded_with_size_and_alternative_text(page, figures)
     assert Image.open(io.BytesIO(base64.b64decode(data[1]))).size == (30, 40)
 
 
-def test_huge_vector_copy_gives_way_to_the_picture(figures):
+def test_huge_vector_copy_gives_way_to_the_image(figures):
     svg = figures / "01_classification" / "02_curves.svg"
     svg.write_text(svg.read_text() + " " * 500_000)
     assert Page(gallery.write(figures)[1].read_text()).of("img")[0]["src"].startswith("data:image/png")
@@ -172,7 +172,7 @@ def test_items_are_in_the_order_of_their_numbers(page):
 def test_readme_links_to_files_that_exist(figures):
     text = gallery.write(figures)[0].read_text()
     targets = re.findall(r"(?<!\\)\]\(([^)]*)\)", text)
-    assert len(targets) == 6  # the page, the notebook, three pictures, one vector copy
+    assert len(targets) == 6  # the page, the notebook, three images, one vector copy
     for target in targets:
         assert (figures / unquote(target)).exists()
 

@@ -28,16 +28,16 @@ WRAPPER = """<!doctype html><meta charset="utf-8"><body>
 const scrolls = element => ["auto", "scroll"].includes(getComputedStyle(element).overflowX);
 addEventListener("load", () => {
   const found = [...document.querySelectorAll("iframe")].map(frame => {
-    const page = frame.contentDocument, pictures = [...page.images];
+    const page = frame.contentDocument, images = [...page.images];
     const entries = frame.contentWindow.performance.getEntriesByType("resource");
     return {
       page: frame.title,
       asked: frame.clientWidth,
       width: page.documentElement.scrollWidth,
-      pictures: pictures.length,
-      broken: pictures.filter(picture => !picture.naturalWidth).map(picture => picture.alt),
-      narrowest: Math.min(...pictures.map(picture => picture.clientWidth / picture.getAttribute("width"))),
-      unnamed: pictures.filter(picture => !picture.alt.trim()).length,
+      images: images.length,
+      broken: images.filter(image => !image.naturalWidth).map(image => image.alt),
+      narrowest: Math.min(...images.map(image => image.clientWidth / image.getAttribute("width"))),
+      unnamed: images.filter(image => !image.alt.trim()).length,
       tables: page.querySelectorAll("table").length,
       loose: [...page.querySelectorAll("table")].filter(table => !scrolls(table.parentElement)).length,
       scrolled: [...page.querySelectorAll(".table .scroll")].filter(e => e.scrollWidth > e.clientWidth)
@@ -87,8 +87,8 @@ def faults(entry: dict) -> set[str]:
     """What is wrong with a page at one width."""
     wrong = {
         "too wide": entry["width"] > entry["asked"],
-        "picture broken": bool(entry["broken"]),
-        "picture without text": bool(entry["unnamed"]),
+        "image broken": bool(entry["broken"]),
+        "image without text": bool(entry["unnamed"]),
         "asks the network": bool(entry["fetched"]),
         "table moves the page": entry["asked"] != PAPER and entry["loose"] > 0,
     }
@@ -110,12 +110,12 @@ def committed_pages() -> list[Path]:
 
 
 @pytest.mark.parametrize("page", committed_pages(), ids=lambda page: page.parent.name)
-def test_a_committed_page_fits_a_phone_and_loads_all_its_pictures(page, tmp_path):
+def test_a_committed_page_fits_a_phone_and_loads_all_its_images(page, tmp_path):
     found, complaints = shown({page: (PHONE, DESK)}, tmp_path)
     assert complaints == []
     for entry in found.values():
         assert faults(entry) == set()
-        assert entry["pictures"] >= 3
+        assert entry["images"] >= 3
         assert entry["tables"] >= 2
 
 
@@ -131,9 +131,9 @@ def written(tmp_path_factory) -> tuple[Path, Path]:
         title="A title of many words " * 9,
         **texts,
     )
-    photo = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
-    grid = plotting.image_grid([photo] * 8, ["a photo"] * 8, 8)
-    folder.figure(grid, "photos", title="Photos", caption="Noise.", alt="Grid of noise", photos=True)
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    grid = plotting.image_grid([image] * 8, ["an image"] * 8, 8)
+    folder.figure(grid, "images", title="Images", caption="Noise.", alt="Grid of noise", images=True)
     classes = [f"class {k}, rare" for k in range(20)]
     scores = pd.DataFrame(0.123, [f"a network, {k}" for k in range(10)], classes).rename_axis("network")
     folder.table(scores, "classes", title="More columns than a page is wide", caption="")
@@ -158,7 +158,7 @@ def test_new_pages_fit_a_phone_a_desk_and_paper(written, tmp_path):
     assert complaints == []
     for key, entry in found.items():
         assert faults(entry) == set(), key
-        assert (entry["pictures"], entry["tables"]) == (2, 3)
+        assert (entry["images"], entry["tables"]) == (2, 3)
         assert entry["narrowest"] > 0.55, key  # of their size: texts of 9 pt can be read
     assert found["0.html", PHONE]["scrolled"] == 3
     assert found["paper-figures.html", PAPER]["scrolled"] == 0
@@ -167,9 +167,9 @@ def test_new_pages_fit_a_phone_a_desk_and_paper(written, tmp_path):
 # What is done to a sound page, and what must be said of it at the phone's width.
 FAULTS = {
     "nothing": ("</main>", "</main>", set(), ""),
-    "picture": ("image/png;base64,", "image/png;base64,AAAA", {"picture broken"}, ""),
-    "missing": ('src="data:image/png', 'src="nowhere.png" title="', {"picture broken"}, ""),
-    "nameless": ('alt="Lines"', 'alt=" "', {"picture without text"}, ""),
+    "image": ("image/png;base64,", "image/png;base64,AAAA", {"image broken"}, ""),
+    "missing": ('src="data:image/png', 'src="nowhere.png" title="', {"image broken"}, ""),
+    "nameless": ('alt="Lines"', 'alt=" "', {"image without text"}, ""),
     "table": (
         ".scroll { overflow-x: auto; }",
         ".scroll { overflow-x: visible; }",
@@ -178,7 +178,7 @@ FAULTS = {
     ),
     "text": ("overflow-wrap: break-word;", "", {"too wide"}, ""),
     "script": ("</main>", "</main><script>absent();</script>", set(), "absent is not defined"),
-    "policy": ("</main>", "</main><script>absent();</script>", set(), "Content Security Policy"),
+    "augmentation": ("</main>", "</main><script>absent();</script>", set(), "Content Security Policy"),
     "network": ("</main>", '</main><img alt="x" src="http://host.test/a.png">', {"asks the network"}, ""),
 }
 
@@ -187,7 +187,7 @@ def test_what_is_wrong_with_a_page_is_noticed(written, tmp_path):
     pages = {}
     for name, (before, after, _, _) in FAULTS.items():
         text = written[0].read_text(encoding="utf-8")
-        if name != "policy":
+        if name != "augmentation":
             text = re.sub(r"<meta http-equiv[^>]*>", "", text)
         assert before in text
         page = tmp_path / f"{name}.html"
@@ -197,7 +197,7 @@ def test_what_is_wrong_with_a_page_is_noticed(written, tmp_path):
     for name, (_, _, expected, said) in FAULTS.items():
         seen = faults(found[f"{name}.html", PHONE])
         assert expected <= seen, name
-        assert seen <= expected | ({"picture broken"} if name == "network" else set()), name
+        assert seen <= expected | ({"image broken"} if name == "network" else set()), name
         lines = [line for line in complaints if f"/{name}.html" in line]
         assert bool(lines) == bool(said) or name in ("network", "missing"), lines
         assert all(said in line for line in lines) or not said

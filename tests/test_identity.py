@@ -353,7 +353,7 @@ def test_an_edited_image_mask_or_class_name_is_other_data(squares):
 
 # --- runs ---
 
-FILES = ("model.keras", "predictions.npz", "heldout_masks.zip", "history.json")
+FILES = ("model.keras", "predictions.npz", "test_masks.zip", "history.json")
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +366,7 @@ def finished(tmp_path_factory):
     run.save_model(keras.Model(inputs, keras.layers.Dense(2)(inputs)))
     run.save_history([{"epoch": 0, "map": 0.1}])
     run.save_predictions(a=np.arange(1000.0))
-    shutil.copy(run.folder / "predictions.npz", run.folder / "heldout_masks.zip")
+    shutil.copy(run.folder / "predictions.npz", run.folder / "test_masks.zip")
     run.finish({"map": 0.5, "seconds": 1.0})
     return run.folder, config
 
@@ -434,7 +434,7 @@ def flip(path):
 
 
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink, lambda path: path.write_bytes(b"")])
-@pytest.mark.parametrize("name", ["model.keras", "predictions.npz", "heldout_masks.zip"])
+@pytest.mark.parametrize("name", ["model.keras", "predictions.npz", "test_masks.zip"])
 def test_a_complete_run_with_a_damaged_file_is_trained_again(finished, tmp_path, name, damage):
     folder = shutil.copytree(finished[0], tmp_path / "run")
     damage(folder / name)
@@ -477,7 +477,7 @@ def test_a_missing_figure_is_a_sentence(finished):
 
 def test_an_edited_loss_trains_anew(squares, tmp_path, monkeypatch):
     fit_set, validation = fit_validation(squares, 0.25, seed=0)
-    heldout = squares.subset(range(4), "heldout")
+    test_set = squares.subset(range(4), "test")
     experiment = segmentation.Experiment(
         "mine",
         "scratch",
@@ -493,7 +493,7 @@ def test_an_edited_loss_trains_anew(squares, tmp_path, monkeypatch):
         lines = []
         monkeypatch.setitem(losses.LOSSES, "mine", cell(text)["Mine"])
         run = segmentation.run_experiment(
-            experiment, fit_set, validation, heldout, tmp_path, progress=lines.append
+            experiment, fit_set, validation, test_set, tmp_path, progress=lines.append
         )
         return run.history[-1]["loss"], lines[0]
 

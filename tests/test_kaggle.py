@@ -70,7 +70,7 @@ def test_layout_is_the_competitions(exported, voc):
     assert mask.max() <= 20
 
 
-def test_real_photos_read_back_equal(shared, tmp_path):
+def test_real_images_read_back_equal(shared, tmp_path):
     train = vocdevkit.read(shared / "voc2009", "train").subset([0, 100, 570])
     test = vocdevkit.read(shared / "voc2009", "val").subset([3, 500])
     kaggle.export(train, test, tmp_path / "out", tmp_path / "out/truth", progress=False)

@@ -182,7 +182,7 @@ def test_half_precision_logits_give_a_float32_value(loss, slow):
 
 
 @every_loss
-def test_keras_trains_with_it_where_the_picture_size_is_unknown(loss, slow):
+def test_keras_trains_with_it_where_the_image_size_is_unknown(loss, slow):
     y, logits = CASES["some"]
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((None, None, CLASSES)), keras.layers.Conv2D(CLASSES, 1)])

@@ -35,9 +35,9 @@ HOSTILE = "\x1b[31m" + "".join(sorted(CONTROLS))
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A folder of pictures of classes that a file system can name so."""
-    root = tmp_path_factory.mktemp("data") / "pictures"
+def images(tmp_path_factory):
+    """A folder of images of classes that a file system can name so."""
+    root = tmp_path_factory.mktemp("data") / "images"
     names = [name for name in NAMES if not set(name) & set("|*")]  # which Windows has not
     for number, name in enumerate(names):
         for k in range(3):
@@ -191,8 +191,8 @@ def voclab(*words, stdout=subprocess.PIPE, **environment):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_any_terminal_can_show_any_class(pictures, encoding):
-    done = voclab("data", "info", "--data", pictures, PYTHONIOENCODING=encoding)
+def test_any_terminal_can_show_any_class(images, encoding):
+    done = voclab("data", "info", "--data", images, PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
     shown = done.stdout.decode(encoding)
     assert ("猫" if encoding == "utf-8" else "\\u732b") in shown
@@ -214,9 +214,9 @@ def test_what_was_typed_is_quoted_without_its_commands():
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_full_standard_output_ends_in_a_sentence(pictures, unbuffered):
+def test_a_full_standard_output_ends_in_a_sentence(images, unbuffered):
     with open("/dev/full", "wb") as full:
-        for command in (["data", "info", "--data", pictures], ["--version"], ["submit", "--help"]):
+        for command in (["data", "info", "--data", images], ["--version"], ["submit", "--help"]):
             done = voclab(*command, stdout=full, PYTHONUNBUFFERED=unbuffered)
             assert done.returncode == 2
             assert done.stderr.startswith(b"voclab: Cannot write standard output: the disk is full;")
@@ -230,8 +230,8 @@ def test_a_full_standard_output_ends_in_a_sentence(pictures, unbuffered):
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-", "| true"])
-def test_a_closed_standard_output_ends_quietly(pictures, closed):
-    command = f"{sys.executable} -m voclab data info --data '{pictures}' {closed}"
+def test_a_closed_standard_output_ends_quietly(images, closed):
+    command = f"{sys.executable} -m voclab data info --data '{images}' {closed}"
     done = subprocess.run(command, shell=True, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
@@ -336,20 +336,20 @@ class Reader(HTMLParser):
 def test_the_pages_of_a_study_show_names_as_they_are(tmp_path):
     from markdown_it import MarkdownIt
 
-    name, photo = '<b onmouseover="alert(1)">|x', "[p](h)*`$1$_<img src=x>"
+    name, original = '<b onmouseover="alert(1)">|x', "[p](h)*`$1$_<img src=x>"
     kept = np.ones((2, len(CONSISTENCY)), bool)
     part = Consistency(name, tuple(CONSISTENCY), np.zeros(2, int), kept, kept * 1.0, kept * 1.0, {})
     image = np.zeros((8, 8, 3), np.uint8)
-    shown = Versions(photo, ("original", "fog"), (image, image), (name, name), (True, True))
-    facts = {"data": photo, "split": "val", "photos": 2, "seed": 0}
+    shown = Versions(original, ("original", "fog"), (image, image), (name, name), (True, True))
+    facts = {"data": original, "split": "val", "images": 2, "seed": 0}
     network = {"weights": name, "classes": 2, "size": 8, "features": name}
-    study = Study(facts, (photo, "other"), {name: network}, {name: part}, {name: shown})
+    study = Study(facts, (original, "other"), {name: network}, {name: part}, {name: shown})
     page = pages.consistency_report(study, tmp_path)[0].read_text(encoding="utf-8")
     reader = Reader()
     reader.feed(MarkdownIt("commonmark").enable(["table"]).render(page))
     assert name in reader.cells
-    assert f"{name} on {photo}: 1 of 1 answers stay" in reader.strong
-    assert f"2 photos of {photo} val" in reader.text
+    assert f"{name} on {image}: 1 of 1 answers stay" in reader.strong
+    assert f"2 images of {image} val" in reader.text
     assert not {"b", "em"} & reader.tags
     assert "onmouseover" not in reader.attributes
     linked = pages.markdown_table(["n"], {name: ["1"]}, {name: "a%20b/README.md"})

@@ -74,7 +74,7 @@ def executed(tmp_path_factory):
         patch.setenv("JUPYTER_PATH", str(root / "jupyter"))
         patch.setenv("MPLBACKEND", "Agg")
         patch.delenv("PYTEST_CURRENT_TEST")  # with it ipykernel does not capture what C code prints
-        path = run(root, "01", {"profile": "it's", "data": root / "photos", "seed": 7})
+        path = run(root, "01", {"profile": "it's", "data": root / "images", "seed": 7})
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     return root, notebook, path, before, (root / "notebooks" / "01_first.ipynb").read_text()
@@ -90,12 +90,12 @@ def test_result_goes_to_runs_and_leaves_the_notebook_alone(executed):
 def test_parameters_reach_the_cells_and_leave_no_cell_behind(executed):
     root, notebook, _, before, _ = executed
     printed = json.loads(texts(notebook)["stdout"].splitlines()[0])
-    assert (printed["profile"], printed["data"], printed["seed"]) == ("it's", str(root / "photos"), 7)
+    assert (printed["profile"], printed["data"], printed["seed"]) == ("it's", str(root / "images"), 7)
     assert [c.source for c in notebook.cells] == [
         c.source for c in nbformat.reads(before, as_version=4).cells
     ]
     assert notebook.metadata["voclab"] == {
-        "parameters": {"profile": "it's", "data": str(root / "photos"), "seed": 7}
+        "parameters": {"profile": "it's", "data": str(root / "images"), "seed": 7}
     }
 
 
@@ -161,7 +161,7 @@ def test_in_place_runs_on_the_embedded_data_and_repeats_exactly(tmp_path):
 
 
 def test_a_notebook_says_what_kind_of_data_it_is_about(tmp_path):
-    for name, metadata in (("01_photos", {}), ("02_pictures", {"voclab": {"pictures": True}})):
+    for name, metadata in (("01_images", {}), ("02_images", {"voclab": {"images": True}})):
         notebook = nbformat.v4.new_notebook(metadata=metadata)
         (tmp_path / "notebooks").mkdir(exist_ok=True)
         (tmp_path / "notebooks" / f"{name}.ipynb").write_text(nbformat.writes(notebook))

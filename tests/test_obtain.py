@@ -23,7 +23,7 @@ from voclab.reporting.session import Session, on_colab
 
 
 def cifar_tar(folder) -> bytes:
-    """The binary distribution with two pictures a batch."""
+    """The binary distribution with two images a batch."""
     images = np.zeros((2, 32, 32, 3), np.uint8)
     batches = folder / cifar10.BINARY
     batches.mkdir()
@@ -63,10 +63,10 @@ def server(monkeypatch, tmp_path):
         (None, {}, "toyvoc", False),
         ("toyvoc", {"unasked": True}, "toyvoc", False),
         ("embedded", {"unasked": True}, "toyvoc", False),
-        ("cifar10", {"pictures": True}, "cifar10", True),
-        (None, {"pictures": True, "unasked": True}, "cifar10", True),
-        (None, {"pictures": True}, "toycifar", False),
-        ("toycifar", {"pictures": True, "unasked": True}, "toycifar", False),
+        ("cifar10", {"images": True}, "cifar10", True),
+        (None, {"images": True, "unasked": True}, "cifar10", True),
+        (None, {"images": True}, "toycifar", False),
+        ("toycifar", {"images": True, "unasked": True}, "toycifar", False),
     ],
 )
 def test_what_is_downloaded_and_when(server, tmp_path, data, options, name, downloaded):
@@ -81,25 +81,29 @@ def test_what_is_downloaded_and_when(server, tmp_path, data, options, name, down
         assert (again.name, again.root, len(server.requests)) == (name, found.root, 1)
 
 
-@pytest.mark.parametrize(("data", "pictures"), [("cifar10", False), ("voc2009", True), ("nowhere", False)])
-def test_what_the_notebook_is_not_about_is_never_downloaded(server, tmp_path, data, pictures):
+@pytest.mark.parametrize(
+    ("data", "single_label"), [("cifar10", False), ("voc2009", True), ("nowhere", False)]
+)
+def test_what_the_notebook_is_not_about_is_never_downloaded(server, tmp_path, data, single_label):
     with pytest.raises(VoclabError, match=data):
-        obtain(data, tmp_path / "data", pictures=pictures, unasked=True)
+        obtain(data, tmp_path / "data", single_label=single_label, unasked=True)
     assert not server.requests
 
 
-@pytest.mark.parametrize(("pictures", "drawn"), [(False, "ToyVOC"), (True, "ToyCIFAR")])
+@pytest.mark.parametrize(("single_label", "drawn"), [(False, "ToyVOC"), (True, "ToyCIFAR")])
 def test_where_no_address_answers_drawn_data_is_taken_only_if_none_was_named(
-    server, tmp_path, pictures, drawn
+    server, tmp_path, single_label, drawn
 ):
     server.files.clear()
     lines = []
-    found = obtain(None, tmp_path / "data", pictures=pictures, unasked=True, say=lines.append)
+    found = obtain(None, tmp_path / "data", single_label=single_label, unasked=True, say=lines.append)
     assert found.name == drawn.lower()
     assert lines[-1].startswith(f"Going on with the drawn images of {drawn}: ")
     assert "404" in lines[-1]
     with pytest.raises(VoclabError, match="could not be downloaded"):
-        obtain("cifar10" if pictures else "voc2009", tmp_path / "data", pictures=pictures, say=None)
+        obtain(
+            "cifar10" if single_label else "voc2009", tmp_path / "data", single_label=single_label, say=None
+        )
 
 
 def test_what_is_wrong_here_never_ends_in_drawn_data_by_accident(server, tmp_path):
@@ -124,7 +128,7 @@ def test_drawn_data_that_is_named_opens_no_connection(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refused)
     for data in ("toyvoc", "embedded"):
         assert obtain(data, tmp_path, unasked=True).name == "toyvoc"
-    assert obtain("toycifar", tmp_path, pictures=True, unasked=True).name == "toycifar"
+    assert obtain("toycifar", tmp_path, single_label=True, unasked=True).name == "toycifar"
 
 
 def test_all_notebooks_about_data_that_is_still_to_be_downloaded_are_run(tmp_path, monkeypatch):

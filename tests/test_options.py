@@ -21,7 +21,7 @@ from voclab.experiments.plan import Plan, checked, plan_from
 HEAVY = ("tensorflow", "keras", "albumentations", "matplotlib")
 SEED = "whole number, 0 or more and at most 4294967295"
 
-# What is typed -> words of the sentence. NET looks like the folder of a run, DATA holds pictures by class.
+# What is typed -> words of the sentence. NET looks like the folder of a run, DATA holds images by class.
 WRONG = {
     "nonsense": "invalid choice",
     "train --nonsense": "unrecognized arguments: --nonsense",
@@ -59,7 +59,7 @@ WRONG = {
     "run 01 --weights ''": "--weights is ''",
     "run 01 --weights imagenet --backbone resnet8": "no ImageNet weights",
     "run 01 --data nowhere": "There is no folder nowhere",
-    "run 04 --pictures nowhere": "There is no folder nowhere",
+    "run 04 --images nowhere": "There is no folder nowhere",
     "run 03 --epsilon 0": "--epsilon is 0; choose a number, 1 or more and at most 255",
     "run 03 --epsilon nan": "--epsilon is nan",
     "run 03 --epsilon 1e9": "--epsilon is 1e9",
@@ -78,14 +78,14 @@ WRONG = {
     "train --dataset '' --model cnn": "--dataset is ''",
     "train --dataset DATA --model alexnet": "no model 'alexnet'; choose one of cnn, resnet8",
     "train --dataset DATA --model ''": "no model ''; choose one of",
-    "train --dataset DATA --model cnn --augmentations heavy": "no augmentations 'heavy'; choose one of none",
+    "train --dataset DATA --model cnn --augmentation heavy": "no augmentations 'heavy'; choose one of none",
     "train --dataset DATA --model cnn --optimizer adagrad": "no optimizer 'adagrad'; choose one of adam, sgd",
     "train --dataset DATA --model cnn --epochs -1": "--epochs is -1; choose a whole number, 0 or more",
     "train --dataset DATA --model cnn --epochs 1000000000000": "at most 100000",
     "train --dataset DATA --model cnn --epochs ten": "--epochs is ten",
-    "train --dataset DATA --model cnn --rate 0": "--rate is 0; choose a number above 0",
-    "train --dataset DATA --model cnn --rate nan": "--rate is nan",
-    "train --dataset DATA --model cnn --rate inf": "--rate is inf",
+    "train --dataset DATA --model cnn --learning-rate 0": "--learning-rate is 0; choose a number above 0",
+    "train --dataset DATA --model cnn --learning-rate nan": "--learning-rate is nan",
+    "train --dataset DATA --model cnn --learning-rate inf": "--learning-rate is inf",
     "train --dataset DATA --model cnn --batch-size 0": "--batch-size is 0",
     "train --dataset DATA --model cnn --size -3": "--size is -3; choose a whole number, 8 or more",
     "train --dataset DATA --model cnn --size 1000000": "at most 4096",
@@ -134,8 +134,8 @@ WRONG = {
     # visualize
     "visualize --model NET --data DATA": "--sample-id",
     "visualize --model nowhere --data DATA --sample-id 0": "nowhere is missing",
-    "visualize --model NET --data DATA --sample-id 999": "no picture 999; name an id such as",
-    "visualize --model NET --data DATA --sample-id -1": "no picture -1",
+    "visualize --model NET --data DATA --sample-id 999": "no image 999; name an id such as",
+    "visualize --model NET --data DATA --sample-id -1": "no image -1",
     "visualize --model NET --data DATA --sample-id ''": "--sample-id is ''",
     "visualize --model NET --data DATA --sample-id 0 --layers conv9": "no layer conv9 that gives a map",
     "visualize --model NET --data DATA --sample-id 0 --size -3": "--size is -3",
@@ -188,9 +188,9 @@ WRONG = {
 def _files(folder: Path) -> dict[str, str]:
     """What the command lines name."""
     for name, shade in (("dark", 20), ("light", 200)):
-        (folder / "pictures" / name).mkdir(parents=True)
+        (folder / "images" / name).mkdir(parents=True)
         for k in range(5):
-            Image.new("RGB", (20, 24), (shade,) * 3).save(folder / "pictures" / name / f"{k}.png")
+            Image.new("RGB", (20, 24), (shade,) * 3).save(folder / "images" / name / f"{k}.png")
     (folder / "net").mkdir()
     layers = [{"config": {"name": name}} for name in ("pixels", "conv1", "conv2")]
     with zipfile.ZipFile(folder / "net" / "model.keras", "w") as archive:
@@ -203,7 +203,7 @@ def _files(folder: Path) -> dict[str, str]:
         cell |= {"source": 'profile = "auto"\nseed = 0\ndata = None', "execution_count": None}
         notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         (folder / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook))
-    names = {"DATA": "pictures", "NET": "net", "BROKEN": "broken.keras", "FILE": "note.txt"}
+    names = {"DATA": "images", "NET": "net", "BROKEN": "broken.keras", "FILE": "note.txt"}
     return {key: str(folder / name) for key, name in {**names, "NOTEBOOKS": "notebooks"}.items()}
 
 
@@ -334,7 +334,7 @@ def test_a_wrong_value_of_any_kind_in_a_configuration_is_one_sentence(tmp_path):
         (good | {"epochs": None}, "epochs in .* is None"),
         (good | {"seed": -1}, "seed in .* is -1"),
         (good | {"seed": True}, "seed in .* is True"),
-        (good | {"rate": [1]}, r"rate in .* is \[1\]"),
+        (good | {"learning_rate": [1]}, r"rate in .* is \[1\]"),
         (good | {"dropout": float("nan")}, "dropout in .* is nan"),
         (good | {"validation": 1}, "validation in .* is 1"),
         (good | {"learning_rate": 1}, "the option learning_rate, which `voclab train` does not know"),
@@ -350,8 +350,14 @@ def test_a_wrong_value_of_any_kind_in_a_configuration_is_one_sentence(tmp_path):
 
 
 def test_a_plan_is_taken_as_it_was_meant(tmp_path):
-    plan = checked(Plan("toycifar", "cnn", epochs=3, epsilon=16, rate=None, width=4))
-    assert (plan.epochs, plan.epsilon, plan.rate, plan.size, plan.width) == (3, 16.0, None, None, 4.0)
+    plan = checked(Plan("toycifar", "cnn", epochs=3, epsilon=16, learning_rate=None, width=4))
+    assert (plan.epochs, plan.epsilon, plan.learning_rate, plan.size, plan.width) == (
+        3,
+        16.0,
+        None,
+        None,
+        4.0,
+    )
     path = tmp_path / "config.json"
     path.write_text(
         json.dumps({"plan": {"dataset": "toycifar", "model": "resnet8", "seed": 4, "size": None}})

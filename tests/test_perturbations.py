@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import skimage
-from perturbed_pictures import damage, pictures, scene
+from perturbed_images import damage, images, scene
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from voc_trees import fails
@@ -37,9 +37,9 @@ RISING = {
 flat = np.full((300, 300, 3), 128, np.uint8)
 
 
-def change(picture, clean):
+def change(image, clean):
     """In [0, 1]."""
-    return (picture.astype(float) - clean) / 255
+    return (image.astype(float) - clean) / 255
 
 
 def test_every_perturbation_has_a_unit_and_is_tested():
@@ -48,15 +48,15 @@ def test_every_perturbation_has_a_unit_and_is_tested():
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_no_strength_changes_nothing(name):
-    for what, picture in pictures().items():
+    for what, image in images().items():
         for out in (
-            perturbed(picture, name, 0, 3),
-            perturbed(picture, name, 0.0, 4),
-            PERTURBATIONS[name](np.ascontiguousarray(picture), 0.0, np.random.default_rng(3)),
+            perturbed(image, name, 0, 3),
+            perturbed(image, name, 0.0, 4),
+            PERTURBATIONS[name](np.ascontiguousarray(image), 0.0, np.random.default_rng(3)),
         ):
-            np.testing.assert_array_equal(out, picture, what)
+            np.testing.assert_array_equal(out, image, what)
             assert out.dtype == np.uint8
-            assert not np.shares_memory(out, picture)
+            assert not np.shares_memory(out, image)
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
@@ -64,19 +64,19 @@ def test_any_strength_keeps_the_form(name):
     odd = () if name in FLIPS else (1e-300, 1e-9, 0.013, 1, 1.7, 359.99, 1e4, 1e300)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for what, picture in pictures().items():
-            before = picture.copy()
+        for what, image in images().items():
+            before = image.copy()
             for strength in (*RISING[name], *odd, np.float32(1), np.int64(1)):
-                out = perturbed(picture, name, strength, 5)
-                assert out.shape == picture.shape, what
+                out = perturbed(image, name, strength, 5)
+                assert out.shape == image.shape, what
                 assert out.dtype == np.uint8, what
-            np.testing.assert_array_equal(picture, before, what)
+            np.testing.assert_array_equal(image, before, what)
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
-def test_a_seed_fixes_the_picture(name):
-    picture, strength = scene(), RISING[name][-1]
-    outs = [perturbed(picture, name, strength, seed) for seed in (0, 1, (0, 7), 0, 1, (0, 7))]
+def test_a_seed_fixes_the_image(name):
+    image, strength = scene(), RISING[name][-1]
+    outs = [perturbed(image, name, strength, seed) for seed in (0, 1, (0, 7), 0, 1, (0, 7))]
     for first, again in zip(outs[:3], outs[3:]):
         np.testing.assert_array_equal(first, again)
     assert len({out.tobytes() for out in outs}) == (3 if name in RANDOM else 1)
@@ -84,9 +84,9 @@ def test_a_seed_fixes_the_picture(name):
 
 @pytest.mark.parametrize("name", sorted(RISING.keys() - FLIPS))
 def test_more_strength_is_more_damage(name):
-    picture = scene(96, 128)
+    image = scene(96, 128)
     damages = [
-        np.mean([damage(perturbed(picture, name, strength, seed), picture) for seed in range(4)])
+        np.mean([damage(perturbed(image, name, strength, seed), image) for seed in range(4)])
         for strength in RISING[name]
     ]
     assert 0 < damages[0] < damages[1] < damages[2]
@@ -109,11 +109,11 @@ def test_noise_is_as_strong_as_it_says(name, kind):
 
 @pytest.mark.parametrize("value", [20, 100, 180])
 def test_shot_noise_grows_with_the_root_of_the_light(value):
-    picture = np.full((200, 200, 3), value, np.uint8)
-    noise = change(perturbed(picture, "shot_noise", 0.1, 0), picture)
+    image = np.full((200, 200, 3), value, np.uint8)
+    noise = change(perturbed(image, "shot_noise", 0.1, 0), image)
     assert abs(noise.mean()) < 0.002
     assert noise.std() == pytest.approx(0.1 * np.sqrt(value / 255), rel=0.02)
-    assert perturbed(np.zeros_like(picture), "shot_noise", 0.5).max() == 0
+    assert perturbed(np.zeros_like(image), "shot_noise", 0.5).max() == 0
 
 
 def test_salt_and_pepper_hits_the_share_of_pixels():
@@ -151,9 +151,9 @@ def test_the_square_is_as_large_as_it_says_and_anywhere(strength, side):
 @pytest.mark.parametrize("sigma", [0.4, 1, 2.5, 7, 8.1, 20, 60])
 @pytest.mark.parametrize("shape", [(60, 80), (1, 50), (2, 3)])
 def test_gaussian_blur_is_scipys(sigma, shape):
-    picture, sigma = scene(*shape), min(sigma, max(shape))
-    theirs = gaussian_filter(picture.astype(float), (sigma, sigma, 0), mode="mirror")
-    assert abs(perturbed(picture, "gaussian_blur", sigma) - theirs).max() <= 1
+    image, sigma = scene(*shape), min(sigma, max(shape))
+    theirs = gaussian_filter(image.astype(float), (sigma, sigma, 0), mode="mirror")
+    assert abs(perturbed(image, "gaussian_blur", sigma) - theirs).max() <= 1
 
 
 @pytest.mark.parametrize("radius", [2, 4.5, 9])
@@ -182,14 +182,14 @@ def test_brightness_is_added_to_the_value(added):
 
 
 def test_contrast_stretches_about_the_mean():
-    picture = np.random.default_rng(0).normal(120, 15, (80, 80, 3)).clip(0, 255).astype(np.uint8)
-    out = perturbed(picture, "contrast", 0.8)
-    np.testing.assert_allclose(out.mean((0, 1)), picture.mean((0, 1)), atol=0.1)
-    np.testing.assert_allclose(out.std((0, 1)), 1.8 * picture.std((0, 1)), rtol=0.01)
-    picture, mean = scene(), scene().mean((0, 1))
+    image = np.random.default_rng(0).normal(120, 15, (80, 80, 3)).clip(0, 255).astype(np.uint8)
+    out = perturbed(image, "contrast", 0.8)
+    np.testing.assert_allclose(out.mean((0, 1)), image.mean((0, 1)), atol=0.1)
+    np.testing.assert_allclose(out.std((0, 1)), 1.8 * image.std((0, 1)), rtol=0.01)
+    image, mean = scene(), scene().mean((0, 1))
     for added in (0.3, 4, 14.9, 15.1, 400):
-        theirs = np.clip(mean + (picture - mean) * (1 + added), 0, 255)
-        assert abs(perturbed(picture, "contrast", added) - theirs).max() <= 0.51
+        theirs = np.clip(mean + (image - mean) * (1 + added), 0, 255)
+        assert abs(perturbed(image, "contrast", added) - theirs).max() <= 0.51
     even = np.full((7, 9, 3), (77, 3, 201), np.uint8)
     np.testing.assert_array_equal(perturbed(even, "contrast", 1e12), even)
 
@@ -198,24 +198,24 @@ def test_contrast_stretches_about_the_mean():
     ("strength", "quality"), [(10, 90), (49.6, 50), (0.01, 99), (80, 20), (99, 1), (150, 1)]
 )
 def test_jpeg_is_pillows(strength, quality):
-    picture = scene(64, 96)
+    image = scene(64, 96)
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
     theirs = np.asarray(Image.open(file)).astype(int)
-    assert abs(perturbed(picture, "jpeg", strength) - theirs).max() <= 3
+    assert abs(perturbed(image, "jpeg", strength) - theirs).max() <= 3
 
 
-def test_fog_hides_the_photo_but_is_no_brighter_than_it():
-    picture = scene(96, 128)
-    brightest = int(picture.max())
+def test_fog_hides_the_image_but_is_no_brighter_than_it():
+    image = scene(96, 128)
+    brightest = int(image.max())
     for seed in range(3):
-        thin, thick = (perturbed(picture, "fog", strength, seed) for strength in (0.5, 3))
+        thin, thick = (perturbed(image, "fog", strength, seed) for strength in (0.5, 3))
         assert thick.max() <= brightest
-        kept = [np.corrcoef(out.ravel(), picture.ravel())[0, 1] for out in (thin, thick)]
+        kept = [np.corrcoef(out.ravel(), image.ravel())[0, 1] for out in (thin, thick)]
         assert kept[0] > kept[1]
-        veil = thick - picture * (brightest / (brightest + 255 * 3))
+        veil = thick - image * (brightest / (brightest + 255 * 3))
         assert np.ptp(veil, axis=2).max() <= 1.01  # the cloud is grey
-    assert perturbed(np.zeros_like(picture), "fog", 2).max() == 0
+    assert perturbed(np.zeros_like(image), "fog", 2).max() == 0
 
 
 def test_a_cloud_reaches_from_0_to_1_and_is_smoother_with_more_decay():
@@ -235,15 +235,15 @@ def test_a_cloud_reaches_from_0_to_1_and_is_smoother_with_more_decay():
 def test_right_angles_are_exact(turns):
     square = scene(33, 33)
     np.testing.assert_array_equal(perturbed(square, "rotation", 90 * turns), np.rot90(square, turns))
-    for picture in (scene(40, 60), scene(61, 40)):
-        turned, whole = perturbed(picture, "rotation", 90 * turns), np.rot90(picture, turns)
-        assert turned.shape == picture.shape
+    for image in (scene(40, 60), scene(61, 40)):
+        turned, whole = perturbed(image, "rotation", 90 * turns), np.rot90(image, turns)
+        assert turned.shape == image.shape
         if turns % 2 == 0:
             np.testing.assert_array_equal(turned, whole)
             continue
-        # The middle is that of the turned photo; beyond its short sides it is mirrored.
-        side, missing = min(picture.shape[:2]), max(picture.shape[:2]) - min(picture.shape[:2])
-        if picture.shape[1] > side:
+        # The middle is that of the turned image; beyond its short sides it is mirrored.
+        side, missing = min(image.shape[:2]), max(image.shape[:2]) - min(image.shape[:2])
+        if image.shape[1] > side:
             turned, whole = turned.transpose(1, 0, 2), whole.transpose(1, 0, 2)
         start, cut = missing // 2, -(-missing // 2)
         np.testing.assert_array_equal(turned[start : start + side], whole[:, cut : cut + side])
@@ -261,18 +261,18 @@ def test_right_angles_continue_the_others(shape):
 
 
 def test_rotation_is_pillows():
-    picture = gaussian_filter(scene(80, 80), (2, 2, 0))
-    theirs = np.asarray(Image.fromarray(picture).rotate(30, Image.BILINEAR)).astype(int)
-    ours = perturbed(picture, "rotation", 30)
+    image = gaussian_filter(scene(80, 80), (2, 2, 0))
+    theirs = np.asarray(Image.fromarray(image).rotate(30, Image.BILINEAR)).astype(int)
+    ours = perturbed(image, "rotation", 30)
     assert abs(ours - theirs)[20:60, 20:60].max() <= 4
-    np.testing.assert_array_equal(perturbed(picture, "rotation", 390), ours)
+    np.testing.assert_array_equal(perturbed(image, "rotation", 390), ours)
     assert (perturbed(np.full((30, 40, 3), 200, np.uint8), "rotation", 45) == 200).all()  # no dark corners
 
 
 def test_flips_are_numpys():
-    picture = scene()
-    np.testing.assert_array_equal(perturbed(picture, "horizontal_flip", 1), picture[:, ::-1])
-    np.testing.assert_array_equal(perturbed(picture, "vertical_flip", 1.0), picture[::-1])
+    image = scene()
+    np.testing.assert_array_equal(perturbed(image, "horizontal_flip", 1), image[:, ::-1])
+    np.testing.assert_array_equal(perturbed(image, "vertical_flip", 1.0), image[::-1])
 
 
 def test_the_ten_of_the_consistency_study():
@@ -280,13 +280,13 @@ def test_the_ten_of_the_consistency_study():
         "more brightness", "more contrast", "Gaussian blur", "defocus blur", "fog", "rotation by 90°",
         "horizontal flip", "vertical flip", "random noise", "salt-and-pepper",
     ]  # fmt: skip
-    picture = scene(128, 128)
-    outs = [perturbed(picture, *setting, 3) for setting in CONSISTENCY.values()]
+    image = scene(128, 128)
+    outs = [perturbed(image, *setting, 3) for setting in CONSISTENCY.values()]
     assert len({out.tobytes() for out in outs}) == 10
     for (title, setting), out in zip(CONSISTENCY.items(), outs):
-        assert damage(out, picture) > 20, title
+        assert damage(out, image) > 20, title
         assert setting.strength > 0
-    np.testing.assert_array_equal(outs[5], np.rot90(picture))
+    np.testing.assert_array_equal(outs[5], np.rot90(image))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_the_ten_of_the_consistency_study():
         ((scene() / 255, "fog", 1), "is float64, not uint8"),
         ((scene()[..., 0], "fog", 1), "so it is grey; repeat"),
         ((scene()[..., :1], "fog", 1), "so it is grey; repeat"),
-        ((scene()[None], "fog", 1), "a batch; perturb its photos one by one"),
+        ((scene()[None], "fog", 1), "a batch; perturb its images one by one"),
         ((scene()[:, :0], "fog", 1), r"shape \(48, 0, 3\); it must be \(height, width, 3\)"),
         ((np.zeros((4, 4, 4), np.uint8), "fog", 1), r"shape \(4, 4, 4\)"),
     ],

@@ -9,7 +9,7 @@ from voclab.data.batches import (
     POLICIES,
     DecodedCache,
     apply_augmentation,
-    augmentation,
+    augmenter,
     evaluation_batches,
     resized,
     smoothed,
@@ -18,19 +18,26 @@ from voclab.data.batches import (
 
 
 def _collect(dataset, **options):
-    defaults = {"size": 32, "policy": "advanced", "batch_size": 8, "seed": 5, "epochs": 2, "target": "masks"}
+    defaults = {
+        "size": 32,
+        "augmentation": "advanced",
+        "batch_size": 8,
+        "seed": 5,
+        "epochs": 2,
+        "target": "masks",
+    }
     stream = training_batches(dataset, **{**defaults, **options})
     images, targets = zip(*[(x.numpy(), y.numpy()) for x, y in stream])
     return np.stack(images), np.stack(targets)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_image_and_mask_move_together(policy):
-    """The mask of a picture that shows its own mask must still match after augmentation."""
+@pytest.mark.parametrize("augmentation", POLICIES)
+def test_image_and_mask_move_together(augmentation):
+    """The mask of an image that shows its own mask must still match after augmentation."""
     rng = np.random.default_rng(1)
     mask = np.kron(rng.integers(0, 2, (6, 8)), np.ones((40, 40))).astype(np.uint8)
     image = np.repeat((mask * 200 + 20)[..., None], 3, axis=2).astype(np.uint8)
-    compose = augmentation(policy, 96)
+    compose = augmenter(augmentation, 96)
     agreement = []
     for k in range(40):
         out = apply_augmentation(compose, (0, k), image, mask)
@@ -49,19 +56,19 @@ def test_image_and_mask_move_together(policy):
 def test_shrinking_averages_in_training_as_in_evaluation():
     """A one-pixel checkerboard is grey at an eighth of its size; aliasing would keep black and white."""
     board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
-    photo = np.repeat(board[..., None], 3, axis=2)
-    for policy in ("none", "standard"):
-        out = apply_augmentation(augmentation(policy, 32), (0, 1), photo)["image"]
-        assert out.std() < 25, policy
+    image = np.repeat(board[..., None], 3, axis=2)
+    for augmentation in ("none", "standard"):
+        out = apply_augmentation(augmenter(augmentation, 32), (0, 1), image)["image"]
+        assert out.std() < 25, augmentation
     np.testing.assert_allclose(
-        apply_augmentation(augmentation("none", 32), (0, 1), photo)["image"] / 255,
-        resized(photo, 32),
+        apply_augmentation(augmenter("none", 32), (0, 1), image)["image"] / 255,
+        resized(image, 32),
         atol=0.01,
     )
 
 
 def test_advanced_fills_what_comes_in_from_outside_with_void():
-    compose = augmentation("advanced", 64)
+    compose = augmenter("advanced", 64)
     masks = [
         apply_augmentation(compose, (0, k), np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), np.uint8))[
             "mask"
@@ -75,7 +82,7 @@ def test_advanced_fills_what_comes_in_from_outside_with_void():
 def test_transforms_of_one_policy_are_drawn_independently():
     """Seeding a Compose makes all its transforms fire together (albumentations 2.0.8); ours must not."""
     ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None] + 60, (64, 1, 3))
-    compose = augmentation("standard", 64)
+    compose = augmenter("standard", 64)
     flipped, brighter = [], []
     for k in range(300):
         out = apply_augmentation(compose, (7, k), ramp)["image"].astype(float)
@@ -86,18 +93,18 @@ def test_transforms_of_one_policy_are_drawn_independently():
 
 
 def test_cifar_shifts_by_at_most_an_eighth_into_its_reflection_and_flips():
-    picture = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3) * 17 % 251
-    picture = picture.astype(np.uint8)
-    padded = np.pad(picture, ((4, 4), (4, 4), (0, 0)), "reflect")
+    image = np.arange(32 * 32 * 3, dtype=np.uint32).reshape(32, 32, 3) * 17 % 251
+    image = image.astype(np.uint8)
+    padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), "reflect")
     windows = {}
     for y in range(9):
         for x in range(9):
             window = padded[y : y + 32, x : x + 32]
             windows[window.tobytes()] = (y, x, False)
             windows[window[:, ::-1].tobytes()] = (y, x, True)
-    compose = augmentation("cifar", 32)
+    compose = augmenter("cifar", 32)
     seen = np.array(
-        [windows[apply_augmentation(compose, (3, k), picture)["image"].tobytes()] for k in range(500)]
+        [windows[apply_augmentation(compose, (3, k), image)["image"].tobytes()] for k in range(500)]
     )
     assert {*seen[:, 0]} == {*seen[:, 1]} == set(range(9))
     assert 0.4 < seen[:, 2].mean() < 0.6
@@ -108,7 +115,7 @@ def test_cifar_advanced_also_turns_and_colours():
     bar = np.full((32, 32, 3), 120, np.uint8)
     bar[14:18] = (200, 80, 40)
     plain, advanced = (
-        [apply_augmentation(augmentation(p, 32), (0, k), bar)["image"] for k in range(40)]
+        [apply_augmentation(augmenter(p, 32), (0, k), bar)["image"] for k in range(40)]
         for p in ("cifar", "cifar-advanced")
     )
     assert all((image == image[:, :1]).all() for image in plain)  # shifted and flipped, the bar stays level
@@ -120,7 +127,7 @@ def test_cifar_advanced_also_turns_and_colours():
 
 @pytest.fixture(scope="module")
 def told_apart():
-    """Twelve pictures of twelve classes: labels say which pictures were mixed."""
+    """Twelve images of twelve classes: labels say which images were mixed."""
     rng = np.random.default_rng(2)
     images = rng.integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
     return Dataset(
@@ -137,7 +144,9 @@ def told_apart():
 
 
 def _mixed(dataset, **options):
-    return _collect(dataset, **{"size": 8, "policy": "none", "batch_size": 4, "target": "labels"} | options)
+    return _collect(
+        dataset, **{"size": 8, "augmentation": "none", "batch_size": 4, "target": "labels"} | options
+    )
 
 
 def test_mixup_mixes_pixels_and_labels_of_a_batch_alike(told_apart):
@@ -147,7 +156,7 @@ def test_mixup_mixes_pixels_and_labels_of_a_batch_alike(told_apart):
     assert len(images) == 6
     weights = []
     for batch in range(6):
-        # The one-hot labels of the batch turn the mixed ones into each sample's share of each picture.
+        # The one-hot labels of the batch turn the mixed ones into each sample's share of each image.
         shares = labels[batch] @ plain_labels[batch].T
         np.testing.assert_allclose(shares.sum(1), 1, atol=1e-6)
         np.testing.assert_allclose(shares.sum(0), 1, atol=1e-6)  # the other order is a permutation
@@ -211,7 +220,7 @@ def test_epochs_and_seeds_differ(squares):
 
 
 def test_batches_are_pixels_between_0_and_1_with_float_labels(squares):
-    images, labels = _collect(squares, target="labels", policy="none")
+    images, labels = _collect(squares, target="labels", augmentation="none")
     assert images.dtype == labels.dtype == np.float32
     assert 0.2 < images.max() <= 1.0
     assert images.min() >= 0.0
@@ -226,9 +235,11 @@ def test_a_data_set_smaller_than_the_batch_still_gives_a_batch(squares):
 
 def test_an_unknown_policy_or_target_is_refused(squares):
     with pytest.raises(ValueError, match="none, standard, advanced"):
-        augmentation("strong", 32)
+        augmenter("strong", 32)
     with pytest.raises(ValueError, match="target"):
-        training_batches(squares, size=32, policy="none", batch_size=4, seed=0, epochs=1, target="boxes")
+        training_batches(
+            squares, size=32, augmentation="none", batch_size=4, seed=0, epochs=1, target="boxes"
+        )
     with pytest.raises(ValueError, match="not for masks"):
         _collect(squares, mixup=0.2)
     for options in ({"mixup": -1.0}, {"smoothing": 1.5}):
@@ -236,7 +247,7 @@ def test_an_unknown_policy_or_target_is_refused(squares):
             _collect(squares, target="labels", **options)
 
 
-def test_the_cache_keeps_to_its_budget_and_never_changes_a_picture(squares):
+def test_the_cache_keeps_to_its_budget_and_never_changes_a_image(squares):
     one_image = 48 * 64 * 3
     cache = DecodedCache(squares, budget_mb=5.5 * one_image / 2**20)
     for i in range(48):

@@ -1,4 +1,4 @@
-"""From photos to label maps: sizes, order, views, windows, laziness."""
+"""From images to label maps: sizes, order, views, windows, laziness."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ PLAIN = TestTime((64,), flip=False)
 SHAPES = [(37, 53), (64, 64), (100, 300), (53, 37), (37, 53), (80, 64), (64, 64)]
 
 
-def _photos(shapes, seed=0):
+def _images(shapes, seed=0):
     rng = np.random.default_rng(seed)
     # smooth, so that resizing keeps what is in them
     return [cv2.resize(rng.integers(0, 256, (5, 6, 3), np.uint8), shape[::-1]) for shape in shapes]
@@ -45,9 +45,9 @@ def wide():
 @pytest.mark.parametrize(
     "test_time", [PLAIN, TestTime((64, 96)), TestTime((160,), window=64)], ids=["plain", "scales", "windows"]
 )
-def test_logits_and_masks_have_the_size_of_their_photo(test_time, wide):
-    segmenter, photos = Segmenter(wide, test_time, 3), _photos(SHAPES)
-    logits, masks = list(segmenter.logits(photos)), list(segmenter.masks(photos))
+def test_logits_and_masks_have_the_size_of_their_image(test_time, wide):
+    segmenter, images = Segmenter(wide, test_time, 3), _images(SHAPES)
+    logits, masks = list(segmenter.logits(images)), list(segmenter.masks(images))
     assert [x.shape for x in logits] == [(*shape, 3) for shape in SHAPES]
     assert all(x.dtype == np.float32 for x in logits)
     assert all(m.dtype == np.uint8 for m in masks)
@@ -56,16 +56,16 @@ def test_logits_and_masks_have_the_size_of_their_photo(test_time, wide):
 
 
 def test_a_single_class_keeps_its_axis():
-    (logits,) = Segmenter(_convolution(1, classes=1), PLAIN).logits(_photos([(37, 53)]))
+    (logits,) = Segmenter(_convolution(1, classes=1), PLAIN).logits(_images([(37, 53)]))
     assert logits.shape == (37, 53, 1)
 
 
-def test_no_photo_gives_no_mask(wide):
+def test_no_image_gives_no_mask(wide):
     assert list(Segmenter(wide, PLAIN).masks([])) == []
 
 
-def test_a_photo_is_scaled_to_the_range_of_pixels(local):
-    """The model of pixels in [0, 1] sees a grey photo as its grey / 255."""
+def test_a_image_is_scaled_to_the_range_of_pixels(local):
+    """The model of pixels in [0, 1] sees a grey image as its grey / 255."""
     kernel, bias = local.get_weights()
     for grey in (0, 51, 255):
         (logits,) = Segmenter(local, PLAIN).logits([np.full((40, 50, 3), grey, np.uint8)])
@@ -73,11 +73,11 @@ def test_a_photo_is_scaled_to_the_range_of_pixels(local):
         np.testing.assert_allclose(logits, np.broadcast_to(expected, (40, 50, 3)), atol=1e-5)
 
 
-def test_photos_of_mixed_shapes_come_out_in_order(local):
-    """Every photo has a grey of its own, so a swap would show."""
+def test_images_of_mixed_shapes_come_out_in_order(local):
+    """Every image has a grey of its own, so a swap would show."""
     kernel, bias = local.get_weights()
-    photos = [np.full((*shape, 3), 30 * k, np.uint8) for k, shape in enumerate(SHAPES)]
-    logits = list(Segmenter(local, TestTime((64,)), 4).logits(photos))
+    images = [np.full((*shape, 3), 30 * k, np.uint8) for k, shape in enumerate(SHAPES)]
+    logits = list(Segmenter(local, TestTime((64,)), 4).logits(images))
     for k, (shape, x) in enumerate(zip(SHAPES, logits, strict=True)):
         assert x.shape[:2] == shape
         np.testing.assert_allclose(x[0, 0], kernel[0, 0].sum(0) * 30 * k / 255 + bias, atol=1e-5)
@@ -85,30 +85,30 @@ def test_photos_of_mixed_shapes_come_out_in_order(local):
 
 @pytest.mark.parametrize("batch_size", [2, 3, 50])
 def test_the_batch_size_changes_nothing(batch_size, wide):
-    photos, test_time = _photos(SHAPES), TestTime((64, 96), window=64)
-    ours, theirs = (Segmenter(wide, test_time, size).logits(photos) for size in (batch_size, 1))
+    images, test_time = _images(SHAPES), TestTime((64, 96), window=64)
+    ours, theirs = (Segmenter(wide, test_time, size).logits(images) for size in (batch_size, 1))
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 @pytest.mark.parametrize("window", [None, 64])
-def test_a_mirrored_photo_gives_mirrored_logits(window, wide):
-    photos = _photos([(64, 96), (45, 101)])
-    mirrored = [photo[:, ::-1].copy() for photo in photos]
+def test_a_mirrored_image_gives_mirrored_logits(window, wide):
+    images = _images([(64, 96), (45, 101)])
+    mirrored = [image[:, ::-1].copy() for image in images]
 
     def difference(flip):
         segmenter = Segmenter(wide, TestTime((96,), flip=flip, window=window))
-        pairs = zip(segmenter.logits(photos), segmenter.logits(mirrored), strict=True)
+        pairs = zip(segmenter.logits(images), segmenter.logits(mirrored), strict=True)
         return max(float(np.abs(a - b[:, ::-1]).max()) for a, b in pairs)
 
-    assert difference(flip=True) < 0.1  # a photo is rounded to bytes when it is resized
+    assert difference(flip=True) < 0.1  # an image is rounded to bytes when it is resized
     assert difference(flip=False) > 1.0
 
 
 def test_several_sizes_are_averaged(wide):
-    photos = _photos([(60, 90), (33, 47)])
+    images = _images([(60, 90), (33, 47)])
     both, small, large = (
-        list(Segmenter(wide, TestTime(sizes)).logits(photos)) for sizes in ((64, 128), (64,), (128,))
+        list(Segmenter(wide, TestTime(sizes)).logits(images)) for sizes in ((64, 128), (64,), (128,))
     )
     for a, b, c in zip(both, small, large, strict=True):
         np.testing.assert_allclose(a, (b + c) / 2, atol=1e-4)
@@ -117,26 +117,26 @@ def test_several_sizes_are_averaged(wide):
 
 @pytest.mark.parametrize("shape", [(128, 192), (192, 64), (40, 200)])
 def test_a_model_that_looks_at_one_pixel_sees_the_same_through_windows(shape, local):
-    photos = _photos([shape, shape])
+    images = _images([shape, shape])
     for flip in (False, True):
         whole = Segmenter(local, TestTime((192,), flip))
         windows = Segmenter(local, TestTime((192,), flip, window=64))
-        for a, b in zip(windows.logits(photos), whole.logits(photos), strict=True):
+        for a, b in zip(windows.logits(images), whole.logits(images), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 def test_a_model_is_never_shown_more_than_a_window():
-    # Its logits say how large the picture is that it was shown.
+    # Its logits say how large the image is that it was shown.
     def model(pixels, training):
         return keras.ops.ones_like(pixels) * keras.ops.cast(
             keras.ops.max(keras.ops.shape(pixels)[1:3]), "float32"
         )
 
-    shown = list(Segmenter(model, TestTime((256,), window=96)).logits(_photos([(256, 256), (60, 256)])))
+    shown = list(Segmenter(model, TestTime((256,), window=96)).logits(_images([(256, 256), (60, 256)])))
     assert [float(logits.max()) for logits in shown] == pytest.approx([96, 96])
 
 
-def test_windows_cover_the_photo_and_overlap_by_a_third():
+def test_windows_cover_the_image_and_overlap_by_a_third():
     for window in (64, 96, 320):
         for length in range(32, 5 * window, 7):
             starts = _starts(length, window)
@@ -174,15 +174,15 @@ def test_logits_are_resized_not_labels():
         assert len(np.unique(found)) == 1
 
 
-def test_photos_are_read_no_sooner_than_needed(local):
+def test_images_are_read_no_sooner_than_needed(local):
     read = []
 
-    def photos():
+    def images():
         for k in range(10):
             read.append(k)
             yield np.zeros((32, 32, 3), np.uint8)
 
-    logits = Segmenter(local, PLAIN, 3).logits(photos())
+    logits = Segmenter(local, PLAIN, 3).logits(images())
     assert read == []
     for done, _ in enumerate(logits, 1):
         assert len(read) == min(10, -(-done // 3) * 3)

@@ -1,4 +1,4 @@
-"""`voclab robustness`: a page for each network, on pictures and networks made here."""
+"""`voclab robustness`: a page for each network, on images and networks made here."""
 
 import json
 
@@ -21,8 +21,8 @@ COLOURS = {"blue": (60, 70, 190), "green": (70, 180, 80), "red": (200, 70, 60)}
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A user's own pictures: a sub-folder of twelve for each of three colours."""
+def images(tmp_path_factory):
+    """A user's own images: a sub-folder of twelve for each of three colours."""
     root, rng = tmp_path_factory.mktemp("own") / "colours", np.random.default_rng(0)
     for name, colour in COLOURS.items():
         (root / name).mkdir(parents=True)
@@ -33,18 +33,18 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runs(pictures, tmp_path_factory):
-    """Folder with two classifiers of these pictures, made by the command: one trained, one hardly."""
+def runs(images, tmp_path_factory):
+    """Folder with two classifiers of these images, made by the command: one trained, one hardly."""
     folder = tmp_path_factory.mktemp("runs")
-    common = ["train", "--dataset", str(pictures), "--model", "cnn", "--width", "4", "--batch-size", "12"]
+    common = ["train", "--dataset", str(images), "--model", "cnn", "--width", "4", "--batch-size", "12"]
     for name, epochs in (("trained", "4"), ("hardly", "0")):
-        options = ["--rate", "0.02", "--epochs", epochs, "--name", name, "--runs", str(folder)]
+        options = ["--learning-rate", "0.02", "--epochs", epochs, "--name", name, "--runs", str(folder)]
         assert cli.main([*common, *options]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
-def written(runs, pictures, tmp_path_factory):
+def written(runs, images, tmp_path_factory):
     """The report of both, as it is typed."""
     to = tmp_path_factory.mktemp("report")
     models = [str(runs / "hardly"), str(runs / "trained")]
@@ -53,7 +53,7 @@ def written(runs, pictures, tmp_path_factory):
         "--model",
         *models,
         "--dataset",
-        str(pictures),
+        str(images),
         "--attacked",
         "3",
         "--to",
@@ -63,8 +63,8 @@ def written(runs, pictures, tmp_path_factory):
     return to, command
 
 
-def test_ones_own_pictures_go_all_the_way(written, runs, pictures, tmp_path, capsys):
-    model = ["--model", str(runs / "trained"), "--dataset", str(pictures)]
+def test_ones_own_images_go_all_the_way(written, runs, images, tmp_path, capsys):
+    model = ["--model", str(runs / "trained"), "--dataset", str(images)]
     assert cli.main(["evaluate", *model, "--noise", "gaussian", "--level", "0.1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["conditions"]["clean"]["accuracy"] > 0.8
     assert cli.main(["visualize", *model, "--sample-id", "0", "--to", str(tmp_path)]) == 0
@@ -72,12 +72,12 @@ def test_ones_own_pictures_go_all_the_way(written, runs, pictures, tmp_path, cap
     to, _ = written
     for name in ("hardly", "trained"):
         page = (to / name / "README.md").read_text()
-        pictures_shown = [line for line in page.splitlines() if line.startswith("![")]
-        assert len(pictures_shown) == 6
-        assert all((to / name / line.split("(")[-1].rstrip(")")).is_file() for line in pictures_shown)
+        images_shown = [line for line in page.splitlines() if line.startswith("![")]
+        assert len(images_shown) == 6
+        assert all((to / name / line.split("(")[-1].rstrip(")")).is_file() for line in images_shown)
         assert "PGD at 8/255" in page
-        assert "with the top class: green the original's, red another. A typical photo" in page
-        assert "| condition | accuracy | precision | recall | F1 | ECE | fooled | photos |" in page
+        assert "with the top class: green the original's, red another. A typical image" in page
+        assert "| condition | accuracy | precision | recall | F1 | ECE | fooled | images |" in page
         whole = (to / name / "index.html").read_text()
         assert whole.count("data:image/") >= 6
         assert "http" not in whole.split("</style>")[1].replace("http://www.w3.org", "")
@@ -105,8 +105,8 @@ def test_what_was_measured_is_read_back(written, monkeypatch):
         cli.main([*command, "--seed", "1"])  # other noise is another measurement
 
 
-def test_an_interrupted_measurement_goes_on_and_ends_the_same(written, runs, pictures, tmp_path, monkeypatch):
-    dataset = datasets.load("folder", pictures, "val")
+def test_an_interrupted_measurement_goes_on_and_ends_the_same(written, runs, images, tmp_path, monkeypatch):
+    dataset = datasets.load("folder", images, "val")
     tested = robustness.subjects([runs / "trained"], dataset)
     calls, error = [], evaluation.error
 
@@ -120,17 +120,17 @@ def test_an_interrupted_measurement_goes_on_and_ends_the_same(written, runs, pic
     with pytest.raises(KeyboardInterrupt):
         robustness.measure(tested, dataset, tmp_path, attacked=3)
     robustness.measure(tested, dataset, tmp_path, attacked=3)
-    assert len(calls) == 12 + 13 * 5 + 1  # two corruptions were complete; the last is the clean photos
+    assert len(calls) == 12 + 13 * 5 + 1  # two corruptions were complete; the last is the clean images
     whole = json.loads((written[0] / "trained" / "measured.json").read_text())
     assert json.loads((tmp_path / "trained" / "measured.json").read_text()) == whole
 
 
-def test_the_numbers_are_those_of_their_own_functions(runs, pictures, tmp_path):
-    dataset = datasets.load("folder", pictures, "val")
+def test_the_numbers_are_those_of_their_own_functions(runs, images, tmp_path):
+    dataset = datasets.load("folder", images, "val")
     tested = robustness.subjects([runs / "hardly", runs / "trained"], dataset)
     measured = robustness.measure(tested, dataset, tmp_path, images=4, attacked=2)
     hardly, trained = measured["hardly"], measured["trained"]
-    assert (trained.facts["photos"], trained.facts["attacked"]) == (4, 2)
+    assert (trained.facts["images"], trained.facts["attacked"]) == (4, 2)
     assert list(trained.errors) == list(CORRUPTIONS)
     alone = evaluation.report(runs / "trained", dataset, images=4, attacks=False, corruptions=True)
     assert trained.errors == alone.corruptions
@@ -145,8 +145,8 @@ def test_the_numbers_are_those_of_their_own_functions(runs, pictures, tmp_path):
     assert panel == pytest.approx([trained.clean_error, *panel[1:5], np.mean(noise)])
 
 
-def test_a_baseline_that_never_errs_leaves_mce_out_and_says_so(runs, pictures, tmp_path):
-    dataset = datasets.load("folder", pictures, "val")
+def test_a_baseline_that_never_errs_leaves_mce_out_and_says_so(runs, images, tmp_path):
+    dataset = datasets.load("folder", images, "val")
     measured = robustness.measure(
         robustness.subjects([runs / "trained"], dataset), dataset, tmp_path, images=3, attacked=1
     )
@@ -159,7 +159,7 @@ def test_a_baseline_that_never_errs_leaves_mce_out_and_says_so(runs, pictures, t
 
 @pytest.fixture
 def segmenter(squares, tmp_path):
-    """A run of a network that labels pixels by colour, more or less, and its photos."""
+    """A run of a network that labels pixels by colour, more or less, and its images."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input((None, None, 3))
     maps = keras.layers.Conv2D(4, 1, name="logits")(inputs)
@@ -174,49 +174,49 @@ def segmenter(squares, tmp_path):
 
 
 def test_a_segmenter_has_a_page_of_its_own_with_masks(segmenter, tmp_path):
-    run, photos = segmenter
-    tested = robustness.subjects([run], photos)
-    measured = robustness.measure(tested, photos, tmp_path / "report", attacked=2)
+    run, images = segmenter
+    tested = robustness.subjects([run], images)
+    measured = robustness.measure(tested, images, tmp_path / "report", attacked=2)
     found = measured["colour-labels"]
     assert found.segmenter
     assert found.scores["clean"] > 0.5 > found.scores["Gaussian noise 0.2"]
-    pages.robustness_report(measured, tested, photos, tmp_path / "report")
+    pages.robustness_report(measured, tested, images, tmp_path / "report")
     page = (tmp_path / "report" / "colour-labels" / "README.md").read_text()
     assert "mean foreground Dice" in page
     assert len([line for line in page.splitlines() if line.startswith("![")]) == 3
-    pictures, titles, masks = robustness.perturbed_masks(tested[0], photos, 0)
-    assert len(pictures) == len(titles) == len(masks) == 11
-    assert masks[0].shape == pictures[0].shape[:2]
+    shown, titles, masks = robustness.perturbed_masks(tested[0], images, 0)
+    assert len(shown) == len(titles) == len(masks) == 11
+    assert masks[0].shape == shown[0].shape[:2]
 
 
-def test_slips_are_one_sentence(runs, pictures, segmenter, tmp_path):
-    dataset = datasets.load("folder", pictures, "val")
+def test_slips_are_one_sentence(runs, shown, segmenter, tmp_path):
+    dataset = datasets.load("folder", shown, "val")
     fails("is named twice", robustness.subjects, [runs / "trained", runs / "trained"], dataset)
     fails("is missing", robustness.subjects, [runs / "nothing"], dataset)
     tested = robustness.subjects([runs / "trained"], dataset)
     measured = robustness.measure(tested, dataset, tmp_path, images=3, attacked=1)
     fails("baseline alexnet", pages.robustness_report, measured, tested, dataset, tmp_path, "alexnet")
     fails("baseline alexnet", comparison.overview, measured, "alexnet")
-    run, photos = segmenter
+    run, images = segmenter
     masks = robustness.measure(
-        robustness.subjects([run], photos), photos, tmp_path / "s", images=2, attacked=1
+        robustness.subjects([run], images), images, tmp_path / "s", images=2, attacked=1
     )
     fails("compare them apart", comparison.overview, measured | masks)
 
 
-def test_runs_of_one_name_are_told_apart(runs, pictures, tmp_path):
+def test_runs_of_one_name_are_told_apart(runs, images, tmp_path):
     copy = tmp_path / "others" / "trained"
     copy.mkdir(parents=True)
     for file in ("model.keras", "config.json"):
         (copy / file).write_bytes((runs / "trained" / file).read_bytes())
-    dataset = datasets.load("folder", pictures, "val")
+    dataset = datasets.load("folder", images, "val")
     names = [s.name for s in robustness.subjects([runs / "trained", copy], dataset)]
     assert names == [f"{runs.name}-trained", "others-trained"]
 
 
 @pytest.fixture(scope="module")
-def bench_and_victims(runs, pictures):
-    dataset = datasets.load("folder", pictures, "val")
+def bench_and_victims(runs, images):
+    dataset = datasets.load("folder", images, "val")
     tested = robustness.subjects([runs / "hardly", runs / "trained"], dataset)
     return robustness.Bench(dataset, tested[0].size), {s.name: s.victim for s in tested}
 
@@ -235,15 +235,15 @@ def test_accuracy_falls_as_attacks_may_change_more(bench_and_victims):
     assert list(drawn["hardly"]) == ["FGSM", "PGD-20"]
 
 
-def test_gradient_pictures_are_grey_where_nothing_matters(bench_and_victims):
+def test_gradient_images_are_grey_where_nothing_matters(bench_and_victims):
     bench, victims = bench_and_victims
-    shown = hardening.gradient_pictures(victims["trained"], bench, [0, 2])
+    shown = hardening.gradient_images(victims["trained"], bench, [0, 2])
     assert [p.shape for p in shown] == [bench.images[0].shape] * 2
     assert np.std(shown[0]) > 5
     blind = keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()])
     blind.add(keras.layers.Dense(3, kernel_initializer="zeros"))
     victim = type(victims["trained"])(blind, "multiclass")
-    assert (hardening.gradient_pictures(victim, bench, [0])[0] == 128).all()
+    assert (hardening.gradient_images(victim, bench, [0])[0] == 128).all()
 
 
 def test_panels_share_or_part_their_legends():

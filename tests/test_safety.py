@@ -165,13 +165,13 @@ def gif(width, height):
         (gif(65000, 65000), folder.decode),
     ],
 )
-def test_a_picture_that_declares_a_giant_size_is_refused(tmp_path, data, decode):
-    path = tmp_path / "giant.picture"
+def test_a_image_that_declares_a_giant_size_is_refused(tmp_path, data, decode):
+    path = tmp_path / "giant.image"
     path.write_bytes(data)
     assert len(data) < 10_000
     tracemalloc.start()
     with bounded_memory():
-        fails("giant.picture declares .*; shrink or remove it", decode, path)
+        fails("giant.image declares .*; shrink or remove it", decode, path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10**7

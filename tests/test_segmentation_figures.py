@@ -13,7 +13,7 @@ from voclab.data.base import VOC_CLASSES, VOID, voc_palette
 
 RNG = np.random.default_rng(0)
 SIZES = ((48, 64), (64, 40), (50, 50))
-PHOTOS = [RNG.integers(0, 256, (*size, 3)).astype(np.uint8) for size in SIZES]
+IMAGES = [RNG.integers(0, 256, (*size, 3)).astype(np.uint8) for size in SIZES]
 
 
 def _mask(size, *labels):
@@ -40,17 +40,17 @@ COUNTS[5] = 0
 LEVELS = [("64 channels\nstride 2", "64 channels"), ("128 channels\nstride 4", "128"), ("256, stride 8", "")]
 CURVE = [{"epoch": 0, "dice": 0.0}] + [{"epoch": e, "loss": 1 / e, "dice": e / 9} for e in range(1, 9)]
 
-# name -> (figure, panels with pictures, what the legend names)
+# name -> (figure, panels with images, what the legend names)
 MAKERS = {
     "segmentation_samples": (
-        lambda: plotting.segmentation_samples(PHOTOS, TRUTHS, VOC_CLASSES, 2),
+        lambda: plotting.segmentation_samples(IMAGES, TRUTHS, VOC_CLASSES, 2),
         6,
         {"aeroplane", "cat", "person", "tvmonitor", "void"},
     ),
     "prediction_rows": (
         lambda: plotting.prediction_rows(
             [
-                (title, PHOTOS[k], TRUTHS[k], [("a", GUESSES[k], "Dice 0.83"), ("b", NOTHING[k], "Dice 0")])
+                (title, IMAGES[k], TRUTHS[k], [("a", GUESSES[k], "Dice 0.83"), ("b", NOTHING[k], "Dice 0")])
                 for k, title in enumerate(("best", "median", "worst"))
             ],
             VOC_CLASSES,
@@ -60,21 +60,21 @@ MAKERS = {
     ),
     "error_maps": (
         lambda: plotting.error_maps(
-            [(PHOTOS[k], TRUTHS[k], GUESSES[k], "Dice 0.5") for k in range(2)], VOC_CLASSES
+            [(IMAGES[k], TRUTHS[k], GUESSES[k], "Dice 0.5") for k in range(2)], VOC_CLASSES
         ),
         8,
         {"aeroplane", "cat", "dog", "person", "void", *plotting.ERROR_KINDS[1:]},
     ),
     "edge_closeups": (
         lambda: plotting.edge_closeups(
-            [(PHOTOS[k], TRUTHS[k], [("a", GUESSES[k]), ("b", NOTHING[k])], BOXES[k]) for k in range(3)],
+            [(IMAGES[k], TRUTHS[k], [("a", GUESSES[k]), ("b", NOTHING[k])], BOXES[k]) for k in range(3)],
             VOC_CLASSES,
         ),
         15,
         {"aeroplane", "cat", "dog", "void"},
     ),
     "all background": (
-        lambda: plotting.segmentation_samples(PHOTOS, NOTHING, VOC_CLASSES, 4),
+        lambda: plotting.segmentation_samples(IMAGES, NOTHING, VOC_CLASSES, 4),
         6,
         set(),
     ),
@@ -106,22 +106,22 @@ MAKERS = {
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_figures_have_all_panels_and_name_what_they_show(name, tmp_path):
-    make, pictures, named = MAKERS[name]
+    make, images, named = MAKERS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = make()
-        assert sum(bool(axis.images) for axis in figure.axes) == pictures
-        if pictures > 1:
+        assert sum(bool(axis.images) for axis in figure.axes) == images
+        if images > 1:
             assert all(axis.images for axis in figure.axes)
         texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
         assert sorted(texts) == sorted(named)
-        plotting.save(figure, tmp_path / "x", title="A title", caption="c", alt="a", photos=pictures > 1)
-    picture = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 8
+        plotting.save(figure, tmp_path / "x", title="A title", caption="c", alt="a", images=images > 1)
+    image = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 8
 
 
 def test_overlay_paints_masks_in_voc_colours_over_a_background_that_can_be_made_out():
-    image, mask = PHOTOS[0], _mask((48, 64), 4)
+    image, mask = IMAGES[0], _mask((48, 64), 4)
     painted = plotting.overlay(image, mask, alpha=0.55)
     assert (painted.shape, painted.dtype) == (image.shape, np.uint8)
     palette = voc_palette()
@@ -135,10 +135,10 @@ def test_overlay_paints_masks_in_voc_colours_over_a_background_that_can_be_made_
 
 
 def test_overlay_is_the_mask_alone_when_opaque_and_changes_neither_input():
-    image, mask = PHOTOS[1].copy(), TRUTHS[1].copy()
+    image, mask = IMAGES[1].copy(), TRUTHS[1].copy()
     painted = plotting.overlay(image, mask, alpha=1.0, contour=False)
     np.testing.assert_array_equal(painted[mask > 0], voc_palette()[mask[mask > 0]])
-    np.testing.assert_array_equal(image, PHOTOS[1])
+    np.testing.assert_array_equal(image, IMAGES[1])
     np.testing.assert_array_equal(mask, TRUTHS[1])
 
 
@@ -154,8 +154,8 @@ def test_error_kinds_are_told_apart():
 def test_error_maps_leave_right_pixels_grey_and_paint_wrong_ones():
     truth, predicted = np.zeros((2, 40, 60), np.uint8)
     predicted[10:20, 10:20] = 5
-    photo = RNG.integers(0, 256, (40, 60, 3)).astype(np.uint8)
-    figure = plotting.error_maps([(photo, truth, predicted, "x")], VOC_CLASSES)
+    image = RNG.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    figure = plotting.error_maps([(image, truth, predicted, "x")], VOC_CLASSES)
     errors = np.asarray(figure.axes[3].images[0].get_array()).astype(int)
     plt.close(figure)
     painted = np.ptp(errors, axis=2) > 60
@@ -167,7 +167,7 @@ def test_the_outline_of_close_ups_runs_along_pixels_of_objects():
     truth = np.zeros((20, 20), np.uint8)
     truth[5:10, 6:12] = 3
     truth[4, 6:12] = VOID
-    figure = plotting.edge_closeups([(PHOTOS[0][:20, :20], truth, [], (0, 20, 0, 20))], VOC_CLASSES)
+    figure = plotting.edge_closeups([(IMAGES[0][:20, :20], truth, [], (0, 20, 0, 20))], VOC_CLASSES)
     points = np.concatenate(figure.axes[2].collections[0].get_segments())
     plt.close(figure)
     assert points.min(0).tolist() == [5.5, 4.5]
@@ -201,10 +201,10 @@ def test_regions_are_named_where_they_are_and_names_cover_no_other():
 
 def test_rare_colours_of_a_legend_survive_the_reduction_to_256(tmp_path):
     png = plotting.save(
-        MAKERS["prediction_rows"][0](), tmp_path / "x", title="t", caption="c", alt="a", photos=True
+        MAKERS["prediction_rows"][0](), tmp_path / "x", title="t", caption="c", alt="a", images=True
     )
-    picture = np.asarray(Image.open(png).convert("RGB")).reshape(-1, 3)
-    shown = {tuple(colour) for colour in picture.tolist()}
+    image = np.asarray(Image.open(png).convert("RGB")).reshape(-1, 3)
+    shown = {tuple(colour) for colour in image.tolist()}
     assert {tuple(voc_palette()[k].tolist()) for k in (1, 8, 12, 15, 20, VOID)} | {(255, 255, 255)} <= shown
 
 

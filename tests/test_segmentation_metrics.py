@@ -24,7 +24,7 @@ SHAPES = [(17, 23), (30, 11), (1, 40), (25, 25)]
 
 
 @pytest.fixture
-def photos():
+def images():
     """Random label maps with void; class 3 is never true, class 4 in neither truth nor prediction."""
     rng = np.random.default_rng(5)
     pairs = []
@@ -47,7 +47,7 @@ def valid_pixels(pairs):
     return [np.concatenate([pair[side][k] for pair, k in zip(pairs, keep)]) for side in (0, 1)]
 
 
-def test_counts_stay_exact_in_a_photo_of_more_pixels_than_float32_counts():
+def test_counts_stay_exact_in_a_image_of_more_pixels_than_float32_counts():
     truth = np.ones((4099, 4099), np.uint8)
     truth[0, 0] = VOID
     predicted = np.ones_like(truth)
@@ -55,9 +55,9 @@ def test_counts_stay_exact_in_a_photo_of_more_pixels_than_float32_counts():
     np.testing.assert_array_equal(result.matrix, [[0, 0], [0, 4099**2 - 1]])
 
 
-def test_matrix_iou_dice_and_accuracy_equal_scikit_learn(photos):
-    result = gathered(photos)
-    truth, predicted = valid_pixels(photos)
+def test_matrix_iou_dice_and_accuracy_equal_scikit_learn(images):
+    result = gathered(images)
+    truth, predicted = valid_pixels(images)
     labels = range(CLASSES)
     np.testing.assert_array_equal(result.matrix, sk.confusion_matrix(truth, predicted, labels=labels))
     assert result.matrix.dtype == np.int64
@@ -70,15 +70,15 @@ def test_matrix_iou_dice_and_accuracy_equal_scikit_learn(photos):
     assert result.pixel_accuracy() == pytest.approx(sk.accuracy_score(truth, predicted), abs=1e-12)
 
 
-def test_a_class_only_predicted_is_0_and_one_in_neither_is_nan(photos):
-    result = gathered(photos)
+def test_a_class_only_predicted_is_0_and_one_in_neither_is_nan(images):
+    result = gathered(images)
     assert result.iou()[3] == result.dice()[3] == 0.0
     assert np.isnan(result.iou()[4])
     assert np.isnan(result.dice()[4])
 
 
-def test_image_dice_is_the_score_of_the_competition(photos, tmp_path):
-    pairs = [(np.where(truth == VOID, 0, truth), predicted) for truth, predicted in photos]
+def test_image_dice_is_the_score_of_the_competition(images, tmp_path):
+    pairs = [(np.where(truth == VOID, 0, truth), predicted) for truth, predicted in images]
     pairs.append((np.zeros((6, 7), int), np.zeros((6, 7), int)))
     pairs.append((np.zeros((6, 7), int), np.ones((6, 7), int)))
     for side, name in enumerate(("truth", "predicted")):
@@ -88,25 +88,25 @@ def test_image_dice_is_the_score_of_the_competition(photos, tmp_path):
     assert gathered(pairs).image_dice() == pytest.approx(score.segmentation, abs=1e-12)
 
 
-def test_photo_by_photo_equals_all_at_once(photos):
-    flat = [np.concatenate([pair[side].ravel() for pair in photos])[None] for side in (0, 1)]
+def test_image_by_image_equals_all_at_once(images):
+    flat = [np.concatenate([pair[side].ravel() for pair in images])[None] for side in (0, 1)]
     together = gathered([flat], boundaries=False)
-    result = gathered(photos)
+    result = gathered(images)
     np.testing.assert_array_equal(result.matrix, together.matrix)
-    assert result.images == len(photos)
-    assert result.image_dice() == pytest.approx(np.mean([image_scores(*pair) for pair in photos]))
-    assert result.boundary_f1() == pytest.approx(np.mean([boundary_f1(*pair) for pair in photos]))
+    assert result.images == len(images)
+    assert result.image_dice() == pytest.approx(np.mean([image_scores(*pair) for pair in images]))
+    assert result.boundary_f1() == pytest.approx(np.mean([boundary_f1(*pair) for pair in images]))
 
 
-def test_the_prediction_under_void_does_not_matter(photos):
-    changed = [(t, np.where(t == VOID, (p + 1) % CLASSES, p)) for t, p in photos]
-    a, b = gathered(photos), gathered(changed)
+def test_the_prediction_under_void_does_not_matter(images):
+    changed = [(t, np.where(t == VOID, (p + 1) % CLASSES, p)) for t, p in images]
+    a, b = gathered(images), gathered(changed)
     np.testing.assert_array_equal(a.matrix, b.matrix)
     assert a.image_dice() == b.image_dice()
 
 
-def test_report_holds_plain_values_and_nan_before_the_first_photo(photos):
-    report = gathered(photos).report()
+def test_report_holds_plain_values_and_nan_before_the_first_image(images):
+    report = gathered(images).report()
     assert set(report) == {
         "mean_iou", "mean_dice", "image_dice", "boundary_f1", "pixel_accuracy", "dice", "iou", "images",
     }  # fmt: skip
@@ -118,8 +118,8 @@ def test_report_holds_plain_values_and_nan_before_the_first_photo(photos):
     assert all(np.isnan(value).all() for value in empty.values())
 
 
-def test_boundaries_can_be_skipped(photos):
-    assert np.isnan(gathered(photos, boundaries=False).boundary_f1())
+def test_boundaries_can_be_skipped(images):
+    assert np.isnan(gathered(images, boundaries=False).boundary_f1())
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_boundary_f1_of_classes_that_are_missing_or_without_boundary():
     assert np.isnan(boundary_f1(np.full((9, 9), VOID), square(2, 5, size=9)))
 
 
-def test_photos_without_any_class_do_not_enter_the_boundary_mean():
+def test_images_without_any_class_do_not_enter_the_boundary_mean():
     truth, nothing = square(60, 140), square(0, 0)
     assert gathered([(truth, truth), (nothing, nothing)]).boundary_f1() == 1.0
 
@@ -252,10 +252,10 @@ def test_void_is_filled_from_the_nearest_valid_pixel():
     np.testing.assert_allclose(depth, [[0, 1, 2, 2, 1, 0]], atol=0.01)
 
 
-def test_the_random_baseline_has_the_frequencies_of_the_masks_and_a_seed(photos):
-    truth = [pair[0] for pair in photos]
+def test_the_random_baseline_has_the_frequencies_of_the_masks_and_a_seed(images):
+    truth = [pair[0] for pair in images]
     frequency = metrics.pixel_frequency(iter(truth), CLASSES)
-    valid = valid_pixels(photos)[0]
+    valid = valid_pixels(images)[0]
     np.testing.assert_allclose(frequency, [(valid == k).mean() for k in range(CLASSES)], atol=1e-12)
     drawn = metrics.random_segmentation(frequency, (300, 400), np.random.default_rng(1))
     assert drawn.shape == (300, 400)

@@ -24,12 +24,12 @@ CLASSES = ("red", "green", "blue", "never")  # the last one occurs nowhere
 
 
 def _dataset(masks) -> Dataset:
-    """Photos of noise with those masks."""
+    """Images of noise with those masks."""
     rng = np.random.default_rng(5)
     images = [rng.integers(0, 256, (*mask.shape, 3)).astype(np.uint8) for mask in masks]
     return Dataset(
         name="drawn",
-        split="heldout",
+        split="test",
         task="multilabel",
         ids=tuple(f"drawn_{k:02d}" for k in range(len(masks))),
         class_names=CLASSES,
@@ -42,7 +42,7 @@ def _dataset(masks) -> Dataset:
 
 @pytest.fixture(scope="module")
 def scored() -> Dataset:
-    """16 photos of blocks of three classes with void between them; the last one shows nothing."""
+    """16 images of blocks of three classes with void between them; the last one shows nothing."""
     rng = np.random.default_rng(1)
     masks = []
     for k in range(16):
@@ -54,7 +54,7 @@ def scored() -> Dataset:
 
 
 def _guesses(scored: Dataset, wrong, seed: int) -> list[np.ndarray]:
-    """The truth with a share ``wrong`` (of each photo) of the pixels labelled at random."""
+    """The truth with a share ``wrong`` (of each image) of the pixels labelled at random."""
     rng = np.random.default_rng(seed)
     guesses = []
     for i, share in enumerate(np.broadcast_to(wrong, len(scored))):
@@ -73,10 +73,10 @@ def save(tmp_path, scored):
     def _save(name: str, guesses, data=scored, seconds=10.0, parameters=1234, **metrics) -> Run:
         run = Run(tmp_path / name)
         assert not run.begin({"name": name})
-        write_masks(run.folder / "heldout_masks.zip", data.ids, guesses)
+        write_masks(run.folder / "test_masks.zip", data.ids, guesses)
         measured, counts = measure(iter(guesses), data)
-        run.save_predictions(heldout=counts, heldout_matrix=measured.matrix)
-        run.finish({"heldout": measured.report(), "seconds": seconds, "parameters": parameters} | metrics)
+        run.save_predictions(test_set=counts, test_matrix=measured.matrix)
+        run.finish({"test": measured.report(), "seconds": seconds, "parameters": parameters} | metrics)
         return run
 
     return _save
@@ -169,8 +169,8 @@ def test_only_the_last_network_changes_pretrained_weights(weights):
 
 def test_runs_are_called_by_their_setting_and_a_refit_says_so():
     assert study.label("unet-both") == study.label("unet-both-seed2") == "U-Net, both"
-    assert study.label("deeplab-tuned-all") == "DeepLabV3+, fine-tuned, all training photos"
-    assert study.label("encoder-both-seed1-all") == "frozen encoder, both, all training photos"
+    assert study.label("deeplab-tuned-all") == "DeepLabV3+, fine-tuned, all training images"
+    assert study.label("encoder-both-seed1-all") == "frozen encoder, both, all training images"
     with pytest.raises(KeyError):
         study.label("another")
     names = [study.label(name) for name in study.LABELS]
@@ -208,16 +208,16 @@ def test_labels_at_random_are_worth_their_frequency(squares):
 
 def test_the_results_are_means_over_seeds_below_the_random_baseline(runs, save, scored):
     baseline = study.Baseline.of(scored, scored, seed=0)
-    unmeasured = save("encoder-ce", _guesses(scored, 0.2, 9), heldout=None)
-    table = study.results_table(runs | {"encoder-ce": unmeasured}, "heldout", baseline)
+    unmeasured = save("encoder-ce", _guesses(scored, 0.2, 9), test_set=None)
+    table = study.results_table(runs | {"encoder-ce": unmeasured}, "test", baseline)
     assert list(table.index) == ["random labels", "U-Net, cross-entropy", "U-Net, both"]
     assert table.index.name == "model"
     keys = {"mIoU": "mean_iou", "Dice": "mean_dice", "competition Dice": "image_dice"}
     keys |= {"boundary F1": "boundary_f1", "pixel accuracy": "pixel_accuracy"}
-    both = [runs[name].metrics["heldout"] for name in ("unet-both", "unet-both-seed1")]
+    both = [runs[name].metrics["test"] for name in ("unet-both", "unet-both-seed1")]
     for title, key in keys.items():
         assert table.loc["random labels", title] == baseline.report[key]
-        assert table.loc["U-Net, cross-entropy", title] == runs["unet-ce"].metrics["heldout"][key]
+        assert table.loc["U-Net, cross-entropy", title] == runs["unet-ce"].metrics["test"][key]
         assert table.loc["U-Net, both", title] == pytest.approx((both[0][key] + both[1][key]) / 2)
     assert table["Dice"].is_monotonic_increasing
     assert list(table["seeds"]) == [1, 1, 2]
@@ -230,45 +230,43 @@ def test_the_results_are_means_over_seeds_below_the_random_baseline(runs, save, 
 def test_the_refit_of_a_repeated_seed_has_a_row_of_its_own(runs, save, scored):
     baseline = study.Baseline.of(scored, scored, seed=0)
     refitted = save("unet-both-seed1-all", _guesses(scored, 0.0, 4))
-    table = study.results_table(runs | {refitted.name: refitted}, "heldout", baseline)
+    table = study.results_table(runs | {refitted.name: refitted}, "test", baseline)
     assert table.loc["U-Net, both", "seeds"] == 2
     assert table.loc["U-Net, both", "Dice"] < 1.0
-    assert table.loc["U-Net, both, all training photos", "Dice"] == 1.0
+    assert table.loc["U-Net, both, all training images", "Dice"] == 1.0
 
 
 def test_dice_of_each_class_is_the_mean_over_seeds_and_unknown_where_undefined(runs):
-    table = study.dice_table(runs, "heldout", CLASSES)
+    table = study.dice_table(runs, "test", CLASSES)
     assert list(table.columns) == list(CLASSES)
     assert list(table.index) == ["U-Net, cross-entropy", "U-Net, both"]
     assert table["never"].isna().all()
     seeds = [runs[name] for name in ("unet-both", "unet-both-seed1")]
-    expected = np.mean([run.metrics["heldout"]["dice"][1:4] for run in seeds], axis=0)
+    expected = np.mean([run.metrics["test"]["dice"][1:4] for run in seeds], axis=0)
     np.testing.assert_allclose(table.loc["U-Net, both", list(CLASSES[:3])], expected)
-    np.testing.assert_array_equal(study.dice_by_class(seeds, "heldout"), table.loc["U-Net, both"])
+    np.testing.assert_array_equal(study.dice_by_class(seeds, "test"), table.loc["U-Net, both"])
 
 
 def test_stored_pixel_counts_give_the_figures_of_the_metrics(runs, scored):
     for run in runs.values():
         stored = run.predictions()
-        assert study.mean_dice(stored["heldout"]) == pytest.approx(run.metrics["heldout"]["mean_dice"])
+        assert study.mean_dice(stored["test"]) == pytest.approx(run.metrics["test"]["mean_dice"])
         metrics = SegmentationMetrics(len(CLASSES) + 1, boundaries=False)
-        masks = study.predicted_masks(run, "heldout")
-        for i in (4, 4, 7):  # a resampling: the photo drawn twice counts twice
+        masks = study.predicted_masks(run, "test")
+        for i in (4, 4, 7):  # a resampling: the image drawn twice counts twice
             metrics.update(scored.mask(i), masks[scored.ids[i]])
-        assert study.mean_dice(stored["heldout"][[4, 4, 7]]) == pytest.approx(metrics.mean_dice())
-        assert study.pixel_matrix(run, "heldout").sum() == stored["heldout"][:, 2].sum()
-        np.testing.assert_array_equal(
-            study.pixel_matrix(run, "heldout").diagonal(), stored["heldout"][:, 0].sum(0)
-        )
+        assert study.mean_dice(stored["test"][[4, 4, 7]]) == pytest.approx(metrics.mean_dice())
+        assert study.pixel_matrix(run, "test").sum() == stored["test"][:, 2].sum()
+        np.testing.assert_array_equal(study.pixel_matrix(run, "test").diagonal(), stored["test"][:, 0].sum(0))
 
 
-def test_photos_score_from_counts_what_the_competition_gives_them(runs, scored):
+def test_images_score_from_counts_what_the_competition_gives_them(runs, scored):
     run = runs["unet-ce"]
-    masks = study.predicted_masks(run, "heldout")
+    masks = study.predicted_masks(run, "test")
     expected = [
         image_scores(scored.mask(i), masks[name], len(CLASSES) + 1) for i, name in enumerate(scored.ids)
     ]
-    np.testing.assert_allclose(study.photo_dice(run, "heldout"), expected)
+    np.testing.assert_allclose(study.image_dice(run, "test"), expected)
     assert expected[-1] == 1.0  # nothing there, nothing predicted
     assert len({round(e, 6) for e in expected}) > 10
 
@@ -277,7 +275,7 @@ def test_photos_score_from_counts_what_the_competition_gives_them(runs, scored):
 
 
 def test_a_setting_does_not_differ_from_itself(runs):
-    same = study.difference([runs["unet-ce"]], [runs["unet-ce"]], "heldout", spread=0.0)
+    same = study.difference([runs["unet-ce"]], [runs["unet-ce"]], "test", spread=0.0)
     assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
     assert not same.clear
     assert "not a clear difference" in str(same)
@@ -285,49 +283,49 @@ def test_a_setting_does_not_differ_from_itself(runs):
 
 def test_a_better_setting_is_clearly_better_and_the_other_way_round(runs):
     good, poor = [runs["unet-both"], runs["unet-both-seed1"]], [runs["unet-ce"]]
-    spread = study.seed_spread(good, "heldout")
-    found = study.difference(good, poor, "heldout", spread)
-    figures_of = [run.metrics["heldout"]["mean_dice"] for run in (*good, *poor)]
+    spread = study.seed_spread(good, "test")
+    found = study.difference(good, poor, "test", spread)
+    figures_of = [run.metrics["test"]["mean_dice"] for run in (*good, *poor)]
     assert found.value == pytest.approx((figures_of[0] + figures_of[1]) / 2 - figures_of[2])
     assert 0 < found.low < found.value < found.high
     assert found.clear
     assert "not a clear" not in str(found)
     assert str(found).startswith(f"+{found.value:.3f} Dice")
-    turned = study.difference(poor, good, "heldout", spread)
+    turned = study.difference(poor, good, "test", spread)
     assert turned.clear
     assert (turned.value, turned.high) == pytest.approx((-found.value, -found.low), abs=1e-12)
 
 
-def test_a_difference_within_the_seeds_or_within_the_photos_is_not_clear(runs, save, scored):
+def test_a_difference_within_the_seeds_or_within_the_images_is_not_clear(runs, save, scored):
     good, poor = runs["unet-both"], runs["unet-ce"]
-    seeds = study.difference([good], [poor], "heldout", spread=0.9)
+    seeds = study.difference([good], [poor], "test", spread=0.9)
     assert seeds.low > 0
     assert not seeds.clear
     assert "seeds alone spread 0.900: not a clear difference" in str(seeds)
-    turns = ([0.2, 0.5] * 8, [0.5, 0.2] * 8)  # each is the better one in every other photo
+    turns = ([0.2, 0.5] * 8, [0.5, 0.2] * 8)  # each is the better one in every other image
     alike = [save(f"encoder-ce-seed{k}", _guesses(scored, turn, k)) for k, turn in enumerate(turns)]
-    photos = study.difference(alike[:1], alike[1:], "heldout", spread=0.0)
-    assert photos.low < 0 < photos.high
-    assert photos.value != 0
-    assert not photos.clear
+    images = study.difference(alike[:1], alike[1:], "test", spread=0.0)
+    assert images.low < 0 < images.high
+    assert images.value != 0
+    assert not images.clear
 
 
 def test_the_bootstrap_is_paired(save, scored):
-    """Photos from easy to hopeless: only a comparison photo by photo sees a small gain in each of them."""
+    """Images from easy to hopeless: only a comparison image by image sees a small gain in each of them."""
     theirs = _guesses(scored, np.linspace(0, 0.95, len(scored)), 6)
     rng, ours = np.random.default_rng(7), []
     for i, guess in enumerate(theirs):
         truth = scored.mask(i)
         mended = (rng.random(guess.shape) < 0.1) & (truth != VOID)
         ours.append(np.where(mended, truth, guess).astype(np.uint8))
-    found = study.difference([save("unet-dice", ours)], [save("unet-ce", theirs)], "heldout", spread=0.0)
+    found = study.difference([save("unet-dice", ours)], [save("unet-ce", theirs)], "test", spread=0.0)
     assert 0 < found.low < found.high < 0.15
     assert found.clear
 
 
 def test_the_bootstrap_is_seeded(runs):
     sides = [runs["unet-both"]], [runs["unet-ce"]]
-    first, again, other = (study.difference(*sides, "heldout", 0.0, 50, seed=s) for s in (3, 3, 4))
+    first, again, other = (study.difference(*sides, "test", 0.0, 50, seed=s) for s in (3, 3, 4))
     assert first == again
     assert first.value == other.value
     assert (first.low, first.high) != (other.low, other.high)
@@ -336,20 +334,20 @@ def test_the_bootstrap_is_seeded(runs):
 def test_named_settings_are_measured_against_the_seeds_of_their_own_family(runs):
     both = [runs["unet-both"], runs["unet-both-seed1"]]
     grouped = {"unet-both": both, "unet-ce": [runs["unet-ce"]], "encoder-both": [runs["unet-both"]]}
-    within = study.compare(grouped, "unet-both", "unet-ce", "heldout")
-    assert within == study.difference(both, [runs["unet-ce"]], "heldout", study.seed_spread(both, "heldout"))
-    across = study.compare(grouped, "encoder-both", "unet-both", "heldout")
-    assert across.spread == study.seed_spread(both, "heldout") > 0
+    within = study.compare(grouped, "unet-both", "unet-ce", "test")
+    assert within == study.difference(both, [runs["unet-ce"]], "test", study.seed_spread(both, "test"))
+    across = study.compare(grouped, "encoder-both", "unet-both", "test")
+    assert across.spread == study.seed_spread(both, "test") > 0
 
 
 def test_the_seeds_spread_from_the_least_to_the_most():
     seeds = [
-        SimpleNamespace(metrics={"heldout": {"mean_dice": value}, "validation": {"mean_dice": 0.0}})
+        SimpleNamespace(metrics={"test": {"mean_dice": value}, "validation": {"mean_dice": 0.0}})
         for value in (0.4, 0.55, 0.5)
     ]
-    assert study.seed_spread(seeds, "heldout") == pytest.approx(0.15)
+    assert study.seed_spread(seeds, "test") == pytest.approx(0.15)
     assert study.seed_spread(seeds, "validation") == 0
-    assert study.seed_spread(seeds[:1], "heldout") == 0
+    assert study.seed_spread(seeds[:1], "test") == 0
 
 
 # who gains
@@ -393,17 +391,17 @@ def test_recall_by_area_counts_each_object_once(save):
     )  # 50 %, found; what is invented is no matter of recall
     data = _dataset(list(truth))
     run = save("unet-both", list(guess), data)
-    found = study.recall_by_area(run, "heldout")
+    found = study.recall_by_area(run, "test")
     assert found == {"under 2 %": (0.25, 1), "2 to 10 %": (1.0, 1), "over 10 %": (0.75, 2)}
     one = data.subset([1])
     large = save("unet-ce", [guess[1]], one)
-    assert study.recall_by_area(large, "heldout") == {"over 10 %": (1.0, 1)}
+    assert study.recall_by_area(large, "test") == {"over 10 %": (1.0, 1)}
 
 
 # what is shown
 
 
-def test_best_median_and_worst_photos_are_different_ones_in_order():
+def test_best_median_and_worst_images_are_different_ones_in_order():
     scores = np.array([0.5, 0.9, 0.1, 0.7, 0.3, 0.8, 0.2, 0.6, 0.4])
     assert study.best_median_worst(scores, 1) == [("best", 1), ("median", 0), ("worst", 2)]
     three = study.best_median_worst(scores, 3)
@@ -414,7 +412,7 @@ def test_best_median_and_worst_photos_are_different_ones_in_order():
 
 
 def test_the_finest_detail_is_the_box_with_the_longest_outline(scored):
-    blind = replace(scored, read_image=None)  # the truth alone decides: no photo is ever looked at
+    blind = replace(scored, read_image=None)  # the truth alone decides: no image is ever looked at
     places = study.fine_details(blind, len(scored))
     lengths = []
     for i, (y0, y1, x0, x1) in places:
@@ -455,18 +453,18 @@ def test_thin_parts_come_before_plain_ones_and_each_kind_once():
 
 
 def test_rows_of_predictions_make_a_figure_and_carry_the_dice_of_each_map(runs, scored):
-    chosen = study.best_median_worst(study.photo_dice(runs["unet-both"], "heldout"), 1)
+    chosen = study.best_median_worst(study.image_dice(runs["unet-both"], "test"), 1)
     compared = {name: runs[name] for name in ("unet-ce", "unet-both")}
-    rows = study.prediction_rows(compared, "heldout", scored, chosen)
+    rows = study.prediction_rows(compared, "test", scored, chosen)
     assert [row[0] for row in rows] == ["best", "median", "worst"]
     for (_, i), (_, image, truth, models) in zip(chosen, rows, strict=True):
         np.testing.assert_array_equal(image, scored.image(i))
         np.testing.assert_array_equal(truth, scored.mask(i))
         assert [name for name, _, _ in models] == ["U-Net, cross-entropy", "U-Net, both"]
         for run, (_, predicted, score) in zip(compared.values(), models, strict=True):
-            dice = study.photo_dice(run, "heldout")[i]
+            dice = study.image_dice(run, "test")[i]
             assert score == f"Dice {dice:.2f}"
-            np.testing.assert_array_equal(predicted, study.predicted_masks(run, "heldout")[scored.ids[i]])
+            np.testing.assert_array_equal(predicted, study.predicted_masks(run, "test")[scored.ids[i]])
     figure = plotting.prediction_rows(rows, CLASSES)
     assert sum(len(axis.images) for axis in figure.axes) == 3 * 4
     plt.close(figure)
@@ -475,7 +473,7 @@ def test_rows_of_predictions_make_a_figure_and_carry_the_dice_of_each_map(runs, 
 def test_rows_of_close_ups_make_a_figure(runs, scored):
     places = study.fine_details(scored, 2)
     compared = {name: runs[name] for name in ("unet-both", "unet-ce")}
-    rows = study.closeup_rows(compared, "heldout", scored, places)
+    rows = study.closeup_rows(compared, "test", scored, places)
     assert len(rows) == 2
     for (i, place), (image, truth, models, box) in zip(places, rows, strict=True):
         assert box == place
@@ -483,7 +481,7 @@ def test_rows_of_close_ups_make_a_figure(runs, scored):
         np.testing.assert_array_equal(truth, scored.mask(i))
         assert [name for name, _ in models] == ["U-Net, both", "U-Net, cross-entropy"]
         for run, (_, predicted) in zip(compared.values(), models, strict=True):
-            np.testing.assert_array_equal(predicted, study.predicted_masks(run, "heldout")[scored.ids[i]])
+            np.testing.assert_array_equal(predicted, study.predicted_masks(run, "test")[scored.ids[i]])
     figure = plotting.edge_closeups(rows, CLASSES)
     assert sum(len(axis.images) for axis in figure.axes) == 2 * 5
     plt.close(figure)
@@ -531,7 +529,7 @@ def test_the_best_run_is_chosen_on_validation_data_alone(save, scored):
     dice = (0.3, 0.6, 0.5)
     names = ("unet-ce", "unet-dice", "unet-both")
     listed = {n: save(n, g, validation={"mean_dice": d}) for n, g, d in zip(names, guesses, dice)}
-    assert max(names, key=lambda n: listed[n].metrics["heldout"]["mean_dice"]) == "unet-ce"
+    assert max(names, key=lambda n: listed[n].metrics["test"]["mean_dice"]) == "unet-ce"
     assert study.best_run(listed) == "unet-dice"
-    secret = save("unet-noskip", guesses[1], heldout=None, validation={"mean_dice": 0.7})
+    secret = save("unet-noskip", guesses[1], test_set=None, validation={"mean_dice": 0.7})
     assert study.best_run(listed | {"unet-noskip": secret}) == "unet-noskip"

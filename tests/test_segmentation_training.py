@@ -27,10 +27,10 @@ from voclab.training.segmentation import (
     run_experiment,
 )
 
-RECIPE = Recipe(size=32, policy="standard", epochs=3, rate=1e-2, batch_size=8, warmup=0.0)
+RECIPE = Recipe(size=32, augmentation="standard", epochs=3, learning_rate=1e-2, batch_size=8, warmup=0.0)
 SCRATCH = Experiment("scratch", "scratch", RECIPE, TestTime((64,)), options={"width": 4, "depth": 2})
 CNN = {"width": 8, "options": {"width": 4}}
-DECODER = replace(RECIPE, epochs=2, rate=3e-2, seed=1)
+DECODER = replace(RECIPE, epochs=2, learning_rate=3e-2, seed=1)
 FROZEN = Experiment("frozen", "unet", DECODER, TestTime((64,)), backbone="cnn", frozen=True, options=CNN)
 TUNED = replace(FROZEN, name="tuned", recipe=replace(RECIPE, epochs=1), frozen=False, start="frozen")
 
@@ -42,7 +42,7 @@ class Killed(BaseException):
 @pytest.fixture(scope="module")
 def parts(squares):
     fit_set, validation = fit_validation(squares.subset(range(36)), 0.3, seed=0)
-    return fit_set, validation, squares.subset(range(36, 48), "heldout")
+    return fit_set, validation, squares.subset(range(36, 48), "test")
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,13 @@ def _without_seconds(history):
     return [{k: v for k, v in entry.items() if k != "seconds"} for entry in history]
 
 
-def _all_masks(run, dataset, part="heldout"):
+def _all_masks(run, dataset, part="test"):
     stored = predicted_masks(run, part)
     return [stored[name] for name in dataset.ids]
 
 
 def _noting(dataset, read):
-    """The same data set, which notes the ids of the photos that are read."""
+    """The same data set, which notes the ids of the images that are read."""
 
     def image(i):
         read.append(dataset.ids[i])
@@ -85,20 +85,20 @@ def test_a_run_leaves_everything_that_figures_need(scratch, parts):
         "model.keras",
         "predictions.npz",
         "validation_masks.zip",
-        "heldout_masks.zip",
+        "test_masks.zip",
     }
     assert scratch.complete
     assert [entry["epoch"] for entry in scratch.history] == [0, 1, 2, 3]
     assert scratch.history[-1]["loss"] < scratch.history[1]["loss"]
     assert {"validation_loss", "dice"} <= set(scratch.history[0])
     assert scratch.config["experiment"]["options"] == {"width": 4, "depth": 2}
-    assert scratch.config["data"]["heldout"]["images"] == len(parts[2]) == 12
+    assert scratch.config["data"]["test"]["images"] == len(parts[2]) == 12
     metrics = scratch.metrics
     assert metrics["parameters"] > metrics["trained_parameters"] > 0
     assert metrics["seconds"] == pytest.approx(sum(e.get("seconds", 0) for e in scratch.history), abs=0.1)
 
 
-@pytest.mark.parametrize(("part", "k"), [("validation", 1), ("heldout", 2)])
+@pytest.mark.parametrize(("part", "k"), [("validation", 1), ("test", 2)])
 def test_the_metrics_are_those_of_the_stored_masks(part, k, scratch, parts):
     dataset = parts[k]
     masks = _all_masks(scratch, dataset, part)
@@ -117,8 +117,8 @@ def test_the_metrics_are_those_of_the_stored_masks(part, k, scratch, parts):
 
 
 def test_the_stored_masks_are_those_of_the_stored_model(scratch, parts):
-    photos = [parts[2].image(i) for i in range(len(parts[2]))]
-    again = list(Segmenter(scratch.load_model(), SCRATCH.test_time, 5).masks(photos))
+    images = [parts[2].image(i) for i in range(len(parts[2]))]
+    again = list(Segmenter(scratch.load_model(), SCRATCH.test_time, 5).masks(images))
     same = np.mean([a == b for a, b in zip(again, _all_masks(scratch, parts[2]), strict=True)])
     assert same > 0.999
     assert len(np.unique(again)) > 1
@@ -137,13 +137,13 @@ def test_a_complete_run_is_read_not_trained_again(scratch, parts):
     again = run_experiment(SCRATCH, *noting, scratch.folder.parent, progress=lines.append)
     assert len(lines) == 1
     assert "complete, read from" in lines[0]
-    assert len(read) == 6  # the first and last photo of each part, which its digest looks at
+    assert len(read) == 6  # the first and last image of each part, which its digest looks at
     assert again.history == before
 
 
 @pytest.mark.parametrize("when", ["after an epoch", "while predicting"])
 def test_a_killed_run_resumes_to_the_same_masks(when, scratch, parts, tmp_path):
-    fit_set, validation, heldout = parts
+    fit_set, validation, test_set = parts
     lines = []
 
     def killing(line):
@@ -154,25 +154,25 @@ def test_a_killed_run_resumes_to_the_same_masks(when, scratch, parts, tmp_path):
     def image(i):
         if when == "while predicting" and i == 9:
             raise Killed
-        return heldout.image(i)
+        return test_set.image(i)
 
     with pytest.raises(Killed):
         run_experiment(
-            SCRATCH, fit_set, validation, replace(heldout, read_image=image), tmp_path, progress=killing
+            SCRATCH, fit_set, validation, replace(test_set, read_image=image), tmp_path, progress=killing
         )
     assert len(lines) == (2 if when == "after an epoch" else 3)
     assert not (tmp_path / "scratch" / "metrics.json").exists()
-    assert not (tmp_path / "scratch" / "heldout_masks.zip").exists()
+    assert not (tmp_path / "scratch" / "test_masks.zip").exists()
     resumed = []
     run = run_experiment(SCRATCH, *parts, tmp_path, progress=resumed.append)
     assert sum(": epoch " in line for line in resumed) == 3 - len(lines)
     assert _without_seconds(run.history) == _without_seconds(scratch.history)
-    for part, dataset in (("validation", validation), ("heldout", heldout)):
+    for part, dataset in (("validation", validation), ("test", test_set)):
         for ours, theirs in zip(
             _all_masks(run, dataset, part), _all_masks(scratch, dataset, part), strict=True
         ):
             np.testing.assert_array_equal(ours, theirs)
-    assert run.metrics["heldout"] == scratch.metrics["heldout"]
+    assert run.metrics["test"] == scratch.metrics["test"]
 
 
 def test_a_frozen_encoder_comes_out_as_it_went_in(phases):
@@ -219,7 +219,7 @@ def refitted(parts, scratch, tmp_path_factory):
     return Run(folder / "scratch-all"), run, read, lines
 
 
-def test_a_refit_trains_on_all_photos_for_as_long_as_was_best(refitted, parts):
+def test_a_refit_trains_on_all_images_for_as_long_as_was_best(refitted, parts):
     run, _, read, _ = refitted
     assert [entry["epoch"] for entry in run.history] == [0, 1, 2]
     assert not any("dice" in entry for entry in run.history)  # nothing is chosen any more
@@ -228,13 +228,13 @@ def test_a_refit_trains_on_all_photos_for_as_long_as_was_best(refitted, parts):
     assert set(read[1]) - {parts[1].ids[0], parts[1].ids[-1]}
 
 
-def test_a_refit_is_measured_on_heldout_photos_alone(refitted, parts):
+def test_a_refit_is_measured_on_test_images_alone(refitted, parts):
     for run in refitted[:2]:
         assert "validation" not in run.metrics
-        assert set(run.predictions()) == {"heldout", "heldout_matrix"}
+        assert set(run.predictions()) == {"test", "heldout_matrix"}
         assert not (run.folder / "validation_masks.zip").exists()
         metrics, _ = measure(iter(_all_masks(run, parts[2])), parts[2])
-        assert run.metrics["heldout"]["mean_dice"] == pytest.approx(metrics.mean_dice())
+        assert run.metrics["test"]["mean_dice"] == pytest.approx(metrics.mean_dice())
 
 
 def test_a_refit_goes_on_from_the_refit_of_its_start(refitted, scratch):
@@ -250,27 +250,27 @@ def test_a_refit_goes_on_from_the_refit_of_its_start(refitted, scratch):
     assert "more-all: complete" in lines[0]
 
 
-def test_photos_without_truth_are_predicted_and_not_measured(parts, tmp_path):
-    fit_set, validation, heldout = parts
-    blind = replace(heldout, read_mask=None, labels=None)
+def test_images_without_truth_are_predicted_and_not_measured(parts, tmp_path):
+    fit_set, validation, test_set = parts
+    blind = replace(test_set, read_mask=None, labels=None)
     experiment = replace(SCRATCH, recipe=replace(RECIPE, epochs=0))
     run = run_experiment(experiment, fit_set, validation, blind, tmp_path, progress=lambda line: None)
-    assert run.metrics["heldout"] is None
+    assert run.metrics["test"] is None
     assert run.metrics["validation"]["mean_dice"] >= 0
     assert set(run.predictions()) == {"validation", "validation_matrix"}
-    assert [mask.shape for mask in _all_masks(run, heldout)] == [(48, 64)] * 12
+    assert [mask.shape for mask in _all_masks(run, test_set)] == [(48, 64)] * 12
 
 
 def test_data_without_masks_cannot_be_learned_from(parts, tmp_path):
-    fit_set, validation, heldout = parts
+    fit_set, validation, test_set = parts
     blind = replace(fit_set, read_mask=None)
     for training in [(blind, validation), (fit_set, replace(validation, read_mask=None))]:
         with pytest.raises(VoclabError, match=r"squares (fit|validation) has no masks to learn from"):
-            run_experiment(SCRATCH, *training, heldout, tmp_path)
+            run_experiment(SCRATCH, *training, test_set, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_measuring_counts_the_pixels_of_every_photo(squares):
+def test_measuring_counts_the_pixels_of_every_image(squares):
     """Truth against a prediction of nothing but label 1, counted by hand."""
     dataset = squares.subset(range(3))
     masks = [np.full((48, 64), 1, np.uint8) for _ in range(3)]
@@ -307,7 +307,7 @@ def test_masks_are_stored_as_they_are(tmp_path):
 
 def _broken():
     yield from _some_masks(1)
-    raise RuntimeError("photo 2 is damaged")
+    raise RuntimeError("image 2 is damaged")
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def _batch(squares, n=16):
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-def test_logits_are_as_large_as_the_photo(name, segmenters):
+def test_logits_are_as_large_as_the_image(name, segmenters):
     for height, width in [(64, 64), (96, 128), (75, 101), (33, 160)]:
         logits = segmenters[name](_pixels(2, height, width), training=False)
         assert tuple(logits.shape) == (2, height, width, 4)
@@ -86,7 +86,7 @@ def test_logits_are_as_large_as_the_photo(name, segmenters):
     assert segmenters[name].output_shape == (None, None, None, 4)
 
 
-def test_a_photo_of_512_pixels_fits(segmenters):
+def test_a_image_of_512_pixels_fits(segmenters):
     for name in ("scratch", "deeplab"):
         assert _logits(segmenters[name], _pixels(1, 512, 512)).shape == (1, 512, 512, 4)
 
@@ -190,7 +190,7 @@ def test_without_skips_the_decoder_of_an_encoder_has_as_many_parameters(width):
     ],
 )
 def test_without_skips_nothing_passes_by_the_bottleneck(name, norms):
-    """Where the deepest map is silenced, only skips can tell one photo from another."""
+    """Where the deepest map is silenced, only skips can tell one image from another."""
     model = BUILDERS[name]()
     holder = model if name in ("scratch", "without skips") else model.get_layer(ENCODER)
     one, other = (_logits(model, _pixels(1, 64, 64, seed=seed)) for seed in (1, 2))

@@ -78,16 +78,16 @@ def as_notebook(outputs) -> nbformat.NotebookNode:
 def test_alternative_texts_arrive_in_what_nbconvert_makes_of_a_notebook(open_session, shell, alt):
     with capture_output() as captured:
         _draw(open_session(), "one", alt=alt)
-    picture = captured.outputs[0]
-    assert set(picture.data) == {"text/html", "image/png", "text/plain"}
-    assert picture.data["text/plain"] == picture.metadata["image/png"]["alt"] == alt
+    original = captured.outputs[0]
+    assert set(original.data) == {"text/html", "image/png", "text/plain"}
+    assert original.data["text/plain"] == original.metadata["image/png"]["alt"] == alt
     html, _ = HTMLExporter().from_notebook_node(as_notebook(captured.outputs))
     (image,) = BeautifulSoup(html, "html.parser").select("img")
     assert image["alt"] == alt
-    assert image["src"] == f"data:image/png;base64,{picture.data['image/png']}"
+    assert image["src"] == f"data:image/png;base64,{image.data['image/png']}"
 
 
-@pytest.mark.parametrize("word", ["image", "Photos", "a picture", "PHOTO", "subimages"])
+@pytest.mark.parametrize("word", ["image", "Images", "an image", "IMAGE", "subimages"])
 def test_a_caption_that_speaks_of_images_says_that_they_are_drawn(open_session, shell, word):
     frame = pd.DataFrame({"mAP": [0.1]}, index=pd.Index(["a"], name="model"))
     with capture_output() as captured:
@@ -116,7 +116,7 @@ def test_the_title_of_a_notebook_that_is_run_names_its_data(open_session, shell,
     with capture_output() as captured:
         session = open_session(data="embedded")
         session.describe()
-        session.small_pictures(None)
+        session.small_images(None)
     executed = as_notebook(captured.outputs)
     line = notebooks.DATA_LINE.format("what was there before")
     title = nbformat.v4.new_markdown_cell(f"# Title\n\n{line}\n\nText.")
@@ -144,12 +144,12 @@ def test_full_says_what_it_costs_before_it_begins(open_session, shell, monkeypat
         assert ("There is no GPU here" in said) == (not gpus)
 
 
-def test_one_split_for_all_notebooks_and_nothing_shared_with_the_held_out_photos(open_session):
+def test_one_split_for_all_notebooks_and_nothing_shared_with_the_held_out_images(open_session):
     first, second = open_session(), open_session()
     assert first.fit.ids == second.fit.ids
-    parts = [set(d.ids) for d in (first.fit, first.validation, first.heldout)]
+    parts = [set(d.ids) for d in (first.fit, first.validation, first.test_set)]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 52
-    assert first.scored is first.heldout
+    assert first.scored is first.test_set
 
 
 def test_a_smoke_run_leaves_the_figures_of_the_default_run_alone(open_session, tmp_path):
@@ -198,12 +198,12 @@ def test_a_segmenter_learns_three_classes_of_somebodys_own(open_session, own_cla
     assert "kitchen" in session.runs.name  # another folder of the same layout has runs of its own
     recipe = Recipe(32, "standard", 1, 1e-3, batch_size=8)
     experiment = Experiment("unet", "scratch", recipe, TestTime((32,)), options={"width": 4, "depth": 2})
-    parts = (session.fit, session.validation, session.heldout)
+    parts = (session.fit, session.validation, session.test_set)
     run = run_experiment(experiment, *parts, session.runs, progress=lambda line: None)
-    assert len(run.metrics["heldout"]["dice"]) == 4
+    assert len(run.metrics["test"]["dice"]) == 4
     assert run.load_model().output_shape[-1] == 4
     masks = predicted_masks(run)
-    assert all(masks[name].shape == (32, 48) for name in session.heldout.ids)
+    assert all(masks[name].shape == (32, 48) for name in session.test_set.ids)
 
 
 @pytest.mark.parametrize(
@@ -283,14 +283,14 @@ def test_the_record_of_a_run_says_what_it_was_made_with(open_session):
 
 
 def test_without_truth_results_are_those_of_the_validation_part(open_session, tree, tmp_path, capsys):
-    train, heldout = (datasets.load("toyvoc", tree, split) for split in ("train", "val"))
-    kaggle.export(train, heldout, tmp_path / "competition", progress=False)
+    train, test_set = (datasets.load("toyvoc", tree, split) for split in ("train", "val"))
+    kaggle.export(train, test_set, tmp_path / "competition", progress=False)
     session = open_session(data=str(tmp_path / "competition"))
-    assert session.heldout.labels is None
+    assert session.test_set.labels is None
     assert session.scored is session.validation
     assert session.scored_part == "validation"
     session.describe()
-    assert len(session.heldout) == 12
+    assert len(session.test_set) == 12
 
 
 def test_automatic_weights_fall_back_to_the_source_task_and_say_so(monkeypatch, tmp_path):
@@ -353,18 +353,18 @@ def test_source_pretraining_is_kept_and_gives_weights_that_load(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "data", "shown"), [(False, "toycifar", "one"), (True, "toyvoc", "several")]
+    ("single_label", "data", "shown"), [(False, "toycifar", "one"), (True, "toyvoc", "several")]
 )
-def test_data_of_the_other_kind_is_refused_in_one_sentence(open_session, pictures, data, shown):
+def test_data_of_the_other_kind_is_refused_in_one_sentence(open_session, single_label, data, shown):
     with pytest.raises(VoclabError, match=f"those of {data} show {shown}. Name "):
-        open_session(data=data, pictures=pictures)
+        open_session(data=data, single_label=single_label)
 
 
-def test_a_notebook_about_pictures_draws_toycifar_of_the_profiles_size(open_session, tmp_path):
-    session = open_session(data=None, pictures=True)
+def test_a_notebook_about_images_draws_toycifar_of_the_profiles_size(open_session, tmp_path):
+    session = open_session(data=None, single_label=True)
     assert session.train.name == "toycifar"
     assert session.root == tmp_path / "data" / "toycifar-smoke"
-    assert (len(session.train), len(session.heldout)) == SMOKE.pictures.toy_counts
+    assert (len(session.train), len(session.test_set)) == SMOKE.cifar10.toy_counts
     assert session.runs.name == "toycifar-smoke-seed0"
 
 
@@ -373,16 +373,16 @@ def test_the_embedded_data_is_taken_whatever_else_lies_there(open_session, tree,
     (tmp_path / "data" / "voc").symlink_to(tree)
     (tmp_path / "data" / "toycifar").mkdir()
     assert open_session(data="embedded").train.name == "toyvoc"
-    assert open_session(data="embedded", pictures=True).train.name == "toycifar"
+    assert open_session(data="embedded", single_label=True).train.name == "toycifar"
 
 
-def test_a_part_about_small_pictures_finds_them_too(open_session, tmp_path):
-    root, profile = open_session().small_pictures(None)
+def test_a_part_about_small_images_finds_them_too(open_session, tmp_path):
+    root, profile = open_session().small_images(None)
     assert root == tmp_path / "data" / "toycifar-smoke"
     assert profile.name == "smoke"
-    assert len(datasets.load("toycifar", root, "train")) == SMOKE.pictures.toy_counts[0]
+    assert len(datasets.load("toycifar", root, "train")) == SMOKE.cifar10.toy_counts[0]
     with pytest.raises(VoclabError, match="show several classes; name cifar10"):
-        open_session().small_pictures("toyvoc")
+        open_session().small_images("toyvoc")
 
 
 def test_a_notebook_says_nothing_of_tensorflows_retracing(open_session, caplog):

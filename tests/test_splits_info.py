@@ -1,4 +1,4 @@
-"""The validation split and the statistics, on label tables and on the real photos."""
+"""The validation split and the statistics, on label tables and on the real images."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ def table_of(labels, task="multilabel"):
 
 
 def long_tail(n=200, seed=0):
-    """VOC's kind of labels: one common class, rare ones, one to three a picture."""
+    """VOC's kind of labels: one common class, rare ones, one to three an image."""
     rng = np.random.default_rng(seed)
     labels = rng.random((n, 20)) < np.geomspace(0.3, 0.015, 20)
     labels[np.arange(n), rng.integers(0, 3, n)] = True
@@ -82,7 +82,7 @@ def test_any_table_is_split_without_loss(n, classes, density, fraction, seed):
 
 
 def test_rare_class_is_in_both_parts():
-    # Two pictures of each rare class, each showing that class only: both parts can have one.
+    # Two images of each rare class, each showing that class only: both parts can have one.
     rare = np.repeat(np.eye(8), 2, axis=0)
     common = np.tile(np.eye(8)[0], (44, 1))
     for seed in range(10):
@@ -151,7 +151,7 @@ def test_a_class_of_one_image_is_named():
     assert (len(fit), len(validation)) == (8, 2)  # a class without images asks for none
 
 
-def test_real_photos_are_stratified(shared):
+def test_real_images_are_stratified(shared):
     data = vocdevkit.read(shared / "voc2009", "train")
     fit, validation = fit_validation(data, 0.2, 0)
     assert set(fit.ids) | set(validation.ids) == set(data.ids)
@@ -166,7 +166,7 @@ def test_description_counts_what_was_drawn(tmp_path):
     tree = make_tree(tmp_path, {"train": 5})
     data = vocdevkit.read(tmp_path, "train")
     found = info.describe(data, vocdevkit.count_objects(tmp_path, "train"))
-    masks = [tree.masks[photo] for photo in data.ids]
+    masks = [tree.masks[image] for image in data.ids]
     drawn = [len(set(np.unique(mask)) - {0, 255}) for mask in masks]
     pixels = np.concatenate([mask.ravel() for mask in masks])
     widths = sorted(mask.shape[1] for mask in masks)

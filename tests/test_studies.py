@@ -18,7 +18,7 @@ def test_the_six_experiments_differ_in_nothing_but_what_is_compared():
     assert list(listed) == list(study.LABELS)
     for name in ("scratch", "head", "finetuned"):
         plain, augmented = vars(listed[name].recipe), vars(listed[name + "-augmented"].recipe)
-        assert {k for k in plain if plain[k] != augmented[k]} == {"policy"}
+        assert {k for k in plain if plain[k] != augmented[k]} == {"augmentation"}
         assert plain["seed"] == 4
     assert listed["finetuned-augmented"].start == "head-augmented"
     assert listed["scratch"].weights is None
@@ -49,7 +49,7 @@ def test_confident_mistakes_are_the_surest_wrong_decisions_one_an_image():
     assert study.confident_mistakes(truth, probability, truth, 4) == []  # no wrong decision, no mistake
 
 
-def test_the_commonest_swap_counts_photos():
+def test_the_commonest_swap_counts_images():
     truth = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0]])
     predicted = np.array([[0, 0, 1], [0, 0, 1], [1, 0, 0], [1, 0, 0]])
     assert study.commonest_swap(truth, predicted) == study.Swap(missed=0, instead=2, times=2, misses=2)
@@ -60,7 +60,7 @@ def test_recall_by_size_follows_the_masks(squares):
     table = study.recall_by_size(squares, np.ones_like(squares.labels))
     assert {n: r for n, (r, _) in table.items()} == dict.fromkeys(table, 1.0)
     assert sum(count for _, count in table.values()) == squares.labels.sum()
-    assert set(table) == {"under 5 %", "5 to 20 %"}  # a square covers 8 % of the picture, less where hidden
+    assert set(table) == {"under 5 %", "5 to 20 %"}  # a square covers 8 % of the image, less where hidden
     assert study.recall_by_size(replace(squares, read_mask=None), squares.labels) is None
 
 
@@ -79,9 +79,9 @@ def test_profiles_by_name():
         profile_for("fast", "toyvoc")
 
 
-def test_sample_photos_show_each_class_once():
+def test_sample_images_show_each_class_once():
     labels = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 1, 1]])
-    chosen = study.one_photo_per_class(labels, seed=0)
-    assert chosen[0] == 1  # the photo that shows nothing else
+    chosen = study.one_image_per_class(labels, seed=0)
+    assert chosen[0] == 1  # the image that shows nothing else
     assert all(labels[i, k] for k, i in enumerate(chosen))
     assert len(set(chosen)) == 3

@@ -77,10 +77,10 @@ def test_the_truth_of_the_test_split_is_kept_apart(root):
     assert not (root / TRUTH / "JPEGImages").exists()
 
 
-def test_masks_are_palette_pngs_that_agree_with_photo_and_annotation(root, samples):
-    with Image.open(root / TREE / "SegmentationClass" / f"{samples[0]['id']}.png") as picture:
-        assert picture.mode == "P"
-        assert picture.getpalette() == voc_palette().ravel().tolist()
+def test_masks_are_palette_pngs_that_agree_with_image_and_annotation(root, samples):
+    with Image.open(root / TREE / "SegmentationClass" / f"{samples[0]['id']}.png") as image:
+        assert image.mode == "P"
+        assert image.getpalette() == voc_palette().ravel().tolist()
     for sample in samples:
         mask, size = sample["mask"], sample["annotation"].find("size")
         assert mask.shape == sample["image"].shape[:2]
@@ -201,7 +201,7 @@ def test_colour_alone_does_not_tell_the_classes(samples):
 
 
 def test_background_alone_does_not_tell_the_classes(samples):
-    """Photos without their objects: the mean colours of a 3 x 3 grid of the background, nearest centre."""
+    """Images without their objects: the mean colours of a 3 x 3 grid of the background, nearest centre."""
     alone = [s for s in samples if len(s["classes"]) == 1]
 
     def grid(sample: dict) -> np.ndarray:
@@ -225,10 +225,10 @@ def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(tmp_path
     first = _files(make_toyvoc(tmp_path / "a", seed=5, **SMALL))
     assert _files(make_toyvoc(tmp_path / "b", seed=5, **SMALL)) == first
     other = _files(make_toyvoc(tmp_path / "c", seed=6, **SMALL))
-    photos = [name for name in first if name.endswith(".jpg")]
-    assert len(photos) == 11
-    assert len({first[name] for name in photos}) == 11
-    assert all(first[name] != other[name] for name in photos)
+    images = [name for name in first if name.endswith(".jpg")]
+    assert len(images) == 11
+    assert len({first[name] for name in images}) == 11
+    assert all(first[name] != other[name] for name in images)
 
 
 def test_an_image_depends_on_seed_split_and_number_only(tmp_path):
@@ -254,11 +254,11 @@ def test_an_interrupted_call_is_taken_up_and_ends_the_same(tmp_path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             make_toyvoc(tmp_path / "part", **SMALL)
     assert not (tmp_path / "part" / "toyvoc.json").exists()
-    photos = sorted((tmp_path / "part" / TREE / "JPEGImages").iterdir())
-    written = [p.stat().st_mtime_ns for p in photos[:4]]
+    images = sorted((tmp_path / "part" / TREE / "JPEGImages").iterdir())
+    written = [p.stat().st_mtime_ns for p in images[:4]]
     make_toyvoc(tmp_path / "part", **SMALL)
     assert _files(tmp_path / "part") == whole
-    assert [p.stat().st_mtime_ns for p in photos[:4]] == written
+    assert [p.stat().st_mtime_ns for p in images[:4]] == written
 
 
 def test_a_complete_tree_is_left_as_it_is(tmp_path):
@@ -291,20 +291,20 @@ def test_a_kill_between_two_sets_of_arguments_leaves_a_tree_that_is_still_ours(t
 
 
 def test_data_of_the_user_are_never_overwritten(tmp_path):
-    photo = tmp_path / TREE / "JPEGImages" / "2009_000001.jpg"
-    photo.parent.mkdir(parents=True)
-    photo.write_bytes(b"a real photo")
+    image = tmp_path / TREE / "JPEGImages" / "2009_000001.jpg"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"a real image")
     with pytest.raises(VoclabError, match="VOCdevkit was not made by ToyVOC"):
         make_toyvoc(tmp_path, **SMALL)
-    assert _files(tmp_path) == {str(photo.relative_to(tmp_path)): b"a real photo"}
+    assert _files(tmp_path) == {str(image.relative_to(tmp_path)): b"a real image"}
 
 
-def test_photos_unpacked_over_an_older_toyvoc_are_not_deleted(tmp_path):
+def test_images_unpacked_over_an_older_toyvoc_are_not_deleted(tmp_path):
     make_toyvoc(tmp_path, **SMALL)
-    photo = tmp_path / TREE / "JPEGImages" / "2007_000032.jpg"
-    photo.write_bytes(b"a real photo")
+    image = tmp_path / TREE / "JPEGImages" / "2007_000032.jpg"
+    image.write_bytes(b"a real image")
     before = _files(tmp_path)
-    with pytest.raises(VoclabError, match="photos that are not ToyVOC's"):
+    with pytest.raises(VoclabError, match="images that are not ToyVOC's"):
         make_toyvoc(tmp_path, **{**SMALL, "size": 48})
     assert _files(tmp_path) == before
 

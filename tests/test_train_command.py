@@ -24,8 +24,8 @@ QUICK = {"batch_size": 16, "width": 4, "dropout": 0.0}
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
-    """Forty pictures of 24 × 20 pixels of each of three colours, in a folder of pictures by class."""
-    root, rng = tmp_path_factory.mktemp("pictures") / "colours", np.random.default_rng(0)
+    """Forty images of 24 × 20 pixels of each of three colours, in a folder of images by class."""
+    root, rng = tmp_path_factory.mktemp("images") / "colours", np.random.default_rng(0)
     for name, colour in COLOURS.items():
         (root / name).mkdir(parents=True)
         for k in range(40):
@@ -37,7 +37,7 @@ def colours(tmp_path_factory):
 @pytest.fixture(scope="module")
 def typed(colours):
     """What is typed for a quick run."""
-    text = f"train --dataset {colours} --model cnn --width 4 --epochs 4 --batch-size 16 --rate 0.01"
+    text = f"train --dataset {colours} --model cnn --width 4 --epochs 4 --batch-size 16 --learning-rate 0.01"
     return text.split()
 
 
@@ -54,16 +54,16 @@ def figures(folder):
     history = json.loads((folder / "history.json").read_text())
     metrics = json.loads((folder / "metrics.json").read_text())
     kept = [{k: v for k, v in entry.items() if k != "seconds"} for entry in history]
-    return kept, {k: v for k, v in metrics["heldout"].items() if k != "seconds"}
+    return kept, {k: v for k, v in metrics["test"].items() if k != "seconds"}
 
 
 def test_it_learns_and_says_how_well(first):
     run = first / "colours-cnn-standard-seed0"
-    history, heldout = figures(run)
+    history, test_set = figures(run)
     assert [entry["epoch"] for entry in history] == [0, 1, 2, 3, 4]  # the start first
     assert history[-1]["loss"] < history[1]["loss"]
-    assert heldout["accuracy"] > 0.9
-    assert {"loss", "precision", "recall", "f1"} <= set(heldout)
+    assert test_set["accuracy"] > 0.9
+    assert {"loss", "precision", "recall", "f1"} <= set(test_set)
     assert load_model(run / "model.keras").output_shape == (None, 3)
 
 
@@ -84,12 +84,12 @@ def test_a_trained_run_is_evaluated(first, colours, capsys):
     command = ["evaluate", "--model", str(first / "colours-cnn-standard-seed0"), "--dataset", str(colours)]
     assert cli.main([*command, "--no-attacks", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["conditions"]
-    _, heldout = figures(first / "colours-cnn-standard-seed0")
-    assert rows["clean"]["accuracy"] == pytest.approx(heldout["accuracy"])
+    _, test_set = figures(first / "colours-cnn-standard-seed0")
+    assert rows["clean"]["accuracy"] == pytest.approx(test_set["accuracy"])
 
 
 def test_adversarial_training_is_scored_under_attack(colours, tmp_path):
-    plan = Plan(str(colours), "cnn", "adversarial", epochs=4, rate=0.01, epsilon=16, **QUICK)
+    plan = Plan(str(colours), "cnn", "adversarial", epochs=4, learning_rate=0.01, epsilon=16, **QUICK)
     run = training.train_classifier(plan, "hard", tmp_path, lambda _: None)
     robust = [entry["robust"] for entry in run.history]
     assert run.metrics["validation"]["robust"] == max(robust) > 0.5  # the epoch that was kept
@@ -104,15 +104,15 @@ def test_a_voc_data_set_is_trained_with_independent_outputs(tmp_path):
     plan = Plan(str(root), "cnn", epochs=1, size=32, **QUICK)
     run = training.train_classifier(plan, "voc", tmp_path, lambda _: None)
     assert json.loads((run.folder / "config.json").read_text())["task"] == "multilabel"
-    assert 0 < run.metrics["heldout"]["map"] < 1
+    assert 0 < run.metrics["test"]["map"] < 1
 
 
 def test_options_reach_the_recipe(colours, tmp_path):
     plan = Plan(str(colours), "cnn", "advanced", optimizer="sgd", epochs=1, smoothing=0.1, mixup=0.2, **QUICK)
     training.train_classifier(plan, "options", tmp_path, lambda _: None)
     recipe = json.loads((tmp_path / "options" / "config.json").read_text())["recipe"]
-    assert recipe["policy"] == "cifar-advanced"
-    assert (recipe["optimizer"], recipe["rate"], recipe["smoothing"], recipe["mixup"]) == (
+    assert recipe["augmentation"] == "cifar-advanced"
+    assert (recipe["optimizer"], recipe["learning_rate"], recipe["smoothing"], recipe["mixup"]) == (
         "sgd",
         0.1,
         0.1,
@@ -124,12 +124,12 @@ def test_options_reach_the_recipe(colours, tmp_path):
     ("change", "words"),
     [
         ({"model": "alexnet"}, "no model 'alexnet'.*resnet8"),
-        ({"augmentations": "heavy"}, "no augmentations 'heavy'.*adversarial"),
+        ({"augmentation": "heavy"}, "no augmentations 'heavy'.*adversarial"),
         ({"optimizer": "adagrad"}, "no optimizer 'adagrad'"),
         ({"epochs": -1}, "--epochs is -1"),
         ({"dropout": 1.5}, "--dropout is 1.5"),
         ({"epsilon": 300}, "--epsilon is 300"),
-        ({"rate": 0.0}, "--rate is 0.0"),
+        ({"learning_rate": 0.0}, "--learning-rate is 0.0"),
         ({"patience": 0}, "--patience is 0"),
         ({"model": "efficientnet_b0", "width": 0.5}, "one width only"),
         ({"width": 0.5}, "width of 'cnn' is 0.5"),
@@ -151,14 +151,14 @@ def test_files_of_other_runs_are_refused(tmp_path):
 
 
 def test_cifar_10_learns_in_two_epochs(shared, tmp_path):
-    plan = Plan(str(shared / "cifar10"), "cnn", epochs=2, rate=3e-3, batch_size=64)
+    plan = Plan(str(shared / "cifar10"), "cnn", epochs=2, learning_rate=3e-3, batch_size=64)
     run = training.train_classifier(plan, "cifar", tmp_path, lambda _: None)
-    assert run.metrics["heldout"]["accuracy"] > 0.25  # a tenth by chance
+    assert run.metrics["test"]["accuracy"] > 0.25  # a tenth by chance
 
 
-def test_a_pretrained_backbone_is_transferred_to_ones_own_pictures(shared, colours, tmp_path):
+def test_a_pretrained_backbone_is_transferred_to_ones_own_images(shared, colours, tmp_path):
     weights = shared / "weights" / "mobilenet_v2_0.35_224_no_top.weights.h5"
-    data = ["--dataset", str(colours), "--epochs", "1", "--batch-size", "16", "--rate", "0.001"]
+    data = ["--dataset", str(colours), "--epochs", "1", "--batch-size", "16", "--learning-rate", "0.001"]
     model = ["--model", "mobilenet_v2", "--width", "0.35", "--weights", str(weights)]
     assert cli.main(["train", *data, *model, "--name", "transfer", "--runs", str(tmp_path)]) == 0
     config = json.loads((tmp_path / "transfer" / "config.json").read_text())
@@ -173,7 +173,7 @@ def test_a_pretrained_backbone_is_transferred_to_ones_own_pictures(shared, colou
 
 @pytest.fixture
 def shown(first, colours, tmp_path, capsys):
-    """Pictures of the quick run, by name."""
+    """Images of the quick run, by name."""
     model = str(first / "colours-cnn-standard-seed0")
     command = ["visualize", "--model", model, "--dataset", str(colours), "--to", str(tmp_path)]
 
@@ -186,13 +186,13 @@ def shown(first, colours, tmp_path, capsys):
     return run
 
 
-def test_feature_maps_and_attention_are_pictures(shown, first, colours):
-    code, pictures, _ = shown("--sample-id", "5")
+def test_feature_maps_and_attention_are_images(shown, first, colours):
+    code, images, _ = shown("--sample-id", "5")
     assert code == 0
-    assert {"feature_maps", "grad_cam"} <= set(pictures)
-    assert all(Image.open(path).size[0] > 300 for path in pictures.values())
+    assert {"feature_maps", "grad_cam"} <= set(images)
+    assert all(Image.open(path).size[0] > 300 for path in images.values())
     dataset = datasets.load("folder", colours, "val")
-    title = json.loads(pictures["grad_cam"].with_suffix(".json").read_text())["title"]
+    title = json.loads(images["grad_cam"].with_suffix(".json").read_text())["title"]
     assert dataset.ids[5] in title
     code, again, _ = shown("--sample-id", dataset.ids[5], "--layers", "conv2")
     assert code == 0
@@ -217,15 +217,15 @@ def test_mistakes_are_shown_and_counted(first, colours, tmp_path):
     saved = visual.visualize(path, swapped, "0", tmp_path)
     title = json.loads(saved[-1].with_suffix(".json").read_text())["title"]
     assert saved[-1].stem == "misclassified"
-    assert title.startswith("16 of 24 pictures")
-    assert len(visual.visualize(path, dataset, "0", tmp_path)) == 2  # every answer is right: no third picture
+    assert title.startswith("16 of 24 images")
+    assert len(visual.visualize(path, dataset, "0", tmp_path)) == 2  # every answer is right: no third image
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--sample-id", "999"), "no picture 999; name an id such as"),
-        (("--sample-id", "cat"), "no picture cat"),
+        (("--sample-id", "999"), "no image 999; name an id such as"),
+        (("--sample-id", "cat"), "no image cat"),
         (("--sample-id", "0", "--layers", "conv9"), "no layer conv9 that gives a map; choose one of"),
     ],
 )

@@ -24,7 +24,9 @@ from voclab.models.classifiers import build_classifier
 from voclab.training import Recipe, Run, load_model, train
 from voclab.training.loop import make_optimizer
 
-RECIPE = Recipe(size=32, policy="standard", epochs=4, rate=3e-3, batch_size=8, patience=10, seed=3)
+RECIPE = Recipe(
+    size=32, augmentation="standard", epochs=4, learning_rate=3e-3, batch_size=8, patience=10, seed=3
+)
 LOSS = keras.losses.BinaryCrossentropy(from_logits=True)
 
 
@@ -116,8 +118,8 @@ def test_a_killed_training_resumes_to_the_same_numbers(killed_after, unbroken, p
 
 
 def test_sgd_with_mixed_and_smoothed_labels_learns_and_resumes_alike(parts, tmp_path):
-    options = {"optimizer": "sgd", "rate": 0.05, "momentum": 0.8, "mixup": 0.3, "smoothing": 0.1}
-    recipe = replace(RECIPE, policy="cifar", epochs=3, **options)
+    options = {"optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.8, "mixup": 0.3, "smoothing": 0.1}
+    recipe = replace(RECIPE, augmentation="cifar", epochs=3, **options)
 
     def run(folder, score=None, recipe=recipe):
         keras.utils.set_random_seed(recipe.seed)
@@ -143,10 +145,12 @@ def test_steps_of_sgd_are_those_computed_by_hand():
     np.testing.assert_allclose(kernel, [0.95 - 0.03, -1.9 - 0.04], rtol=1e-6)
     np.testing.assert_allclose(bias, [3.0 - 0.2], rtol=1e-6)
     optimizer.apply(gradients)
-    rate = 0.1 * (1 + np.cos(np.pi / 4)) / 2  # the cosine after one of four steps
-    velocity = 0.8 * np.array([-0.03, -0.04]) - rate * gradients[0]
-    np.testing.assert_allclose(kernel, np.array([0.92, -1.94]) * (1 - 0.5 * rate) + velocity, rtol=1e-6)
-    np.testing.assert_allclose(bias, [2.8 + 0.8 * -0.2 - rate * 2.0], rtol=1e-6)
+    learning_rate = 0.1 * (1 + np.cos(np.pi / 4)) / 2  # the cosine after one of four steps
+    velocity = 0.8 * np.array([-0.03, -0.04]) - learning_rate * gradients[0]
+    np.testing.assert_allclose(
+        kernel, np.array([0.92, -1.94]) * (1 - 0.5 * learning_rate) + velocity, rtol=1e-6
+    )
+    np.testing.assert_allclose(bias, [2.8 + 0.8 * -0.2 - learning_rate * 2.0], rtol=1e-6)
     kernel.assign([0.0, 0.0])
     before = np.array(optimizer.momentums[0])
     optimizer.apply([np.float32([300.0, 400.0]), np.float32([0.0])])
@@ -212,7 +216,7 @@ def test_a_kill_while_the_state_is_exchanged_loses_nothing(half_deleted, parts, 
     assert lines == []  # nothing was left to train
 
 
-def test_a_damaged_photo_stops_training_with_its_own_sentence(parts, tmp_path):
+def test_a_damaged_image_stops_training_with_its_own_sentence(parts, tmp_path):
     fit_set, validation = parts
 
     def read(i):
@@ -293,10 +297,10 @@ def test_too_little_memory_names_a_batch_size_that_takes_less(error, parts, tmp_
     def score(model):
         raise error
 
-    words = "Memory is too small .* batches of {} pictures of 32 × 32 pixels; train with {}"
+    words = "Memory is too small .* batches of {} images of 32 × 32 pixels; train with {}"
     with pytest.raises(VoclabError, match=words.format(8, "batch size 4")):
         _train(tmp_path / "step", (replace(fit_set, read_image=read), validation))
-    with pytest.raises(VoclabError, match=words.format(1, "pictures of less than 32 pixels")):
+    with pytest.raises(VoclabError, match=words.format(1, "images of less than 32 pixels")):
         _train(tmp_path / "score", parts, replace(RECIPE, batch_size=1), score)
 
 
@@ -338,10 +342,10 @@ def test_the_disk_filling_up_leaves_what_there_was(parts, tmp_path, monkeypatch)
 
 def test_another_configuration_in_the_same_folder_starts_anew(tmp_path):
     run = Run(tmp_path / "run")
-    assert not run.begin({"rate": 1})
+    assert not run.begin({"learning_rate": 1})
     run.finish({"map": 0.5})
-    assert run.begin({"rate": 1})
-    assert not run.begin({"rate": 2})
+    assert run.begin({"learning_rate": 1})
+    assert not run.begin({"learning_rate": 2})
     assert not run.complete
     assert Run(tmp_path / "run.old").metrics == {"map": 0.5}  # a finished result is not lost
 
@@ -353,30 +357,30 @@ def test_a_run_folder_belongs_to_one_process_at_a_time(tmp_path):
     with subprocess.Popen(command, **pipes) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(VoclabError, match=rf"run folder .*run is in use by .*{other.pid}\); wait until"):
-            run.begin({"rate": 1})
+            run.begin({"learning_rate": 1})
         assert not (run.folder / "config.json").exists()
         other.kill()  # it leaves the lock's file, but not the lock
     assert (run.folder / ".lock").exists()
-    assert not run.begin({"rate": 1})
+    assert not run.begin({"learning_rate": 1})
     with subprocess.Popen(command, **pipes) as other:
         assert f"number {os.getpid()}" in other.stdout.readline()
     run.finish({"map": 0.5})
     assert {p.name for p in run.folder.iterdir()} == {"config.json", "metrics.json"}
     with subprocess.Popen(command, **pipes) as other:
         assert other.stdout.readline() == "held\n"
-        assert run.begin({"rate": 1})  # a complete run is read, whoever is there
+        assert run.begin({"learning_rate": 1})  # a complete run is read, whoever is there
         other.kill()
 
 
 def test_damaged_files_of_a_run_are_named(tmp_path):
     run = Run(tmp_path / "run")
-    run.begin({"rate": 1})
+    run.begin({"learning_rate": 1})
     (run.folder / "model.keras").write_bytes(b"no zip")
     with pytest.raises(VoclabError, match=r"model\.keras cannot be loaded .* train it again"):
         load_model(run.folder / "model.keras")
     (run.folder / "config.json").write_text('{"rate": ')
     with pytest.raises(VoclabError, match=r"config\.json is not readable JSON"):
-        run.begin({"rate": 1})
+        run.begin({"learning_rate": 1})
     with pytest.raises(VoclabError, match=r"predictions\.npz is missing"):
         run.predictions()
 

@@ -1,4 +1,4 @@
-"""The VOCdevkit reader on small trees, on damaged ones, and on the real photos."""
+"""The VOCdevkit reader on small trees, on damaged ones, and on the real images."""
 
 import json
 import shutil
@@ -24,19 +24,19 @@ def test_reads_what_was_written(tmp_path, annotations):
         VOC_CLASSES,
     )
     assert data.labels.dtype == np.uint8
-    for i, photo in enumerate(data.ids):
-        np.testing.assert_array_equal(data.labels[i], tree.labels[photo])
-        np.testing.assert_array_equal(data.mask(i), tree.masks[photo])
-        with Image.open(tree.folder / "JPEGImages" / f"{photo}.jpg") as picture:
-            np.testing.assert_array_equal(data.image(i), np.array(picture))
+    for i, image in enumerate(data.ids):
+        np.testing.assert_array_equal(data.labels[i], tree.labels[image])
+        np.testing.assert_array_equal(data.mask(i), tree.masks[image])
+        with Image.open(tree.folder / "JPEGImages" / f"{image}.jpg") as opened:
+            np.testing.assert_array_equal(data.image(i), np.array(opened))
     assert ("labels from Annotations" if annotations else "labels from the masks") in data.source
 
 
 def test_difficult_objects_and_body_parts_do_not_count(tmp_path):
     tree = make_tree(tmp_path, {"train": 1})
-    photo = tree.splits["train"][0]
+    image = tree.splits["train"][0]
     objects = [("dog", 0), ("dog", 0), ("person", 1), ("cat", 1), ("cat", 0), ("dog", 1)]
-    write_annotation(tree.folder / "Annotations" / f"{photo}.xml", objects)
+    write_annotation(tree.folder / "Annotations" / f"{image}.xml", objects)
     labels = vocdevkit.read(tmp_path, "train").labels[0]
     assert {VOC_CLASSES[k] for k in np.flatnonzero(labels)} == {"dog", "cat"}
     assert vocdevkit.count_objects(tmp_path, "train") == (6,)
@@ -88,9 +88,9 @@ def test_main_lists_are_read_where_there_are_no_segmentation_lists(tmp_path):
 
 def test_test_list_without_truth(tmp_path):
     tree = make_tree(tmp_path, {"train": 2, "test": 3})
-    for photo in tree.splits["test"]:
-        (tree.folder / "SegmentationClass" / f"{photo}.png").unlink()
-        (tree.folder / "Annotations" / f"{photo}.xml").unlink()
+    for image in tree.splits["test"]:
+        (tree.folder / "SegmentationClass" / f"{image}.png").unlink()
+        (tree.folder / "Annotations" / f"{image}.xml").unlink()
     data = vocdevkit.read(tmp_path, "test")
     assert data.labels is None
     assert data.read_mask is None
@@ -104,19 +104,19 @@ def test_toyvoc_keeps_the_truth_of_its_test_list_apart(tmp_path):
     truth = tmp_path / "truth" / "VOC2009"
     for kind, suffix in (("SegmentationClass", ".png"), ("Annotations", ".xml")):
         (truth / kind).mkdir(parents=True)
-        for photo in tree.splits["test"]:
-            (tree.folder / kind / (photo + suffix)).rename(truth / kind / (photo + suffix))
+        for image in tree.splits["test"]:
+            (tree.folder / kind / (image + suffix)).rename(truth / kind / (image + suffix))
     data = vocdevkit.read(tmp_path, "test", name="toyvoc")
     assert data.name == "toyvoc"
-    for i, photo in enumerate(data.ids):
-        np.testing.assert_array_equal(data.labels[i], tree.labels[photo])
-        np.testing.assert_array_equal(data.mask(i), tree.masks[photo])
+    for i, image in enumerate(data.ids):
+        np.testing.assert_array_equal(data.labels[i], tree.labels[image])
+        np.testing.assert_array_equal(data.mask(i), tree.masks[image])
     assert sum(vocdevkit.count_objects(tmp_path, "test")) == data.labels.sum()
     shutil.rmtree(tmp_path / "truth")
     assert vocdevkit.read(tmp_path, "test").labels is None
 
 
-def test_greyscale_photo_has_three_channels(tmp_path):
+def test_greyscale_image_has_three_channels(tmp_path):
     grey = np.tile(np.arange(40, dtype=np.uint8), (30, 1))
     Image.fromarray(grey).save(tmp_path / "grey.jpg", quality=95)
     image = samples.decode_jpeg(tmp_path / "grey.jpg")
@@ -129,7 +129,7 @@ def test_channels_are_red_green_blue(tmp_path):
     assert np.abs(samples.decode_jpeg(tmp_path / "orange.jpg").mean((0, 1)) - (250, 120, 10)).max() < 3
 
 
-def photo_with_thumbnail(path, progressive=True):
+def image_with_thumbnail(path, progressive=True):
     """A JPEG with a whole JPEG inside its header, as cameras write them."""
     Image.new("RGB", (8, 8)).save(path)
     inner = path.read_bytes()
@@ -143,7 +143,7 @@ def photo_with_thumbnail(path, progressive=True):
 @pytest.mark.parametrize("progressive", [False, True])
 def test_truncated_jpeg_is_named(tmp_path, kept, filler, progressive):
     path = tmp_path / "2009_000001.jpg"
-    photo_with_thumbnail(path, progressive)
+    image_with_thumbnail(path, progressive)
     whole = path.read_bytes()
     samples.decode_jpeg(path)
     keep = int(len(whole) * kept)
@@ -152,8 +152,8 @@ def test_truncated_jpeg_is_named(tmp_path, kept, filler, progressive):
 
 
 def test_bytes_after_the_end_are_no_damage(tmp_path):
-    path = tmp_path / "photo.jpg"
-    photo_with_thumbnail(path)
+    path = tmp_path / "image.jpg"
+    image_with_thumbnail(path)
     image = samples.decode_jpeg(path)
     path.write_bytes(path.read_bytes() + b"\0\0made by somebody")
     np.testing.assert_array_equal(samples.decode_jpeg(path), image)
@@ -162,12 +162,12 @@ def test_bytes_after_the_end_are_no_damage(tmp_path):
 @pytest.mark.parametrize("value", [21, 100, 254])
 def test_mask_value_that_voc_lacks_is_named(tmp_path, value):
     tree = make_tree(tmp_path)
-    photo = tree.splits["train"][0]
-    mask = tree.masks[photo].copy()
+    image = tree.splits["train"][0]
+    mask = tree.masks[image].copy()
     mask[0, 0] = value
-    save_mask(tree.folder / "SegmentationClass" / f"{photo}.png", mask)
+    save_mask(tree.folder / "SegmentationClass" / f"{image}.png", mask)
     data = vocdevkit.read(tmp_path, "train")
-    fails(rf"{photo}\.png has the value {value}.*restore", data.mask, 0)
+    fails(rf"{image}\.png has the value {value}.*restore", data.mask, 0)
 
 
 def test_every_legal_mask_value_is_read(tmp_path):
@@ -192,13 +192,13 @@ def test_truncated_mask_is_named(tmp_path):
 
 def test_mask_of_another_size_is_named(tmp_path):
     tree = make_tree(tmp_path)
-    photo = tree.splits["train"][1]
-    height, width = tree.masks[photo].shape
-    save_mask(tree.folder / "SegmentationClass" / f"{photo}.png", tree.masks[photo].T)
+    image = tree.splits["train"][1]
+    height, width = tree.masks[image].shape
+    save_mask(tree.folder / "SegmentationClass" / f"{image}.png", tree.masks[image].T)
     if height == width:
-        pytest.fail("the fixture's picture must not be square")
+        pytest.fail("the fixture's image must not be square")
     data = vocdevkit.read(tmp_path, "train")
-    fails(rf"{photo}\.png is {height} × {width} pixels.*is {width} × {height}", data.mask, 1)
+    fails(rf"{image}\.png is {height} × {width} pixels.*is {width} × {height}", data.mask, 1)
 
 
 @pytest.mark.parametrize(
@@ -206,9 +206,9 @@ def test_mask_of_another_size_is_named(tmp_path):
 )
 def test_list_that_names_a_missing_file(tmp_path, kind, suffix):
     tree = make_tree(tmp_path)
-    photo = tree.splits["train"][2]
-    (tree.folder / kind / (photo + suffix)).unlink()
-    message = fails(rf"names {photo}, but .*{photo}{suffix} is missing", vocdevkit.read, tmp_path, "train")
+    image = tree.splits["train"][2]
+    (tree.folder / kind / (image + suffix)).unlink()
+    message = fails(rf"names {image}, but .*{image}{suffix} is missing", vocdevkit.read, tmp_path, "train")
     assert "train.txt" in message
     vocdevkit.read(tmp_path, "val")
 
@@ -219,7 +219,7 @@ def test_list_that_names_a_missing_file(tmp_path, kind, suffix):
         ("", r"train\.txt is empty"),
         ("\n \n", r"train\.txt is empty"),
         ("2009_000000\n2009_000001\n2009_000000\n", "lists 2009_000000 twice"),
-        ("../../etc/passwd\n", "no photo name"),
+        ("../../etc/passwd\n", "no image name"),
     ],
 )
 def test_bad_list(tmp_path, content, pattern):
@@ -244,10 +244,10 @@ def test_unknown_split_lists_the_known(tmp_path, split):
 )
 def test_bad_annotation_is_named(tmp_path, content, pattern):
     tree = make_tree(tmp_path)
-    photo = tree.splits["train"][0]
-    (tree.folder / "Annotations" / f"{photo}.xml").write_text(content)
+    image = tree.splits["train"][0]
+    (tree.folder / "Annotations" / f"{image}.xml").write_text(content)
     message = fails(pattern, vocdevkit.read, tmp_path, "train")
-    assert f"{photo}.xml" in message
+    assert f"{image}.xml" in message
 
 
 def test_segmentation_list_without_any_masks_is_refused(tmp_path):
@@ -256,7 +256,7 @@ def test_segmentation_list_without_any_masks_is_refused(tmp_path):
     fails("is missing", vocdevkit.read, tmp_path, "train")
 
 
-def test_real_photos(shared):
+def test_real_images(shared):
     sizes = {"train": 571, "val": 574}
     for split, n in sizes.items():
         data = vocdevkit.read(shared / "voc2009", split)

@@ -54,7 +54,7 @@ def test_pixels_of_any_size_become_logits_and_a_saved_model_says_the_same(name, 
     assert model.layers[-1].activation is keras.activations.linear
     gradient = np.asarray(input_gradient(model, keras.ops.convert_to_tensor(PIXELS)))
     assert gradient.shape == PIXELS.shape
-    assert all(np.abs(picture).max() > 0 for picture in gradient)
+    assert all(np.abs(image).max() > 0 for image in gradient)
     model.save(tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(np.asarray(loaded(PIXELS)), expected, atol=1e-5)
@@ -114,7 +114,7 @@ def test_a_depth_that_densenet_cannot_have_is_refused():
         ("densenet_bc", {"width": 4, "depth": 10}),
     ],
 )
-def test_a_handful_of_pictures_is_learnt_by_heart(backbone, options):
+def test_a_handful_of_images_is_learnt_by_heart(backbone, options):
     keras.utils.set_random_seed(5)
     model = build_classifier(backbone, 3, options=options, dropout=0.0, pooling=("average",))
     labels = np.arange(12) % 3
@@ -127,11 +127,11 @@ def test_a_handful_of_pictures_is_learnt_by_heart(backbone, options):
     assert losses[-1] < 0.2
 
 
-def test_features_and_heat_maps_work_as_for_photos(tiny):
+def test_features_and_heat_maps_work_as_for_images(tiny):
     model = tiny("resnet8")
     assert feature_extractor(model)(PIXELS).shape == (2, 16)
-    picture = np.random.default_rng(2).integers(0, 256, (32, 32, 3)).astype(np.uint8)
-    assert GradCam(model, 32)(picture, 3).shape == (32, 32)
+    image = np.random.default_rng(2).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    assert GradCam(model, 32)(image, 3).shape == (32, 32)
 
 
 def test_weights_of_a_backbone_are_taken_from_its_file(tiny, tmp_path):
@@ -147,7 +147,7 @@ def test_weights_of_a_backbone_are_taken_from_its_file(tiny, tmp_path):
         zoo.build("resnet18", 5, width=4, weights="imagenet")
 
 
-def test_genuine_weights_are_transferred_to_enlarged_pictures(shared):
+def test_genuine_weights_are_transferred_to_enlarged_images(shared):
     path = str(shared / "weights" / "mobilenet_v2_0.35_224_no_top.weights.h5")
     model = zoo.build("mobilenet_v2", 10, width=0.35, weights=path, resize=64)
     options = {"input_shape": (64, 64, 3), "include_top": False, "alpha": 0.35, "weights": path}

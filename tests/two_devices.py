@@ -53,7 +53,7 @@ def classifier(folder, **options):
 
 
 def segmenter(folder):
-    """With batch norm; some pictures are nearly all void; the loss is so steep that the gradient is cut."""
+    """With batch norm; some images are nearly all void; the loss is so steep that the gradient is cut."""
     keras.utils.set_random_seed(0)
     model, run = build_unet(4, width=4, depth=1), Run(folder)
     run.begin({})
@@ -63,13 +63,13 @@ def segmenter(folder):
     data = replace(FIT, read_mask=lambda i: masks[i])
     score = _scorer(Segmentation("u", "scratch", RECIPE, TestTime((32,))), VALIDATION)
     options = NONE | {"score": score, "monitor": "dice", "target": "masks"}
-    return train(model, data, loss=loss, recipe=replace(RECIPE, rate=1e-3), run=run, **options)
+    return train(model, data, loss=loss, recipe=replace(RECIPE, learning_rate=1e-3), run=run, **options)
 
 
 def hardened(folder):
     parts = four_classes(FIT), four_classes(VALIDATION)
     victim = Victim(fragile_classifier(norm=False), "multilabel")
-    recipe = replace(RECIPE, policy="none", rate=0.15)
+    recipe = replace(RECIPE, augmentation="none", learning_rate=0.15)
     run = harden(folder.name, victim, *parts, folder.parent, recipe=recipe, epsilon=1 / 255, progress=silent)
     return run.load_model()
 
@@ -77,7 +77,7 @@ def hardened(folder):
 def adversary(folder):
     """Its patterns are weights with a constraint, and its shares are standardised over the batch."""
     tiny = {"width": 4, "blocks": 1, "tile": 16, "patterns": 2}
-    recipe = replace(RECIPE, policy="none", rate=0.01)
+    recipe = replace(RECIPE, augmentation="none", learning_rate=0.01)
     experiment = Experiment(folder.name, ("classifier", "segmenter"), recipe, weight=1.0, options=tiny)
     parts = four_classes(FIT), four_classes(VALIDATION)
     return run_experiment(experiment, victims(), *parts, folder.parent, progress=silent).load_model()

@@ -1,4 +1,4 @@
-"""Small VOCdevkit trees of random pictures, archives, and what the tests of the data readers share."""
+"""Small VOCdevkit trees of random images, archives, and what the tests of the data readers share."""
 
 import io
 import tarfile
@@ -24,7 +24,7 @@ class Tree:
 
 
 def make_tree(root, splits=None, year=2009, annotations=True, lists="Segmentation", seed=0) -> Tree:
-    """A tree with two or three objects a picture; ``splits`` maps a list's name to its length."""
+    """A tree with two or three objects an image; ``splits`` maps a list's name to its length."""
     rng = np.random.default_rng(seed)
     folder = Path(root) / "VOCdevkit" / f"VOC{year}"
     for name in ("JPEGImages", "SegmentationClass", f"ImageSets/{lists}"):
@@ -33,20 +33,20 @@ def make_tree(root, splits=None, year=2009, annotations=True, lists="Segmentatio
     for split, count in (splits or {"train": 6, "val": 4}).items():
         written[split] = []
         for _ in range(count):
-            photo = f"{year}_{number:06d}"
+            image = f"{year}_{number:06d}"
             number += 1
-            written[split].append(photo)
+            written[split].append(image)
             classes = rng.choice(len(VOC_CLASSES), int(rng.integers(2, 4)), replace=False)
-            masks[photo] = _mask(rng, classes)
-            labels[photo] = np.isin(np.arange(len(VOC_CLASSES)), classes).astype(np.uint8)
-            picture = rng.integers(0, 256, (*masks[photo].shape, 3), np.uint8)
-            Image.fromarray(picture).save(folder / "JPEGImages" / f"{photo}.jpg", quality=90)
-            save_mask(folder / "SegmentationClass" / f"{photo}.png", masks[photo])
+            masks[image] = _mask(rng, classes)
+            labels[image] = np.isin(np.arange(len(VOC_CLASSES)), classes).astype(np.uint8)
+            opened = rng.integers(0, 256, (*masks[image].shape, 3), np.uint8)
+            Image.fromarray(opened).save(folder / "JPEGImages" / f"{image}.jpg", quality=90)
+            save_mask(folder / "SegmentationClass" / f"{image}.png", masks[image])
             if annotations:
                 write_annotation(
-                    folder / "Annotations" / f"{photo}.xml", [(VOC_CLASSES[k], 0) for k in classes]
+                    folder / "Annotations" / f"{image}.xml", [(VOC_CLASSES[k], 0) for k in classes]
                 )
-        listed = "".join(f"{photo}\n" for photo in written[split])
+        listed = "".join(f"{image}\n" for image in written[split])
         (folder / "ImageSets" / lists / f"{split}.txt").write_text(listed)
     return Tree(Path(root), folder, masks, labels, written)
 
@@ -62,9 +62,9 @@ def _mask(rng, classes) -> np.ndarray:
 
 
 def save_mask(path: Path, mask: np.ndarray) -> None:
-    picture = Image.fromarray(mask).convert("L")
-    picture.putpalette(voc_palette().ravel().tolist())
-    picture.save(path)
+    image = Image.fromarray(mask).convert("L")
+    image.putpalette(voc_palette().ravel().tolist())
+    image.save(path)
 
 
 def write_annotation(path: Path, objects) -> None:

@@ -1,4 +1,4 @@
-"""ToyCIFAR: ten of ToyVOC's classes as 32 × 32 pictures, in CIFAR-10's binary format."""
+"""ToyCIFAR: ten of ToyVOC's classes as 32 × 32 images, in CIFAR-10's binary format."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def make_toycifar(
 ) -> Path:
     """Write ToyCIFAR below ``root/cifar-10-batches-bin``; returns ``root``.
 
-    Each picture shows one object of a class, and all classes are equally common. Picture k depends on
+    Each image shows one object of a class, and all classes are equally common. Image k depends on
     (seed, split, k) alone. ``root/toycifar.json`` is written last: the same call returns at once when it is
     there.
 

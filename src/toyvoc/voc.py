@@ -68,7 +68,7 @@ def make_toyvoc(
     """Write ToyVOC as a VOCdevkit tree under ``root/VOCdevkit/VOC2009``; returns ``root``.
 
     The tree has JPEGImages, SegmentationClass (palette PNG: 0 background, 1..20 classes, 255 void),
-    Annotations and ImageSets/{Segmentation,Main}. Of the test split it has the photos and the list only;
+    Annotations and ImageSets/{Segmentation,Main}. Of the test split it has the images and the list only;
     the truth of these lies in the same layout under ``root/truth/VOC2009``. ``root/toyvoc.json`` is
     written last: it says with which arguments the complete tree was made, and the same call returns
     at once when it is there. An interrupted call is taken up where it stopped.
@@ -126,10 +126,10 @@ def _make_room(root: Path, wanted: dict) -> None:
         raise VoclabError(
             f"{others[0]} was not made by ToyVOC and is left alone; move it or name another folder."
         )
-    photos = os.listdir(tree / "JPEGImages") if (tree / "JPEGImages").is_dir() else []
-    if any(not name.startswith(("2009_", TEMPORARY)) for name in photos):
+    images = os.listdir(tree / "JPEGImages") if (tree / "JPEGImages").is_dir() else []
+    if any(not name.startswith(("2009_", TEMPORARY)) for name in images):
         raise VoclabError(
-            f"{tree} holds photos that are not ToyVOC's and is left alone; name another folder for ToyVOC."
+            f"{tree} holds images that are not ToyVOC's and is left alone; name another folder for ToyVOC."
         )
     if marker.is_file() and read_json(marker) == wanted:
         return
@@ -145,7 +145,7 @@ def _make_room(root: Path, wanted: dict) -> None:
 
 
 def _write_job(tree: Path, truth: Path, job: _Job, seed: int, size: int) -> None:
-    """Write photo, mask and annotation of one image, the annotation last; does nothing if it is there."""
+    """Write image, mask and annotation of one image, the annotation last; does nothing if it is there."""
     annotation = truth / "Annotations" / f"{job.name}.xml"
     if annotation.exists():
         return

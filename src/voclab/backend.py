@@ -152,7 +152,7 @@ def finite(answers: np.ndarray, name: str) -> np.ndarray:
 def compiled(model: Callable, name: str | None = None) -> Callable[[np.ndarray], np.ndarray]:
     """Inference of a model of pixels as one graph for all batch and image sizes.
 
-    ``predict_on_batch`` traces a graph for every size, which takes longer than most photos.
+    ``predict_on_batch`` traces a graph for every size, which takes longer than most images.
 
     Args:
         model: called as ``model(pixels, training=False)``.

@@ -15,7 +15,7 @@ from typing import Any
 from voclab.errors import VoclabError
 
 MOST_IMAGES = 1_000_000
-SIDES = (8, 4096)  # pixels of a picture that a network is shown
+SIDES = (8, 4096)  # pixels of an image that a network is shown
 _LONGEST = 80  # letters of a wrong value that are repeated
 
 
@@ -53,7 +53,7 @@ def count(name: str, value: Any) -> int:
 
 
 def side(name: str, value: Any) -> int:
-    """Side of a picture in pixels."""
+    """Side of an image in pixels."""
     return whole(name, value, *SIDES)
 
 

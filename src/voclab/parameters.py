@@ -27,7 +27,7 @@ def check(
         backbone: one of ``voclab.models.catalogue.BACKBONES``, or ``None`` for the profile's.
         seed: of everything.
         epsilon: bound of an attack in steps of 1/255, or ``None`` where there is none.
-        paths: further names and paths (``data``, ``pictures``, ``out``), each ``None`` where none is given.
+        paths: further names and paths (``data``, ``images``, ``out``), each ``None`` where none is given.
 
     Raises:
         VoclabError: one sentence that names the parameter and what it may be.

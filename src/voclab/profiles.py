@@ -1,10 +1,10 @@
-"""The three profiles: how much work a notebook does, for drawn and for photographed pictures."""
+"""The three profiles: how much work a notebook does, for drawn images and for photographs."""
 
 from dataclasses import replace
 
 from voclab.config import (
     AdversaryProfile,
-    PicturesProfile,
+    Cifar10Profile,
     Profile,
     RobustnessProfile,
     SegmentationProfile,
@@ -19,9 +19,9 @@ _SEGMENTATION = SegmentationProfile(
     depth=4,
     size=64,
     test_size=64,
-    policy="none",
+    augmentation="none",
     epochs=2,
-    rate=3e-3,
+    learning_rate=3e-3,
     batch_size=16,
     seeds=1,
     reference_seeds=(2, 2),
@@ -29,33 +29,33 @@ _SEGMENTATION = SegmentationProfile(
     encoder_size=96,
     encoder_test_size=128,
     encoder_epochs=2,
-    encoder_rate=3e-3,
+    encoder_learning_rate=3e-3,
     deeplab_size=96,
     deeplab_batch_size=16,
     deeplab_epochs=3,
-    deeplab_rate=3e-3,
+    deeplab_learning_rate=3e-3,
     finetune_epochs=4,
-    finetune_rate=1e-3,
+    finetune_learning_rate=1e-3,
     test_sizes=(128, 160),
 )
-_SEGMENTATION_ON_PHOTOS = replace(
+_SEGMENTATION_ON_IMAGES = replace(
     _SEGMENTATION,
     reference_seeds=(2, 2),
     size=96,
     test_size=128,
-    policy="standard",
+    augmentation="standard",
     epochs=6,
     batch_size=8,
     encoder_size=224,
     encoder_test_size=320,
     encoder_epochs=6,
-    encoder_rate=2e-3,
+    encoder_learning_rate=2e-3,
     deeplab_size=256,
     deeplab_batch_size=16,
     deeplab_epochs=8,
-    deeplab_rate=2e-3,
+    deeplab_learning_rate=2e-3,
     finetune_epochs=16,
-    finetune_rate=3e-4,
+    finetune_learning_rate=3e-4,
     test_sizes=(320, 416),
 )
 
@@ -68,39 +68,39 @@ _ADVERSARY = AdversaryProfile(
     patterns=8,
     batch_size=16,
     universal_epochs=(14, 14),
-    universal_rate=1e-2,
+    universal_learning_rate=1e-2,
     epochs=(8, 4, 4),
     cycles=1,
-    rate=1e-3,
+    learning_rate=1e-3,
     kappa=15.0,
     goal_epochs=3,
     penalty_weights=(1.0, 4.0, 16.0),
     penalty_epochs=2,
     epsilons=(2, 4, 8, 16),
-    pgd_photos=(64, 32),
+    pgd_images=(64, 32),
     defence_epochs=6,
-    defence_rate=2e-3,
+    defence_learning_rate=2e-3,
     defence_steps=2,
 )
-_ADVERSARY_ON_PHOTOS = replace(
+_ADVERSARY_ON_IMAGES = replace(
     _ADVERSARY,
     classifier="head",
     size=224,
     width=32,
     blocks=4,
     universal_epochs=(40, 16),
-    universal_rate=3e-3,
+    universal_learning_rate=3e-3,
     epochs=(20, 6, 6),
     cycles=2,
     kappa=6.0,
     goal_epochs=6,
     penalty_epochs=4,
-    pgd_photos=(144, 48),
+    pgd_images=(144, 48),
     defence_epochs=6,
-    defence_rate=1e-4,
+    defence_learning_rate=1e-4,
 )
 
-_PICTURES = PicturesProfile(
+_CIFAR10 = Cifar10Profile(
     toy_counts=(3000, 1000),
     trainings={
         "cnn": Training("cnn", "none", 12, 1e-3, "adam"),
@@ -110,10 +110,10 @@ _PICTURES = PicturesProfile(
         "transfer": Training(None, "standard", 6, 1e-3, "adam"),
     },
 )
-# On CIFAR-10's 5,085 pictures or as many of the user's own, each within half an hour on two cores;
+# On CIFAR-10's 5,085 images or as many of the user's own, each within half an hour on two cores;
 # docs/decisions.md says how the recipes were found.
-_PICTURES_ON_PHOTOS = replace(
-    _PICTURES,
+_CIFAR10_ON_IMAGES = replace(
+    _CIFAR10,
     trainings={
         "cnn": Training("cnn", "none", 30, 1e-3, "adam"),
         "cnn-augmented": Training("cnn", "standard", 40, 1e-3, "adam"),
@@ -131,19 +131,19 @@ _ROBUSTNESS = RobustnessProfile(
     images=160,
     attacked=48,
     standard=_SMALL,
-    # At 8/255 it stays at guessing on the drawn pictures, however long; docs/decisions.md.
-    hardened=replace(_SMALL, augmentations="adversarial", epochs=20, steps=2, epsilon=4.0, patience=20),
-    pictures=256,
+    # At 8/255 it stays at guessing on the drawn images, however long; docs/decisions.md.
+    hardened=replace(_SMALL, augmentation="adversarial", epochs=20, steps=2, epsilon=4.0, patience=20),
+    small_images=256,
     epsilons=(1, 2, 4, 8, 16),
 )
-_ROBUSTNESS_ON_PHOTOS = replace(
+_ROBUSTNESS_ON_IMAGES = replace(
     _ROBUSTNESS,
     classifiers=("scratch", "scratch-augmented", "head", "finetuned-augmented"),
     images=96,
     attacked=24,
     standard=_PLAIN,
-    hardened=replace(_PLAIN, augmentations="adversarial", epochs=60, steps=2, patience=60),
-    pictures=512,
+    hardened=replace(_PLAIN, augmentation="adversarial", epochs=60, steps=2, patience=60),
+    small_images=512,
 )
 _FULL_ROBUSTNESS = replace(
     _ROBUSTNESS,
@@ -151,11 +151,11 @@ _FULL_ROBUSTNESS = replace(
     attacked=128,
     standard=Training("resnet18", "standard", 30, 0.1, batch_size=128),
     hardened=Training("resnet18", "adversarial", 30, 0.1, batch_size=128, steps=7, patience=30),
-    pictures=1000,
+    small_images=1000,
 )
 
-_FULL_PICTURES = replace(
-    _PICTURES,
+_FULL_CIFAR10 = replace(
+    _CIFAR10,
     trainings={
         "cnn": Training("cnn", "none", 20, 1e-3, "adam", batch_size=128),
         "cnn-augmented": Training("cnn", "standard", 30, 1e-3, "adam", batch_size=128),
@@ -176,22 +176,22 @@ _DEMO = Profile(
     cnn_width=24,
     cnn_size=96,
     cnn_epochs=8,
-    cnn_rate=2e-3,
+    cnn_learning_rate=2e-3,
     transfer_size=96,
     test_sizes=(96,),
     head_views=4,
     finetune_epochs=6,
-    finetune_rate=1e-3,
-    policy="advanced",
+    finetune_learning_rate=1e-3,
+    augmentation="advanced",
     segmentation=_SEGMENTATION,
     adversary=_ADVERSARY,
-    pictures=_PICTURES,
+    cifar10=_CIFAR10,
     robustness=_ROBUSTNESS,
 )
 
 _TABLE = {
     ("demo", "toy"): _DEMO,
-    ("demo", "photos"): replace(
+    ("demo", "images"): replace(
         _DEMO,
         cnn_width=32,
         cnn_size=128,
@@ -200,12 +200,12 @@ _TABLE = {
         test_sizes=(224, 320, 448),
         head_views=4,
         finetune_epochs=5,
-        finetune_rate=5e-5,
-        policy="standard",
-        segmentation=_SEGMENTATION_ON_PHOTOS,
-        adversary=_ADVERSARY_ON_PHOTOS,
-        pictures=_PICTURES_ON_PHOTOS,
-        robustness=_ROBUSTNESS_ON_PHOTOS,
+        finetune_learning_rate=5e-5,
+        augmentation="standard",
+        segmentation=_SEGMENTATION_ON_IMAGES,
+        adversary=_ADVERSARY_ON_IMAGES,
+        cifar10=_CIFAR10_ON_IMAGES,
+        robustness=_ROBUSTNESS_ON_IMAGES,
     ),
     ("full", "toy"): replace(
         _DEMO,
@@ -224,7 +224,7 @@ _TABLE = {
             width=32,
             size=128,
             test_size=160,
-            policy="standard",
+            augmentation="standard",
             epochs=40,
             seeds=3,
             reference_seeds=(3, 3),
@@ -245,11 +245,11 @@ _TABLE = {
             epochs=(30, 20, 20),
             goal_epochs=8,
             penalty_epochs=5,
-            pgd_photos=(0, 96),
+            pgd_images=(0, 96),
             defence_epochs=15,
             defence_steps=4,
         ),
-        pictures=replace(_FULL_PICTURES, toy_counts=(10000, 2000)),
+        cifar10=replace(_FULL_CIFAR10, toy_counts=(10000, 2000)),
         robustness=replace(
             _FULL_ROBUSTNESS,
             hardened=replace(_FULL_ROBUSTNESS.hardened, epsilon=_ROBUSTNESS.hardened.epsilon),
@@ -257,7 +257,7 @@ _TABLE = {
         batch_size=32,
         mixed_precision=True,
     ),
-    ("full", "photos"): replace(
+    ("full", "images"): replace(
         _DEMO,
         name="full",
         backbone="efficientnet_v2_s",
@@ -268,10 +268,10 @@ _TABLE = {
         test_sizes=(384, 480),
         head_views=8,
         finetune_epochs=20,
-        finetune_rate=5e-5,
-        policy="standard",
+        finetune_learning_rate=5e-5,
+        augmentation="standard",
         segmentation=replace(
-            _SEGMENTATION_ON_PHOTOS,
+            _SEGMENTATION_ON_IMAGES,
             width=32,
             size=224,
             test_size=320,
@@ -285,12 +285,12 @@ _TABLE = {
             deeplab_size=384,
             deeplab_epochs=10,
             finetune_epochs=40,
-            finetune_rate=1e-4,
+            finetune_learning_rate=1e-4,
             test_sizes=(384, 512, 640),
             refit=True,
         ),
         adversary=replace(
-            _ADVERSARY_ON_PHOTOS,
+            _ADVERSARY_ON_IMAGES,
             classifier="finetuned-augmented",
             epochs=(120, 80, 80),
             goal_epochs=40,
@@ -298,8 +298,8 @@ _TABLE = {
             defence_epochs=20,
             defence_steps=4,
         ),
-        pictures=_FULL_PICTURES,
-        robustness=replace(_FULL_ROBUSTNESS, classifiers=_ROBUSTNESS_ON_PHOTOS.classifiers),
+        cifar10=_FULL_CIFAR10,
+        robustness=replace(_FULL_ROBUSTNESS, classifiers=_ROBUSTNESS_ON_IMAGES.classifiers),
         mixed_precision=True,
         cache_mb=2048,
     ),
@@ -346,10 +346,10 @@ _SMOKE = replace(
         penalty_weights=(4.0,),
         penalty_epochs=1,
         epsilons=(4, 8),
-        pgd_photos=(8, 8),
+        pgd_images=(8, 8),
         defence_epochs=1,
     ),
-    pictures=PicturesProfile(
+    cifar10=Cifar10Profile(
         toy_counts=(160, 60),
         trainings={
             "cnn": Training("cnn", "none", 1, 1e-3, "adam", width=4),
@@ -366,14 +366,14 @@ _SMOKE = replace(
         attacked=4,
         standard=Training("cnn", "standard", 1, 0.05, width=4),
         hardened=Training("cnn", "adversarial", 1, 0.05, width=4, steps=1),
-        pictures=16,
+        small_images=16,
         epsilons=(4, 8),
     ),
 )
 
 
 def profile_for(name: str, dataset: str) -> Profile:
-    """The profile of that name for a data set; ToyVOC's pictures are smaller than photos.
+    """The profile of that name for a data set; ToyVOC's images are smaller than images.
 
     ``"auto"`` is ``demo`` everywhere; ``full`` is asked for by name.
 
@@ -386,4 +386,4 @@ def profile_for(name: str, dataset: str) -> Profile:
         raise VoclabError(f"There is no profile {name!r}; choose auto, {', '.join(PROFILES)}.")
     if name == "smoke":
         return _SMOKE
-    return _TABLE[name, "toy" if dataset in ("toyvoc", "toycifar") else "photos"]
+    return _TABLE[name, "toy" if dataset in ("toyvoc", "toycifar") else "images"]

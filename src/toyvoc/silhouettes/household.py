@@ -286,7 +286,7 @@ def sofa(pen: Pen) -> None:
     pen.anchor("seat", rng.uniform(-0.35, 0.35), 0.08)
 
 
-def _picture(pen: Pen, x0: float, y0: float, x1: float, y1: float) -> None:
+def _image(pen: Pen, x0: float, y0: float, x1: float, y1: float) -> None:
     """What the screen shows: nothing, a landscape, windows with text, or colour bars."""
     rng = pen.rng
     kind, w, h = rng.integers(4), x1 - x0, y1 - y0
@@ -333,7 +333,7 @@ def tvmonitor(pen: Pen) -> None:
         pen.poly([(0.8, -0.6), (1.02, -0.46), (1.02, 0.44), (0.8, 0.6)], tint(shell.colour, 0.55))
         pen.rect(-0.82, -0.62, 0.82, 0.6, shell, rounding=0.08)
         pen.rect(-0.72, -0.52, 0.42, 0.5, BLACK, rounding=0.12)
-        _picture(pen, -0.64, -0.43, 0.34, 0.41)
+        _image(pen, -0.64, -0.43, 0.34, 0.41)
         for y in (-0.35, -0.08):
             pen.ellipse(0.62, y, 0.09, 0.09, (200, 200, 200))
             pen.line([(0.62, y), (0.66, y - 0.05)], 0.025, BLACK)
@@ -350,7 +350,7 @@ def tvmonitor(pen: Pen) -> None:
         pen.poly([(-0.1, ratio), (0.1, ratio), (0.14, ratio + 0.22), (-0.14, ratio + 0.22)], tint(case, 0.8))
         pen.ellipse(0, ratio + 0.24, rng.uniform(0.3, 0.5), 0.065, tint(case, 0.9))
     pen.rect(-1, -ratio, 1, ratio, case, rounding=0.05)
-    _picture(pen, -1 + rim, -ratio + rim, 1 - rim, ratio - rim - rng.uniform(0, 0.08))
+    _image(pen, -1 + rim, -ratio + rim, 1 - rim, ratio - rim - rng.uniform(0, 0.08))
     pen.poly([(-0.9, -ratio + rim), (-0.55, -ratio + rim), (-0.85, -0.1), (-0.93, -0.1)], tint(case, 1.5))
     if kind == 2 and rng.random() < 0.65:
         y = ratio + 0.36

@@ -269,7 +269,7 @@ class Pen:
         return Sprite(rgba, anchors, scale)
 
     def draw_on(self, canvas: np.ndarray) -> None:
-        """Draw the parts straight on an opaque (h, w, 4) uint8 picture; coordinates are its pixels."""
+        """Draw the parts straight on an opaque (h, w, 4) uint8 image; coordinates are its pixels."""
         self._rasterise(canvas, np.concatenate([part.points for part in self._parts]), 1.0)
 
     def _rasterise(self, canvas: np.ndarray, pixels: np.ndarray, scale: float) -> None:
@@ -283,7 +283,7 @@ class Pen:
             low = np.maximum((points.min(axis=0) >> _SHIFT) - 1, 0)
             high = np.minimum((points.max(axis=0) >> _SHIFT) + 3, bounds)
             if high[0] <= low[0] or high[1] <= low[1]:
-                continue  # a background part outside of the picture
+                continue  # a background part outside of the image
             if part.kind == "stroke":
                 thick = round(max(part.width * scale, 1.2 * SUPERSAMPLING))
                 colour = (*part.paint.tolist(), 255.0)

@@ -1,4 +1,4 @@
-"""What a classifier sees in a picture, and what it gets wrong: the pictures of ``voclab visualize``."""
+"""What a classifier sees in an image, and what it gets wrong: the images of ``voclab visualize``."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,22 +30,22 @@ def visualize(
     size: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Save feature maps and Grad-CAM of one picture, and the pictures that the classifier gets wrong.
+    """Save feature maps and Grad-CAM of one image, and the images that the classifier gets wrong.
 
     Args:
         model: a run's folder or a ``.keras`` file.
-        dataset: pictures with truth.
-        sample: id of a picture, or its number from 0 on.
+        dataset: images with truth.
+        sample: id of an image, or its number from 0 on.
         to: folder of the figures.
         layers: whose feature maps are shown; without them three, spread over the network's depth.
-        size: side of the pictures, pixels; without it that of the run's training.
+        size: side of the images, pixels; without it that of the run's training.
         progress: receives what :func:`voclab.evaluation.measure.matched` says.
 
     Returns:
         Paths of the PNGs: ``feature_maps``, ``grad_cam`` and, if there are mistakes, ``misclassified``.
 
     Raises:
-        VoclabError: no such picture or layer, a segmenter, and what
+        VoclabError: no such image or layer, a segmenter, and what
             :func:`voclab.evaluation.measure.opened` raises.
     """
     path, network, size = opened(model, dataset, size, progress)
@@ -69,10 +69,10 @@ def visualize(
             plotting.image_grid(panels, titles, _CHANNELS),
             to / "feature_maps",
             title=f"Feature maps of {name}",
-            caption=f"A row a layer of {path}: the channels that vary most over the picture, each from"
+            caption=f"A row a layer of {path}: the channels that vary most over the image, each from"
             " its lowest (dark) to its highest value (light).",
             alt=f"Grey maps of {len(panels)} channels of the layers {', '.join(chosen)}",
-            photos=True,
+            images=True,
         )
     ]
     labels, classes = dataset.labels, dataset.class_names
@@ -94,7 +94,7 @@ def visualize(
             caption="Places that speak for a class, with its logit; true classes are green, the others"
             " among the three highest red.",
             alt=f"Heat maps over {name} for {', '.join(classes[k] for k in shown)}",
-            photos=True,
+            images=True,
         )
     )
     best = logits.argmax(1)
@@ -111,10 +111,10 @@ def visualize(
             plotting.save(
                 grid,
                 to / "misclassified",
-                title=f"{len(wrong)} of {len(dataset)} pictures of {dataset.split} are mistaken",
+                title=f"{len(wrong)} of {len(dataset)} images of {dataset.split} are mistaken",
                 caption=f"True classes → the highest one. The {len(worst)} that are most surely mistaken.",
-                alt="Pictures with their true class and the one that the classifier gives",
-                photos=True,
+                alt="Images with their true class and the one that the classifier gives",
+                images=True,
             )
         )
     return saved

@@ -197,8 +197,8 @@ def run_experiment(
     Args:
         experiment: what to train.
         victims: the networks by name.
-        fit_set: photos to train on, with masks if a segmenter is among the victims.
-        validation: photos to choose the epoch on.
+        fit_set: images to train on, with masks if a segmenter is among the victims.
+        validation: images to choose the epoch on.
         folder: parent folder of the runs.
         cache_mb: memory for decoded images.
         progress: receives lines of text.
@@ -207,7 +207,7 @@ def run_experiment(
         The complete :class:`Run`. Its model is that of :func:`voclab.models.generator.attack_model`; an
         entry of its history has the losses ``perturbed_loss`` (fooling) and ``perturbation_loss`` (weighted
         penalty), their ``validation_`` counterparts with ``objective``, the negative of their sum, and
-        ``fooled``: of the validation photos (pixels, net in each photo) that were right, or did not reach
+        ``fooled``: of the validation images (pixels, net in each image) that were right, or did not reach
         the goal, the share that no longer is, or does; the mean over victims.
 
     Raises:
@@ -308,7 +308,7 @@ def _look_through(backbone: keras.Model, victims: list[Victim]) -> None:
 
 
 class _Validation:
-    """Both loss terms and the share of fooled validation photos, all on 8-bit images at the training size."""
+    """Both loss terms and the share of fooled validation images, all on 8-bit images at the training size."""
 
     def __init__(self, experiment: Experiment, victims: list[Victim], dataset: Dataset):
         self.fooling = Fooling(victims, experiment.goal, experiment.k, experiment.kappa)
@@ -356,7 +356,7 @@ class _Validation:
         return {**figures, "objective": -total}
 
     def _fooled(self, victim: Victim, reached: np.ndarray) -> float:
-        """Share of the photos (pixels) that reach the goal now, of those that did not when clean."""
+        """Share of the images (pixels) that reach the goal now, of those that did not when clean."""
         if victim not in self.clean:
             target, n = self.targets[victim], self.experiment.recipe.batch_size
             self.clean[victim] = np.concatenate(

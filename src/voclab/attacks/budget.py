@@ -64,7 +64,7 @@ class Budget:
         change *= np.minimum(1, self.epsilon / np.maximum(self.norms(change), 1e-12))[:, None, None, None]
         # Cutting at 0 and 1 afterwards can only shorten the change, since the clean pixels lie within.
         moved = np.clip(clean + change, 0, 1).astype(np.float32)
-        # Rounding to float32 must not lengthen it: in a flat photo it errs the same way at every pixel.
+        # Rounding to float32 must not lengthen it: in a flat image it errs the same way at every pixel.
         longer = np.abs(np.subtract(moved, clean, dtype=np.float64)) > np.abs(change)
         return np.where(longer, np.nextafter(moved, clean, dtype=np.float32), moved)
 
@@ -205,7 +205,7 @@ def require_images(images: np.ndarray) -> np.ndarray:
     if not (np.isfinite(images).all() and images.min(initial=0) >= 0 and images.max(initial=0) <= 1):
         raise VoclabError(
             f"Images reach from {images.min():.3g} to {images.max():.3g}, expected finite values in [0, 1]: "
-            "divide 8-bit photos by 255."
+            "divide 8-bit images by 255."
         )
     images = images.astype(np.float32)
     steps = 255 * images

@@ -76,15 +76,15 @@ def harden(
     cache_mb: float = 1024,
     progress: Callable[[str], None] = say,
 ) -> Run:
-    """Fine-tune a classifier adversarially; the epoch that withstands PGD best on validation photos is kept.
+    """Fine-tune a classifier adversarially; the epoch that withstands PGD best on validation images is kept.
 
     A complete run of the same configuration is returned as it is; an interrupted one goes on.
 
     Args:
         name: folder of the run.
         victim: the classifier; it stays as it is.
-        fit_set: photos to train on.
-        validation: photos to choose the epoch on.
+        fit_set: images to train on.
+        validation: images to choose the epoch on.
         folder: parent folder of the runs.
         recipe: size, policy, epochs and so on.
         epsilon: L∞ bound of the attacks in training.
@@ -94,7 +94,7 @@ def harden(
 
     Returns:
         The complete :class:`Run`; an entry of its history has ``robust`` (accuracy of the top class under
-        PGD with 5 steps) and ``accuracy`` (without an attack) of the validation photos.
+        PGD with 5 steps) and ``accuracy`` (without an attack) of the validation images.
     """
     if victim.task == "segmentation":
         raise VoclabError("Adversarial fine-tuning here is for classifiers; a segmenter was given.")

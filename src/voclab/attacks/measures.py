@@ -20,12 +20,12 @@ HANDLING = ("JPEG, quality 90", "JPEG, quality 75", "JPEG, quality 50", "blur, s
 
 
 class Bench:
-    """Photos of one size as 8-bit images with their truth: what attacks are measured on.
+    """Images of one size as 8-bit images with their truth: what attacks are measured on.
 
     Args:
-        dataset: photos with labels (and masks, for segmenters).
-        size: side in pixels that photos and the label maps for attacks are resized to; the Dice is measured
-            at each photo's own size.
+        dataset: images with labels (and masks, for segmenters).
+        size: side in pixels that images and the label maps for attacks are resized to; the Dice is measured
+            at each image's own size.
 
     Attributes:
         images: (n, size, size, 3) uint8.
@@ -56,7 +56,7 @@ class Bench:
         return np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in masks])
 
     def target(self, task: str, goal: str = "untargeted", k: int | None = None) -> Target:
-        """The goal for all photos; ``k`` is an index of the data set's class names."""
+        """The goal for all images; ``k`` is an index of the data set's class names."""
         if k is not None and task == "segmentation":
             k += 1  # label 0 is background
         return Target(self.truth(task), goal, k)
@@ -72,10 +72,10 @@ class Bench:
         batch_size: int = 16,
         progress: Callable[[str], None] | None = None,
     ) -> tuple[np.ndarray, float]:
-        """Perturb all photos.
+        """Perturb all images.
 
         Returns:
-            ((n, size, size, 3) uint8: what can be saved, seconds a photo without the first batch, which
+            ((n, size, size, 3) uint8: what can be saved, seconds an image without the first batch, which
             includes tracing).
         """
         target, saved, seconds = self.target(victim.task, goal, k), [], []
@@ -89,17 +89,17 @@ class Bench:
             if progress:
                 left = np.median(seconds) * max(0, len(self) - start - batch_size)
                 done = min(start + batch_size, len(self))
-                progress(f"{done}/{len(self)} photos attacked, {left:.0f} s left")
+                progress(f"{done}/{len(self)} images attacked, {left:.0f} s left")
         return np.concatenate(saved), float(np.median(seconds[1:] or seconds))
 
     def clean(self, victim: Victim) -> "Answers":
-        """The victim's answers to the photos as they are; computed once."""
+        """The victim's answers to the images as they are; computed once."""
         if victim not in self._clean:
             self._clean[victim] = self.answers(victim, self.images)
         return self._clean[victim]
 
     def answers(self, victim: Victim, images: np.ndarray) -> "Answers":
-        """The victim's answers to (n, H, W, 3) uint8 versions of the photos."""
+        """The victim's answers to (n, H, W, 3) uint8 versions of the images."""
         logits, metrics = [], None
         if victim.task == "segmentation":
             metrics = SegmentationMetrics(len(self.dataset.class_names) + 1, boundaries=False)
@@ -118,7 +118,7 @@ class Bench:
     def effect(
         self, victim: Victim, images: np.ndarray, *, goal: str = "untargeted", k: int | None = None
     ) -> dict[str, float]:
-        """How the victim does on perturbed versions of the photos.
+        """How the victim does on perturbed versions of the images.
 
         Args:
             victim: any network with this task's truth.
@@ -127,10 +127,10 @@ class Bench:
             k: its class, an index of the data set's class names.
 
         Returns:
-            Classifiers: ``fooled`` (of the photos whose clean top class is right, the share whose top class
+            Classifiers: ``fooled`` (of the images whose clean top class is right, the share whose top class
             is none of the true ones), ``accuracy`` (top class among the true ones), ``map`` (multilabel).
             Segmenters: ``fooled`` (relative loss of Dice), ``dice``, ``flipped`` (pixels whose label is not
-            the clean one). With a goal also ``success``: of the photos (pixels) that did not reach it clean,
+            the clean one). With a goal also ``success``: of the images (pixels) that did not reach it clean,
             the share that does.
         """
         return self.effect_of(victim, self.answers(victim, images), goal=goal, k=k)
@@ -174,11 +174,11 @@ class Bench:
 
 @dataclass(frozen=True)
 class Answers:
-    """A victim's answers to all photos.
+    """A victim's answers to all images.
 
     Attributes:
         values: (n, classes) float32 logits, or (n, H, W) uint8 label maps at the size of the attack.
-        metrics: of a segmenter, over all photos at their own size.
+        metrics: of a segmenter, over all images at their own size.
     """
 
     values: np.ndarray
@@ -190,7 +190,7 @@ def visibility(perturbed: np.ndarray, clean: np.ndarray) -> dict[str, float]:
 
     Args:
         perturbed: (n, H, W, 3) uint8.
-        clean: the same photos before.
+        clean: the same images before.
 
     Returns:
         ``linf``: the largest change of all, in steps of an 8-bit value; ``l2``: mean Euclidean norm of the
@@ -213,7 +213,7 @@ def visibility(perturbed: np.ndarray, clean: np.ndarray) -> dict[str, float]:
 
 
 def handled(images: np.ndarray, how: str) -> np.ndarray:
-    """Images after what happens to photos on their way: one of :data:`HANDLING`.
+    """Images after what happens to images on their way: one of :data:`HANDLING`.
 
     Args:
         images: (n, H, W, 3) uint8 RGB.

@@ -77,14 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_submit(group)
     pretrain = _command(group, "pretrain", commands.pretrain)
     _option(pretrain, "--backbone", _backbone, default="cnn", help="which (default: cnn)")
-    _option(pretrain, "--images", partial(options.whole, low=16), default=10000, help="pictures to draw")
+    _option(pretrain, "--images", partial(options.whole, low=16), default=10000, help="images to draw")
     _option(pretrain, "--epochs", partial(options.whole, low=1, high=100_000), default=36)
     _option(
         pretrain,
         "--size",
         partial(options.whole, low=32, high=1024),
         default=64,
-        help="side of the pictures in pixels (default: 64)",
+        help="side of the images in pixels (default: 64)",
     )
     _seed(pretrain)
     _option(
@@ -177,7 +177,7 @@ def _add_data(group) -> None:
     export = _command(group, "export", commands.data_export)
     _data_option(export)
     _option(export, "--to", options.target_folder, required=True, metavar="FOLDER")
-    _option(export, "--test-split", help="the list that becomes the test set (default: the held-out one)")
+    _option(export, "--test-split", help="the list that becomes the test set (default: its test set)")
     _option(
         export,
         "--truth",
@@ -197,7 +197,7 @@ def _add_run(group) -> None:
         help=f"auto, {', '.join(PROFILES)}",
     )
     _data_option(run)
-    _option(run, "--pictures", help="small pictures by class, for adversarial training (notebook 04)")
+    _option(run, "--small-images", help="small images by class, for adversarial training (notebook 04)")
     _option(run, "--weights", help="auto, imagenet, source, none, or a weights file")
     _option(run, "--backbone", _backbone, help="another backbone for the transfer models")
     _seed(run, default=None)
@@ -219,13 +219,13 @@ def _add_run(group) -> None:
 def _add_train(group) -> None:
     train = _command(group, "train", commands.train)
     for field, text in (
-        ("dataset", "a name, or a folder, also of pictures by class"),
+        ("dataset", "a name, or a folder, also of images by class"),
         ("model", "cnn, resnet8, resnet20, resnet18, vgg, densenet, mobilenet_v2, …"),
-        ("augmentations", "none, standard (default), advanced, adversarial"),
+        ("augmentation", "none, standard (default), advanced, adversarial"),
         ("epochs", "longest training (default: 20)"),
         ("rate", "peak learning rate (default: by optimizer)"),
         ("batch_size", "images a step (default: 64)"),
-        ("size", "side of the pictures in pixels (default: their own up to 64, else 128)"),
+        ("size", "side of the images in pixels (default: their own up to 64, else 128)"),
         ("momentum", "of SGD (default: 0.9)"),
         ("weight_decay", "on kernels, times the rate (default: 1e-4)"),
         ("dropout", "before the last layer (default: 0.2)"),
@@ -257,14 +257,14 @@ def _add_evaluate(group) -> None:
     _option(evaluate, "--model", required=True, help="a run's folder, or a .keras file")
     _data_option(evaluate)
     _split(evaluate)
-    _option(evaluate, "--size", options.side, help="side of the photos in pixels (default: the run's)")
-    _option(evaluate, "--images", options.count, help="measure on that many photos, spread over the split")
+    _option(evaluate, "--size", options.side, help="side of the images in pixels (default: the run's)")
+    _option(evaluate, "--images", options.count, help="measure on that many images, spread over the split")
     several = evaluate.add_mutually_exclusive_group()
     _option(
         several,
         "--noise",
         _perturbation,
-        help="one perturbation, e.g. gaussian, beside the clean photos and nothing else; needs --level",
+        help="one perturbation, e.g. gaussian, beside the clean images and nothing else; needs --level",
     )
     several.add_argument("--corruptions", action="store_true", help="also ImageNet-C's fifteen × five")
     _option(evaluate, "--level", partial(options.number, high=1000), help="its strength, e.g. 0.1")
@@ -283,17 +283,17 @@ def _add_evaluate(group) -> None:
 def _add_visualize(group) -> None:
     visualize = _command(group, "visualize", commands.visualize)
     _option(visualize, "--model", required=True, help="a run's folder, or a .keras file")
-    _option(visualize, "--sample-id", required=True, help="id of a picture, or its number from 0 on")
+    _option(visualize, "--sample-id", required=True, help="id of an image, or its number from 0 on")
     _data_option(visualize)
     _split(visualize)
     _option(visualize, "--layers", nargs="+", help="whose feature maps to show (default: three)")
-    _option(visualize, "--size", options.side, help="side of the pictures in pixels (default: the run's)")
+    _option(visualize, "--size", options.side, help="side of the images in pixels (default: the run's)")
     _option(
         visualize,
         "--to",
         options.target_folder,
         metavar="FOLDER",
-        help="where the pictures go (default: MODEL/pictures)",
+        help="where the images go (default: MODEL/images)",
     )
 
 
@@ -309,9 +309,9 @@ def _add_robustness(group) -> None:
     )
     _data_option(robustness)
     _split(robustness)
-    _option(robustness, "--size", options.side, help="side of the photos in pixels (default: the run's)")
-    _option(robustness, "--images", options.count, help="that many photos (default: all)")
-    _option(robustness, "--attacked", options.count, default=64, help="photos for the attacks (default: 64)")
+    _option(robustness, "--size", options.side, help="side of the images in pixels (default: the run's)")
+    _option(robustness, "--images", options.count, help="that many images (default: all)")
+    _option(robustness, "--attacked", options.count, default=64, help="images for the attacks (default: 64)")
     _option(
         robustness,
         "--baseline",
@@ -339,11 +339,11 @@ def _add_consistency(group) -> None:
         help="an ImageNet classifier by name (vgg16, resnet50, densenet121, efficientnet_b0, …), with Keras'"
         " weights or with a file's, NAME=FILE or NAME:ALPHA=FILE; a run's folder; or a .keras file",
     )
-    photos = consistency.add_mutually_exclusive_group()
-    _data_option(photos)
-    _option(photos, "--image", metavar="PATH", help="a picture, or a folder of pictures without labels")
+    images = consistency.add_mutually_exclusive_group()
+    _data_option(images)
+    _option(images, "--image", metavar="PATH", help="an image, or a folder of images without labels")
     _split(consistency)
-    _option(consistency, "--images", options.count, help="measure on that many photos, spread evenly")
+    _option(consistency, "--images", options.count, help="measure on that many images, spread evenly")
     _seed(consistency)
     _option(
         consistency,
@@ -360,7 +360,7 @@ def _add_submit(group) -> None:
     group = _group(group, "submit", "check, merge, score and send submission files")
     check = _command(group, "check", commands.submit_check)
     _option(check, "file")
-    _option(check, "--data", help="data set whose held-out images the file must cover")
+    _option(check, "--data", help="data set whose test images the file must cover")
     _option(check, "--split", help="another list of that data set")
     merge = _command(group, "merge", commands.submit_merge)
     _option(merge, "parts", nargs="+", metavar="FILE")
@@ -374,7 +374,7 @@ def _add_submit(group) -> None:
     _option(
         push,
         "--data",
-        help="data set whose held-out images the file must cover (default: data/SLUG, if there)",
+        help="data set whose test images the file must cover (default: data/SLUG, if there)",
     )
     _option(push, "--split", help="another list of that data set")
     truth = _command(group, "truth", commands.submit_truth)
@@ -392,13 +392,13 @@ def _data_option(parser) -> None:
     _option(
         parser,
         "--data",
-        help="voc2009, kaggle, toyvoc, cifar10, toycifar, or a folder, also of pictures by class (default:"
+        help="voc2009, kaggle, toyvoc, cifar10, toycifar, or a folder, also of images by class (default:"
         " what is found in data/)",
     )
 
 
 def _split(parser) -> None:
-    _option(parser, "--split", help="a list of the data set (default: the held-out one)")
+    _option(parser, "--split", help="a list of the data set (default: its test set)")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def data_export(arguments) -> None:
 
     found = datasets.find(arguments.data)
     train = datasets.load(found.name, found.root, "train")
-    split = arguments.test_split or datasets.heldout_split(found.name)
+    split = arguments.test_split or datasets.test_split(found.name)
     kaggle.export(
         train, datasets.load(found.name, found.root, split), arguments.to, truth_root=arguments.truth
     )
@@ -71,18 +71,18 @@ def run(arguments) -> None:
     from voclab import parameters
     from voclab.reporting import notebooks
 
-    names = ("profile", "data", "pictures", "weights", "backbone", "seed", "epsilon", "out")
+    names = ("profile", "data", "small_images", "weights", "backbone", "seed", "epsilon", "out")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     parameters.check(**given)
     for name in (
         "data",
-        "pictures",
+        "small_images",
         "weights",
         "out",
     ):  # the kernel works in another folder than this command
         if name in given and (name == "out" or Path(given[name]).exists()):
             given[name] = str(Path(given[name]).resolve())
-    for name in ("data", "pictures"):
+    for name in ("data", "small_images"):
         if name in given and given[name] not in (*datasets.NAMES, datasets.EMBEDDED):
             datasets.find(given[name])
     every = notebooks.available(arguments.notebooks)
@@ -160,7 +160,7 @@ def evaluate(arguments) -> None:
             plotting.reliability_diagram(tables, eces),
             Path(arguments.figure).with_suffix(""),
             title="Calibration",
-            caption=f"{report.facts['model']} on {report.facts['photos']} photos of {report.facts['data']}.",
+            caption=f"{report.facts['model']} on {report.facts['images']} images of {report.facts['data']}.",
             alt="Observed frequency over predicted probability",
         )
     say(json.dumps(report.as_dict(), indent=1) if arguments.json else report.text())
@@ -171,7 +171,7 @@ def _measured_on(arguments):
     from voclab import data as datasets
 
     found = datasets.find(arguments.data)
-    split = arguments.split or datasets.heldout_split(found.name)
+    split = arguments.split or datasets.test_split(found.name)
     dataset = datasets.load(found.name, found.root, split)
     dataset.require_truth()
     return found, dataset
@@ -185,7 +185,7 @@ def visualize(arguments) -> None:
     require_layers(model, arguments.layers)
     _, dataset = _measured_on(arguments)
     dataset.position(arguments.sample_id)
-    to = arguments.to or model.parent / "pictures"
+    to = arguments.to or model.parent / "images"
 
     from voclab.app import visual
 
@@ -231,7 +231,7 @@ def robustness(arguments) -> None:
 
 
 def _report_folder(name: str, root: Path) -> Path:
-    """Where a report goes: photos of others must not land among the committed figures."""
+    """Where a report goes: images of others must not land among the committed figures."""
     if name in ("toyvoc", "toycifar"):
         return Path("figures/robustness")
     return Path("runs/robustness") / (root.resolve().name if name == "folder" else name)
@@ -246,12 +246,12 @@ def consistency(arguments) -> None:
     networks_named(arguments.model)
     if arguments.image:
         if arguments.split:
-            raise VoclabError("Pictures without labels have no splits; leave --split out, or name --data.")
-        dataset = folder.pictures(arguments.image)
+            raise VoclabError("Images without labels have no splits; leave --split out, or name --data.")
+        dataset = folder.images(arguments.image)
         to = Path("runs/robustness") / dataset.name
     else:
         found = datasets.find(arguments.data)
-        split = arguments.split or datasets.heldout_split(found.name)
+        split = arguments.split or datasets.test_split(found.name)
         dataset = datasets.load(found.name, found.root, split)
         to = _report_folder(found.name, found.root)
     from voclab.evaluation import study as consistency
@@ -304,7 +304,7 @@ def _expected(data: str | None, split: str | None):
     from voclab import data as datasets
 
     found = datasets.find(data)
-    images = datasets.load(found.name, found.root, split or datasets.heldout_split(found.name))
+    images = datasets.load(found.name, found.root, split or datasets.test_split(found.name))
     if set(images.class_names) != set(datasets.VOC_CLASSES):
         raise VoclabError(f"{data} has other classes than the competition's twenty of VOC; name other data.")
     return images.ids, {name: images.image(i).shape[:2] for i, name in enumerate(images.ids)}
@@ -343,7 +343,7 @@ def submit_truth(arguments) -> None:
     from voclab.data import competition
 
     found = datasets.find(arguments.data)
-    split = arguments.split or datasets.heldout_split(found.name)
+    split = arguments.split or datasets.test_split(found.name)
     if arguments.truth and found.name != "kaggle":
         raise VoclabError(f"{found.name} brings its own truth; leave --truth out.")
     if arguments.truth:

@@ -1,4 +1,4 @@
-"""Random numbers for whole photos: bits in bulk, and whole numbers of any distribution by table."""
+"""Random numbers for whole images: bits in bulk, and whole numbers of any distribution by table."""
 
 import math
 from collections.abc import Sequence

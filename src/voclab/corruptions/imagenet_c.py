@@ -7,7 +7,7 @@ hendrycks/robustness); the code is ours. It differs from theirs where theirs nee
 - Frost: they cut it from five photographs of frosted panes, which are not ours to ship. Here it is cut from
   five drawings (:func:`voclab.corruptions.textures.frosted_pane`) with the brightness and contrast of those.
 - Motion blur, also of snow: they call ImageMagick; here pixels have the same weights along the same path.
-- Zooms are about the exact middle, and photos need not be square.
+- Zooms are about the exact middle, and images need not be square.
 - Values are rounded, not cut, to 8 bits, and nothing is saved as JPEG, which ImageNet-C does on top.
 
 So error rates can be compared between networks measured here, not with published ones.
@@ -37,7 +37,7 @@ from voclab.errors import VoclabError
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
-# What the numbers of each corruption are, in their order. Lengths are pixels of the photo as it is.
+# What the numbers of each corruption are, in their order. Lengths are pixels of the image as it is.
 MEANINGS = {
     "gaussian_noise": "standard deviation, pixels in [0, 1]",
     "shot_noise": "photons of full white",
@@ -47,8 +47,8 @@ MEANINGS = {
     "motion_blur": "radius of the path; sigma along it",
     "zoom_blur": "end and step of the zoom factors, from 1 on",
     "snow": "mean, deviation, zoom and threshold of the flakes; radius and sigma of their fall; share of the"
-    " photo that is not whitened",
-    "frost": "share of the photo; share of the pane",
+    " image that is not whitened",
+    "frost": "share of the image; share of the pane",
     "fog": "thickness against full white; smoothness of the cloud",
     "brightness": "added to the value of HSV, in [0, 1]",
     "contrast": "factor on the distance to the mean",
@@ -117,7 +117,7 @@ PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "jpeg_compression": (80, 65, 58, 50, 40),
     },
 }  # fmt: skip
-_CRYSTALS = {"imagenet": 1.0, "cifar": 0.2}  # the size of the frost photos against the originals
+_CRYSTALS = {"imagenet": 1.0, "cifar": 0.2}  # the size of the frost images against the originals
 _BETWEEN = 85  # pixels: as many times larger than 32 as 224 is larger than it
 
 
@@ -128,15 +128,15 @@ def corrupted(
     seed: int | Sequence[int] | np.random.SeedSequence = 0,
     parameters: str | None = None,
 ) -> np.ndarray:
-    """One photo under a corruption.
+    """One image under a corruption.
 
-    Lengths are published in pixels, so corrupt photos at the size at which a network sees them.
+    Lengths are published in pixels, so corrupt images at the size at which a network sees them.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         name: one of :data:`CORRUPTIONS`.
-        severity: 1 (mild) to 5, or 0: the photo as it is.
-        seed: fixes everything random, e.g. (seed, index of the photo).
+        severity: 1 (mild) to 5, or 0: the image as it is.
+        seed: fixes everything random, e.g. (seed, index of the image).
         parameters: ``"imagenet"`` (for about 224 pixels) or ``"cifar"`` (for about 32). By default that one
             whose size is nearer in proportion: CIFAR's for a shorter side below 85 pixels.
 
@@ -304,10 +304,10 @@ def _zoomed(values: np.ndarray, factor: float) -> np.ndarray:
 
 def _zoom_blur(image, numbers, rng):
     stop, step = numbers
-    photo, factors = image.astype(np.float32), np.arange(1, stop, step)
-    total = photo.copy()
+    original, factors = image.astype(np.float32), np.arange(1, stop, step)
+    total = original.copy()
     for factor in factors:
-        total += _zoomed(photo, factor)
+        total += _zoomed(original, factor)
     return cv2.convertScaleAbs(total, alpha=1 / (len(factors) + 1))
 
 
@@ -325,9 +325,9 @@ def _snow(image, numbers, rng):
 
 
 def _frost(image, numbers, rng):
-    photo, pane, scale = numbers
+    original, pane, scale = numbers
     pane_drawn = frosted_pane(*image.shape[:2], scale, rng)
-    return cv2.addWeighted(image, photo, pane_drawn, pane, 0, dtype=cv2.CV_8U)
+    return cv2.addWeighted(image, original, pane_drawn, pane, 0, dtype=cv2.CV_8U)
 
 
 def _fog(image, numbers, rng):
@@ -427,7 +427,7 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray, Any, np.random.Generator], np.ndarra
 def mean_corruption_error(
     errors: Mapping[str, Sequence[float]], baseline: Mapping[str, Sequence[float]]
 ) -> float:
-    """mCE: how often a network errs on corrupted photos against a baseline network, in percent.
+    """mCE: how often a network errs on corrupted images against a baseline network, in percent.
 
     Args:
         errors: for each corruption the error rate at severities 1 to 5, in [0, 1].
@@ -450,13 +450,13 @@ def relative_mce(
     baseline: Mapping[str, Sequence[float]],
     baseline_clean: float,
 ) -> float:
-    """Relative mCE: how much a network's error rises on corrupted photos against a baseline's, in percent.
+    """Relative mCE: how much a network's error rises on corrupted images against a baseline's, in percent.
 
     Args:
         errors: for each corruption the error rate at severities 1 to 5, in [0, 1].
-        clean: the error rate on clean photos.
+        clean: the error rate on clean images.
         baseline: the errors of the baseline network.
-        baseline_clean: its error rate on clean photos.
+        baseline_clean: its error rate on clean images.
 
     Returns:
         The mean over corruptions of 100 · Σ (errors - clean) / Σ (baseline errors - its clean ones).
@@ -466,7 +466,7 @@ def relative_mce(
     """
     ours, theirs = _rates(errors, "network"), _rates(baseline, "baseline")
     for value, whose in ((clean, "network"), (baseline_clean, "baseline")):
-        _require_rates(np.array([value], float), f"clean photos of the {whose}")
+        _require_rates(np.array([value], float), f"clean images of the {whose}")
     ours = {name: rates - clean for name, rates in ours.items()}
     return _mean_ratio(ours, {name: rates - baseline_clean for name, rates in theirs.items()}, "loses")
 

@@ -1,4 +1,4 @@
-"""Perturbations of one photo, each with a strength: noise, occlusion, blur, light, JPEG, fog, turns, flips.
+"""Perturbations of one image, each with a strength: noise, occlusion, blur, light, JPEG, fog, turns, flips.
 
 Every function takes an (H, W, 3) uint8 RGB image, a strength of 0 or more and a random generator, which those
 that draw nothing ignore, and returns a new image of the same shape and type. Strength 0 changes nothing; what
@@ -54,9 +54,9 @@ def uniform_noise(image: np.ndarray, strength: float, rng: np.random.Generator) 
 
 
 def occlusion(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """A grey square anywhere in the photo; ``strength``: its side as a share of the shorter side, 1 at most.
+    """A grey square anywhere in the image; ``strength``: its side as a share of the shorter side, 1 at most.
 
-    The square lies wholly within the photo and is at least a pixel.
+    The square lies wholly within the image and is at least a pixel.
     """
     height, width = image.shape[:2]
     side = max(1, round(min(strength, 1) * min(height, width))) if strength else 0
@@ -128,11 +128,11 @@ def fog(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndar
 
 
 def rotation(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Rotation about the middle of the photo, counter-clockwise; ``strength``: degrees.
+    """Rotation about the middle of the image, counter-clockwise; ``strength``: degrees.
 
     The scale stays: what turns out of the frame is cut, and what the frame lacks is mirrored. So a square
-    photo turned by 90° is exactly ``np.rot90`` of it, and another one the central part of that, mirrored on
-    at its short sides, without interpolation. Nothing is lost if photos are made square first.
+    image turned by 90° is exactly ``np.rot90`` of it, and another one the central part of that, mirrored on
+    at its short sides, without interpolation. Nothing is lost if images are made square first.
     """
     height, width = image.shape[:2]
     degrees = strength % 360
@@ -199,7 +199,7 @@ class Setting(NamedTuple):
     strength: float
 
 
-# Under which a network's answer should stay the same: clearly visible, and no photo is beyond recognition.
+# Under which a network's answer should stay the same: clearly visible, and no image is beyond recognition.
 CONSISTENCY: dict[str, Setting] = {
     "more brightness": Setting("brightness", 0.2),
     "more contrast": Setting("contrast", 0.5),
@@ -217,13 +217,13 @@ CONSISTENCY: dict[str, Setting] = {
 def perturbed(
     image: np.ndarray, name: str, strength: float, seed: int | Sequence[int] | np.random.SeedSequence = 0
 ) -> np.ndarray:
-    """One photo under a perturbation.
+    """One image under a perturbation.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         name: one of :data:`PERTURBATIONS`.
-        strength: 0 leaves the photo as it is; :data:`STRENGTHS` says what is counted.
-        seed: fixes everything random, e.g. (seed, index of the photo). The same seed at another strength
+        strength: 0 leaves the image as it is; :data:`STRENGTHS` says what is counted.
+        seed: fixes everything random, e.g. (seed, index of the image). The same seed at another strength
             gives the same noise or cloud, only stronger (but new shot noise).
 
     Returns:
@@ -236,7 +236,7 @@ def perturbed(
     one_of("perturbation", name, PERTURBATIONS)
     image = require_image(image)
     require_strength(name, strength)
-    # Making a generator takes longer than turning a photo, so only what draws gets one.
+    # Making a generator takes longer than turning an image, so only what draws gets one.
     rng = generator(seed) if name in _DRAWING else None
     return PERTURBATIONS[name](image, float(strength), rng)
 
@@ -263,7 +263,7 @@ def require_image(image: np.ndarray) -> np.ndarray:
     """
     image = np.asarray(image)
     if image.ndim == 4:
-        raise VoclabError(f"The image has shape {image.shape}, a batch; perturb its photos one by one.")
+        raise VoclabError(f"The image has shape {image.shape}, a batch; perturb its images one by one.")
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
         raise VoclabError(
             f"The image has shape {image.shape}, so it is grey; repeat the channel three times, last axis."
@@ -362,7 +362,7 @@ def stretched(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def fogged(image: np.ndarray, thickness: float, decay: float, rng: np.random.Generator) -> np.ndarray:
-    """Fog as in ImageNet-C: ``thickness`` times a cloud is added and the brightest value of the photo kept.
+    """Fog as in ImageNet-C: ``thickness`` times a cloud is added and the brightest value of the image kept.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -371,7 +371,7 @@ def fogged(image: np.ndarray, thickness: float, decay: float, rng: np.random.Gen
         rng: source of the cloud.
 
     Returns:
-        (H, W, 3) uint8. A black photo stays black.
+        (H, W, 3) uint8. A black image stays black.
     """
     cloud = cv2.cvtColor(plasma(*image.shape[:2], decay, rng), cv2.COLOR_GRAY2RGB)
     brightest = float(image.max()) / 255
@@ -423,7 +423,7 @@ def _quarters(image: np.ndarray, turns: int) -> np.ndarray:
     (tall, wide), (height, width) = turned.shape[:2], image.shape[:2]
     if tall == wide:
         return turned
-    top, left = -((height - tall) // 2), -((width - wide) // 2)  # of the frame in the turned photo
+    top, left = -((height - tall) // 2), -((width - wide) // 2)  # of the frame in the turned image
     middle = turned[max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
     above, before = max(-top, 0), max(-left, 0)
     below, after = height - above - len(middle), width - before - middle.shape[1]

@@ -1,4 +1,4 @@
-"""Procedural textures that perturbations lay over a photo: a fractal cloud and a frosted pane."""
+"""Procedural textures that perturbations lay over an image: a fractal cloud and a frosted pane."""
 
 import itertools
 import math
@@ -10,10 +10,10 @@ import numpy as np
 from voclab.corruptions.draws import generator, uniform
 
 _SHADES = (60, 255)  # of the ice crystals; the film of ice between them has up to 70
-_LEVELS = (120, 205)  # of a frosted pane on average; those of the five photos of ImageNet-C are 131 to 207
-_CONTRAST = 25  # standard deviation of the same photos, averaged over crops of 224 pixels
+_LEVELS = (120, 205)  # of a frosted pane on average; those of the five images of ImageNet-C are 131 to 207
+_CONTRAST = 25  # standard deviation of the same images, averaged over crops of 224 pixels
 _TINT = np.array([-19.0, 3.0, 16.0])  # their red, green and blue against their grey
-_LONGEST = 60  # of the crystals, in pixels of those photos
+_LONGEST = 60  # of the crystals, in pixels of those images
 _PANES = 5  # that frost is cut from
 
 
@@ -70,14 +70,14 @@ def _refined(corners: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 def frosted_pane(height: int, width: int, scale: float, rng: np.random.Generator) -> np.ndarray:
     """A part of a window pane with ice flowers: feathers with barbs at 60° on a cloudy film of ice, bluish.
 
-    As ImageNet-C cuts its frost from five photos, so here it is cut from five drawings, anywhere and mirrored
-    at random. Brightness, contrast and tint are set so that they match those photos, on average; the shapes
+    As ImageNet-C cuts its frost from five images, so here it is cut from five drawings, anywhere and mirrored
+    at random. Brightness, contrast and tint are set so that they match those images, on average; the shapes
     are ours.
 
     Args:
         height: in pixels.
         width: in pixels.
-        scale: size of the crystals against those photos; 0.2 in CIFAR-10-C.
+        scale: size of the crystals against those images; 0.2 in CIFAR-10-C.
         rng: source of the part, and of how thick the ice is.
 
     Returns:

@@ -20,13 +20,13 @@ __all__ = [
     "Found",
     "count_objects",
     "find",
-    "heldout_split",
     "load",
+    "test_split",
     "voc_palette",
 ]
 
 NAMES = ("voc2009", "kaggle", "toyvoc", "cifar10", "toycifar", "folder", "pairs")
-PICTURES = ("cifar10", "toycifar", "folder")  # those whose pictures show one class each
+SINGLE_LABEL = ("cifar10", "toycifar", "folder")  # those whose images show one class each
 EMBEDDED = "embedded"  # what :func:`find` takes for the drawn data, whatever lies in the data folder
 TOY_FOLDER, TOY_MANIFEST = "toyvoc", "toyvoc.json"
 TOYCIFAR_MANIFEST = "toycifar.json"
@@ -47,10 +47,10 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
     Args:
         name: ``"voc2009"`` (a VOCdevkit tree of any year, or another tool's export in that layout, reads
             the same way), ``"kaggle"`` (the competition's layout), ``"cifar10"``, ``"folder"`` (a sub-folder
-            of pictures a class), ``"pairs"`` (images with masks or annotations), or one of the drawn
+            of images a class), ``"pairs"`` (images with masks or annotations), or one of the drawn
             ``"toyvoc"`` and ``"toycifar"``, which are generated at ``root`` if they are not there.
         root: its folder; without it, where :func:`find` finds that name.
-        split: ``"train"``, ``"val"``, ... as the source has them; see :func:`heldout_split`.
+        split: ``"train"``, ``"val"``, ... as the source has them; see :func:`test_split`.
 
     Raises:
         VoclabError: unknown name, no such data, or damaged data.
@@ -90,7 +90,7 @@ def count_objects(name: str, root: str | Path, split: str = "train") -> tuple[in
     return vocdevkit.count_objects(root, split) if _known(name) in ("voc2009", "toyvoc") else None
 
 
-def heldout_split(name: str) -> str:
+def test_split(name: str) -> str:
     """The split that plays the competition's test set; nothing is chosen on it."""
     return "val" if _known(name) in ("voc2009", "toyvoc", "folder", "pairs") else "test"
 
@@ -99,7 +99,7 @@ def find(
     data: str | Path | None = None,
     base: str | Path = "data",
     kaggle_input: str | Path = "/kaggle/input",
-    pictures: bool = False,
+    single_label: bool = False,
 ) -> Found:
     """Decide which data to use: what is named, Kaggle's input folder, ``base``, else what is drawn.
 
@@ -108,10 +108,10 @@ def find(
     Args:
         data: one of :data:`NAMES`, or a folder in the competition's layout, with a VOCdevkit or a tree in
             its layout, with CIFAR-10's batches, of ToyVOC or ToyCIFAR, with images and masks or annotations
-            of the same names, or with a sub-folder of pictures a class; or :data:`EMBEDDED`.
+            of the same names, or with a sub-folder of images a class; or :data:`EMBEDDED`.
         base: the project's data folder.
         kaggle_input: where Kaggle mounts competitions.
-        pictures: look for pictures of one class each (CIFAR-10 in ``base``, else ToyCIFAR) where none
+        single_label: look for images of one class each (CIFAR-10 in ``base``, else ToyCIFAR) where none
             are named.
 
     Raises:
@@ -119,7 +119,7 @@ def find(
     """
     base, kaggle_input = Path(base), Path(kaggle_input)
     if str(data) == EMBEDDED:
-        data = "toycifar" if pictures else "toyvoc"
+        data = "toycifar" if single_label else "toyvoc"
     if data is not None and str(data) in NAMES:
         return _find_named(str(data), base, kaggle_input)
     if data is not None:
@@ -134,11 +134,11 @@ def find(
                 f"{data} is no folder with VOCdevkit/VOC20xx, JPEGImages"
                 " and SegmentationClass or Annotations, images and masks of the same names,"
                 f" train/{kaggle.TRAIN_CSV}, CIFAR-10's batches, {TOY_MANIFEST}, {TOYCIFAR_MANIFEST} or"
-                " a sub-folder with pictures for each class; correct the name."
+                " a sub-folder with images for each class; correct the name."
             )
         name, root, what = found
         return Found(name, root, why=f"{data} was named and holds {what}")
-    if pictures:
+    if single_label:
         root = _cifar_root(base)
         if root:
             return Found("cifar10", root, f"no data was named, and {root} holds {_LAYOUTS['cifar10']}")
@@ -161,7 +161,7 @@ _LAYOUTS = {
     "toyvoc": "the generated ToyVOC",
     "cifar10": "the batches of CIFAR-10",
     "toycifar": "the generated ToyCIFAR",
-    "folder": "a sub-folder of pictures for each class",
+    "folder": "a sub-folder of images for each class",
     "pairs": "images with masks or annotations",
 }
 
@@ -227,7 +227,7 @@ def _recognise(path: Path) -> tuple[str, Path, str] | None:
     elif layout := pairs.find(path):
         return "pairs", path, pairs.describe(layout)
     elif folder.is_folder(path):
-        pairs.require_pictures(path, folder.bases(path))
+        pairs.require_images(path, folder.bases(path))
         name = "folder"
     else:
         cifar10.refuse_cifar100(path)

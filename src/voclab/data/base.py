@@ -145,7 +145,7 @@ class Dataset:
         if sample.isascii() and sample.isdigit() and len(sample) < 20 and int(sample) < len(self):
             return int(sample)
         raise VoclabError(
-            f"{self.name} {self.split} has no picture {sample}; name an id such as {self.ids[0]}, or a number"
+            f"{self.name} {self.split} has no image {sample}; name an id such as {self.ids[0]}, or a number"
             f" from 0 to {len(self) - 1}."
         )
 

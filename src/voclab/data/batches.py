@@ -17,19 +17,19 @@ POLICIES = ("none", "standard", "advanced", "cifar", "cifar-advanced")
 _GREY = 124  # the mean of ImageNet's pixels: what fills cut-outs and corners says "nothing here"
 
 
-def augmentation(policy: str, size: int) -> A.Compose:
+def augmenter(augmentation: str, size: int) -> A.Compose:
     """The augmentation policy of that name; image and mask come out as ``size`` × ``size``.
 
     ``none`` only resizes. ``standard`` adds a random crop at random scale and aspect, a horizontal
     flip and colour jitter. ``advanced`` adds rotation, noise, blur and cut-out. Whatever comes in
-    from outside the photo is grey in the image and void in the mask.
+    from outside the image is grey in the image and void in the mask.
 
-    Pictures as small as CIFAR-10's lose too much to a crop at random scale. ``cifar`` shifts them instead, by
+    Images as small as CIFAR-10's lose too much to a crop at random scale. ``cifar`` shifts them instead, by
     at most an eighth of the side (4 of 32 pixels; He et al. 2016, section 4.2), and flips them;
     ``cifar-advanced`` adds rotation and colour jitter. There, what comes in from outside is the reflected
-    picture, and its mask.
+    image, and its mask.
     """
-    if policy == "none":
+    if augmentation == "none":
         return A.Compose([A.Resize(size, size, area_for_downscale="image")])
     # Shrinking without averaging would show aliased pixels to the augmented models alone.
     crop = A.RandomResizedCrop(
@@ -37,9 +37,9 @@ def augmentation(policy: str, size: int) -> A.Compose:
     )
     flip = A.HorizontalFlip(p=0.5)
     colour = A.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.04, p=0.8)
-    if policy == "standard":
+    if augmentation == "standard":
         return A.Compose([crop, flip, colour])
-    if policy == "advanced":
+    if augmentation == "advanced":
         return A.Compose(
             [
                 A.Rotate(15, border_mode=cv2.BORDER_CONSTANT, fill=_GREY, fill_mask=VOID, p=0.5),
@@ -59,12 +59,12 @@ def augmentation(policy: str, size: int) -> A.Compose:
         )
     resize = A.Resize(size, size, area_for_downscale="image")
     pad = A.Pad(size // 8, border_mode=cv2.BORDER_REFLECT_101)
-    if policy == "cifar":
+    if augmentation == "cifar":
         return A.Compose([resize, pad, A.RandomCrop(size, size), flip])
-    if policy == "cifar-advanced":
+    if augmentation == "cifar-advanced":
         rotate = A.Rotate(15, border_mode=cv2.BORDER_REFLECT_101, p=0.5)
         return A.Compose([resize, rotate, pad, A.RandomCrop(size, size), flip, colour])
-    raise ValueError(f"augmentation policy {policy!r} is not one of {', '.join(POLICIES)}")
+    raise ValueError(f"augmentation policy {augmentation!r} is not one of {', '.join(POLICIES)}")
 
 
 def apply_augmentation(compose: A.Compose, seed: tuple[int, ...], image, mask=None) -> dict:
@@ -94,7 +94,7 @@ class DecodedCache:
 
     Args:
         dataset: where images and masks come from.
-        budget_mb: the most memory the cache may hold, in MiB. VOC photos take 0.54 MiB each, their
+        budget_mb: the most memory the cache may hold, in MiB. VOC images take 0.54 MiB each, their
             masks 0.18 MiB.
         longest_side: shrink images (area) and masks (nearest) to at most this many pixels first.
     """
@@ -135,7 +135,7 @@ def batch_maker(
     dataset: Dataset,
     *,
     size: int,
-    policy: str,
+    augmentation: str,
     batch_size: int,
     seed: int,
     target: str = "labels",
@@ -159,7 +159,7 @@ def batch_maker(
 
     def batch(step):
         if not hasattr(local, "compose"):
-            local.compose = augmentation(policy, size)
+            local.compose = augmenter(augmentation, size)
         epoch, k = divmod(int(step), steps)
         images = np.empty((batch_size, size, size, 3), np.uint8)
         wanted = np.empty((batch_size, *shape), np.uint8)
@@ -182,7 +182,7 @@ def training_batches(
     dataset: Dataset,
     *,
     size: int,
-    policy: str,
+    augmentation: str,
     batch_size: int,
     seed: int,
     epochs: int,
@@ -203,7 +203,7 @@ def training_batches(
     Args:
         dataset: with labels, and with masks when ``target`` is ``"masks"``.
         size: side of the square images, pixels.
-        policy: name of the augmentation policy.
+        augmentation: name of the augmentation policy.
         batch_size: samples a batch; a data set smaller than that gives one batch an epoch.
         seed: any integer ≥ 0.
         epochs: how many epochs the stream lasts, counted from epoch 0.
@@ -235,7 +235,7 @@ def training_batches(
     batch = batch_maker(
         dataset,
         size=size,
-        policy=policy,
+        augmentation=augmentation,
         batch_size=batch_size,
         seed=seed,
         target=target,
@@ -310,7 +310,7 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:
-    """The whole photo at ``size`` × ``size`` (aspect ignored), float32 RGB in [0, 1]."""
+    """The whole image at ``size`` × ``size`` (aspect ignored), float32 RGB in [0, 1]."""
     shrinks = image.shape[0] * image.shape[1] > size * size
     small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return small.astype(np.float32) / 255.0

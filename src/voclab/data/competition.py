@@ -84,10 +84,10 @@ def read(root: str | Path, split: str, truth_root: str | Path | None = None) -> 
 
 def _require(table: Path, folder: Path, split: str, ids: Iterable[str]) -> None:
     there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    for photo in ids:
-        if f"{split}_{photo}.npy" not in there:
+    for image in ids:
+        if f"{split}_{image}.npy" not in there:
             raise VoclabError(
-                f"{table} names the Id {photo}, but {folder / f'{split}_{photo}.npy'} is missing; restore the"
+                f"{table} names the Id {image}, but {folder / f'{split}_{image}.npy'} is missing; restore the"
                 " file or take the row out."
             )
 

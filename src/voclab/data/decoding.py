@@ -18,7 +18,7 @@ SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm",
     ".pgm", ".pbm", ".pnm", ".avif",
 )  # fmt: skip
-# Images too, but none that Pillow reads, or reads as they are meant (of raw photos it takes the thumbnail).
+# Images too, but none that Pillow reads, or reads as they are meant (of raw images it takes the thumbnail).
 UNREAD_SUFFIXES = (
     ".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".heic", ".heics", ".heif", ".hif", ".ico",
     ".j2k", ".jp2", ".jpx", ".jxl", ".nef", ".npy", ".npz", ".orf", ".psd", ".raf", ".raw", ".rw2", ".svg",
@@ -32,8 +32,8 @@ _BEGINNINGS = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEB
 _FOREIGN = (  # what is found under the names of images that are none
     (rb"version https://git-lfs", "is a pointer of Git LFS and not the image itself; run `git lfs pull`"),
     (rb"\s*<(!doctype html|html)", "is a web page and not an image; download the image again"),
-    (rb"\s*<(\?xml|svg)", "is a drawing (SVG) or other XML and no photo; save it as PNG"),
-    (rb"....ftyp(hei|hev|mif1|msf1)", "is a HEIC photo, which cannot be read here; save it as JPEG or PNG"),
+    (rb"\s*<(\?xml|svg)", "is a drawing (SVG) or other XML and no image; save it as PNG"),
+    (rb"....ftyp(hei|hev|mif1|msf1)", "is a HEIC image, which cannot be read here; save it as JPEG or PNG"),
 )
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # none of these inside coded pixels
 _JPEG_END = 0xD9
@@ -64,15 +64,15 @@ def is_image_file(path: str | os.PathLike) -> bool:
 
 
 def has_more_frames(path: str | os.PathLike) -> bool:
-    """Whether a file holds more than one picture (an animation, pages); reads little more than its header."""
+    """Whether a file holds more than one image (an animation, pages); reads little more than its header."""
     suffix = os.path.splitext(path)[1].lower()
     try:
         if suffix in (".png", ".apng"):
             with open(path, "rb") as file:  # five times as fast as Pillow, and most files are PNG or JPEG
                 return b"acTL" in file.read(4096).partition(b"IDAT")[0]
         if suffix in (".gif", ".webp", ".tif", ".tiff", ".avif"):
-            with Image.open(path, formats=_formats()) as picture:
-                return getattr(picture, "is_animated", False)
+            with Image.open(path, formats=_formats()) as image:
+                return getattr(image, "is_animated", False)
     except Exception:  # a damaged file has its sentence when it is decoded
         return False
     return False
@@ -91,15 +91,15 @@ def decode(path: str | os.PathLike) -> np.ndarray:
     # All at once: a file that shrinks while Pillow or libtiff has it mapped would end the process.
     data = read_bytes(path)
     try:
-        with Image.open(BytesIO(data), formats=_formats()) as picture:
-            deep = _is_deep(picture)
-            require_size(path, picture.size, _pixel_bytes(picture, deep))
-            _refuse_misread_tiff(path, picture, deep)
-            picture.load()
+        with Image.open(BytesIO(data), formats=_formats()) as image:
+            deep = _is_deep(image)
+            require_size(path, image.size, _pixel_bytes(image, deep))
+            _refuse_misread_tiff(path, image, deep)
+            image.load()
             # libjpeg fills what is missing with grey where a broken copy left zeros, without a word.
-            if picture.format in ("JPEG", "MPO") and not is_whole_jpeg(data):
+            if image.format in ("JPEG", "MPO") and not is_whole_jpeg(data):
                 raise OSError("its end is missing")
-            return np.ascontiguousarray(_turned(picture, _to_rgb(path, picture, deep)))
+            return np.ascontiguousarray(_turned(image, _to_rgb(path, image, deep)))
     except VoclabError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -109,7 +109,7 @@ def decode(path: str | os.PathLike) -> np.ndarray:
     except Exception as error:  # a damaged file can raise anything
         reason = str(error).split("\n")[0] or type(error).__name__
         raise VoclabError(
-            f"{path} is a damaged picture, or of a kind that cannot be read ({reason}); copy it again, save"
+            f"{path} is a damaged image, or of a kind that cannot be read ({reason}); copy it again, save"
             " it as JPEG or PNG, or remove it."
         ) from error
 
@@ -169,28 +169,28 @@ def _foreign(data: bytes) -> str:
     if not data:
         return "is empty; copy it again or remove it"
     if data[4:12] in (b"ftypavif", b"ftypavis") and "AVIF" not in _formats():
-        return "is an AVIF photo; update Pillow to 11.3 or later, which can read it, or save it as JPEG"
+        return "is an AVIF image; update Pillow to 11.3 or later, which can read it, or save it as JPEG"
     for beginning, words in _FOREIGN:
         if re.match(beginning, data, re.DOTALL | re.IGNORECASE):
             return words
-    return "is a damaged picture, or none that can be read here; save it as JPEG or PNG, or remove it"
+    return "is a damaged image, or none that can be read here; save it as JPEG or PNG, or remove it"
 
 
-def _is_deep(picture: Image.Image) -> bool:
+def _is_deep(image: Image.Image) -> bool:
     """Whether samples have 16 bits in the file; of colours Pillow keeps the upper 8."""
-    return picture.mode.startswith("I;16") or ";16" in str(picture.tile[:1])
+    return image.mode.startswith("I;16") or ";16" in str(image.tile[:1])
 
 
-def _pixel_bytes(picture: Image.Image, deep: bool) -> int:
-    sample = 2 if deep else 4 if picture.mode in ("I", "F") else 1
-    return sample * len(picture.getbands())
+def _pixel_bytes(image: Image.Image, deep: bool) -> int:
+    sample = 2 if deep else 4 if image.mode in ("I", "F") else 1
+    return sample * len(image.getbands())
 
 
-def _refuse_misread_tiff(path: str | os.PathLike, picture: Image.Image, deep: bool) -> None:
+def _refuse_misread_tiff(path: str | os.PathLike, image: Image.Image, deep: bool) -> None:
     """Pillow takes 16-bit planes that lie one after the other for 8-bit ones, and signed for unsigned."""
-    tags = getattr(picture, "tag_v2", {})
+    tags = getattr(image, "tag_v2", {})
     bits, signed = max(tags.get(_BITS_PER_SAMPLE, (8,))), _SIGNED in tags.get(_SAMPLE_FORMAT, ())
-    if picture.mode not in ("I", "F") and ((bits > 8 and not deep) or (bits == 8 and signed)):
+    if image.mode not in ("I", "F") and ((bits > 8 and not deep) or (bits == 8 and signed)):
         what = "signed 8-bit samples" if signed else f"planes of {bits} bits"
         raise VoclabError(f"{path} holds {what}, which cannot be read here; save it as PNG.")
 
@@ -206,36 +206,36 @@ def is_whole_jpeg(data: bytes) -> bool:
     return False
 
 
-def _to_rgb(path: str | os.PathLike, picture: Image.Image, deep: bool) -> np.ndarray:
+def _to_rgb(path: str | os.PathLike, original: Image.Image, deep: bool) -> np.ndarray:
     """(H, W, 3) uint8 in the stored orientation."""
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return np.repeat(_grey(path, picture)[..., None], 3, axis=2)
+    if original.mode in ("I", "F") or original.mode.startswith("I;16"):
+        return np.repeat(_grey(path, original)[..., None], 3, axis=2)
     try:
-        palette = picture.palette.mode if picture.mode == "P" and picture.palette else ""
-        if {"A", "a"} & {*picture.getbands(), *palette} or "transparency" in picture.info:
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        image = np.array(picture.convert("RGB"))
+        palette = original.palette.mode if original.mode == "P" and original.palette else ""
+        if {"A", "a"} & {*original.getbands(), *palette} or "transparency" in original.info:
+            original = original.convert("RGBA")
+            original = Image.alpha_composite(Image.new("RGBA", original.size, "white"), original)
+        image = np.array(original.convert("RGB"))
     except ValueError as error:
         raise VoclabError(
-            f"{path} has the colours {picture.mode}, which cannot be converted; save it as RGB."
+            f"{path} has the colours {image.mode}, which cannot be converted; save it as RGB."
         ) from error
     if deep and image.max() < 16:  # Pillow has kept the upper 8 bits: nothing may be left of the rest
         raise _too_dark(path)
     return image
 
 
-def _grey(path: str | os.PathLike, picture: Image.Image) -> np.ndarray:
+def _grey(path: str | os.PathLike, image: Image.Image) -> np.ndarray:
     """(H, W) uint8 of 16-bit, 32-bit and float samples."""
-    values, tags = np.asarray(picture), getattr(picture, "tag_v2", {})
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
     # Pillows before 11 give 16-bit PNG as 32-bit numbers.
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
         if 0 < values.max() <= white // 16:
             raise _too_dark(path)
         grey = np.rint(values.astype(np.float32) * (255 / white)).astype(np.uint8)
-        if "transparency" in picture.info:
-            grey[values == picture.info["transparency"]] = 255
+        if "transparency" in image.info:
+            grey[values == image.info["transparency"]] = 255
     else:
         grey = to_uint8(path, values)
     inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # Pillow turns those of 8 bits only
@@ -249,11 +249,11 @@ def _too_dark(path: str | os.PathLike) -> VoclabError:
     )
 
 
-def _turned(picture: Image.Image, image: np.ndarray) -> np.ndarray:
-    if picture.format == "TIFF":  # Pillow has turned it, and not every Pillow forgets the tag then
+def _turned(original: Image.Image, image: np.ndarray) -> np.ndarray:
+    if original.format == "TIFF":  # Pillow has turned it, and not every Pillow forgets the tag then
         return image
     try:
-        turn = _TURNS.get(picture.getexif().get(_ORIENTATION))
+        turn = _TURNS.get(original.getexif().get(_ORIENTATION))
     except Exception:  # EXIF that cannot be read turns nothing, in viewers as well
         return image
     return image if turn is None else np.asarray(Image.fromarray(image).transpose(turn))

@@ -23,7 +23,7 @@ from voclab.data.listing import (
 )
 from voclab.errors import VoclabError
 
-__all__ = ["SUFFIXES", "decode", "is_folder", "pictures", "read"]
+__all__ = ["SUFFIXES", "decode", "images", "is_folder", "read"]
 
 _EVERY = 5  # without folders for training and validation, every fifth image of a class is held out
 _IMAGES = {"images", "image", "imgs", "img", "jpegimages", "photos", "rgb"}
@@ -71,11 +71,11 @@ def read(root: str | Path, split: str) -> Dataset:
     layout = _layout(root)
     if split not in ("train", "val") and not (split == "test" and "test" in layout.held):
         choices = "train, val or test" if "test" in layout.held else "train or val"
-        raise VoclabError(f"Pictures in {root} have no split {split!r}; choose {choices}.")
+        raise VoclabError(f"Images in {root} have no split {split!r}; choose {choices}.")
     if len(layout.classes) < 2:
         raise VoclabError(
-            f"{layout.base} holds pictures of {len(layout.classes)} classes; it needs a sub-folder with"
-            " pictures for each of two classes or more."
+            f"{layout.base} holds images of {len(layout.classes)} classes; it needs a sub-folder with"
+            " images for each of two classes or more."
         )
     if layout.trained and split != "train" and not layout.held:
         raise VoclabError(
@@ -93,7 +93,7 @@ def read(root: str | Path, split: str) -> Dataset:
     files = [path for name in names for path in images[name]]
     if not files:
         raise VoclabError(
-            f"{root} holds no pictures for {split}: of every class with two pictures or more, one in five is"
+            f"{root} holds no images for {split}: of every class with two images or more, one in five is"
             " held out; add some until a class has two."
         )
     absent = [name for name in names if not images[name]]
@@ -114,7 +114,7 @@ def read(root: str | Path, split: str) -> Dataset:
     )
 
 
-def pictures(path: str | Path) -> Dataset:
+def images(path: str | Path) -> Dataset:
     """One image, or those that lie directly in a folder, by name; without labels, classes and splits.
 
     Raises:
@@ -122,13 +122,11 @@ def pictures(path: str | Path) -> Dataset:
     """
     path = Path(path)
     if not os.path.exists(path):
-        raise VoclabError(f"{path} is missing; name a picture or a folder of pictures.")
+        raise VoclabError(f"{path} is missing; name an image or a folder of images.")
     listing = list_images(path, deep=False) if path.is_dir() else Listing((path,), LeftOut())
     files = listing.images
     if not files:
-        raise VoclabError(
-            f"{path} holds no pictures ({', '.join(SUFFIXES)}) itself; name a folder that does."
-        )
+        raise VoclabError(f"{path} holds no images ({', '.join(SUFFIXES)}) itself; name a folder that does.")
     return Dataset(
         name=shown(path.resolve().stem if path.is_file() else path.resolve().name),
         split="",

@@ -23,7 +23,7 @@ WHITE = "foreground"  # the class of masks that are black and white
 _KNOWN = ("PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "PPM")
 _FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # those that keep every pixel as it was
 _LOSSY = ("jpeg", "tiff_jpeg", "webp")  # of TIFF
-_MAX_COLOURS = 4096  # more are a photo's
+_MAX_COLOURS = 4096  # more are an image's
 _PALETTE = voc_palette().astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
 _GREY = 0x010101  # times v is the packed colour (v, v, v)
 
@@ -281,24 +281,24 @@ def read(path: str | Path) -> Stored:
         return _from_array(path)
     data = read_bytes(path)  # at once: one that shrinks while libtiff has it mapped would end the process
     try:
-        with Image.open(BytesIO(data), formats=_KNOWN) as picture:
-            require_size(path, picture.size)
-            if picture.format not in _FORMATS:
+        with Image.open(BytesIO(data), formats=_KNOWN) as image:
+            require_size(path, image.size)
+            if image.format not in _FORMATS:
                 raise VoclabError(
-                    f"{path} is a {picture.format}, a format that may change the numbers of a mask; export"
+                    f"{path} is a {image.format}, a format that may change the numbers of a mask; export"
                     " the masks again as PNG."
                 )
-            scale = _scale(path, picture, data)
-            if picture.mode in ("P", "PA"):
-                return _from_palette(path, picture)
-            if picture.mode in ("RGB", "RGBA"):
-                return _from_colours(path, picture)
-            if picture.mode not in ("1", "L", "LA", "I", "F") and not picture.mode.startswith("I;16"):
+            scale = _scale(path, image, data)
+            if image.mode in ("P", "PA"):
+                return _from_palette(path, image)
+            if image.mode in ("RGB", "RGBA"):
+                return _from_colours(path, image)
+            if image.mode not in ("1", "L", "LA", "I", "F") and not image.mode.startswith("I;16"):
                 raise VoclabError(
-                    f"{path} is a {picture.mode} picture, not one of class numbers or colours; export the"
+                    f"{path} is a {image.mode} image, not one of class numbers or colours; export the"
                     " masks again as PNG."
                 )
-            pixels = np.array(picture)
+            pixels = np.array(image)
     except VoclabError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -312,33 +312,33 @@ def read(path: str | Path) -> Stored:
     return _numbers(path, pixels // np.asarray(scale, pixels.dtype) if scale > 1 else pixels)
 
 
-def _scale(path: Path, picture: Image.Image, data: bytes) -> int:
+def _scale(path: Path, image: Image.Image, data: bytes) -> int:
     """By what Pillow multiplied the numbers: it spreads greys of 2 and 4 bits over 0–255."""
-    if getattr(picture, "n_frames", 1) > 1:
-        raise VoclabError(f"{path} holds several pictures; export one mask a file.")
-    if picture.format == "PNG":
+    if getattr(image, "n_frames", 1) > 1:
+        raise VoclabError(f"{path} holds several images; export one mask a file.")
+    if image.format == "PNG":
         depth, colour_type = data[24:26]
         if depth == 16 and colour_type != 0:
             raise VoclabError(f"{path} has 16 bits a channel; export the masks again with 8 bits.")
         return 255 // (2**depth - 1) if colour_type == 0 and depth in (2, 4) else 1
-    if picture.format == "TIFF":
-        if (how := picture.info.get("compression")) in _LOSSY:
+    if image.format == "TIFF":
+        if (how := image.info.get("compression")) in _LOSSY:
             raise VoclabError(
                 f"{path} is a TIFF compressed as {how}, which changes the numbers of a mask; export the masks"
                 " again as PNG."
             )
-        bits = picture.tag_v2.get(258, (1,))
-        inverted = picture.tag_v2.get(262) == 0
+        bits = image.tag_v2.get(258, (1,))
+        inverted = image.tag_v2.get(262) == 0
         if inverted or any(b not in (1, 8, 16, 32) for b in (bits if isinstance(bits, tuple) else (bits,))):
             raise VoclabError(f"{path} is a TIFF of {bits} bits or inverted; export the masks again as PNG.")
     return 1
 
 
-def _from_palette(path: Path, picture: Image.Image) -> Stored:
-    if picture.mode == "PA":
+def _from_palette(path: Path, image: Image.Image) -> Stored:
+    if image.mode == "PA":
         raise VoclabError(f"{path} has transparent pixels; export the masks again without transparency.")
-    palette = np.array(picture.getpalette("RGB") or (), np.int32).reshape(-1, 3)
-    pixels = np.array(picture)
+    palette = np.array(image.getpalette("RGB") or (), np.int32).reshape(-1, 3)
+    pixels = np.array(image)
     used = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
     if used[-1] >= len(palette):
         raise VoclabError(f"{path} uses colour {used[-1]}, which its palette lacks; restore the mask.")
@@ -350,12 +350,12 @@ def _from_palette(path: Path, picture: Image.Image) -> Stored:
     return _by_colours(colours[pixels], sorted(set(colours[used].tolist())))
 
 
-def _from_colours(path: Path, picture: Image.Image) -> Stored:
-    pixels = np.array(picture)
-    counted = picture.convert("RGB").getcolors(_MAX_COLOURS)
+def _from_colours(path: Path, image: Image.Image) -> Stored:
+    pixels = np.array(image)
+    counted = image.convert("RGB").getcolors(_MAX_COLOURS)
     if counted is None:
         raise VoclabError(
-            f"{path} has more than {_MAX_COLOURS} colours, so it is a photo or a compressed mask; export the"
+            f"{path} has more than {_MAX_COLOURS} colours, so it is an image or a compressed mask; export the"
             " masks again as PNG."
         )
     if pixels.shape[2] == 4:
@@ -365,7 +365,7 @@ def _from_colours(path: Path, picture: Image.Image) -> Stored:
 
 
 def _by_colours(packed: np.ndarray, used: list[int]) -> Stored:
-    """Colours; those of a picture in black and white, or in numbers stored as greys, are numbers."""
+    """Colours; those of an image in black and white, or in numbers stored as greys, are numbers."""
     levels = [v // _GREY for v in used]
     grey = all(v % _GREY == 0 for v in used)
     if grey and (levels[-1] <= len(VOC_CLASSES) or set(levels) <= {0, VOID}):

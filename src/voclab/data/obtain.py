@@ -15,7 +15,7 @@ def obtain(
     data: str | None,
     base: Path,
     *,
-    pictures: bool = False,
+    single_label: bool = False,
     unasked: bool = False,
     say: Callable[[str], None] = to_terminal,
 ) -> Found:
@@ -24,7 +24,7 @@ def obtain(
     Args:
         data: a name, a folder, or ``None``.
         base: the project's data folder; downloads go there.
-        pictures: whether CIFAR-10 is wanted and not VOC 2009.
+        single_label: whether CIFAR-10 is wanted and not VOC 2009.
         unasked: download also where nothing is named and nothing is there. If no address answers, ``say``
             hears of it, and the drawn images are taken.
         say: takes a line: the size before a download, and each address that fails.
@@ -32,10 +32,10 @@ def obtain(
     Raises:
         VoclabError: what is named is neither there nor to be had, or is no layout that can be read.
     """
-    real = "cifar10" if pictures else "voc2009"
-    download = fetch.cifar10 if pictures else fetch.voc2009
+    real = "cifar10" if single_label else "voc2009"
+    download = fetch.cifar10 if single_label else fetch.voc2009
     try:
-        found = find(data, base=base, pictures=pictures)
+        found = find(data, base=base, single_label=single_label)
     except VoclabError:
         if data != real:
             raise

@@ -3,7 +3,7 @@
 The folders are known by their names and by what they hold: files of equal names in ``images`` and
 ``masks``, ``img`` and ``ann``, ``JPEGImages`` and ``SegmentationClassPNG`` ..., themselves or inside
 ``train``, ``val`` and ``test``; or ``a.jpg`` with ``a.xml`` or ``a_mask.png`` in one folder. What looks
-like that and is not clear is refused, never taken for pictures by class.
+like that and is not clear is refused, never taken for images by class.
 """
 
 import os
@@ -20,7 +20,7 @@ from voclab.errors import VoclabError
 LEVELS = 2  # below the folder that is named
 _IMAGES = {
     "images", "image", "img", "imgs", "jpegimages", "jpgimages", "pngimages", "photos", "photo", "pictures",
-    "picture", "pics", "rgb", "input", "inputs", "original", "originals", "originalimages", "raw",
+    "pics", "rgb", "input", "inputs", "original", "originals", "originalimages", "raw",
     "rawimages", "x", "data", "frames", "scans", "leftimg8bit",
 }  # fmt: skip
 _ONLY_IMAGES = {"images", "image", "imgs", "img", "jpegimages"}  # words that are no class of anybody's
@@ -39,7 +39,7 @@ _MASK_ENDS = re.compile(
 )
 _SIDES = re.compile(
     r"^(?:images?|imgs?|masks?|segs?|segm|segmentation|labels?|gt|annotations?|x|y)[ _.-]+"
-    r"|[ _.-]+(?:image|img|sat|rgb|leftimg8bit|photo)$",
+    r"|[ _.-]+(?:image|img|sat|rgb|leftimg8bit|image)$",
     re.IGNORECASE,
 )
 _ARRAYS = (*IMAGE_SUFFIXES, ".npy")
@@ -352,11 +352,11 @@ def _files(images: Path, truth: list[Path]) -> _Group:
     group = _Group(samples.files(images, _ARRAYS))
     used = []
     for folder in truth:
-        pictures, xmls = samples.files(folder, masks.SUFFIXES), samples.files(folder, (".xml",))
-        if pictures and group.masks:
+        drawn, xmls = samples.files(folder, masks.SUFFIXES), samples.files(folder, (".xml",))
+        if drawn and group.masks:
             raise VoclabError(f"{used[-1]} and {folder.name} could both hold the masks; remove one.")
-        if pictures:
-            group.masks = pictures
+        if drawn:
+            group.masks = drawn
             used.append(folder)
         if xmls:
             group.xmls = xmls
@@ -447,8 +447,8 @@ def _pairs(base: Path, kind: str, images: Mapping[str, Path], truth: Mapping[str
     return max(by_name, whole, plain, key=len)
 
 
-def require_pictures(root: str | Path, bases: Iterable[Path]) -> None:
-    """Refuse a folder that would be read as pictures by class, but holds images and masks.
+def require_images(root: str | Path, bases: Iterable[Path]) -> None:
+    """Refuse a folder that would be read as images by class, but holds images and masks.
 
     Args:
         root: the folder that is named, for sentences.
@@ -467,14 +467,14 @@ def require_pictures(root: str | Path, bases: Iterable[Path]) -> None:
             if image and mask and len(names) <= _SAMPLE and (folder / image).is_file():
                 raise VoclabError(
                     f"{folder} holds an image and its mask, {image} and {mask}, so {root}"
-                    " is not pictures by class; put all images in one folder, all masks in another, each pair"
+                    " is not images by class; put all images in one folder, all masks in another, each pair"
                     " under one name (labelme2voc.py does so with labelme's files)."
                 )
             group = _of_one_folder(folder)
             if len(group.masks) * 2 >= len(group.images) > 0 and group.masks:
                 raise VoclabError(
                     f"{next(iter(group.masks.values()))} looks like the mask of an image beside it, so {root}"
-                    " is not pictures by class; put images and masks in folders of these names."
+                    " is not images by class; put images and masks in folders of these names."
                 )
         if len(inside) > 4:  # the classes and a folder or two of something else
             continue
@@ -490,7 +490,7 @@ def require_pictures(root: str | Path, bases: Iterable[Path]) -> None:
             looks = [_looks_like_masks([found[name] for name in both[:3]]) for found in (mine, theirs)]
             if looks[0] == looks[1] and {one.name.casefold(), two.name.casefold()} & _ONLY_IMAGES:
                 raise VoclabError(
-                    f"{one} and {two.name} hold files of the same names, so they are not pictures by class;"
+                    f"{one} and {two.name} hold files of the same names, so they are not images by class;"
                     " call the folders images and masks if they are, or give the files of each class names of"
                     " their own."
                 )

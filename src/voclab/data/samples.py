@@ -235,8 +235,8 @@ def image_size(sample: Sample, mask_size: tuple[int, int]) -> tuple[int, int]:
     jpeg = _is_jpeg(path) if orientation > 1 else False
     if mask_size not in ((stored, upright) if jpeg else (upright,)):
         raise VoclabError(
-            f"{sample.mask} is {mask_size[0]} × {mask_size[1]} pixels, but its photo {path.name} is"
-            f" {upright[0]} × {upright[1]}; restore the mask that belongs to the photo."
+            f"{sample.mask} is {mask_size[0]} × {mask_size[1]} pixels, but its image {path.name} is"
+            f" {upright[0]} × {upright[1]}; restore the mask that belongs to the image."
         )
     if orientation > 1 and stored == upright:
         raise VoclabError(
@@ -252,11 +252,11 @@ def _is_jpeg(path: Path) -> bool:
 
 
 def decode_jpeg(path: str | Path, data: bytes | None = None) -> np.ndarray:
-    """Decode a photo as it is stored: (H, W, 3) uint8 RGB; greyscale is repeated in three channels.
+    """Decode an image as it is stored: (H, W, 3) uint8 RGB; greyscale is repeated in three channels.
 
-    OpenCV takes 1.7 ms of processor time for a VOC photo, Pillow 2.4 ms, with the same pixels. But OpenCV
+    OpenCV takes 1.7 ms of processor time for a VOC image, Pillow 2.4 ms, with the same pixels. But OpenCV
     fills missing rows with grey: up to 4.11 in every truncated file, since then in those that a broken
-    copy left filled with zeros (26 of 30 photos). So the end marker is checked here.
+    copy left filled with zeros (26 of 30 images). So the end marker is checked here.
 
     Raises:
         VoclabError: the file is missing, truncated or no JPEG, or more than ``MAX_DECODED`` bytes.
@@ -281,9 +281,9 @@ def decode_jpeg(path: str | Path, data: bytes | None = None) -> np.ndarray:
 def _header(path: Path, source: Path | BytesIO) -> tuple[tuple[int, int], int]:
     """((width, height), EXIF orientation) without decoding (0.1 ms)."""
     try:
-        with Image.open(source) as picture:
-            require_size(path, picture.size)
-            return picture.size, _orientation(picture)
+        with Image.open(source) as image:
+            require_size(path, image.size)
+            return image.size, _orientation(image)
     except FileNotFoundError as error:
         raise VoclabError(f"{path} is missing; restore the file.") from error
     except VoclabError:
@@ -294,9 +294,9 @@ def _header(path: Path, source: Path | BytesIO) -> tuple[tuple[int, int], int]:
         raise VoclabError(f"{path} is a truncated or damaged JPEG; copy or extract it again.") from error
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     try:
-        orientation = picture.getexif().get(_ORIENTATION)
+        orientation = image.getexif().get(_ORIENTATION)
         return orientation if orientation in _TURNS else 1
     except Exception:  # Pillow raises what it likes for damaged EXIF data, which say nothing then
         return 1

@@ -1,7 +1,7 @@
-"""Reads trees in the layout of the PASCAL VOC devkit: lists, JPEG photos, masks, annotations.
+"""Reads trees in the layout of the PASCAL VOC devkit: lists, JPEG images, masks, annotations.
 
 Layout and meaning of the files follow the devkit's documentation (VOC 2009 development kit, sections
-2 and 3). The segmentation lists are used, since they are the assignment's photos; a tree without them
+2 and 3). The segmentation lists are used, since they are the assignment's images; a tree without them
 is read by its ``Main`` lists. The exports of other tools in this layout are known by what they hold:
 ``JPEGImages`` with ``SegmentationClass`` or ``Annotations``, under any name, with a label map and
 without lists.
@@ -27,13 +27,13 @@ PREFERRED_YEAR = 2009
 LEVELS = 3  # below the folder that is named
 TOY_MANIFEST, TOY_MARKER = "toyvoc.json", ".toyvoc-in-progress.json"
 _IMAGES, _LISTS, _ANNOTATIONS = "JPEGImages", "ImageSets", "Annotations"
-# The first that has every mask is taken: labelme once wrote arrays in the first and pictures in the second.
+# The first that has every mask is taken: labelme once wrote arrays in the first and images in the second.
 _MASKS = (
     "SegmentationClass", "SegmentationClassPNG", "SegmentationClassAug", "SegmentationClassRaw",
     "SegmentationClassNpy",
 )  # fmt: skip
 _KINDS = ("Segmentation", "Main")
-_CLASS_LIST = re.compile(r".+_(train|val|trainval|test)")  # Main has one a class, with -1, 0 or 1 a photo
+_CLASS_LIST = re.compile(r".+_(train|val|trainval|test)")  # Main has one a class, with -1, 0 or 1 an image
 _FLAGS = ("-1", "0", "1", "+1")
 _PALETTE = voc_palette().tobytes()
 
@@ -173,12 +173,12 @@ class _Part:
 
 
 def read(root: str | Path, split: str, year: int | str | None = None, name: str = "voc2009") -> Dataset:
-    """The photos of one list, with labels and masks.
+    """The images of one list, with labels and masks.
 
     Labels come from ``Annotations`` (objects marked ``difficult`` do not count) or, where the tree has
     none, from the masks; ``Dataset.source`` says which. A test list whose truth is not in the tree has
     ``labels`` and ``read_mask`` ``None``. ToyVOC (``toyvoc.json``) keeps that truth in ``truth/VOC2009``.
-    In a tree that has ``Main`` lists only, ``mask(i)`` is ``None`` for a photo that nobody segmented.
+    In a tree that has ``Main`` lists only, ``mask(i)`` is ``None`` for an image that nobody segmented.
 
     The classes are those of a label map (:mod:`voclab.data.labelmap`), else VOC's, else, in a tree
     without masks, those that the annotations name. Then the data set is called ``"voc"``.
@@ -191,8 +191,8 @@ def read(root: str | Path, split: str, year: int | str | None = None, name: str 
         name: what VOC's own classes are called in results.
 
     Raises:
-        VoclabError: no such tree or list, an empty list, ``train`` and ``val`` that share a photo, a file
-            that the list names is missing, a damaged annotation, an unknown class. Photos, and masks that
+        VoclabError: no such tree or list, an empty list, ``train`` and ``val`` that share an image, a file
+            that the list names is missing, a damaged annotation, an unknown class. Images, and masks that
             are VOC's, are checked when they are decoded.
     """
     root = Path(root)
@@ -212,7 +212,7 @@ def read(root: str | Path, split: str, year: int | str | None = None, name: str 
         labels, origin = None, "without truth"
     else:
         raise VoclabError(
-            f"{part.tree} has neither Annotations nor a mask of every photo in {part.where}, so there are no"
+            f"{part.tree} has neither Annotations nor a mask of every image in {part.where}, so there are no"
             " labels; extract the whole VOC archive there."
         )
     return samples.dataset(
@@ -222,7 +222,7 @@ def read(root: str | Path, split: str, year: int | str | None = None, name: str 
         labels,
         name=name if names == VOC_CLASSES else "voc",
         split=split,
-        source=f"{len(here)} photos of {part.where}; {origin}{classes}",
+        source=f"{len(here)} images of {part.where}; {origin}{classes}",
     )
 
 
@@ -256,16 +256,16 @@ def _classes(
 
 def _samples(part: _Part, split: str) -> list[Sample]:
     """The files of each image of a part; every one is there."""
-    photos = samples.files(_child(part.tree, _IMAGES), IMAGE_SUFFIXES)
+    images = samples.files(_child(part.tree, _IMAGES), IMAGE_SUFFIXES)
     mask_folder, found = _mask_files(part.truth, part.ids)
     xml_folder = _child(part.truth, _ANNOTATIONS)
     xmls = samples.files(xml_folder, (".xml",))
-    _require(part, _child(part.tree, _IMAGES), photos, ".jpg")
+    _require(part, _child(part.tree, _IMAGES), images, ".jpg")
     if part.segmented and (found.keys() & set(part.ids) or split != "test"):
         _require(part, mask_folder, found, ".png")
     if xmls.keys() & set(part.ids) or (xmls and split != "test"):
         _require(part, xml_folder, xmls, ".xml")
-    return [Sample(i, photos[i], found.get(i), xmls.get(i)) for i in part.ids]
+    return [Sample(i, images[i], found.get(i), xmls.get(i)) for i in part.ids]
 
 
 def _others(trees: Mapping[str, Path], part: _Part, split: str) -> list[Sample]:
@@ -285,7 +285,7 @@ def _others(trees: Mapping[str, Path], part: _Part, split: str) -> list[Sample]:
         if both:
             raise VoclabError(
                 f"{part.where} and {there.where} both have {both[0]}{_more(both)}; take it out of one, for"
-                " val must hold photos that were not trained on."
+                " val must hold images that were not trained on."
             )
         found += [Sample(i, there.tree, mask_files.get(i), xmls.get(i)) for i in there.ids if i not in mine]
     return found
@@ -313,14 +313,14 @@ def _part(trees: Mapping[str, Path], split: str) -> _Part:
     lists = _lists(tree)
     path = _list_path(tree, lists, split)
     if path is not None:
-        photos = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
+        images = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
         where = "/".join((tree.name, *path.relative_to(tree).parts))
         where = f"VOCdevkit/{where}" if _is_of_a_year(tree) else where
-        return _Part(tree, _truth_folder(tree, split), read_list(path, photos), path, where)
+        return _Part(tree, _truth_folder(tree, split), read_list(path, images), path, where)
     whole = [p for n, p in lists.items() if n.casefold() not in PARTS]
-    photos = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
+    images = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
     if whole:
-        ids, left = tuple(dict.fromkeys(i for p in whole for i in read_list(p, photos))), ""
+        ids, left = tuple(dict.fromkeys(i for p in whole for i in read_list(p, images))), ""
     else:
         ids, left = _unlisted(tree)
     names = f" ({', '.join(p.name for p in whole)})" if whole else ""
@@ -330,17 +330,17 @@ def _part(trees: Mapping[str, Path], split: str) -> _Part:
 
 def _unlisted(tree: Path) -> tuple[tuple[str, ...], str]:
     """The images of a tree without lists that have a mask or, without masks, an annotation; what is left."""
-    photos = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
-    _, found = _mask_files(tree, photos)
+    images = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
+    _, found = _mask_files(tree, images)
     what, known = (
         ("mask", found) if found else ("annotation", samples.files(_child(tree, _ANNOTATIONS), (".xml",)))
     )
-    ids = tuple(i for i in photos if i in known)
+    ids = tuple(i for i in images if i in known)
     if not ids:
         raise VoclabError(
             f"{tree} has no image in JPEGImages with a mask or an annotation of its name; restore the files."
         )
-    left = len(photos) - len(ids)
+    left = len(images) - len(ids)
     return tuple(sorted(ids)), f" ({left} without {what} left out)" if left else ""
 
 
@@ -357,7 +357,7 @@ def _lists(tree: Path) -> dict[str, Path]:
             paths = sorted(p for p in kind.glob("*.[tT][xX][tT]") if not is_litter(p.name))
             if lists := {p.stem: p for p in paths if not _CLASS_LIST.fullmatch(p.stem)}:
                 return lists
-            if paths:  # of classes only, each of which names every photo of its split
+            if paths:  # of classes only, each of which names every image of its split
                 return {_CLASS_LIST.fullmatch(p.stem)[1]: p for p in reversed(paths)}
     return {}
 
@@ -384,23 +384,23 @@ def _list_path(tree: Path, lists: Mapping[str, Path], split: str) -> Path | None
     )
 
 
-def read_list(path: Path, photos: Collection[str]) -> tuple[str, ...]:
-    """The names on a list, as the photos are called.
+def read_list(path: Path, images: Collection[str]) -> tuple[str, ...]:
+    """The names on a list, as the images are called.
 
     A line is a name, also with spaces, with its suffix or its path; -1, 0 or 1 may follow, as in Main's
     lists of a class, or the mask's path.
     """
     shorter: dict[str, str | None] = {}
-    for photo in photos:
-        base = photo.rpartition("/")[2]
-        shorter[base] = photo if base not in shorter else None
+    for image in images:
+        base = image.rpartition("/")[2]
+        shorter[base] = image if base not in shorter else None
 
     def known(text: str) -> str | None:
         text = samples.nfc(text).replace("\\", "/").lstrip("/")
         text = text.partition(f"{_IMAGES}/")[2] or text.removeprefix("./")
         bare, _, suffix = text.rpartition(".")
         for form in (text, bare if f".{suffix.lower()}" in (*IMAGE_SUFFIXES, ".xml") else ""):
-            if form in photos:
+            if form in images:
                 return form
             if shorter.get(form.rpartition("/")[2]):
                 return shorter[form.rpartition("/")[2]]
@@ -413,7 +413,7 @@ def read_list(path: Path, photos: Collection[str]) -> tuple[str, ...]:
             continue
         if ".." in re.split(r"[/\\]", line.strip()):
             raise VoclabError(
-                f"{path} has the entry {line.strip()!r}, which is no photo name; correct the list."
+                f"{path} has the entry {line.strip()!r}, which is no image name; correct the list."
             )
         flagged = len(words) > 1 and words[-1] in _FLAGS
         whole = line.strip()
@@ -427,17 +427,17 @@ def read_list(path: Path, photos: Collection[str]) -> tuple[str, ...]:
         several = [named] if named else list(dict.fromkeys(known(word) for word in words))
         if None in several:  # it is missing, which others will say
             several = [samples.nfc(whole[: -len(words[-1])].strip() if flagged else whole)]
-        for photo in several:
-            if photo in ids:
-                raise VoclabError(f"{path} lists {photo} twice; remove the second entry.")
-            ids[photo] = None
+        for image in several:
+            if image in ids:
+                raise VoclabError(f"{path} lists {image} twice; remove the second entry.")
+            ids[image] = None
     if not ids:
-        raise VoclabError(f"{path} is empty; a split needs at least one photo name, so restore the list.")
+        raise VoclabError(f"{path} is empty; a split needs at least one image name, so restore the list.")
     return tuple(ids)
 
 
 def _require(part: _Part, folder: Path, there: Collection[str], suffix: str) -> None:
-    absent = [photo for photo in part.ids if photo not in there]
+    absent = [image for image in part.ids if image not in there]
     if absent:
         raise VoclabError(
             f"{part.path or part.where} names {absent[0]}, but {folder / (absent[0] + suffix)} is missing"
@@ -457,7 +457,7 @@ def _truth_folder(tree: Path, split: str) -> Path:
 
 
 def count_objects(root: str | Path, split: str, year: int | str | None = None) -> tuple[int, ...] | None:
-    """Objects in each photo of a split, difficult ones included; ``None`` without Annotations."""
+    """Objects in each image of a split, difficult ones included; ``None`` without Annotations."""
     part = _part(_find_trees(Path(root), year), split)
     xmls = samples.files(_child(part.truth, _ANNOTATIONS), (".xml",))
     return samples.count_objects([Sample(i, part.tree, None, xmls.get(i)) for i in part.ids])
@@ -465,8 +465,8 @@ def count_objects(root: str | Path, split: str, year: int | str | None = None) -
 
 def encode_mask(mask: np.ndarray) -> bytes:
     """A label map (H, W) uint8 as a PNG with VOC's palette, as the devkit stores masks."""
-    picture = Image.fromarray(mask)
-    picture.putpalette(_PALETTE)  # of grey values it makes indices
+    image = Image.fromarray(mask)
+    image.putpalette(_PALETTE)  # of grey values it makes indices
     buffer = BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""How much of what a network says and sees stays when a photo changes and its content does not."""
+"""How much of what a network says and sees stays when an image changes and its content does not."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # perturbations are known by name, and a wrong one is said at
     import keras
     import pandas as pd
 
-ALL, CONTROL = "all of them", "another photo (control)"  # rows of a summary
+ALL, CONTROL = "all of them", "another image (control)"  # rows of a summary
 
 
 class Probe:
@@ -76,15 +76,15 @@ class Consistency:
     Attributes:
         network: its name.
         titles: names of the perturbations.
-        top: (n,) the clean photo's top class.
+        top: (n,) the clean image's top class.
         kept: (n, perturbations) whether the top class is the same.
-        cosine: cosine similarity a·b / (‖a‖ ‖b‖) of the features a of the clean and b of the perturbed photo;
+        cosine: cosine similarity a·b / (‖a‖ ‖b‖) of the features a of the clean and b of the perturbed image;
             1 for the same direction.
         euclidean: 1 / (1 + ‖a − b‖ / ‖a‖): 1 for the same features, 1/2 where they differ by their own
             length, so that networks with features of any size compare.
-        control: the same three, (n,) each, of every clean photo and another one, half the data set away: what
-            is left when nothing of the photo is. Features after a ReLU are never negative, so their cosine
-            similarity is far from 0 even then. Empty for a single photo.
+        control: the same three, (n,) each, of every clean image and another one, half the data set away: what
+            is left when nothing of the image is. Features after a ReLU are never negative, so their cosine
+            similarity is far from 0 even then. Empty for a single image.
     """
 
     network: str
@@ -105,18 +105,18 @@ def consistency(
     batch_size: int = 16,
     progress: Callable[[str], None] | None = None,
 ) -> Consistency:
-    """Answers and features of a network for every photo of a data set, clean and perturbed.
+    """Answers and features of a network for every image of a data set, clean and perturbed.
 
-    Photos are resized to ``size`` × ``size`` first and perturbed then, image k with the seed (seed, k), so
-    that all networks see the same pictures.
+    Images are resized to ``size`` × ``size`` first and perturbed then, image k with the seed (seed, k), so
+    that all networks see the same images.
 
     Args:
         probe: the network.
         dataset: any; its labels are not used.
-        size: side of the pictures, pixels.
+        size: side of the images, pixels.
         perturbations: title -> (name, strength).
         seed: of what is random in them.
-        batch_size: photos at once; each is seen with all its perturbed versions.
+        batch_size: images at once; each is seen with all its perturbed versions.
         progress: receives a line after each batch.
     """
     from voclab.data.batches import resized
@@ -138,7 +138,7 @@ def consistency(
             )
         rows.append((answers.argmax(-1), *(np.stack(part, axis=1) for part in zip(*columns, strict=True))))
         if progress:
-            progress(f"{probe.name}: {index[-1] + 1}/{len(dataset)} photos")
+            progress(f"{probe.name}: {index[-1] + 1}/{len(dataset)} images")
     top, kept, cosine, euclidean = (np.concatenate(part) for part in zip(*rows, strict=True))
     control = _control(np.concatenate(features), top) if len(dataset) > 1 else {}
     return Consistency(probe.name, tuple(perturbations), top, kept, cosine, euclidean, control)
@@ -165,11 +165,11 @@ def feature_similarity(before: np.ndarray, after: np.ndarray) -> dict[str, np.nd
 
 
 def summary(result: Consistency, draws: int = 2000, seed: int = 0) -> "pd.DataFrame":
-    """One row a perturbation, one for all and, where known, one for the control: means over photos.
+    """One row a perturbation, one for all and, where known, one for the control: means over images.
 
     Columns: ``kept``, ``cosine`` and ``euclidean``, each with ``… low`` and ``… high``, the ends of a 95 %
-    bootstrap interval. Photos are drawn, not pairs of photo and perturbation, since the versions of one photo
-    are alike. One photo alone has no
+    bootstrap interval. Images are drawn, not pairs of image and perturbation, since the versions of one image
+    are alike. One image alone has no
     interval: ``low`` and ``high`` are NaN.
     """
     import pandas as pd
@@ -191,12 +191,12 @@ def summary(result: Consistency, draws: int = 2000, seed: int = 0) -> "pd.DataFr
     return pd.DataFrame(table, index=pd.Index(rows, name="perturbation"))
 
 
-def one_picture(result: Consistency, shares: Sequence[float] = (0.05, 0.95)) -> dict[str, float]:
-    """What a study of a single picture could have reported: the share of perturbations that it keeps.
+def one_image(result: Consistency, shares: Sequence[float] = (0.05, 0.95)) -> dict[str, float]:
+    """What a study of a single image could have reported: the share of perturbations that it keeps.
 
     Returns:
-        ``mean`` over photos; ``low`` and ``high``, between which nine of ten photos lie (for other
-        ``shares``, those); ``all`` and ``none``: the shares of photos that keep every, or no, answer.
+        ``mean`` over images; ``low`` and ``high``, between which nine of ten images lie (for other
+        ``shares``, those); ``all`` and ``none``: the shares of images that keep every, or no, answer.
     """
     kept = result.kept.mean(axis=1)
     low, high = np.quantile(kept, shares, method="nearest")

@@ -18,7 +18,7 @@ class GradCam:
 
     Args:
         model: from ``voclab.models.classifiers.build_classifier``.
-        size: input side in pixels that the photo is resized to.
+        size: input side in pixels that the image is resized to.
     """
 
     def __init__(self, model: keras.Model, size: int):

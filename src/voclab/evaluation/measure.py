@@ -1,4 +1,4 @@
-"""One network on clean, perturbed, corrupted and attacked photos: what ``voclab evaluate`` reports."""
+"""One network on clean, perturbed, corrupted and attacked images: what ``voclab evaluate`` reports."""
 
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ class Evaluation:
     """What :func:`evaluate` found.
 
     Attributes:
-        table: a row a condition, the clean photos first. Classifiers: ``accuracy`` (top class among the true
+        table: a row a condition, the clean images first. Classifiers: ``accuracy`` (top class among the true
             ones), ``map`` (multi-label), ``precision``, ``recall``, ``f1`` (macro), ``ece``; segmenters:
             ``dice``, ``miou``. All: ``fooled``, the share of right answers (of Dice) that the condition
             takes, for an attack its success rate.
@@ -70,12 +70,12 @@ def evaluate(
     threshold: float = 0.5,
     progress: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Measure a network under every condition, on the 8-bit photos of ``bench``.
+    """Measure a network under every condition, on the 8-bit images of ``bench``.
 
     Args:
         victim: the network with its task.
-        bench: photos with truth.
-        settings: title -> perturbation; photo k is perturbed with the seed (seed, k).
+        bench: images with truth.
+        settings: title -> perturbation; image k is perturbed with the seed (seed, k).
         attacks: title -> (attack, L∞ epsilon in pixels of [0, 1]); FGSM and PGD at 2 and 8 / 255 by default.
         seed: of what is random.
         threshold: probability from which a multi-label class counts as found.
@@ -122,9 +122,9 @@ def _corrupted(name, severity, seed, image, k):
 
 
 def error(victim: Victim, bench: Bench, images: np.ndarray) -> float:
-    """Error rate on (n, H, W, 3) uint8 versions of the photos of ``bench``.
+    """Error rate on (n, H, W, 3) uint8 versions of the images of ``bench``.
 
-    That of a classifier is the share of photos whose top class is not among the true ones; that of a
+    That of a classifier is the share of images whose top class is not among the true ones; that of a
     segmenter is 1 - Dice.
     """
     found = bench.effect(victim, images)
@@ -162,7 +162,7 @@ def _row(victim, bench, images, threshold) -> tuple[dict[str, float], dict | Non
 
 @dataclass(frozen=True)
 class Report:
-    """An :class:`Evaluation` with what it was measured on, as text, JSON and picture."""
+    """An :class:`Evaluation` with what it was measured on, as text, JSON and image."""
 
     facts: dict
     evaluation: Evaluation
@@ -210,9 +210,9 @@ def report(
 
     Args:
         model: a run's folder or a ``.keras`` file.
-        dataset: photos with truth.
-        size: side of the photos, pixels; without it that of the run's training.
-        images: at most so many photos, spread evenly.
+        dataset: images with truth.
+        size: side of the images, pixels; without it that of the run's training.
+        images: at most so many images, spread evenly.
         noise: a single perturbation, by its name or a key of ``voclab.corruptions.NOISES``, instead of
             :data:`BATTERY` and of the attacks.
         level: its strength.
@@ -234,7 +234,7 @@ def report(
     victim = Victim(network, "segmentation" if maps else dataset.task, path.parent.name)
     bench = Bench(dataset, size)
     found = evaluate(victim, bench, settings, None if attacks else {}, seed, progress=progress)
-    facts = {"model": str(path), "data": f"{dataset.name} {dataset.split}", "photos": len(dataset)}
+    facts = {"model": str(path), "data": f"{dataset.name} {dataset.split}", "images": len(dataset)}
     facts |= {"size": size, "task": victim.task, "seed": seed}
     facts |= {"classes": " ".join(notes) or "matched by name"}
     errors = severities(victim, bench, seed=seed, progress=progress) if corruptions else {}
@@ -247,12 +247,12 @@ def opened(
     size: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[Path, keras.Model, int]:
-    """A model that fits a data set, with the side of its pictures in pixels.
+    """A model that fits a data set, with the side of its images in pixels.
 
     Args:
         model: a run's folder or a ``.keras`` file.
-        dataset: photos with truth; the outputs of the model come in the order of its classes.
-        size: side of the photos, pixels; without it that of the run's training.
+        dataset: images with truth; the outputs of the model come in the order of its classes.
+        size: side of the images, pixels; without it that of the run's training.
         progress: receives what :func:`matched` says.
 
     Raises:
@@ -293,10 +293,10 @@ def matched(
     if maps and not dataset.has_masks:
         raise VoclabError(f"{path} is a segmenter, and {dataset.name} has no masks; name other data.")
     task, theirs = recorded(config, "task"), recorded(config, "class_names")
-    if not maps and task in _PER_PHOTO and task != dataset.task:
+    if not maps and task in _PER_IMAGE and task != dataset.task:
         raise VoclabError(
-            f"{path} was trained to give {_PER_PHOTO[task]}, and photos of {dataset.name} have"
-            f" {_PER_PHOTO[dataset.task]}; name data of its kind."
+            f"{path} was trained to give {_PER_IMAGE[task]}, and images of {dataset.name} have"
+            f" {_PER_IMAGE[dataset.task]}; name data of its kind."
         )
     tell, count = progress or (lambda line: None), shape[-1] - maps
     if count != len(ours):
@@ -332,7 +332,7 @@ def matched(
     return keras.Model(network.inputs, keras.ops.take(network.outputs[0], order, axis=-1), name=network.name)
 
 
-_PER_PHOTO = {"multiclass": "one class each", "multilabel": "any number of classes"}
+_PER_IMAGE = {"multiclass": "one class each", "multilabel": "any number of classes"}
 
 
 def located(model: Path) -> tuple[Path, dict]:
@@ -358,14 +358,14 @@ def recorded(config: dict, key: str):
 
 
 def trained_size(config: dict) -> int | None:
-    """The side of a run's training photos, wherever its configuration keeps the recipe."""
+    """The side of a run's training images, wherever its configuration keeps the recipe."""
     recipe = recorded(config, "recipe")
     size = recipe.get("size") if isinstance(recipe, dict) else None
     return size if isinstance(size, int) and size > 0 else None
 
 
 def calibration(found: Report) -> tuple[dict[str, dict], dict[str, float]]:
-    """Reliability tables and ECEs of the clean photos and of the condition that harms calibration most.
+    """Reliability tables and ECEs of the clean images and of the condition that harms calibration most.
 
     Raises:
         VoclabError: a segmenter has none.

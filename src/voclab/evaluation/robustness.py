@@ -1,4 +1,4 @@
-"""Several networks under all that may happen to a photo: what the pages of ``voclab robustness`` show."""
+"""Several networks under all that may happen to an image: what the pages of ``voclab robustness`` show."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from voclab.corruptions import CONSISTENCY, CORRUPTIONS, SEVERITIES, corrupted, 
 from voclab.data.base import Dataset
 from voclab.evaluation import measure as evaluation
 from voclab.evaluation import study as consistency
-from voclab.evaluation.consistency import one_picture, summary
+from voclab.evaluation.consistency import one_image, summary
 from voclab.experiments import classification, segmentation
 from voclab.experiments.adversary import run_chain
 from voclab.files import free_name, make_folder, read_json, write_json
@@ -34,7 +34,7 @@ from voclab.training.identity import (
 from voclab.training.run import first_line
 from voclab.training.source import Weights
 
-_FEW = 64  # photos that attacks are measured on by default: PGD takes 40 times as long as an answer
+_FEW = 64  # images that attacks are measured on by default: PGD takes 40 times as long as an answer
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Subject:
         name: of its run.
         path: of its ``.keras`` file.
         victim: the network with its task.
-        size: side of the photos that it sees, pixels.
+        size: side of the images that it sees, pixels.
     """
 
     name: str
@@ -64,15 +64,15 @@ class Measured:
     """What :func:`measure` found of one network.
 
     Attributes:
-        facts: model, data, task, size, seed and how many photos each part was measured on.
+        facts: model, data, task, size, seed and how many images each part was measured on.
         conditions: a row a perturbation or attack, see :class:`voclab.evaluation.measure.Evaluation`.
         reliability: condition -> what a reliability diagram shows; empty for segmenters.
         errors: corruption -> error rates at severities 1 to 5.
         clean_error: the same without corruption.
         consistency: what :func:`voclab.corruptions.summary` gives; ``None`` for segmenters.
-        one_picture: what a single picture could have said, see :func:`voclab.corruptions.one_picture`.
-        kept_by_photo: share of the ten answers that each photo keeps; ``None`` for segmenters.
-        example: index of the photo whose share of kept answers is nearest to the median photo's; for
+        one_image: what a single image could have said, see :func:`voclab.corruptions.one_image`.
+        kept_by_image: share of the ten answers that each image keeps; ``None`` for segmenters.
+        example: index of the image whose share of kept answers is nearest to the median image's; for
             segmenters that in the middle of the list.
     """
 
@@ -82,8 +82,8 @@ class Measured:
     errors: dict[str, list[float]]
     clean_error: float
     consistency: pd.DataFrame | None
-    one_picture: dict[str, float] | None
-    kept_by_photo: list[float] | None
+    one_image: dict[str, float] | None
+    kept_by_image: list[float] | None
     example: int
 
     @property
@@ -107,8 +107,8 @@ def subjects(
 
     Args:
         models: folders of runs or ``.keras`` files.
-        dataset: photos with truth.
-        size: side of the photos, pixels; without it each network's own.
+        dataset: images with truth.
+        size: side of the images, pixels; without it each network's own.
         progress: receives what :func:`voclab.evaluation.measure.matched` says.
 
     Raises:
@@ -138,7 +138,7 @@ def trained(
         profile: names them.
         weights: that they are pretrained on.
         seed: of their training.
-        parts: fit, validation and held-out photos.
+        parts: fit, validation and test images.
         folder: of the runs.
         progress: receives lines of text.
 
@@ -171,43 +171,48 @@ def measure(
     """Measure networks under perturbations, attacks and the fifteen corruptions, and how consistent they are.
 
     What is measured is kept in ``folder/<name>/measured.json``; the same call reads it back, and goes on
-    where an earlier one was interrupted. Figures of another network, of other photos, settings or code are
+    where an earlier one was interrupted. Figures of another network, of other images, settings or code are
     measured anew, and the old ones kept in ``measured.old.json``.
 
     Args:
-        tested: the networks; those that see photos of one size see the same corrupted ones.
-        dataset: photos with truth.
+        tested: the networks; those that see images of one size see the same corrupted ones.
+        dataset: images with truth.
         folder: of the report.
-        images: at most so many photos, spread evenly; 0 for all.
+        images: at most so many images, spread evenly; 0 for all.
         attacked: at most so many of these for the attacks.
         seed: of what is random.
         progress: receives lines of text.
     """
-    photos = dataset.spread(images)
-    few = photos.spread(attacked)
+    kept_images = dataset.spread(images)
+    few = kept_images.spread(attacked)
     tell = progress or (lambda line: None)
     kept = {}
     for subject in tested:
         facts = {"model": subject.path.as_posix(), "weights": weights_digest(str(subject.path))}
-        facts |= {"data": f"{photos.name} {photos.split}", "task": subject.victim.task, "size": subject.size}
+        facts |= {"data": f"{images.name} {images.split}", "task": subject.victim.task, "size": subject.size}
         masks = subject.victim.task == "segmentation"
-        facts |= {"photos": len(photos), "attacked": len(few), "seed": seed, "digest": digest(photos, masks)}
-        facts |= {"classes": list(photos.class_names)}
+        facts |= {
+            "images": len(kept_images),
+            "attacked": len(few),
+            "seed": seed,
+            "digest": digest(kept_images, masks),
+        }
+        facts |= {"classes": list(kept_images.class_names)}
         known = known_by(facts, *_MEASURE, subject.victim.model)
         kept[subject.name] = _Kept(Path(folder) / subject.name / "measured.json", known, tell)
     for size in dict.fromkeys(subject.size for subject in tested):
         group = [subject for subject in tested if subject.size == size]
         if not all(kept[subject.name].has(*_PARTS) for subject in group):
-            bench, small = Bench(photos, size), Bench(few, size)
+            bench, small = Bench(kept_images, size), Bench(few, size)
             for subject in group:
                 _conditions(subject, bench, small, seed, kept[subject.name], tell)
-                _consistent(subject, photos, seed, kept[subject.name], tell)
+                _consistent(subject, kept_images, seed, kept[subject.name], tell)
             _corruptions(group, bench, seed, kept, tell)
     return {subject.name: _read(kept[subject.name].found) for subject in tested}
 
 
 class _Kept:
-    """Results in a file; those of other networks, photos, settings or code do not count.
+    """Results in a file; those of other networks, images, settings or code do not count.
 
     Args:
         path: of the file.
@@ -236,7 +241,7 @@ class _Kept:
         name = path.parent.name
         if not reasons:
             self.found = found
-            why = "network, photos, settings and code are the same"
+            why = "network, images, settings and code are the same"
             tell(f"{name}: measurements read from {path}: {why}{made_elsewhere(before, known)}.")
         else:
             self._old = free_name(path.with_name("measured.old.json"))
@@ -270,25 +275,25 @@ def _conditions(subject, bench, small, seed, kept, tell) -> None:
     after = evaluation.evaluate(subject.victim, small, {}, attacks, seed, progress=told)
     rows = pd.concat(
         [
-            found.table.assign(photos=len(bench)),
-            after.table.drop(index=evaluation.CLEAN).assign(photos=len(small)),
+            found.table.assign(images=len(bench)),
+            after.table.drop(index=evaluation.CLEAN).assign(images=len(small)),
         ]
     )
     diagrams = found.reliability | {k: v for k, v in after.reliability.items() if k != evaluation.CLEAN}
     kept.add(conditions=_rows(rows), reliability={k: _lists(v) for k, v in diagrams.items()})
 
 
-def _consistent(subject, photos, seed, kept, tell) -> None:
+def _consistent(subject, images, seed, kept, tell) -> None:
     if kept.has("consistency"):
         return
     if subject.victim.task == "segmentation":
-        kept.add(consistency=None, one_picture=None, kept_by_photo=None, example=typical_photo(photos))
+        kept.add(consistency=None, one_image=None, kept_by_image=None, example=typical_image(images))
         return
-    network = consistency.opened(str(subject.path), photos)
-    result = consistency.study([network], photos, seed, tell).results[network.name]
+    network = consistency.opened(str(subject.path), images)
+    result = consistency.study([network], images, seed, tell).results[network.name]
     shares = result.kept.mean(axis=1)
     example = int(np.abs(shares - np.median(shares)).argmin())
-    found = {"one_picture": one_picture(result), "kept_by_photo": shares.tolist(), "example": example}
+    found = {"one_image": one_image(result), "kept_by_image": shares.tolist(), "example": example}
     kept.add(consistency=_rows(summary(result)), **found)
 
 
@@ -298,9 +303,9 @@ def _corruptions(group, bench, seed, kept, tell) -> None:
         left = [s for s in missing if name not in kept[s.name].found.get("errors", {})]
         rates: dict[str, list[float]] = {s.name: [] for s in left}
         for severity in SEVERITIES if left else ():
-            pictures = [corrupted(x, name, severity, (seed, k)) for k, x in enumerate(bench.images)]
+            images = [corrupted(x, name, severity, (seed, k)) for k, x in enumerate(bench.images)]
             for s in left:
-                rates[s.name].append(evaluation.error(s.victim, bench, np.stack(pictures)))
+                rates[s.name].append(evaluation.error(s.victim, bench, np.stack(images)))
             tell(f"{number}/{len(CORRUPTIONS)} {name}, severity {severity}")
         for s in left:
             kept[s.name].add(errors=kept[s.name].found.get("errors", {}) | {name: rates[s.name]})
@@ -335,7 +340,7 @@ def _read(found: dict) -> Measured:
     conditions = table(found["conditions"], "condition")
     return Measured(
         found["facts"],
-        conditions.astype({"photos": int}),
+        conditions.astype({"images": int}),
         {
             k: {c: np.array(v, float) for c, v in diagram.items()}
             for k, diagram in found["reliability"].items()
@@ -343,14 +348,14 @@ def _read(found: dict) -> Measured:
         found["errors"],
         found["clean_error"],
         table(found["consistency"], "perturbation"),
-        found["one_picture"],
-        found["kept_by_photo"],
+        found["one_image"],
+        found["kept_by_image"],
         found["example"],
     )
 
 
-def typical_photo(dataset: Dataset) -> int:
-    """Index of the photo in the middle of the list: any, but always the same and not chosen for its looks."""
+def typical_image(dataset: Dataset) -> int:
+    """Index of the image in the middle of the list: any, but always the same and not chosen for its looks."""
     return len(dataset) // 2
 
 
@@ -363,19 +368,19 @@ def battery(
 
 
 def perturbed_answers(subject: Subject, dataset: Dataset, index: int, seed: int = 0) -> consistency.Versions:
-    """One photo under the ten perturbations, with a classifier's answers."""
+    """One image under the ten perturbations, with a classifier's answers."""
     return consistency.versions(consistency.opened(str(subject.path), dataset), dataset, index, seed)
 
 
 def perturbed_masks(
     subject: Subject, dataset: Dataset, index: int, seed: int = 0
 ) -> tuple[list[np.ndarray], list[str], list[np.ndarray]]:
-    """One photo under the perturbations, with a segmenter's labels.
+    """One image under the perturbations, with a segmenter's labels.
 
     Returns:
-        Pictures (size, size, 3) uint8, what was done to each, label maps (size, size) uint8.
+        Images (size, size, 3) uint8, what was done to each, label maps (size, size) uint8.
     """
     clean = Bench(dataset.subset([index]), subject.size).images[0]
-    pictures = [clean, *(perturbed(clean, *setting, (seed, index)) for setting in CONSISTENCY.values())]
-    maps = subject.victim.logits(eight_bit(np.stack(pictures))).argmax(-1).astype(np.uint8)
-    return pictures, ["original", *CONSISTENCY], list(maps)
+    images = [clean, *(perturbed(clean, *setting, (seed, index)) for setting in CONSISTENCY.values())]
+    maps = subject.victim.logits(eight_bit(np.stack(images))).argmax(-1).astype(np.uint8)
+    return images, ["original", *CONSISTENCY], list(maps)

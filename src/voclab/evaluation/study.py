@@ -1,4 +1,4 @@
-"""Prediction consistency of several networks on the same photos: what ``voclab consistency`` reports."""
+"""Prediction consistency of several networks on the same images: what ``voclab consistency`` reports."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from voclab.corruptions import CONSISTENCY, perturbed
 from voclab.data.base import Dataset
 from voclab.data.batches import resized
 from voclab.errors import VoclabError
-from voclab.evaluation.consistency import ALL, Consistency, Probe, consistency, one_picture, summary
+from voclab.evaluation.consistency import ALL, Consistency, Probe, consistency, one_image, summary
 from voclab.evaluation.measure import located, recorded, trained_size
 from voclab.models.classifiers import FEATURES
 from voclab.models.imagenet import (
@@ -25,7 +25,7 @@ from voclab.models.imagenet import (
 from voclab.models.saved import network_named, networks_named
 from voclab.training import load_model
 
-# Share of its answers that each kept in a published table, made on one picture with other strengths.
+# Share of its answers that each kept in a published table, made on one image with other strengths.
 PUBLISHED = {"densenet121": 0.9, "vgg16": 0.4, "efficientnet_b0": 0.2, "resnet50": 0.0}
 MEASURES = {
     "kept": "top-1 kept",
@@ -42,7 +42,7 @@ class Network:
         name: what people call it.
         weights: where its weights come from, for people.
         probe: its answers and features.
-        size: side of its pictures, pixels.
+        size: side of its images, pixels.
         classes: how many it tells apart.
         class_names: their names; empty where they are not known.
     """
@@ -61,19 +61,19 @@ class Network:
 
 @dataclass(frozen=True)
 class Versions:
-    """One photo and its perturbed versions as a network saw them.
+    """One image and its perturbed versions as a network saw them.
 
     Attributes:
-        photo: its id.
+        image: its id.
         titles: ``"original"`` and the perturbations.
-        pictures: (size, size, 3) uint8 each.
+        images: (size, size, 3) uint8 each.
         said: the top class of each.
         kept: whether that is the original's.
     """
 
-    photo: str
+    image: str
     titles: tuple[str, ...]
-    pictures: tuple[np.ndarray, ...]
+    images: tuple[np.ndarray, ...]
     said: tuple[str, ...]
     kept: tuple[bool, ...]
 
@@ -83,13 +83,13 @@ class Study:
     """What :func:`study` found.
 
     Attributes:
-        facts: data, number of photos, seed.
-        ids: of the photos.
-        networks: name -> where its weights come from, number of classes, side of its pictures, layer of its
+        facts: data, number of images, seed.
+        ids: of the images.
+        networks: name -> where its weights come from, number of classes, side of its images, layer of its
             features.
         results: name -> what was measured.
-        examples: name -> one photo, the same for all networks: that whose share of kept answers, on average
-            over networks, is nearest to the median photo's.
+        examples: name -> one image, the same for all networks: that whose share of kept answers, on average
+            over networks, is nearest to the median image's.
     """
 
     facts: dict
@@ -103,11 +103,11 @@ class Study:
         return {name: summary(result) for name, result in self.results.items()}
 
     def kept_shares(self) -> dict[str, np.ndarray]:
-        """Network -> (photos,) share of perturbations under which each photo's answer stays."""
+        """Network -> (images,) share of perturbations under which each image's answer stays."""
         return {name: result.kept.mean(axis=1) for name, result in self.results.items()}
 
     def misleading(self) -> list[str]:
-        """Sentences on what a study of one picture could have said.
+        """Sentences on what a study of one image could have said.
 
         One a network and, since an answer out of fewer is kept more easily, one a pair of networks with as
         many classes.
@@ -126,22 +126,22 @@ class Study:
         count = self.results[name].kept.shape[1]
         if len(shares) == 1:
             return (
-                f"{name} keeps {round(count * shares[0])} of {count} answers on this one picture, which says"
+                f"{name} keeps {round(count * shares[0])} of {count} answers on this one image, which says"
                 " little about others: measure a folder or a data set."
             )
-        found, all_row = one_picture(self.results[name]), summary(self.results[name]).loc[ALL]
+        found, all_row = one_image(self.results[name]), summary(self.results[name]).loc[ALL]
         lowest, highest = self.ids[shares.argmin()], self.ids[shares.argmax()]
         return (
             f"{name} keeps {_percent(found['mean'])} of its answers (95 % interval"
-            f" {_percent(all_row['kept low'])} to {_percent(all_row['kept high'])}), but one picture could"
+            f" {_percent(all_row['kept low'])} to {_percent(all_row['kept high'])}), but one image could"
             f" have said anything from {_percent(found['low'])} to {_percent(found['high'])}, between which"
-            f" nine photos of ten lie. {_percent(found['all'])} of the photos keep every answer and"
+            f" nine images of ten lie. {_percent(found['all'])} of the images keep every answer and"
             f" {_percent(found['none'])} none; {highest} alone says {_percent(shares.max())},"
             f" {lowest} {_percent(shares.min())}."
         )
 
     def as_dict(self) -> dict:
-        """Everything but pictures as plain values for JSON; what is not known is ``None``."""
+        """Everything but images as plain values for JSON; what is not known is ``None``."""
         found = {}
         for name, table in self.tables().items():
             rows = {
@@ -151,8 +151,8 @@ class Study:
             found[name] = {
                 **self.networks[name],
                 "perturbations": rows,
-                "one_picture": one_picture(self.results[name]),
-                "kept_by_photo": self.results[name].kept.mean(axis=1).tolist(),
+                "one_image": one_image(self.results[name]),
+                "kept_by_image": self.results[name].kept.mean(axis=1).tolist(),
             }
         return {**self.facts, "networks": found, "misleading": self.misleading(), "ids": list(self.ids)}
 
@@ -161,7 +161,7 @@ def _ranked(one: str, other: str, shares: dict[str, np.ndarray]) -> str:
     better, worse = sorted((one, other), key=lambda name: -shares[name].mean())
     wrong, equal = (shares[worse] > shares[better]).mean(), (shares[worse] == shares[better]).mean()
     return (
-        f"{better} keeps more answers than {worse} on average, but {_percent(wrong)} of the photos alone"
+        f"{better} keeps more answers than {worse} on average, but {_percent(wrong)} of the images alone"
         f" would rank them the other way and {_percent(equal)} would not tell them apart."
     )
 
@@ -243,11 +243,11 @@ def study(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> Study:
-    """Measure several networks on the same photos under the ten perturbations.
+    """Measure several networks on the same images under the ten perturbations.
 
     Args:
         networks: from :func:`opened_all`.
-        dataset: photos; their labels are not used.
+        dataset: images; their labels are not used.
         seed: of what is random in the perturbations.
         progress: receives lines of text.
     """
@@ -258,20 +258,20 @@ def study(
         n.name: {"weights": n.weights, "classes": n.classes, "size": n.size, "features": n.probe.layer}
         for n in networks
     }
-    facts = {"data": dataset.name, "split": dataset.split, "photos": len(dataset), "seed": seed}
+    facts = {"data": dataset.name, "split": dataset.split, "images": len(dataset), "seed": seed}
     examples = {n.name: versions(n, dataset, example, seed) for n in networks}
     return Study(facts, dataset.ids, described, results, examples)
 
 
 def versions(network: Network, dataset: Dataset, index: int, seed: int = 0) -> Versions:
-    """One photo of a data set under the ten perturbations, as :func:`study` shows it to a network."""
+    """One image of a data set under the ten perturbations, as :func:`study` shows it to a network."""
     clean = np.rint(255 * resized(dataset.image(index), network.size)).astype(np.uint8)
-    pictures = [clean, *(perturbed(clean, *setting, (seed, index)) for setting in CONSISTENCY.values())]
-    top = network.probe(np.stack(pictures))[1].argmax(-1)
+    images = [clean, *(perturbed(clean, *setting, (seed, index)) for setting in CONSISTENCY.values())]
+    top = network.probe(np.stack(images))[1].argmax(-1)
     return Versions(
         dataset.ids[index],
         ("original", *CONSISTENCY),
-        tuple(pictures),
+        tuple(images),
         tuple(network.said(int(k)) for k in top),
         tuple(bool(k == top[0]) for k in top),
     )

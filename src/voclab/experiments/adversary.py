@@ -18,7 +18,7 @@ from voclab.training import classification as classifiers
 from voclab.training import segmentation as segmenters
 from voclab.training.source import CNN_OPTIONS, Weights
 
-# Side of the patterns, pixels. As large as the photo they are learnt more slowly: 64 px are repeated a dozen
+# Side of the patterns, pixels. As large as the image they are learnt more slowly: 64 px are repeated a dozen
 # times at 224 px, and each repetition is a sample of the gradient.
 _TILE = 64
 # Runs of notebooks 01 and 02 that no adversary is trained on, to see what transfers.
@@ -43,7 +43,7 @@ def victims(
         profile: names them.
         weights: that they are pretrained on.
         seed: of their training.
-        parts: fit, validation and held-out photos.
+        parts: fit, validation and test images.
         folder: of the runs.
         progress: receives lines of text.
     """
@@ -66,7 +66,7 @@ def run_chain(run_experiment, known, name: str, parts, folder: Path, options) ->
         run_experiment: of classification or of segmentation.
         known: name -> experiment.
         name: which of them.
-        parts: fit, validation and held-out photos.
+        parts: fit, validation and test images.
         folder: of the runs.
         options: further arguments of ``run_experiment``.
     """
@@ -120,12 +120,12 @@ def experiments(
     options["options"] = CNN_OPTIONS if weights.backbone == "cnn" else {}
     common = {"backbone": weights.backbone, "weights": weights.value, "options": options, "kappa": p.kappa}
 
-    def recipe(epochs: int, rate: float) -> Recipe:
+    def recipe(epochs: int, learning_rate: float) -> Recipe:
         return Recipe(
             p.size,
             "standard",
             epochs,
-            rate,
+            learning_rate,
             batch_size=p.batch_size,
             weight_decay=0.0,
             patience=epochs + 1,  # with a cosine to zero the last epochs are the good ones
@@ -143,7 +143,7 @@ def experiments(
         if not segmenter and name != CLASSIFIER:
             continue
         if name != BOTH:
-            first = recipe(first_epochs, p.universal_rate)
+            first = recipe(first_epochs, p.universal_learning_rate)
             universal = Experiment(f"adversary-{name}-universal", attacked, first, epsilon / 255)
             listed.append(replace(universal, mode="universal", kappa=p.kappa, options={"tile": _TILE}))
         start = f"adversary-{CLASSIFIER if name == BOTH else name}-universal"
@@ -151,7 +151,7 @@ def experiments(
         for cycle in range(1, cycles + 1):
             this = f"adversary-{name}" + (f"-cycle{cycle}" if cycle < cycles else "")
             # At the first rate, a later cycle would first undo what the one before has reached.
-            plan = recipe(epochs, p.rate if cycle == 1 else 0.3 * p.rate)
+            plan = recipe(epochs, p.learning_rate if cycle == 1 else 0.3 * p.learning_rate)
             listed.append(Experiment(this, attacked, plan, epsilon / 255, start=start, **common))
             start = this
     of_classifier = next(e for e in listed if e.name == f"adversary-{CLASSIFIER}")
@@ -160,7 +160,7 @@ def experiments(
             replace(
                 of_classifier,
                 name=f"adversary-{CLASSIFIER}-{goal}",
-                recipe=recipe(p.goal_epochs, p.rate),
+                recipe=recipe(p.goal_epochs, p.learning_rate),
                 start=f"adversary-{CLASSIFIER}-universal",
                 goal=goal,
                 k=k,
@@ -171,7 +171,7 @@ def experiments(
             replace(
                 of_classifier,
                 name=f"adversary-{CLASSIFIER}-weight{weight:g}",
-                recipe=recipe(p.penalty_epochs, p.rate),
+                recipe=recipe(p.penalty_epochs, p.learning_rate),
                 weight=weight,
                 start=of_classifier.name,
             )
@@ -180,7 +180,7 @@ def experiments(
 
 
 def rarest_common_class(labels: np.ndarray, least: float = 0.05) -> int:
-    """The class that fewest photos show, of those that at least a share ``least`` of them shows."""
+    """The class that fewest images show, of those that at least a share ``least`` of them shows."""
     share = np.asarray(labels).mean(0)
     candidates = np.where(share >= min(least, share.max()), share, np.inf)
     return int(candidates.argmin())
@@ -196,5 +196,11 @@ def defence_recipe(profile: Profile, seed: int) -> Recipe:
     """How the classifier is fine-tuned adversarially."""
     p = profile.adversary
     return Recipe(
-        p.size, "standard", p.defence_epochs, p.defence_rate, batch_size=p.batch_size, patience=999, seed=seed
+        p.size,
+        "standard",
+        p.defence_epochs,
+        p.defence_learning_rate,
+        batch_size=p.batch_size,
+        patience=999,
+        seed=seed,
     )

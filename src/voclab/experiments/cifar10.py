@@ -1,4 +1,4 @@
-"""Notebook 05: classifiers of small pictures that show one thing each, and what they get together."""
+"""Notebook 05: classifiers of small images that show one thing each, and what they get together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,13 +22,13 @@ def plans(profile: Profile, data: Path, weights: Weights, seed: int) -> dict[str
     """Name -> what is trained; the transfer model on the backbone that ``weights`` are for.
 
     Args:
-        profile: whose ``pictures.trainings`` are planned.
-        data: folder of the pictures.
+        profile: whose ``images.trainings`` are planned.
+        data: folder of the images.
         weights: of the transfer model.
         seed: of everything.
     """
     planned = {}
-    for name, training in profile.pictures.trainings.items():
+    for name, training in profile.cifar10.trainings.items():
         plan = plan_of(training, profile, data, seed)
         if training.model is None:
             plan = replace(plan, model=weights.backbone, weights=weights.value)
@@ -49,7 +49,7 @@ def label(name: str, plan: Plan) -> str:
     title = _TITLES.get(plan.model, plan.model)
     if name.startswith("transfer"):
         title = f"{title}, transfer" if plan.weights else f"{title}, random weights"
-    return title if plan.augmentations != "none" else f"{title}, no augmentation"
+    return title if plan.augmentation != "none" else f"{title}, no augmentation"
 
 
 _TITLES = {
@@ -67,8 +67,8 @@ _TITLES = {
 }
 
 
-def probabilities(run: Run, part: str = "heldout") -> np.ndarray:
-    """(n, classes) float64 softmax of the logits that a run kept of ``"heldout"`` or ``"validation"``."""
+def probabilities(run: Run, part: str = "test") -> np.ndarray:
+    """(n, classes) float64 softmax of the logits that a run kept of ``"test"`` or ``"validation"``."""
     z = run.predictions()[part].astype(np.float64)
     return np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
 
@@ -82,7 +82,7 @@ def chosen_members(answers: Mapping[str, np.ndarray], truth: np.ndarray) -> list
     """The best k networks, with the k whose average is right most often; of equal ones the fewest.
 
     Args:
-        answers: network -> (n, classes) probabilities on validation pictures.
+        answers: network -> (n, classes) probabilities on validation images.
         truth: (n,) classes.
     """
     order = sorted(answers, key=lambda name: -(answers[name].argmax(1) == truth).mean())
@@ -108,13 +108,13 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 def results_table(
     runs: Mapping[str, Run], titles: Mapping[str, str], answers: Mapping[str, np.ndarray], scored: Dataset
 ) -> pd.DataFrame:
-    """One row a classifier and one an ensemble, figures of the held-out pictures.
+    """One row a classifier and one an ensemble, figures of the test images.
 
     Args:
         runs: name -> complete run.
         titles: name -> what people call it.
         answers: name -> (n, classes) probabilities, those of ensembles among them.
-        scored: the held-out pictures.
+        scored: the test images.
     """
     truth, rows = scored.labels.argmax(1), {}
     for name, shares in answers.items():
@@ -151,10 +151,10 @@ def _top(truth, shares):
 
 
 def per_class_table(truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
-    """Precision, recall, F1 and number of pictures of each class."""
+    """Precision, recall, F1 and number of images of each class."""
     found = single_label_report(truth, predicted, len(names))
     table = {key: found[key] for key in ("precision", "recall", "f1")}
-    table["pictures"] = found["support"]
+    table["images"] = found["support"]
     return pd.DataFrame(table, index=pd.Index(names, name="class")).rename(columns={"f1": "F1"})
 
 
@@ -172,7 +172,7 @@ def agreement(answers: Mapping[str, np.ndarray], truth: np.ndarray) -> dict[str,
         truth: (n,) classes.
 
     Returns:
-        Shares of pictures: ``all`` members right, ``none``, and ``some``, where an ensemble can win or lose.
+        Shares of images: ``all`` members right, ``none``, and ``some``, where an ensemble can win or lose.
     """
     right = np.stack([shares.argmax(1) == truth for shares in answers.values()])
     every, none = float(right.all(0).mean()), float((~right).all(0).mean())

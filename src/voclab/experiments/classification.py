@@ -36,9 +36,9 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
     transferred = CNN_OPTIONS if weights.backbone == "cnn" else {}
     scratch = Recipe(
         size=profile.cnn_size,
-        policy="none",
+        augmentation="none",
         epochs=profile.cnn_epochs,
-        rate=profile.cnn_rate,
+        learning_rate=profile.cnn_learning_rate,
         batch_size=profile.batch_size,
         weight_decay=5e-3,
         patience=profile.cnn_epochs,
@@ -46,42 +46,42 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
     )
     transfer = Recipe(
         size=profile.transfer_size,
-        policy="none",
+        augmentation="none",
         epochs=profile.finetune_epochs,
-        rate=profile.finetune_rate,
+        learning_rate=profile.finetune_learning_rate,
         batch_size=profile.batch_size,
         patience=max(3, profile.finetune_epochs // 2),
         seed=seed,
     )
     listed = []
-    for suffix, policy in (("", "none"), ("-augmented", profile.policy)):
+    for suffix, augmentation in (("", "none"), ("-augmented", profile.augmentation)):
         pretrained = {
             "backbone": weights.backbone,
             "weights": weights.value,
             "options": transferred,
             "test_sizes": profile.test_sizes,
-            "recipe": _with(transfer, policy),
+            "recipe": _with(transfer, augmentation),
         }
         listed += [
-            Experiment("scratch" + suffix, "scratch", "cnn", _with(scratch, policy), options=cnn),
+            Experiment("scratch" + suffix, "scratch", "cnn", _with(scratch, augmentation), options=cnn),
             Experiment("head" + suffix, "head", views=profile.head_views if suffix else 0, **pretrained),
             Experiment("finetuned" + suffix, "finetune", start="head" + suffix, dropout=0.3, **pretrained),
         ]
     return sorted(listed, key=lambda e: list(LABELS).index(e.name))
 
 
-def _with(recipe: Recipe, policy: str) -> Recipe:
-    return Recipe(**{**vars(recipe), "policy": policy})
+def _with(recipe: Recipe, augmentation: str) -> Recipe:
+    return Recipe(**{**vars(recipe), "augmentation": augmentation})
 
 
 def label(name: str) -> str:
     """What people call the run of that name."""
     chosen = name.removesuffix("-all")
-    return LABELS[chosen] + (", all training photos" if name != chosen else "")
+    return LABELS[chosen] + (", all training images" if name != chosen else "")
 
 
-def one_photo_per_class(labels: np.ndarray, seed: int) -> list[int]:
-    """For each class a photo that shows it, with as few other classes as possible, none twice if possible.
+def one_image_per_class(labels: np.ndarray, seed: int) -> list[int]:
+    """For each class an image that shows it, with as few other classes as possible, none twice if possible.
 
     Args:
         labels: (n, classes), 0 or 1.
@@ -106,9 +106,9 @@ def results_table(
 
     Args:
         runs: name -> complete run; one that was not measured on ``part`` is left out.
-        part: ``"heldout"`` or ``"validation"``.
-        train: the photos whose class frequencies the random baseline draws from.
-        scored: the photos of ``part``.
+        part: ``"test"`` or ``"validation"``.
+        train: the images whose class frequencies the random baseline draws from.
+        scored: the images of ``part``.
         seed: of the baseline.
     """
     labels, scores = random_labels(train.labels, len(scored), seed)
@@ -154,13 +154,13 @@ def per_class(runs: Mapping[str, Run], part: str, scored: Dataset) -> dict[str, 
 
 
 def best_run(runs: Mapping[str, Run]) -> str:
-    """Name of the run with the highest mAP on validation data: held-out data chooses nothing."""
+    """Name of the run with the highest mAP on validation data: test data chooses nothing."""
     return max(runs, key=lambda name: runs[name].metrics["validation"]["map"])
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one model is than another, with a 95 % interval over the photos."""
+    """How much better one model is than another, with a 95 % interval over the images."""
 
     value: float
     low: float
@@ -174,19 +174,19 @@ class Difference:
     def __str__(self) -> str:
         interval = f"95 % interval {self.low:+.3f} to {self.high:+.3f}"
         if not self.clear:
-            interval += ": within the noise of so few photos"
+            interval += ": within the noise of so few images"
         return f"{self.value:+.3f} mAP ({interval})"
 
 
 def difference(
     truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray, samples: int = 300, seed: int = 0
 ) -> Difference:
-    """Difference in mAP, ``ours`` minus ``theirs``, with a paired bootstrap over photos (Efron 1979).
+    """Difference in mAP, ``ours`` minus ``theirs``, with a paired bootstrap over images (Efron 1979).
 
     Args:
         truth: (n, classes), 0 or 1.
         ours: (n, classes) scores.
-        theirs: (n, classes) scores of the same photos.
+        theirs: (n, classes) scores of the same images.
         samples: resamplings.
         seed: of the resampling.
     """
@@ -261,10 +261,10 @@ def commonest_swap(truth: np.ndarray, predicted: np.ndarray) -> Swap | None:
 
 
 def recall_by_size(dataset: Dataset, predicted: np.ndarray) -> dict[str, tuple[float, int]] | None:
-    """Recall of class labels by how much of the photo the class covers; ``None`` without masks.
+    """Recall of class labels by how much of the image the class covers; ``None`` without masks.
 
     Args:
-        dataset: photos with labels and masks.
+        dataset: images with labels and masks.
         predicted: (n, classes), 0 or 1.
 
     Returns:
@@ -309,7 +309,7 @@ def attention_rows(
     explain = GradCam(run.load_model(), run.config["experiment"]["recipe"]["size"])
     rows = []
     for i, k in chosen:
-        photo, truth = dataset.image(i), dataset.labels[i]
+        image, truth = dataset.image(i), dataset.labels[i]
         if truth[k] or not truth.any():
             other, verb = int(np.argsort(-probabilities[i])[1]), "then"
         else:
@@ -317,16 +317,16 @@ def attention_rows(
         names = dataset.class_names
         rows.append(
             (
-                photo,
-                [_heat(explain, photo, c, names, bool(truth[c]), v) for c, v in ((k, "says"), (other, verb))],
+                image,
+                [_heat(explain, image, c, names, bool(truth[c]), v) for c, v in ((k, "says"), (other, verb))],
             )
         )
     return rows
 
 
-def _heat(explain, photo, k, names, right, verb):
+def _heat(explain, image, k, names, right, verb):
     mark, colour = ("✓", "#0a6b2d") if right else ("✗", "#b3261e")
-    return f"{verb} {names[k]} {mark}", explain(photo, k), colour
+    return f"{verb} {names[k]} {mark}", explain(image, k), colour
 
 
 def probabilities(run: Run, part: str) -> np.ndarray:

@@ -110,8 +110,8 @@ def text(name: str, m: Measured) -> str:
     means = {k: float(np.mean(v[name][1:])) for k, v in family.items()}
     hardest = max(means, key=means.get)
     number = (lambda x: f"{x:.3f}") if m.segmenter else (lambda x: f"{x:.1%}")
-    is_, of = ("is", "") if m.segmenter else ("", " of the photos")
-    pgd = f"{number(score['PGD 8/255'])} (of {m.conditions.loc['PGD 8/255', 'photos']} photos)"
+    is_, of = ("is", "") if m.segmenter else ("", " of the images")
+    pgd = f"{number(score['PGD 8/255'])} (of {m.conditions.loc['PGD 8/255', 'images']} images)"
     lines = [
         f"{what} {is_} {number(clean)}{of}, and {number(plain[worst])} under {worst}, the worst of the"
         f" perturbations here. PGD at 8/255 leaves {pgd}. Of ImageNet-C's families *{hardest}* harms most: a"
@@ -119,13 +119,13 @@ def text(name: str, m: Measured) -> str:
         f" error of {means[hardest]:.1%} over severities, {m.clean_error:.1%} clean."
     ]
     if m.consistency is not None:
-        row, one, eces = m.consistency.loc[ALL], m.one_picture, m.conditions["ece"]
+        row, one, eces = m.consistency.loc[ALL], m.one_image, m.conditions["ece"]
         middle = f"between {one['low']:.0%} and {one['high']:.0%} (nine of ten lie between)"
         lines.append(
             f"Under the ten perturbations of the consistency study it keeps {row['kept']:.1%} of its answers"
             " (95 %"
-            f" interval {row['kept low']:.1%} to {row['kept high']:.1%}); single photos keep {middle}. Its"
-            f" calibration error is {eces[evaluation.CLEAN]:.3f} on clean photos and at most"
+            f" interval {row['kept low']:.1%} to {row['kept high']:.1%}); single images keep {middle}. Its"
+            f" calibration error is {eces[evaluation.CLEAN]:.3f} on clean images and at most"
             f" {eces.max():.3f},"
             f" under {eces.idxmax()}."
         )

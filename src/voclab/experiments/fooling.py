@@ -31,11 +31,11 @@ LABELS = {
 class Measurements:
     """Every figure of the notebook, measured once and kept: a measurement that was interrupted goes on.
 
-    Rows are kept in the run's ``history.json``, so they fall when networks, photos or settings change.
+    Rows are kept in the run's ``history.json``, so they fall when networks, images or settings change.
 
     Args:
         run: folder of the measurements.
-        scored: photos with truth.
+        scored: images with truth.
         victims: from :func:`victims`.
         adversaries: complete runs by name.
         profile: sizes and bounds.
@@ -78,7 +78,7 @@ class Measurements:
             self._rows[row.pop("key", None)] = row
         self.bench = Bench(scored, p.size)
         self._few = {
-            n: self.bench if n in (0, len(scored)) else self._spread(scored, n) for n in set(p.pgd_photos)
+            n: self.bench if n in (0, len(scored)) else self._spread(scored, n) for n in set(p.pgd_images)
         }
         self._images: dict[str, tuple[np.ndarray, float]] = {}
         self._loaded: dict[str, Adversary] = {}
@@ -112,9 +112,9 @@ class Measurements:
         return [name for name in LABELS if name != "both" or f"adversary-{BOTH}" in self.adversaries]
 
     def on(self, name: str, victim: str, epsilon: float) -> Bench:
-        """The photos that an attack is measured on: PGD on a segmenter takes a second a photo."""
+        """The images that an attack is measured on: PGD on a segmenter takes a second an image."""
         if name in ("pgd", "momentum") and self.victims[victim].task == "segmentation":
-            return self._few[self.profile.adversary.pgd_photos[epsilon != self.epsilon]]
+            return self._few[self.profile.adversary.pgd_images[epsilon != self.epsilon]]
         return self.bench
 
     def row(
@@ -135,7 +135,7 @@ class Measurements:
             k: its class.
 
         Returns:
-            ``Bench.effect`` and ``visibility`` together, with ``photos`` and ``seconds`` a photo.
+            ``Bench.effect`` and ``visibility`` together, with ``images`` and ``seconds`` an image.
         """
         epsilon = self.epsilon if epsilon is None else epsilon
 
@@ -146,14 +146,14 @@ class Measurements:
             return {
                 **effect,
                 **visibility(images, bench.images),
-                "photos": len(bench),
+                "images": len(bench),
                 "seconds": seconds,
             }
 
         return self._once(f"{name} > {victim} {epsilon:g} {goal} {k}", measure)
 
     def transferred(self, name: str, source: str, tested: str) -> float:
-        """Share that an attack on ``source`` fools of another network: of right photos, or of Dice."""
+        """Share that an attack on ``source`` fools of another network: of right images, or of Dice."""
         networks = {**self.victims, **self.further}
 
         def measure():
@@ -163,7 +163,7 @@ class Measurements:
         return self._once(f"{name} > {source} tested on {tested}", measure)["fooled"]
 
     def survived(self, name: str, victim: str, how: str) -> float:
-        """Share that is fooled after what happens to photos on their way, see ``measures.HANDLING``."""
+        """Share that is fooled after what happens to images on their way, see ``measures.HANDLING``."""
 
         def measure():
             bench, (images, _) = (
@@ -191,7 +191,7 @@ class Measurements:
         )
 
     def perturbed(self, name: str, victim: str) -> np.ndarray:
-        """(n, H, W, 3) uint8 photos as the attack leaves them, at the bound trained at."""
+        """(n, H, W, 3) uint8 images as the attack leaves them, at the bound trained at."""
         return self._perturbed(name, victim, self.epsilon)[0]
 
     def finish(self) -> None:
@@ -199,7 +199,7 @@ class Measurements:
         self.run.finish({"rows": len(self._rows)})
 
     def _perturbed(self, name, victim, epsilon, goal="untargeted", k=None) -> tuple[np.ndarray, float]:
-        """(perturbed photos, seconds a photo); those at the bound trained at are kept."""
+        """(perturbed images, seconds an image); those at the bound trained at are kept."""
         key = f"{name} {victim} {epsilon:g} {goal} {k}"
         if key in self._images:
             return self._images[key]
@@ -223,14 +223,14 @@ class Measurements:
 
 
 def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
-    """One row an attack at the bound trained at: effect, visibility and cost; the clean photos first."""
+    """One row an attack at the bound trained at: effect, visibility and cost; the clean images first."""
     segmenter = measured.victims[victim].task == "segmentation"
     titles = (
         {"dice": "Dice", "flipped": "pixels flipped"} if segmenter else {"accuracy": "top-1", "map": "mAP"}
     )
     clean = measured.clean(measured.victims[victim])
     first = {title: clean[key] for key, title in titles.items() if key in clean}
-    rows = {"none": {"fooled": 0.0, **first, "photos": len(measured.bench)}}
+    rows = {"none": {"fooled": 0.0, **first, "images": len(measured.bench)}}
     for name in measured.names():
         row = measured.row(name, victim)
         rows[LABELS[name]] = {
@@ -240,8 +240,8 @@ def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
             "L2": row["l2"],
             "PSNR (dB)": row["psnr"],
             "SSIM": row["ssim"],
-            "ms a photo": 1000 * row["seconds"],
-            "photos": row["photos"],
+            "ms an image": 1000 * row["seconds"],
+            "images": row["images"],
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("attack")
 
@@ -273,7 +273,7 @@ def transfer(measured: Measurements) -> tuple[np.ndarray, list[str], list[str]]:
 
 
 def same_answer(measured: Measurements) -> dict[str, float]:
-    """Classifier -> share of the clean photos whose top class is the one that it gives most often."""
+    """Classifier -> share of the clean images whose top class is the one that it gives most often."""
     shares = {}
     for name, network in {**measured.victims, **measured.further}.items():
         if network.task != "segmentation":
@@ -334,8 +334,8 @@ def answer_text(victim: Victim, logits: np.ndarray, class_names: Sequence[str], 
     return ", ".join(f"{class_names[k]} {shares[k]:.2f}" for k in kept)
 
 
-def telling_photos(bench: Bench, victim: Victim, n: int, seed: int = 0) -> np.ndarray:
-    """Photos to show an attack on: the victim is right on them, each of another true class, drawn by seed.
+def telling_images(bench: Bench, victim: Victim, n: int, seed: int = 0) -> np.ndarray:
+    """Images to show an attack on: the victim is right on them, each of another true class, drawn by seed.
 
     For a segmenter: those whose clean map is best.
     """
@@ -362,7 +362,7 @@ def telling_photos(bench: Bench, victim: Victim, n: int, seed: int = 0) -> np.nd
 def triptychs(
     measured: Measurements, victim: str, chosen: Sequence[int], class_names: Sequence[str]
 ) -> list[tuple]:
-    """For each chosen photo: clean, perturbed by the adversary, both answers, and whether it is fooled."""
+    """For each chosen image: clean, perturbed by the adversary, both answers, and whether it is fooled."""
     bench, network = measured.bench, measured.victims[victim]
     images = measured.perturbed("image", victim)[chosen]
     before = bench.clean(network).values[chosen]
@@ -381,7 +381,7 @@ def triptychs(
 
 
 def mask_rows(measured: Measurements, chosen: Sequence[int]) -> list[tuple]:
-    """For each chosen photo: clean, perturbed, true map, both predicted maps with their Dice."""
+    """For each chosen image: clean, perturbed, true map, both predicted maps with their Dice."""
     bench, network = measured.bench, measured.victims[SEGMENTER]
     images = measured.perturbed("image", SEGMENTER)[chosen]
     after = network.logits(eight_bit(images)).argmax(-1).astype(np.uint8)
@@ -393,8 +393,8 @@ def mask_rows(measured: Measurements, chosen: Sequence[int]) -> list[tuple]:
     return rows
 
 
-def on_one_photo(measured: Measurements, i: int) -> dict[str, np.ndarray]:
-    """Attack -> photo ``i`` as it leaves it, (H, W, 3) uint8: to look at perturbations side by side."""
+def on_one_image(measured: Measurements, i: int) -> dict[str, np.ndarray]:
+    """Attack -> image ``i`` as it leaves it, (H, W, 3) uint8: to look at perturbations side by side."""
     named = [("sign noise", CLASSIFIER), ("fgsm", CLASSIFIER)]
     named += [(name, victim) for victim in measured.victims for name in ("universal", "image")]
     return {
@@ -406,7 +406,7 @@ def on_one_photo(measured: Measurements, i: int) -> dict[str, np.ndarray]:
 
 
 def defence(measured: Measurements, defended: Victim, own: Adversary) -> dict[str, dict[str, float]]:
-    """Victim -> attack -> share of photos whose top class is right; the last attack knows the victim."""
+    """Victim -> attack -> share of images whose top class is right; the last attack knows the victim."""
     before = measured.victims[CLASSIFIER]
     first = measured.attack("image", CLASSIFIER)
     result = {}

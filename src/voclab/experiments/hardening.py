@@ -1,4 +1,4 @@
-"""Adversarial training on small pictures, next to the same network without it (notebook 04)."""
+"""Adversarial training on small images, next to the same network without it (notebook 04)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ def plans(profile: Profile, data: Path, seed: int) -> dict[str, Plan]:
 
     Args:
         profile: its ``robustness`` says how.
-        data: folder of the pictures.
+        data: folder of the images.
         seed: of everything.
     """
     p = profile.robustness
@@ -40,7 +40,7 @@ def accuracy_under_attack(
 
     Args:
         victims: title -> network.
-        bench: pictures.
+        bench: images.
         epsilons: bounds in steps of 1/255.
         progress: receives lines of text.
 
@@ -83,12 +83,12 @@ def at(table: pd.DataFrame, network: str, attack: str = "none", epsilon: float =
     return found.iloc[0]
 
 
-def gradient_pictures(victim: Victim, bench: Bench, indices: Sequence[int]) -> list[np.ndarray]:
-    """What the loss of a network is sensitive to in some pictures.
+def gradient_images(victim: Victim, bench: Bench, indices: Sequence[int]) -> list[np.ndarray]:
+    """What the loss of a network is sensitive to in some images.
 
     Args:
         victim: the network.
-        bench: pictures.
+        bench: images.
         indices: which of them.
 
     Returns:

@@ -22,12 +22,12 @@ class Plan:
     Attributes:
         dataset: name or folder, as for :func:`voclab.data.find`.
         model: one of ``voclab.models.catalogue.TRAINABLE``.
-        augmentations: one of :data:`AUGMENTATIONS`; ``adversarial`` is PGD adversarial training (Madry et al.
+        augmentation: one of :data:`AUGMENTATIONS`; ``adversarial`` is PGD adversarial training (Madry et al.
             2018) on standard augmentation.
         epochs: longest training.
-        rate: peak learning rate; without it 1e-3 (AdamW), 1e-4 (AdamW from pretrained weights) or 0.1 (SGD).
+        learning_rate: its peak; without it 1e-3 (AdamW), 1e-4 (AdamW from pretrained weights) or 0.1 (SGD).
         batch_size: images a step.
-        size: side of the pictures, pixels; without it their own up to 64, else 128.
+        size: side of the images, pixels; without it their own up to 64, else 128.
         optimizer: one of :data:`OPTIMIZERS`.
         momentum: of SGD.
         weight_decay: see :class:`voclab.training.Recipe`.
@@ -39,15 +39,15 @@ class Plan:
         epsilon: L∞ bound of adversarial training, steps of 1/255.
         steps: PGD steps inside it.
         patience: epochs without a better validation score before training stops.
-        validation: share of the training pictures that epochs are chosen on.
+        validation: share of the training images that epochs are chosen on.
         seed: of everything.
     """
 
     dataset: str
     model: str
-    augmentations: str = "standard"
+    augmentation: str = "standard"
     epochs: int = 20
-    rate: float | None = None
+    learning_rate: float | None = None
     batch_size: int = 64
     size: int | None = None
     optimizer: str = "adam"
@@ -88,9 +88,9 @@ class Plan:
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "dataset": options.text,
     "model": partial(options.one_of, allowed=TRAINABLE),
-    "augmentations": partial(options.one_of, allowed=AUGMENTATIONS),
+    "augmentation": partial(options.one_of, allowed=AUGMENTATIONS),
     "epochs": partial(options.whole, low=0, high=100_000),
-    "rate": partial(options.positive, high=1000),
+    "learning_rate": partial(options.positive, high=1000),
     "batch_size": partial(options.whole, low=1, high=65_536),
     "size": options.side,
     "optimizer": partial(options.one_of, allowed=OPTIMIZERS),
@@ -153,4 +153,4 @@ def plan_from(typed: Mapping[str, Any], config: str | Path | None) -> Plan:
 
 def usual_name(plan: Plan) -> str:
     """Folder of a run that was given no name."""
-    return f"{Path(plan.dataset).name}-{plan.model}-{plan.augmentations}-seed{plan.seed}"
+    return f"{Path(plan.dataset).name}-{plan.model}-{plan.augmentation}-seed{plan.seed}"

@@ -43,14 +43,14 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
     scratch = Experiment(
         SCRATCH,
         "scratch",
-        _recipe(p.size, p.policy, p.epochs, p.rate, p.batch_size, seed),
+        _recipe(p.size, p.augmentation, p.epochs, p.learning_rate, p.batch_size, seed),
         TestTime((p.test_size,)),
         options={"width": p.width, "depth": p.depth},
     )
     pretrained = Experiment(
         PRETRAINED,
         "unet",
-        _recipe(p.encoder_size, "standard", p.encoder_epochs, p.encoder_rate, p.batch_size, seed),
+        _recipe(p.encoder_size, "standard", p.encoder_epochs, p.encoder_learning_rate, p.batch_size, seed),
         TestTime((p.encoder_test_size,)),
         backbone=weights.backbone,
         weights=weights.value,
@@ -62,10 +62,10 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
         pretrained,
         name="deeplab-frozen",
         architecture="deeplab",
-        recipe=_recipe(size, "standard", p.deeplab_epochs, p.deeplab_rate, batch_size, seed),
+        recipe=_recipe(size, "standard", p.deeplab_epochs, p.deeplab_learning_rate, batch_size, seed),
         test_time=TestTime(p.test_sizes),
     )
-    tuning = _recipe(size, "standard", p.finetune_epochs, p.finetune_rate, batch_size, seed)
+    tuning = _recipe(size, "standard", p.finetune_epochs, p.finetune_learning_rate, batch_size, seed)
     tuned = replace(deeplab, name=TUNED, recipe=tuning, frozen=False, start=deeplab.name)
     seeds = p.reference_seeds
     return [
@@ -76,10 +76,19 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
     ]
 
 
-def _recipe(size: int, policy: str, epochs: int, rate: float, batch_size: int, seed: int) -> Recipe:
+def _recipe(
+    size: int, augmentation: str, epochs: int, learning_rate: float, batch_size: int, seed: int
+) -> Recipe:
     # Patience beyond any schedule: with a cosine to zero the last epochs are the good ones.
     return Recipe(
-        size, policy, epochs, rate, batch_size=batch_size, weight_decay=1e-3, patience=99, seed=seed
+        size,
+        augmentation,
+        epochs,
+        learning_rate,
+        batch_size=batch_size,
+        weight_decay=1e-3,
+        patience=99,
+        seed=seed,
     )
 
 
@@ -100,7 +109,7 @@ def label(name: str) -> str:
     """What people call the run of that name."""
     chosen = name.removesuffix("-all")
     text = LABELS[chosen.split("-seed")[0]]
-    return text + (", all training photos" if name != chosen else "")
+    return text + (", all training images" if name != chosen else "")
 
 
 def by_setting(runs: Mapping[str, Run]) -> dict[str, list[Run]]:
@@ -179,11 +188,11 @@ def mean_dice(counts: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one setting is than another, against two yardsticks: photos and seeds.
+    """How much better one setting is than another, against two yardsticks: images and seeds.
 
     Attributes:
         value: difference of the mean foreground Dice, averaged over seeds.
-        low: lower end of the 95 % interval of a paired bootstrap over photos.
+        low: lower end of the 95 % interval of a paired bootstrap over images.
         high: its upper end.
         spread: range of the same figure over the seeds of the reference setting.
     """
@@ -199,7 +208,7 @@ class Difference:
         return abs(self.value) > self.spread and (self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
-        text = f"{self.value:+.3f} Dice (95 % interval over photos {self.low:+.3f} to {self.high:+.3f}"
+        text = f"{self.value:+.3f} Dice (95 % interval over images {self.low:+.3f} to {self.high:+.3f}"
         verdict = "" if self.clear else ": not a clear difference"
         return f"{text}; seeds alone spread {self.spread:.3f}{verdict})"
 
@@ -212,14 +221,14 @@ def difference(
     samples: int = 300,
     seed: int = 0,
 ) -> Difference:
-    """Difference in mean foreground Dice, ``ours`` minus ``theirs``, with a paired bootstrap over photos.
+    """Difference in mean foreground Dice, ``ours`` minus ``theirs``, with a paired bootstrap over images.
 
     Args:
         ours: runs that differ in their seed alone.
-        theirs: the same for the other setting, measured on the same photos.
-        part: ``"heldout"`` or ``"validation"``.
+        theirs: the same for the other setting, measured on the same images.
+        part: ``"test"`` or ``"validation"``.
         spread: what :func:`seed_spread` gives for the reference.
-        samples: resamplings of the photos (Efron 1979).
+        samples: resamplings of the images (Efron 1979).
         seed: of the resampling.
     """
     sides = [[run.predictions()[part] for run in group] for group in (ours, theirs)]
@@ -280,10 +289,10 @@ def rarity_effect(gain: np.ndarray, share: np.ndarray) -> RarityEffect:
 
 
 def recall_by_area(run: Run, part: str) -> dict[str, tuple[float, int]]:
-    """Share of a class' pixels in a photo that are found, by how much of the photo they cover.
+    """Share of a class' pixels in an image that are found, by how much of the image they cover.
 
     Returns:
-        size -> (mean recall, number of photo-class pairs); under 2 %, 2 to 10 % and over 10 % of the pixels.
+        size -> (mean recall, number of image-class pairs); under 2 %, 2 to 10 % and over 10 % of the pixels.
     """
     counts = run.predictions()[part].astype(float)
     hits, true = counts[:, 0, 1:], counts[:, 2, 1:]
@@ -299,14 +308,14 @@ def recall_by_area(run: Run, part: str) -> dict[str, tuple[float, int]]:
     }
 
 
-def photo_dice(run: Run, part: str) -> np.ndarray:
-    """(n,) Dice of each photo as the competition scores it, from the stored pixel counts."""
+def image_dice(run: Run, part: str) -> np.ndarray:
+    """(n,) Dice of each image as the competition scores it, from the stored pixel counts."""
     hits, predicted, true = np.moveaxis(run.predictions()[part][:, :, 1:].sum(2), 1, 0)
     return np.where(predicted + true == 0, 1.0, 2.0 * hits / np.maximum(predicted + true, 1))
 
 
 def best_median_worst(scores: np.ndarray, each: int) -> list[tuple[str, int]]:
-    """(``"best"``, index), …: ``each`` photos from the top, the middle and the bottom of the ranking."""
+    """(``"best"``, index), …: ``each`` images from the top, the middle and the bottom of the ranking."""
     order = np.argsort(-scores, kind="stable")
     middle = (len(order) - each) // 2
     return [
@@ -328,17 +337,17 @@ def fine_details(
 ) -> list[tuple[int, Box]]:
     """Places with much outline but not the most, chosen by the truth alone: edges close up.
 
-    The very longest outlines (a wheel's spokes) are finer than any of the models; so the photos are taken
+    The very longest outlines (a wheel's spokes) are finer than any of the models; so the images are taken
     from below the longest tenth.
 
     Args:
-        scored: photos with masks and labels.
-        n: how many photos.
-        window: side of the place as a share of the photo's shorter side.
-        among: photos to choose from; ``None`` for all.
+        scored: images with masks and labels.
+        n: how many images.
+        window: side of the place as a share of the image's shorter side.
+        among: images to choose from; ``None`` for all.
 
     Returns:
-        (photo, (y0, y1, x0, x1)), longer outlines first, at most one of each set of classes.
+        (image, (y0, y1, x0, x1)), longer outlines first, at most one of each set of classes.
     """
     found = []
     for i in range(len(scored)) if among is None else among:
@@ -363,7 +372,7 @@ def fine_details(
 
 
 def prediction_rows(runs: Mapping[str, Run], part: str, scored: Dataset, chosen: Sequence[tuple[str, int]]):
-    """Rows for ``figures.prediction_rows``: photo, truth, and every model's map with its Dice."""
+    """Rows for ``figures.prediction_rows``: image, truth, and every model's map with its Dice."""
     labels = len(scored.class_names) + 1
     stored = {label(name): predicted_masks(run, part) for name, run in runs.items()}
     rows = []

@@ -23,13 +23,13 @@ from voclab.terminal import say
 from voclab.training import Recipe, Run, train
 from voclab.training.identity import data_digest, known_by, weights_digest
 
-SMALL = 64  # pixels: pictures up to this side are shifted and flipped, larger ones cropped at random scale
-_ENLARGED = 96  # pixels: what small pictures become for a backbone of photos
-_ROBUST_PHOTOS = 256  # validation photos that adversarial training is scored on after each epoch
+SMALL = 64  # pixels: images up to this side are shifted and flipped, larger ones cropped at random scale
+_ENLARGED = 96  # pixels: what small images become for a backbone of images
+_ROBUST_IMAGES = 256  # validation images that adversarial training is scored on after each epoch
 
 
 def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str], None] = say) -> Run:
-    """Train as planned; the epoch that is best on validation pictures is kept and scored on held-out ones.
+    """Train as planned; the epoch that is best on validation images is kept and measured on the test set.
 
     A complete run of the same plan on the same data is returned as it is; an interrupted one goes on.
 
@@ -41,9 +41,9 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
 
     Returns:
         The complete :class:`Run`. An entry of its history has ``loss``, ``validation_loss``, ``accuracy`` (of
-        the top class), ``training_accuracy`` (of some training pictures, whole and clean) and ``map``
+        the top class), ``training_accuracy`` (of some training images, whole and clean) and ``map``
         (multi-label) or ``robust`` (adversarial training: accuracy under PGD); its metrics ``validation``
-        and ``heldout`` figures, ``seconds`` and ``parameters``; its predictions are the logits of both parts.
+        and ``test`` figures, ``seconds`` and ``parameters``; its predictions are the logits of both parts.
 
     Raises:
         VoclabError: an option without sense, data or weights that cannot be had.
@@ -51,7 +51,7 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
     plan = checked(plan)
     found = datasets.find(plan.dataset)
     whole = datasets.load(found.name, found.root, "train")
-    heldout = datasets.load(found.name, found.root, datasets.heldout_split(found.name))
+    test_set = datasets.load(found.name, found.root, datasets.test_split(found.name))
     if whole.labels is None:
         raise VoclabError(f"{found.name} in {found.root} has no labels to train on; name other data.")
     fit_set, validation = fit_validation(whole, plan.validation, plan.seed)
@@ -63,24 +63,24 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
         "task": whole.task,
         "class_names": whole.class_names,
         "weights": weights_digest(plan.weights),
-        "data": data_digest(fit_set, validation, heldout),
+        "data": data_digest(fit_set, validation, test_set),
     }
     files, figures = (
         ("history.json", "model.keras", "predictions.npz"),
         ("validation", "seconds", "parameters"),
     )
     if not run.begin(known_by(config, _fit), files=files, figures=figures, progress=progress):
-        _fit(plan, recipe, fit_set, validation, heldout, run, progress)
+        _fit(plan, recipe, fit_set, validation, test_set, run, progress)
     return run
 
 
-def _fit(plan: Plan, recipe: Recipe, fit_set, validation, heldout, run: Run, progress) -> None:
-    """Train, then score on the held-out pictures: what a run consists of, once its data are read."""
+def _fit(plan: Plan, recipe: Recipe, fit_set, validation, test_set, run: Run, progress) -> None:
+    """Train, then score on the test images: what a run consists of, once its data are read."""
     name = run.name
     model = _build(plan, recipe, fit_set)
     multilabel = fit_set.task == "multilabel"
     losses = keras.losses.BinaryCrossentropy if multilabel else keras.losses.CategoricalCrossentropy
-    adversarial = plan.augmentations == "adversarial"
+    adversarial = plan.augmentation == "adversarial"
     trained = model
     if adversarial:
         trained = AdversariallyTrained(model.inputs[0], model.outputs[0], name=model.name)
@@ -100,30 +100,30 @@ def _fit(plan: Plan, recipe: Recipe, fit_set, validation, heldout, run: Run, pro
     if adversarial:
         run.save_model(model)  # shares the layers, so that loading it takes no attack
     figures = {"validation": max(run.history, key=lambda entry: entry[monitor])}
-    logits = {"validation": _answers(model, recipe, validation), "heldout": _answers(model, recipe, heldout)}
+    logits = {"validation": _answers(model, recipe, validation), "test": _answers(model, recipe, test_set)}
     run.save_predictions(**logits)
-    if heldout.labels is not None:
-        figures["heldout"] = _figures(logits["heldout"], heldout)
+    if test_set.labels is not None:
+        figures["test"] = _figures(logits["test"], test_set)
     seconds = sum(entry.get("seconds", 0.0) for entry in run.history)
     run.finish({**figures, "seconds": round(seconds, 1), "parameters": int(model.count_params())})
-    shown = figures.get("heldout", figures["validation"])
+    shown = figures.get("test", figures["validation"])
     told = ", ".join(f"{k} {v:.3f}" for k, v in shown.items() if k in ("accuracy", "map"))
-    progress(f"{name}: {told} on {heldout.split if 'heldout' in figures else 'validation'}, {seconds:.0f} s")
+    progress(f"{name}: {told} on {test_set.split if 'test' in figures else 'validation'}, {seconds:.0f} s")
 
 
 def recipe_of(plan: Plan, fit_set: Dataset) -> Recipe:
-    """The recipe of a plan; size, rate and policy follow the pictures where the plan leaves them open."""
+    """The recipe of a plan; size, rate and policy follow the images where the plan leaves them open."""
     side = max(fit_set.image(0).shape[:2])
     size = plan.size or (side if side <= SMALL else 128)
-    policy = "standard" if plan.augmentations == "adversarial" else plan.augmentations
-    if size <= SMALL and policy != "none":
-        policy = {"standard": "cifar", "advanced": "cifar-advanced"}[policy]
+    augmentation = "standard" if plan.augmentation == "adversarial" else plan.augmentation
+    if size <= SMALL and augmentation != "none":
+        augmentation = {"standard": "cifar", "advanced": "cifar-advanced"}[augmentation]
     usual = 0.1 if plan.optimizer == "sgd" else 1e-4 if plan.weights else 1e-3
     return Recipe(
         size,
-        policy,
+        augmentation,
         plan.epochs,
-        plan.rate or usual,
+        plan.learning_rate or usual,
         batch_size=plan.batch_size,
         weight_decay=plan.weight_decay,
         patience=plan.patience,
@@ -148,14 +148,14 @@ def network(plan: Plan, size: int, classes: int) -> keras.Model:
 
     Args:
         plan: names the model, its width, its weights and its dropout.
-        size: side of the pictures, pixels.
+        size: side of the images, pixels.
         classes: number of logits.
 
     Raises:
         VoclabError: a width where there is none to choose, or weights that cannot be had.
     """
     options = {"weights": plan.weights, "dropout": plan.dropout}
-    # Photos are large enough as they are; only small pictures are enlarged for a network made for photos.
+    # Images are large enough as they are; only small images are enlarged for a network made for images.
     small = size <= SMALL
     if plan.model in ZOO:
         return zoo.build(plan.model, classes, width=plan.width, resize=None if small else size, **options)
@@ -165,7 +165,7 @@ def network(plan: Plan, size: int, classes: int) -> keras.Model:
 
 
 class _Score:
-    """Figures on the validation pictures after each epoch, and on some of those it is trained on."""
+    """Figures on the validation images after each epoch, and on some of those it is trained on."""
 
     def __init__(self, plan: Plan, recipe: Recipe, fit_set: Dataset, validation: Dataset, robust: bool):
         self.plan, self.recipe, self.validation = plan, recipe, validation
@@ -173,7 +173,7 @@ class _Score:
         self.kept = {
             part: DecodedCache(part, longest_side=2 * recipe.size) for part in (validation, self.seen)
         }
-        self.bench = Bench(validation.spread(_ROBUST_PHOTOS), recipe.size) if robust else None
+        self.bench = Bench(validation.spread(_ROBUST_IMAGES), recipe.size) if robust else None
 
     def __call__(self, model: keras.Model) -> dict[str, float]:
         answers = {part: _answers(model, self.recipe, part, kept) for part, kept in self.kept.items()}
@@ -189,7 +189,7 @@ class _Score:
 
 
 def _answers(model, recipe: Recipe, dataset: Dataset, kept: DecodedCache | None = None) -> np.ndarray:
-    """(n, classes) logits of one look at each whole picture."""
+    """(n, classes) logits of one look at each whole image."""
     batches = evaluation_batches(dataset, recipe.size, recipe.batch_size, kept)
     return np.concatenate([predict(model, pixels, recipe.batch_size) for pixels in batches])
 

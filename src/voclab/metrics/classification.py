@@ -225,18 +225,18 @@ def confused_instead(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def single_label_report(truth: np.ndarray, predicted: np.ndarray, classes: int) -> dict:
-    """The figures of one classifier of single-label pictures (CIFAR-10), as scikit-learn defines them.
+    """The figures of one classifier of single-label images (CIFAR-10), as scikit-learn defines them.
 
     A class that is never predicted has precision 0, one that never occurs recall 0, and both enter the means.
 
     Args:
-        truth: (n,) class of each picture, from 0.
+        truth: (n,) class of each image, from 0.
         predicted: (n,) class, from 0; ``logits.argmax(1)``.
         classes: number of classes.
 
     Returns:
         ``accuracy``, ``precision_macro``, ``recall_macro`` and ``f1_macro`` (floats), and for each class
-        ``precision``, ``recall``, ``f1`` ((classes,) float64) and ``support`` ((classes,) int64 pictures).
+        ``precision``, ``recall``, ``f1`` ((classes,) float64) and ``support`` ((classes,) int64 images).
     """
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
@@ -257,15 +257,15 @@ def single_label_report(truth: np.ndarray, predicted: np.ndarray, classes: int) 
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """How often each class is taken for each, for single-label pictures.
+    """How often each class is taken for each, for single-label images.
 
     Args:
-        truth: (n,) class of each picture, from 0.
+        truth: (n,) class of each image, from 0.
         predicted: (n,) class, from 0.
         classes: number of classes.
 
     Returns:
-        (classes, classes) int64; entry (i, j) counts the pictures of class i predicted as class j.
+        (classes, classes) int64; entry (i, j) counts the images of class i predicted as class j.
     """
     from sklearn.metrics import confusion_matrix
 
@@ -274,7 +274,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
 
 
 class Confusion(NamedTuple):
-    """One class taken for another: their names, how many pictures, and their share of the true class."""
+    """One class taken for another: their names, how many images, and their share of the true class."""
 
     truth: str
     predicted: str

@@ -9,9 +9,9 @@ from voclab.data.base import VOC_CLASSES, VOID
 
 
 class SegmentationMetrics:
-    """The figures of a data set, gathered photo by photo in one confusion matrix and a few sums.
+    """The figures of a data set, gathered image by image in one confusion matrix and a few sums.
 
-    Memory does not grow with the number of photos. Every figure is NaN as long as nothing defines it.
+    Memory does not grow with the number of images. Every figure is NaN as long as nothing defines it.
 
     Args:
         classes: number of labels, background (0) included; 21 for VOC.
@@ -19,7 +19,7 @@ class SegmentationMetrics:
 
     Attributes:
         matrix: (classes, classes) int64, pixels by true label (rows) and predicted label (columns).
-        images: number of photos so far.
+        images: number of images so far.
     """
 
     def __init__(self, classes: int = len(VOC_CLASSES) + 1, boundaries: bool = True):
@@ -33,7 +33,7 @@ class SegmentationMetrics:
         self._boundary_images = 0
 
     def update(self, truth: np.ndarray, predicted: np.ndarray) -> None:
-        """Add one photo, at its original resolution.
+        """Add one image, at its original resolution.
 
         Args:
             truth: (H, W), any integer type, 0 to ``classes`` - 1, 255 void.
@@ -66,7 +66,7 @@ class SegmentationMetrics:
         return _mean(self.iou())
 
     def dice(self) -> np.ndarray:
-        """Dice of every label over all photos, 2 tp / (2 tp + fp + fn): (classes,), NaN as in :meth:`iou`."""
+        """Dice of every label over all images, 2 tp / (2 tp + fp + fn): (classes,), NaN as in :meth:`iou`."""
         hits, either = self._hits_and_sizes()
         return _share(2 * hits, either)
 
@@ -79,11 +79,11 @@ class SegmentationMetrics:
         return float(_share(np.trace(self.matrix), self.matrix.sum()))
 
     def image_dice(self) -> float:
-        """Mean over the photos of :func:`image_scores`, the competition's figure for the masks."""
+        """Mean over the images of :func:`image_scores`, the competition's figure for the masks."""
         return float(_share(self._dice_sum, self.images))
 
     def boundary_f1(self) -> float:
-        """Mean of :func:`boundary_f1` over the photos that have a boundary in truth or prediction."""
+        """Mean of :func:`boundary_f1` over the images that have a boundary in truth or prediction."""
         return float(_share(self._boundary_sum, self._boundary_images))
 
     def report(self) -> dict[str, float | int | list[float]]:
@@ -104,7 +104,7 @@ class SegmentationMetrics:
 
 
 def image_scores(truth: np.ndarray, predicted: np.ndarray, classes: int = len(VOC_CLASSES) + 1) -> float:
-    """The competition's Dice of one photo: 2·|A∩B| / (|A|+|B|) over the stack of foreground masks.
+    """The competition's Dice of one image: 2·|A∩B| / (|A|+|B|) over the stack of foreground masks.
 
     1 where both are empty. Void is left out of both; a submission file knows no void, so in one that
     holds the truth it is background, and what is predicted there counts as wrong.
@@ -118,14 +118,14 @@ def image_scores(truth: np.ndarray, predicted: np.ndarray, classes: int = len(VO
 
 
 def boundary_f1(truth: np.ndarray, predicted: np.ndarray, tolerance: float = 0.0075) -> float:
-    """How well the outlines of one photo agree, mean over its foreground classes.
+    """How well the outlines of one image agree, mean over its foreground classes.
 
     Follows Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?" A
-    boundary pixel of a class has a 4-neighbour inside the photo with another label. Precision is
+    boundary pixel of a class has a 4-neighbour inside the image with another label. Precision is
     the share of the predicted boundary pixels that have a true one of the same class within the
     tolerance, recall the share of the true ones that have a predicted one; F1 is their harmonic
     mean, 0 where only one side has the class or a boundary of it. The result is the mean over the
-    foreground classes that either side shows in a valid pixel; a class that fills the photo on both
+    foreground classes that either side shows in a valid pixel; a class that fills the image on both
     sides has no boundary and is left out.
 
     VOC draws void some 5 pixels wide around objects; the true boundary is put in the middle of it,
@@ -135,7 +135,7 @@ def boundary_f1(truth: np.ndarray, predicted: np.ndarray, tolerance: float = 0.0
     Args:
         truth: (H, W) integer label map, 255 void.
         predicted: (H, W) integer label map.
-        tolerance: a distance (Euclidean) as a share of the photo's diagonal; at least one pixel.
+        tolerance: a distance (Euclidean) as a share of the image's diagonal; at least one pixel.
 
     Returns:
         F1 in [0, 1]; NaN if there is no foreground class to compare.
@@ -265,12 +265,12 @@ def _check_labels(name: str, labels: np.ndarray, classes: int, void: bool) -> No
 
 
 def _confusion(truth, predicted, classes: int) -> np.ndarray:
-    """Confusion matrix of one photo, (classes, classes) int64, rows truth; void left out."""
+    """Confusion matrix of one image, (classes, classes) int64, rows truth; void left out."""
     _require_classes(classes)
     truth, predicted = (labels.astype(np.uint8) for labels in _label_maps(truth, predicted, classes))
     matrix = np.zeros((classes, classes), np.int64)
     # OpenCV's histogram of pairs counts in one pass and leaves out what is out of range, as void is; it
-    # counts in float32, which is exact up to 2**24, so larger photos go in strips.
+    # counts in float32, which is exact up to 2**24, so larger images go in strips.
     rows = max(1, 2**24 // max(1, truth.shape[1]))
     for top in range(0, len(truth) if truth.size else 0, rows):
         pair = [np.ascontiguousarray(labels[top : top + rows]) for labels in (truth, predicted)]
@@ -284,7 +284,7 @@ def _foreground_dice(matrix: np.ndarray) -> float:
 
 
 def _edges(labels: np.ndarray) -> np.ndarray:
-    """(H, W) bool, where a 4-neighbour inside the photo has another label."""
+    """(H, W) bool, where a 4-neighbour inside the image has another label."""
     edges = np.zeros(labels.shape, bool)
     rows, columns = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
     edges[1:] |= rows

@@ -64,7 +64,7 @@ class PixelPreprocessing(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("voclab")
 class ResizePixels(keras.layers.Layer):
-    """Pictures of any size to a square, bilinear; nothing is averaged where that shrinks them.
+    """Images of any size to a square, bilinear; nothing is averaged where that shrinks them.
 
     Not ``keras.layers.Resizing``, whose own default of ``training=True`` spreads to the batch norm behind it
     whenever a model is called without saying whether it trains (Keras 3.15).

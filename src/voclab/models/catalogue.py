@@ -38,7 +38,7 @@ class Architecture:
         width: the builder's argument that :func:`voclab.models.zoo.build` calls width; ``None`` if it has
             none.
         pooling: of the feature map, see :func:`voclab.models.classifiers.build_classifier`.
-        resize: side in pixels that pictures are resized to unless another is asked for; ``None`` leaves them
+        resize: side in pixels that images are resized to unless another is asked for; ``None`` leaves them
             as they are.
     """
 

@@ -39,7 +39,7 @@ def build_classifier(
         weights: ``None`` (random), ``"imagenet"`` or a file; see :func:`build_backbone`.
         dropout: share of the pooled features dropped while training.
         options: further arguments of the backbone's builder.
-        resize: side in pixels of the square that pictures are resized to first, bilinear; meant for
+        resize: side in pixels of the square that images are resized to first, bilinear; meant for
             enlarging, since nothing is averaged where it shrinks. ``None`` leaves them as they are.
         pooling: ``"average"``, ``"maximum"`` or both, in the order of the concatenation.
 
@@ -68,12 +68,12 @@ def build_classifier(
 def start_from_prior(model: keras.Model, labels: np.ndarray) -> None:
     """Let an untrained classifier answer with the class frequencies, whatever it sees.
 
-    Otherwise the first epochs are spent on learning that most classes are absent from most photos
+    Otherwise the first epochs are spent on learning that most classes are absent from most images
     (Lin et al. 2017, section 4.1, for the same reason).
 
     Args:
         model: from :func:`build_classifier`; its head is replaced.
-        labels: (n, classes), 0 or 1, of the training photos.
+        labels: (n, classes), 0 or 1, of the training images.
     """
     head = model.get_layer("logits")
     kernel, _ = head.get_weights()
@@ -94,15 +94,15 @@ def feature_extractor(model: keras.Model) -> keras.Model:
 
 
 def predict(model: keras.Model, pixels: np.ndarray, batch_size: int, name: str | None = None) -> np.ndarray:
-    """One step of inference on at most ``batch_size`` photos.
+    """One step of inference on at most ``batch_size`` images.
 
     Fewer are padded and cut again: a graph is traced for each shape, which takes longer than the
-    photos themselves.
+    images themselves.
 
     Args:
         model: any model of pixels.
         pixels: (n ≤ batch_size, H, W, 3) float32 in [0, 1].
-        batch_size: photos a step.
+        batch_size: images a step.
         name: what people call the model; without one, its own.
 
     Returns:
@@ -113,7 +113,7 @@ def predict(model: keras.Model, pixels: np.ndarray, batch_size: int, name: str |
     """
     n = len(pixels)
     if n > batch_size:
-        raise ValueError(f"{n} photos do not fit a batch of {batch_size}")
+        raise ValueError(f"{n} images do not fit a batch of {batch_size}")
     if n < batch_size:
         pixels = np.concatenate([pixels, np.zeros((batch_size - n, *pixels.shape[1:]), pixels.dtype)])
     return finite(np.asarray(model.predict_on_batch(pixels), np.float32)[:n], name or model.name)

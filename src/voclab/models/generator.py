@@ -30,7 +30,7 @@ class Within(keras.constraints.Constraint):
 
 @keras.saving.register_keras_serializable("voclab")
 class Tiles(layers.Layer):
-    """Learnt patterns, mixed for each image and repeated over the picture.
+    """Learnt patterns, mixed for each image and repeated over the image.
 
     Repeated rather than resized, so that their frequencies are the same for images of any size. They are kept
     as 1/100 of what is shown: one step of Adam at a rate that suits convolutions would hardly move them
@@ -149,7 +149,7 @@ def build_generator(
     ``image``: two strided convolutions, residual blocks at a quarter of the resolution, two transposed
     convolutions back, as in the paper, with separable blocks, which are cheap on a CPU. Two things are added
     so that hundreds of updates are enough: the encoder also sees the deepest map of a frozen pretrained
-    backbone, if there is one, and so knows what is in the photo; and it mixes a few learnt :class:`Tiles`, to
+    backbone, if there is one, and so knows what is in the image; and it mixes a few learnt :class:`Tiles`, to
     which the decoder's output is added. The mixture starts as the first of them, the universal perturbation.
     ``universal``: that pattern alone, one perturbation for all images.
 
@@ -183,7 +183,7 @@ def build_generator(
             seen = _pretrained(inputs, backbone, weights, options or {})
             known = layers.Conv2D(2 * width, 1, name="known")(seen)
             x = layers.Add(name="informed")([x, ResizeLike(name="known_everywhere")([known, x])])
-        # Standardised, so that from the start different photos mix differently and patterns can part.
+        # Standardised, so that from the start different images mix differently and patterns can part.
         shares = layers.GlobalAveragePooling2D(name="whole", dtype="float32")(seen)
         shares = layers.BatchNormalization(
             momentum=0.9, center=False, scale=False, name="standardised", dtype="float32"

@@ -11,7 +11,7 @@ from voclab.models.backbones import PixelPreprocessing, imagenet_available, kera
 from voclab.models.catalogue import LITE, get_backbone, require_imagenet
 
 CLASSES = 1000
-SIDE = 224  # pixels, of the pictures that all of them were trained on
+SIDE = 224  # pixels, of the images that all of them were trained on
 # MobileNet's last layers are 1 × 1 convolutions: their maps are the answer, not features.
 FEATURE_LAYERS = {"mobilenet": "conv_pw_13_relu"}
 

@@ -1,4 +1,4 @@
-"""From a photo of any size to its label map: scales, mirror images, windows, back to the original size."""
+"""From an image of any size to its label map: scales, mirror images, windows, back to the original size."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _MULTIPLE = 32  # sides that every encoder divides evenly; also keeps the number
 
 @dataclass(frozen=True)
 class TestTime:
-    """How a segmenter is shown a photo.
+    """How a segmenter is shown an image.
 
     Attributes:
-        sizes: longest sides in pixels that the photo is resized to; logits are averaged over them.
+        sizes: longest sides in pixels that the image is resized to; logits are averaged over them.
         flip: also average over the mirror image.
-        window: photos larger than this after resizing are seen through overlapping windows of this
+        window: images larger than this after resizing are seen through overlapping windows of this
             side; ``None`` for no limit.
     """
 
@@ -41,39 +41,39 @@ class TestTime:
 
 
 class Segmenter:
-    """A model together with how it is used: photos in, logits or label maps at their own size out.
+    """A model together with how it is used: images in, logits or label maps at their own size out.
 
     Args:
         model: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, classes) logits, for any H and W.
         test_time: scales, mirror images and windows.
-        batch_size: photos a step. Photos of equal size after resizing are computed together.
+        batch_size: images a step. Images of equal size after resizing are computed together.
     """
 
     def __init__(self, model: keras.Model, test_time: TestTime, batch_size: int = 8):
         self.test_time, self.batch_size = test_time, batch_size
         self._forward = compiled(model)
 
-    def logits(self, photos: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(H, W, classes) float32 logits at the size of each (H, W, 3) uint8 photo, in order, lazily."""
-        photos = iter(photos)
-        while chunk := list(islice(photos, self.batch_size)):
+    def logits(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(H, W, classes) float32 logits at the size of each (H, W, 3) uint8 image, in order, lazily."""
+        images = iter(images)
+        while chunk := list(islice(images, self.batch_size)):
             yield from self._chunk(chunk)
 
-    def masks(self, photos: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(H, W) uint8 label map at the size of each photo, in order, lazily."""
-        for logits in self.logits(photos):
+    def masks(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(H, W) uint8 label map at the size of each image, in order, lazily."""
+        for logits in self.logits(images):
             yield logits.argmax(-1).astype(np.uint8)
 
-    def _chunk(self, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
-        total: list = [0.0] * len(photos)
+    def _chunk(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        total: list = [0.0] * len(images)
         for size in self.test_time.sizes:
             groups: dict[tuple[int, int], list[int]] = {}
-            for i, photo in enumerate(photos):
-                groups.setdefault(_shape_at(photo.shape[:2], size), []).append(i)
+            for i, image in enumerate(images):
+                groups.setdefault(_shape_at(image.shape[:2], size), []).append(i)
             for shape, members in groups.items():
-                pixels = np.stack([_resized(photos[i], shape) for i in members])
+                pixels = np.stack([_resized(images[i], shape) for i in members])
                 for i, logits in zip(members, self._views(pixels)):
-                    total[i] = total[i] + _resized_logits(logits, photos[i].shape[:2])
+                    total[i] = total[i] + _resized_logits(logits, images[i].shape[:2])
         return [logits / len(self.test_time.sizes) for logits in total]
 
     def _views(self, pixels: np.ndarray) -> np.ndarray:
@@ -104,10 +104,10 @@ def _shape_at(shape: tuple[int, int], longest: int) -> tuple[int, int]:
     return tuple(max(1, round(side * scale / _MULTIPLE)) * _MULTIPLE for side in shape)
 
 
-def _resized(photo: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    shrinks = photo.shape[0] * photo.shape[1] > shape[0] * shape[1]
+def _resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    shrinks = image.shape[0] * image.shape[1] > shape[0] * shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(photo, shape[::-1], interpolation=interpolation).astype(np.float32) / 255.0
+    return cv2.resize(image, shape[::-1], interpolation=interpolation).astype(np.float32) / 255.0
 
 
 def _resized_logits(logits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

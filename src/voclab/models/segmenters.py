@@ -171,7 +171,7 @@ def build_encoder_unet(
 
     Each skip tensor is projected by a 1 × 1 convolution before it is joined, so a wide backbone does not
     make a wide decoder. The mean of the deepest map is added to the bottleneck (Liu et al. 2015,
-    *ParseNet*): what is in the picture as a whole says what its parts can be. The last join is at the
+    *ParseNet*): what is in the image as a whole says what its parts can be. The last join is at the
     encoder's finest stride; logits are resized bilinearly from there.
 
     Args:

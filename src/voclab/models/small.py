@@ -1,4 +1,4 @@
-"""Networks for small pictures, such as CIFAR-10's: they start at full resolution and shrink late."""
+"""Networks for small images, such as CIFAR-10's: they start at full resolution and shrink late."""
 
 import keras
 from keras import layers

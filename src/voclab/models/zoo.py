@@ -1,4 +1,4 @@
-"""Classifiers by name for small pictures such as CIFAR-10's, which also take larger ones."""
+"""Classifiers by name for small images such as CIFAR-10's, which also take larger ones."""
 
 import keras
 
@@ -18,8 +18,8 @@ def build(
 ) -> keras.Model:
     """The classifier of that name, made by :func:`voclab.models.classifiers.build_classifier`.
 
-    The small networks see a picture at its own size; those made for photos enlarge it inside the model, so
-    that an epsilon is in units of the small picture's pixels.
+    The small networks see an image at its own size; those made for images enlarge it inside the model, so
+    that an epsilon is in units of the small image's pixels.
 
     Args:
         name: key of :data:`voclab.models.catalogue.ZOO`.
@@ -27,7 +27,7 @@ def build(
         dropout: share of the pooled features dropped while training.
         weights: ``None`` (random), ``"imagenet"`` (transfer models only) or a file with the weights of the
             backbone; see :func:`voclab.models.backbones.build_backbone`.
-        resize: side in pixels that pictures are resized to inside the model, if another than the
+        resize: side in pixels that images are resized to inside the model, if another than the
             architecture's own.
         width: channels of the first stage, for ``densenet`` the growth rate, for ``mobilenet_v2`` the
             multiplier alpha; ``None`` is the published width, and the only one of ``efficientnet_b0``.

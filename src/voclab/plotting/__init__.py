@@ -1,4 +1,4 @@
-"""Every picture: one style, colours that colour-blind readers can tell apart, one function a figure.
+"""Every image: one style, colours that colour-blind readers can tell apart, one function a figure.
 
 Each function returns a matplotlib figure; :func:`save` writes it with its title, caption and
 alternative text for the gallery.

@@ -1,4 +1,4 @@
-"""Pictures of attacks: what was changed and what came of it, over the bound, the epochs and the victims."""
+"""Images of attacks: what was changed and what came of it, over the bound, the epochs and the victims."""
 
 import re
 import textwrap
@@ -19,8 +19,8 @@ from matplotlib.transforms import Bbox
 
 from voclab.plotting.base import COLOURS, _curve, grid_axes, look, panel_width, row_height, styled
 from voclab.plotting.segmentation import (
+    _image_axes,
     _labels,
-    _photo_axes,
     _remove_empty,
     _show,
     mask_legend,
@@ -38,7 +38,7 @@ def magnified(perturbed: np.ndarray, clean: np.ndarray, factor: float) -> np.nda
 
     Args:
         perturbed: (H, W, 3) uint8.
-        clean: the same photo before.
+        clean: the same image before.
         factor: that the change is multiplied by.
 
     Returns:
@@ -50,10 +50,10 @@ def magnified(perturbed: np.ndarray, clean: np.ndarray, factor: float) -> np.nda
 
 @styled
 def attack_triptychs(rows: Sequence[tuple[np.ndarray, np.ndarray, str, str, bool]], factor: float) -> Figure:
-    """Photos, their perturbations and what a network says before and after.
+    """Images, their perturbations and what a network says before and after.
 
     Args:
-        rows: each a photo (H, W, 3) uint8, the same perturbed, what is said of either, e.g.
+        rows: each an image (H, W, 3) uint8, the same perturbed, what is said of either, e.g.
             ``"person 0.97, dog 0.31"``, and whether the network is fooled. More than three rows are put
             two abreast.
         factor: that perturbations are magnified by.
@@ -75,12 +75,12 @@ def attack_triptychs(rows: Sequence[tuple[np.ndarray, np.ndarray, str, str, bool
         squeeze=False,
         layout="constrained",
     )
-    names = ("photo", _times(factor), "perturbed photo")
+    names = ("image", _times(factor), "perturbed image")
     for k, ((clean, perturbed, _, _, fooled), (before, after)) in enumerate(zip(rows, texts)):
         row, pair = divmod(k, pairs)
         line = axes[row, 4 * pair : 4 * pair + 3]
-        for axis, picture, name in zip(line, (clean, magnified(perturbed, clean, factor), perturbed), names):
-            _show(axis, picture, "" if row else name)
+        for axis, image, name in zip(line, (clean, magnified(perturbed, clean, factor), perturbed), names):
+            _show(axis, image, "" if row else name)
             axis.set_anchor("N")  # beside a portrait, others stay below their titles
         line[0].set_xlabel(before, fontsize=9)
         line[2].set_xlabel(after, fontsize=9, color=_FOOLED if fooled else _HOLDS)
@@ -94,32 +94,32 @@ def attack_mask_rows(
     class_names: Sequence[str],
     factor: float,
 ) -> Figure:
-    """Photos, their perturbations and the masks that a network gives before and after.
+    """Images, their perturbations and the masks that a network gives before and after.
 
     Args:
-        rows: each a photo (H, W, 3) uint8, the same perturbed, its true label map (H, W) uint8 or
+        rows: each an image (H, W, 3) uint8, the same perturbed, its true label map (H, W) uint8 or
             ``None``, the maps that are predicted before and after, and a text for either, e.g.
             ``"Dice 0.83"``.
         class_names: label k + 1 is class k.
         factor: that perturbations are magnified by.
     """
     known = any(row[2] is not None for row in rows)
-    names = ("photo", _times(factor), "perturbed photo", *["truth"] * known, "mask before", "mask after")
-    figure, axes = _photo_axes([row_height([row[0]]) for row in rows], len(names))
+    names = ("image", _times(factor), "perturbed image", *["truth"] * known, "mask before", "mask after")
+    figure, axes = _image_axes([row_height([row[0]]) for row in rows], len(names))
     texts = [tuple(_said(text, panel_width(len(names))) for text in row[5:7]) for row in rows]
     below = 0.15 * _most_lines(text for pair in texts for text in pair) - 0.1  # one line has room as it is
     figure.set_figheight(figure.get_figheight() + below * len(rows))
     shown = []
     for k, (clean, perturbed, truth, before, after, *_) in enumerate(rows):
-        pictures = [clean, magnified(perturbed, clean, factor), perturbed]
+        images = [clean, magnified(perturbed, clean, factor), perturbed]
         if known:
-            pictures.append(None if truth is None else overlay(clean, truth))
-        pictures += [overlay(clean, before), overlay(perturbed, after)]
-        for axis, picture, name in zip(axes[k], pictures, names):
-            if picture is None:
-                picture = np.full_like(clean, 255)
+            images.append(None if truth is None else overlay(clean, truth))
+        images += [overlay(clean, before), overlay(perturbed, after)]
+        for axis, image, name in zip(axes[k], images, names):
+            if image is None:
+                image = np.full_like(clean, 255)
                 axis.text(0.5, 0.5, "not known", transform=axis.transAxes, ha="center", va="center")
-            _show(axis, picture, "" if k else name)
+            _show(axis, image, "" if k else name)
         for axis, text, mask in zip(axes[k, -2:], texts[k], (before, after)):
             axis.set_xlabel(text, fontsize=9)
             name_regions(axis, mask, class_names)
@@ -138,7 +138,7 @@ def fooling_over_epsilon(
 
     Args:
         panels: title -> attack -> bounds in steps of 1/255, over 0, and a share in [0, 1] for each.
-        ylabels: title -> label of the axis, in percent, e.g. ``"photos fooled (%)"``.
+        ylabels: title -> label of the axis, in percent, e.g. ``"images fooled (%)"``.
     """
     figure, axes = grid_axes(1, len(panels), width=3.9, height=3.3)
     looks = _looks(attack for curves in panels.values() for attack in curves)
@@ -158,12 +158,12 @@ def fooling_over_epsilon(
 
 @styled
 def adversary_curves(histories: Mapping[str, list[dict]]) -> Figure:
-    """Both loss terms of trained adversaries and the share of photos they fool, over epochs.
+    """Both loss terms of trained adversaries and the share of images they fool, over epochs.
 
     Args:
         histories: run -> entries with ``epoch`` and, where they are known, ``perturbed_loss`` (fooling),
             ``perturbation_loss`` (weighted penalty), both with ``validation_`` before them too, and
-            ``fooled``, the share of validation photos in [0, 1].
+            ``fooled``, the share of validation images in [0, 1].
     """
     figure, axes = grid_axes(1, 3, width=3.7, height=3.4)
     fooling, penalty, fooled = axes[0]
@@ -182,7 +182,7 @@ def adversary_curves(histories: Mapping[str, list[dict]]) -> Figure:
     dashes = "\ntraining (solid), validation (dashed)"
     fooling.set(ylabel="fooling term", title=f"Fooling term{dashes}")
     penalty.set(ylabel="weight · penalty", title=f"Penalty on the perturbation{dashes}")
-    fooled.set(ylabel="photos fooled (%)", title="Fooled validation photos")
+    fooled.set(ylabel="images fooled (%)", title="Fooled validation images")
     fooled.set(ylim=_PERCENT, yticks=_TICKS)
     _legend_below(figure, _line_keys(looks))
     return figure
@@ -190,9 +190,9 @@ def adversary_curves(histories: Mapping[str, list[dict]]) -> Figure:
 
 @styled
 def trade_off(
-    curves: Mapping[str, Sequence[tuple[float, float, str]]], label: str = "photos fooled (%)"
+    curves: Mapping[str, Sequence[tuple[float, float, str]]], label: str = "images fooled (%)"
 ) -> Figure:
-    """How many photos are fooled over how visible the perturbation is.
+    """How many images are fooled over how visible the perturbation is.
 
     Args:
         curves: name -> points as PSNR in dB, share in [0, 1] and text, e.g. ``"weight 0.5"``, in the
@@ -224,7 +224,7 @@ def transfer_matrix(
         matrix: (rows, columns) shares in [0, 1]; NaN where nothing was measured.
         row_names: what attacks were trained or computed on.
         column_names: what they are tested on.
-        label: of the colours, in percent, e.g. ``"photos fooled (%)"``.
+        label: of the colours, in percent, e.g. ``"images fooled (%)"``.
     """
     percent = 100 * np.asarray(matrix, np.float64)
     rows, columns = percent.shape
@@ -234,7 +234,7 @@ def transfer_matrix(
     figure, axes = grid_axes(1, 1, width=width, height=max(2.8, 1.3 + 0.62 * rows))
     axis = axes[0, 0]
     colours = mpl.colormaps["cividis"].with_extremes(bad="#cccccc")
-    picture = axis.imshow(np.ma.masked_invalid(percent), cmap=colours, vmin=0, vmax=100, aspect="auto")
+    image = axis.imshow(np.ma.masked_invalid(percent), cmap=colours, vmin=0, vmax=100, aspect="auto")
     for (i, j), value in np.ndenumerate(percent):
         known = np.isfinite(value)
         luma = np.dot(colours(value / 100)[:3], (0.299, 0.587, 0.114)) if known else 1
@@ -244,17 +244,17 @@ def transfer_matrix(
     axis.set_yticks(range(rows), row_names)
     axis.set(xlabel="tested on", ylabel="trained on / computed on")
     axis.grid(visible=False)
-    figure.colorbar(picture, ax=axis, label=label)
+    figure.colorbar(image, ax=axis, label=label)
     return figure
 
 
 @styled
 def survival(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
-    """What is left of attacks after the perturbed photos were handled, as dots on a band a handling.
+    """What is left of attacks after the perturbed images were handled, as dots on a band a handling.
 
     Args:
         shares: attack -> handling -> share in [0, 1]. The first handling is at the top.
-        label: of the axis, in percent, e.g. ``"photos still fooled (%)"``.
+        label: of the axis, in percent, e.g. ``"images still fooled (%)"``.
     """
     handlings = list(dict.fromkeys(how for values in shares.values() for how in values))
     slot = 0.8 / len(shares)
@@ -280,7 +280,7 @@ def defence(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
 
     Args:
         shares: victim, e.g. ``"as trained"``, -> attack -> share in [0, 1]; NaN is written as "–".
-        label: of the axis, in percent, e.g. ``"photos fooled (%)"``.
+        label: of the axis, in percent, e.g. ``"images fooled (%)"``.
     """
     attacks = list(dict.fromkeys(attack for values in shares.values() for attack in values))
     names = [_wrapped(attack, 14) for attack in attacks]
@@ -304,14 +304,14 @@ def defence(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
 
 
 @styled
-def patterns(pictures: Mapping[str, np.ndarray]) -> Figure:
+def patterns(images: Mapping[str, np.ndarray]) -> Figure:
     """Perturbations and, under each, which spatial frequencies it uses.
 
     Args:
-        pictures: title -> (H, W, 3) uint8, as :func:`magnified` gives it, all by the same factor, for
+        images: title -> (H, W, 3) uint8, as :func:`magnified` gives it, all by the same factor, for
             their spectra share one scale of colours.
     """
-    shown = list(pictures.values())
+    shown = list(images.values())
     columns = -(-len(shown) // -(-len(shown) // 5))  # 3 + 3 rather than 5 + 1
     ratios = [row_height(shown[k : k + columns]) for k in range(0, len(shown), columns)]
     side = panel_width(columns)
@@ -325,16 +325,16 @@ def patterns(pictures: Mapping[str, np.ndarray]) -> Figure:
         squeeze=False,
         layout="constrained",
     )
-    spectra = [_spectrum(picture) for picture in shown]
+    spectra = [_spectrum(image) for image in shown]
     limits = {"vmin": min(s.min() for s in spectra), "vmax": max(s.max() for s in spectra)}
-    for k, (title, picture) in enumerate(pictures.items()):
+    for k, (title, image) in enumerate(images.items()):
         row, column = divmod(k, columns)
-        _show(axes[2 * row, column], picture)
+        _show(axes[2 * row, column], image)
         axes[2 * row, column].set_title(_wrapped(title, 22), fontsize=10)
         axis = axes[2 * row + 1, column]
-        x, y = (np.fft.fftshift(np.fft.fftfreq(size)) for size in (picture.shape[1], picture.shape[0]))
+        x, y = (np.fft.fftshift(np.fft.fftfreq(size)) for size in (image.shape[1], image.shape[0]))
         half = 0.5 / x.size, 0.5 / y.size
-        # Downwards as in the picture, so that stripes and their peaks have the same direction.
+        # Downwards as in the image, so that stripes and their peaks have the same direction.
         extent = (x[0] - half[0], x[-1] + half[0], y[-1] + half[1], y[0] - half[1])
         spectrum = axis.imshow(spectra[k], cmap="magma", extent=extent, aspect="equal", **limits)
         axis.set(xlim=(-0.5, 0.5), ylim=(0.5, -0.5), xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5))
@@ -351,9 +351,9 @@ def patterns(pictures: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _spectrum(picture: np.ndarray) -> np.ndarray:
+def _spectrum(image: np.ndarray) -> np.ndarray:
     """(H, W) power in dB of the luminance's deviation from its mean, frequency 0 in the middle."""
-    luma = picture @ np.array([0.299, 0.587, 0.114])
+    luma = image @ np.array([0.299, 0.587, 0.114])
     # Without a window the jump from one border to the other would draw a cross of frequencies.
     window = cv2.createHanningWindow(luma.shape[::-1], cv2.CV_64F)
     power = np.abs(np.fft.fft2((luma - luma.mean()) * window)) ** 2 / (window**2).sum()
@@ -361,7 +361,7 @@ def _spectrum(picture: np.ndarray) -> np.ndarray:
 
 
 def _said(text: str, inches: float) -> str:
-    """A text to stand below a photo of that width; a class and its probability stay on one line."""
+    """A text to stand below an image of that width; a class and its probability stay on one line."""
     return _wrapped(re.sub(r" (?=\d)", "\u00a0", text), int(14.7 * inches)).replace("\u00a0", " ")
 
 

@@ -1,4 +1,4 @@
-"""The style of every picture, how it is saved, and the pictures that several tasks share."""
+"""The style of every image, how it is saved, and the images that several tasks share."""
 
 import io
 import textwrap
@@ -95,12 +95,12 @@ def save(
     title: str,
     caption: str,
     alt: str,
-    photos: bool = False,
+    images: bool = False,
     dither: bool = False,
 ) -> Path:
     """Write a figure as PNG with a sidecar that says what it shows, and close it.
 
-    Pictures of photos are reduced to 256 colours, those of the legend among them, which keeps
+    Images of images are reduced to 256 colours, those of the legend among them, which keeps
     notebooks small; all others get a vector copy (SVG) for print.
 
     Args:
@@ -109,8 +109,8 @@ def save(
         title: printed above the figure.
         caption: what to see in it.
         alt: text for people who cannot see it.
-        photos: whether it consists of photos.
-        dither: of photos, whether smooth areas must show no bands; the file is larger.
+        images: whether it consists of images.
+        dither: of images, whether smooth areas must show no bands; the file is larger.
 
     Returns:
         Path of the PNG.
@@ -123,14 +123,14 @@ def save(
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
         with atomic_path(png) as temporary:
-            if photos:
-                picture = _few_colours(
+            if images:
+                image = _few_colours(
                     Image.open(buffer).convert("RGB"), [_WHITE, *_legend_colours(figure)], dither
                 )
-                picture.save(temporary, format="png", optimize=True)
+                image.save(temporary, format="png", optimize=True)
             else:
                 temporary.write_bytes(buffer.getvalue())
-        if not photos:
+        if not images:
             with atomic_path(path.with_name(path.name + ".svg")) as temporary:
                 figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
@@ -154,14 +154,14 @@ def _legend_colours(figure: Figure) -> list[tuple[int, ...]]:
     return sorted({tuple(round(255 * c) for c in p.get_facecolor()[:3]) for p in patches})
 
 
-def _few_colours(picture: Image.Image, kept: list[tuple[int, ...]], dither: bool) -> Image.Image:
-    """A picture with 256 colours; those kept are among them, however few pixels have them."""
+def _few_colours(image: Image.Image, kept: list[tuple[int, ...]], dither: bool) -> Image.Image:
+    """An image with 256 colours; those kept are among them, however few pixels have them."""
     free = 256 - len(kept)
-    few = picture.quantize(free)
+    few = image.quantize(free)
     palette = few.getpalette()[: 3 * free]
     if dither:
-        few = picture.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
-    indices, pixels = np.array(few), np.asarray(picture)
+        few = image.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
+    indices, pixels = np.array(few), np.asarray(image)
     for k, colour in enumerate(kept, start=free):
         indices[(pixels == colour).all(-1)] = k
     reduced = Image.fromarray(indices)
@@ -177,20 +177,20 @@ def grid_axes(rows: int, columns: int, *, width: float, height: float):
 
 
 def panel_width(columns: float) -> float:
-    """Inches that a picture in a grid may take: no grid is so wide that a page must make its texts small."""
+    """Inches that an image in a grid may take: no grid is so wide that a page must make its texts small."""
     return min(2.05, 10.4 / columns)
 
 
 def fitted(title: str, inches: float, points: int = 9) -> str:
-    """A title in lines for which a picture of that width has room, three at most for each of its own."""
+    """A title in lines for which an image of that width has room, three at most for each of its own."""
     room = max(4, int(124 * inches / points))
     lines = [textwrap.wrap(line, room, max_lines=3, placeholder="…") for line in title.split("\n")]
     return "\n".join("\n".join(line) for line in lines)
 
 
-def row_height(pictures: Sequence[np.ndarray]) -> float:
+def row_height(images: Sequence[np.ndarray]) -> float:
     """Height over width that a row of these needs; a portrait is made as small as what stands beside it."""
-    ratios = [p.shape[0] / p.shape[1] for p in pictures]
+    ratios = [p.shape[0] / p.shape[1] for p in images]
     if min(ratios) > 1:
         return 1.0
     return max(0.75 if ratio > 1 else ratio for ratio in ratios)
@@ -200,7 +200,7 @@ def row_height(pictures: Sequence[np.ndarray]) -> float:
 def image_grid(
     images: Sequence[np.ndarray], titles: Sequence[str], columns: int, colours: Sequence[str] | None = None
 ) -> Figure:
-    """Pictures (H, W, 3) uint8 in rows, each with a title, in its own colour if given."""
+    """Images (H, W, 3) uint8 in rows, each with a title, in its own colour if given."""
     side = panel_width(columns)
     size = 9 if side > 1.6 else 8
     titles = [fitted(title, side, size) for title in titles]
@@ -348,7 +348,7 @@ def confusion(
     figure, axes = grid_axes(1, 1, width=8.4, height=7.2)
     axis = axes[0, 0]
     filled = np.nan_to_num(matrix)
-    picture = axis.imshow(100 * filled, cmap="cividis", vmin=0, vmax=100)
+    image = axis.imshow(100 * filled, cmap="cividis", vmin=0, vmax=100)
     for i, j in np.argwhere(filled >= 0.05):
         colour = "black" if filled[i, j] > 0.55 else "white"
         axis.text(j, i, f"{100 * filled[i, j]:.0f}", ha="center", va="center", fontsize=8, color=colour)
@@ -358,7 +358,7 @@ def confusion(
     axis.set_yticks(range(len(class_names)), row_names or class_names)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.grid(visible=False)
-    figure.colorbar(picture, ax=axis, label="%", shrink=0.8)
+    figure.colorbar(image, ax=axis, label="%", shrink=0.8)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Pictures of labels and classifiers: frequencies, calibration, heat maps."""
+"""Images of labels and classifiers: frequencies, calibration, heat maps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -66,21 +66,21 @@ def reliability_diagram(
 
 @styled
 def heat_maps(rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray, str]]]]) -> Figure:
-    """Photos with heat maps over them.
+    """Images with heat maps over them.
 
     Args:
-        rows: a photo (H, W, 3) uint8 and a list of (title, heat (H, W) in [0, 1], title colour).
+        rows: an image (H, W, 3) uint8 and a list of (title, heat (H, W) in [0, 1], title colour).
     """
     pairs = 2 if len(rows) > 3 else 1
     panels = 1 + max(len(maps) for _, maps in rows)
     widths = [*[1] * panels, 0.15, *[1] * panels][: pairs * (panels + 1) - 1]  # a gap between the pairs
     side = panel_width(sum(widths))
     rows = [
-        (photo, [(fitted(title, side), heat, colour) for title, heat, colour in maps]) for photo, maps in rows
+        (image, [(fitted(title, side), heat, colour) for title, heat, colour in maps]) for image, maps in rows
     ]
     lines = max((title.count("\n") + 1 for _, maps in rows for title, *_ in maps), default=1)
     heights = [
-        side * row_height([photo for photo, _ in rows[k : k + pairs]]) for k in range(0, len(rows), pairs)
+        side * row_height([image for image, _ in rows[k : k + pairs]]) for k in range(0, len(rows), pairs)
     ]
     figure, axes = plt.subplots(
         len(heights),
@@ -94,12 +94,12 @@ def heat_maps(rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray, s
     for axis in axes.flat:
         axis.axis("off")
         axis.set_anchor("N")
-    for k, (photo, maps) in enumerate(rows):
+    for k, (image, maps) in enumerate(rows):
         row = axes[k // pairs, (k % pairs) * (panels + 1) :]
-        row[0].imshow(photo)
-        row[0].set_title("photo", fontsize=9)
+        row[0].imshow(image)
+        row[0].set_title("image", fontsize=9)
         for axis, (title, heat, colour) in zip(row[1:], maps):
-            axis.imshow(photo)
+            axis.imshow(image)
             axis.imshow(heat, cmap="inferno", alpha=0.55, vmin=0, vmax=1)
             axis.set_title(title, fontsize=9, color=colour)
     return figure

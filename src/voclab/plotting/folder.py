@@ -27,18 +27,18 @@ class FigureFolder:
         self._written: set[str] = {"run.json"}
         self._shown = 0
 
-    def figure(self, figure: Figure, name: str, *, photos: bool = False, **texts) -> Path:
+    def figure(self, figure: Figure, name: str, *, images: bool = False, **texts) -> Path:
         """Save a figure; returns its PNG.
 
         Args:
             figure: what to save.
             name: file name, to which its number is added.
-            photos: whether it consists of photos.
+            images: whether it consists of images.
             texts: title, caption, alt and so on, see :func:`voclab.plotting.save`.
         """
         path = self._next(name)
-        self._written |= {path.name + suffix for suffix in (".png", ".json", *(() if photos else (".svg",)))}
-        return save(figure, path, photos=photos, **texts)
+        self._written |= {path.name + suffix for suffix in (".png", ".json", *(() if images else (".svg",)))}
+        return save(figure, path, images=images, **texts)
 
     def table(self, frame: pd.DataFrame, name: str, *, title: str, caption: str) -> pd.DataFrame:
         """Save a table; returns it with its numbers as they are shown.

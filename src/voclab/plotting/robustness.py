@@ -1,4 +1,4 @@
-"""Pictures of robustness: measures under each perturbation with intervals, and the photos themselves."""
+"""Images of robustness: measures under each perturbation with intervals, and the images themselves."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from voclab.plotting.base import abreast, grid_axes, image_grid, look, names_below, styled
 
 _KEPT, _CHANGED = "#1b7837", "#b2182b"
-_COLUMNS = 4  # of pictures
+_COLUMNS = 4  # of images
 
 
 @styled
@@ -54,12 +54,12 @@ def dots_with_intervals(
 
 @styled
 def share_distribution(shares: Mapping[str, np.ndarray], steps: int, marks: Mapping[str, float]) -> Figure:
-    """How the photos differ: for each network how many keep which share of their answers.
+    """How the images differ: for each network how many keep which share of their answers.
 
     Args:
-        shares: network -> (photos,) share of perturbations under which a photo's answer stays.
+        shares: network -> (images,) share of perturbations under which an image's answer stays.
         steps: number of perturbations.
-        marks: network -> a share that was published of one picture, drawn as a line in its panel.
+        marks: network -> a share that was published of one image, drawn as a line in its panel.
     """
     columns = 2 if len(shares) == 4 else min(len(shares), 3)
     rows = -(-len(shares) // columns)
@@ -82,19 +82,19 @@ def share_distribution(shares: Mapping[str, np.ndarray], steps: int, marks: Mapp
     for axis in axes.flat[: len(shares)]:
         axis.set_ylim(0, 1.08 * highest)
     for axis in axes[:, 0]:
-        axis.set_ylabel("photos (%)")
+        axis.set_ylabel("images (%)")
     for axis in axes.flat[len(shares) :]:
         axis.remove()
     return figure
 
 
 def perturbed_versions(
-    pictures: Sequence[np.ndarray], titles: Sequence[str], said: Sequence[str], kept: Sequence[bool]
+    images: Sequence[np.ndarray], titles: Sequence[str], said: Sequence[str], kept: Sequence[bool]
 ) -> Figure:
-    """A photo beside its perturbed versions, each with what a network calls it.
+    """An image beside its perturbed versions, each with what a network calls it.
 
     Args:
-        pictures: (H, W, 3) uint8; the original first.
+        images: (H, W, 3) uint8; the original first.
         titles: their names.
         said: what the network says of each.
         kept: whether that is what it says of the original.
@@ -105,7 +105,7 @@ def perturbed_versions(
         for title, answer, same in zip(titles[1:], said[1:], kept[1:], strict=True)
     ]
     colours = ["black", *(_KEPT if same else _CHANGED for same in kept[1:])]
-    return image_grid(pictures, texts, min(_COLUMNS, len(pictures)), colours)
+    return image_grid(images, texts, min(_COLUMNS, len(images)), colours)
 
 
 def _short(text: str, most: int = 22) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of masks and segmenters: overlays, errors, edges, scores of classes, the U-Net's shape."""
+"""Images of masks and segmenters: overlays, errors, edges, scores of classes, the U-Net's shape."""
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ _PALETTE = voc_palette()
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, alpha: float = 0.55, *, contour: bool = True) -> np.ndarray:
-    """A mask in VOC's colours over its photo, whose background is paler than it was.
+    """A mask in VOC's colours over its image, whose background is paler than it was.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -46,16 +46,16 @@ def overlay(image: np.ndarray, mask: np.ndarray, alpha: float = 0.55, *, contour
     Returns:
         (H, W, 3) uint8.
     """
-    picture = 0.8 * _grey(image, 0.6) + 0.2 * 255
+    original = 0.8 * _grey(image, 0.6) + 0.2 * 255
     weight = np.where(mask > 0, alpha, 0.0)[..., None]
     if contour:
         edge, objects = _boundary(mask), (mask > 0) & (mask != VOID)
         weight[edge & (mask > 0)] = 1.0
         # VOC's car is grey and its cat nearly black: a dark line parts them from any background.
         near = cv2.dilate(objects.astype(np.uint8), _brush(mask)) > 0
-        picture[near & (mask == 0)] *= 0.35
-    picture += weight * (_PALETTE[mask] - picture)
-    return np.rint(picture).astype(np.uint8)
+        original[near & (mask == 0)] *= 0.35
+    original += weight * (_PALETTE[mask] - original)
+    return np.rint(original).astype(np.uint8)
 
 
 def error_kinds(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -107,19 +107,19 @@ def name_regions(axis: Axes, mask: np.ndarray, class_names: Sequence[str]) -> No
     """Write the name of each class where its region is widest: not everybody can tell VOC's colours apart.
 
     Args:
-        axis: that shows the photo with its mask.
+        axis: that shows the image with its mask.
         mask: (H, W) uint8 label map, 0 background, 255 void; scraps and thin regions get no name.
         class_names: label k + 1 is class k.
     """
     height, width = mask.shape
     columns = axis.get_subplotspec().get_gridspec().ncols
-    pixels = columns * max(height, width) / axis.figure.get_figwidth()  # of the photo, an inch of the figure
+    pixels = columns * max(height, width) / axis.figure.get_figwidth()  # of the image, an inch of the figure
     areas = np.bincount(mask.ravel(), minlength=256)
     named = []
     for label in np.argsort(-areas, kind="stable"):
         if label in (0, VOID) or areas[label] < 0.01 * mask.size:
             continue
-        # The place that is furthest from any other label; outside of the photo counts as another.
+        # The place that is furthest from any other label; outside of the image counts as another.
         depth = cv2.distanceTransform(np.pad((mask == label).astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
         if depth.max() < 0.03 * max(height, width):
             continue
@@ -138,10 +138,10 @@ def name_regions(axis: Axes, mask: np.ndarray, class_names: Sequence[str]) -> No
 def segmentation_samples(
     images: Sequence[np.ndarray], masks: Sequence[np.ndarray], class_names: Sequence[str], columns: int
 ) -> Figure:
-    """Photos (H, W, 3) uint8, ``columns`` in a row, and under each the same with its mask (H, W) uint8."""
+    """Images (H, W, 3) uint8, ``columns`` in a row, and under each the same with its mask (H, W) uint8."""
     starts = range(0, len(images), columns)
     ratios = [row_height(images[k : k + columns]) for k in starts for _ in range(2)]
-    figure, axes = _photo_axes(ratios, min(columns, len(images)))
+    figure, axes = _image_axes(ratios, min(columns, len(images)))
     for k, (image, mask) in enumerate(zip(images, masks)):
         row, column = divmod(k, columns)
         _show(axes[2 * row, column], image)
@@ -157,18 +157,18 @@ def prediction_rows(
     rows: Sequence[tuple[str, np.ndarray, np.ndarray, Sequence[tuple[str, np.ndarray, str]]]],
     class_names: Sequence[str],
 ) -> Figure:
-    """Photos, their true masks and those of several models.
+    """Images, their true masks and those of several models.
 
     Args:
-        rows: each a title, e.g. ``"worst"``, a photo (H, W, 3) uint8, its label map (H, W) uint8 and,
+        rows: each a title, e.g. ``"worst"``, an image (H, W, 3) uint8, its label map (H, W) uint8 and,
             for each model, name, predicted label map and score, e.g. ``"Dice 0.83"``. All rows have
             the same models.
         class_names: label k + 1 is class k.
     """
-    figure, axes = _photo_axes([row_height([row[1]]) for row in rows], 2 + len(rows[0][3]))
+    figure, axes = _image_axes([row_height([row[1]]) for row in rows], 2 + len(rows[0][3]))
     for k, (title, image, truth, models) in enumerate(rows):
         line, first = axes[k], k == 0
-        _show(line[0], image, "photo" if first else "")
+        _show(line[0], image, "image" if first else "")
         line[0].set_ylabel(textwrap.fill(title, 16), fontsize=10, fontweight="bold")
         _show(line[1], overlay(image, truth), "truth" if first else "")
         name_regions(line[1], truth, class_names)
@@ -185,13 +185,13 @@ def prediction_rows(
 def error_maps(
     rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, str]], class_names: Sequence[str]
 ) -> Figure:
-    """Photos, true and predicted masks, and where and how they differ.
+    """Images, true and predicted masks, and where and how they differ.
 
     Args:
-        rows: each a photo (H, W, 3) uint8, its label map (H, W) uint8, the predicted one, and a title.
+        rows: each an image (H, W, 3) uint8, its label map (H, W) uint8, the predicted one, and a title.
         class_names: label k + 1 is class k.
     """
-    figure, axes = _photo_axes([row_height([row[0]]) for row in rows], 4)
+    figure, axes = _image_axes([row_height([row[0]]) for row in rows], 4)
     seen = set()
     for k, (image, truth, predicted, title) in enumerate(rows):
         kinds = error_kinds(truth, predicted)
@@ -199,9 +199,9 @@ def error_maps(
         errors = 0.7 * _grey(image, 1.0) + 0.3 * 255
         weight = np.where(kinds == RIGHT, 0.0, 0.85)[..., None]
         errors += weight * (ERROR_COLOURS[kinds] - errors)
-        pictures = (image, overlay(image, truth), overlay(image, predicted), np.rint(errors).astype(np.uint8))
-        for axis, picture, name in zip(axes[k], pictures, ("photo", "truth", "prediction", "errors")):
-            _show(axis, picture, "" if k else name)
+        images = (image, overlay(image, truth), overlay(image, predicted), np.rint(errors).astype(np.uint8))
+        for axis, original, name in zip(axes[k], images, ("image", "truth", "prediction", "errors")):
+            _show(axis, original, "" if k else name)
         name_regions(axes[k, 1], truth, class_names)
         name_regions(axes[k, 2], predicted, class_names)
         axes[k, 0].set_ylabel(textwrap.fill(title, 16), fontsize=10, fontweight="bold")
@@ -219,27 +219,27 @@ def edge_closeups(
     ],
     class_names: Sequence[str],
 ) -> Figure:
-    """Photos with a box, and what lies in it: the photo, the true mask, and those of several models.
+    """Images with a box, and what lies in it: the image, the true mask, and those of several models.
 
     A white line is the true outline of the objects.
 
     Args:
-        rows: each a photo (H, W, 3) uint8, its label map (H, W) uint8, name and predicted label map of
+        rows: each an image (H, W, 3) uint8, its label map (H, W) uint8, name and predicted label map of
             each model, and a box (y0, y1, x0, x1) in pixels. All rows have the same models.
         class_names: label k + 1 is class k.
     """
     ratios = [max(row_height([image]), row_height([_crop(image, box)])) for image, _, _, box in rows]
-    figure, axes = _photo_axes(ratios, 3 + len(rows[0][2]))
+    figure, axes = _image_axes(ratios, 3 + len(rows[0][2]))
     shown = []
     for k, (image, truth, models, box) in enumerate(rows):
         line = axes[k]
         y0, y1, x0, x1 = box
         masks = [truth, *(predicted for _, predicted in models)]
-        names = ("photo", "close-up", "truth", *(name for name, _ in models))
-        pictures = [_crop(overlay(image, mask, contour=False), box) for mask in masks]
-        for axis, name, picture in zip(line, names, [image, _crop(image, box), *pictures]):
-            _show(axis, picture, "" if k else name)
-            axis.set_anchor("N")  # a box may be less high than its photo, and titles stand in one line
+        names = ("image", "close-up", "truth", *(name for name, _ in models))
+        images = [_crop(overlay(image, mask, contour=False), box) for mask in masks]
+        for axis, name, original in zip(line, names, [image, _crop(image, box), *images]):
+            _show(axis, original, "" if k else name)
+            axis.set_anchor("N")  # a box may be less high than its image, and titles stand in one line
         corner, size = (x0 - 0.5, y0 - 0.5), (x1 - x0, y1 - y0)
         outline = _outline(_crop(truth, box))
         for colour, width in (("black", 2.6), ("white", 1.2)):  # white alone is lost on white ground
@@ -290,7 +290,7 @@ def architecture(
     skips: bool,
     *,
     pretrained: bool = True,
-    ends: tuple[str, str] = ("photo", "logits"),
+    ends: tuple[str, str] = ("image", "logits"),
 ) -> Figure:
     """An encoder and decoder as a U: down on the left, up on the right.
 
@@ -355,7 +355,7 @@ def _grey(image: np.ndarray, share: float) -> np.ndarray:
 
 
 def _boundary(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool, true where another label is near: next to it, in large pictures a bit further."""
+    """(H, W) bool, true where another label is near: next to it, in large images a bit further."""
     return cv2.dilate(mask, _brush(mask)) != cv2.erode(mask, _brush(mask))
 
 
@@ -374,9 +374,9 @@ def _outline(truth: np.ndarray) -> list[list[tuple[float, float]]]:
     ]
 
 
-def _crop(picture: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+def _crop(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     y0, y1, x0, x1 = box
-    return picture[y0:y1, x0:x1]
+    return image[y0:y1, x0:x1]
 
 
 def _labels(masks: Iterable[np.ndarray]) -> set[int]:
@@ -391,8 +391,8 @@ def _patch(colour: np.ndarray, name: str) -> Patch:
     return Patch(fc=colour / 255, ec="#777777", lw=0.6, label=name)
 
 
-def _photo_axes(ratios: Sequence[float], columns: int) -> tuple[Figure, np.ndarray]:
-    """(rows, columns) axes, rows as high as their photos; room for titles and labels is added."""
+def _image_axes(ratios: Sequence[float], columns: int) -> tuple[Figure, np.ndarray]:
+    """(rows, columns) axes, rows as high as their images; room for titles and labels is added."""
     side = panel_width(columns)
     heights = [side * ratio for ratio in ratios]
     return plt.subplots(
@@ -405,8 +405,8 @@ def _photo_axes(ratios: Sequence[float], columns: int) -> tuple[Figure, np.ndarr
     )
 
 
-def _show(axis: Axes, picture: np.ndarray, title: str = "") -> None:
-    axis.imshow(picture, interpolation="nearest" if max(picture.shape[:2]) < 200 else "antialiased")
+def _show(axis: Axes, image: np.ndarray, title: str = "") -> None:
+    axis.imshow(image, interpolation="nearest" if max(image.shape[:2]) < 200 else "antialiased")
     axis.set(xticks=[], yticks=[])
     axis.set_title(textwrap.fill(title, 26), fontsize=10)
     axis.grid(visible=False)

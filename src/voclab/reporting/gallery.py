@@ -25,7 +25,7 @@ _LARGEST_SVG = 400_000  # bytes; beyond that (many thousand marks) the PNG is em
 _LONGEST_TEXT = 32  # characters that a table cell keeps on one line
 _MANY_COLUMNS = 10  # of a table; with more it is printed smaller
 _MOST_COLUMNS = 16  # that fit on paper; with more, rows and columns are exchanged
-_WIDE = 600  # pixels; a phone shows wider pictures at less than their size and lets them be scrolled
+_WIDE = 600  # pixels; a phone shows wider images at less than their size and lets them be scrolled
 _QUANTITY = r"[-+−<>≈~]?\d[\d.,]*(?: ?(?:%|[a-zµ]{1,3}))?"
 _NUMBER_LIKE = re.compile(rf"{_QUANTITY}(?:(?: | ?(?:±|/|–|×) ?){_QUANTITY})*")
 _DETAILS = {
@@ -43,7 +43,7 @@ _DETAILS = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture with its texts; ``path`` is a PNG, ``width`` and ``height`` its size in pixels."""
+    """An image with its texts; ``path`` is a PNG, ``width`` and ``height`` its size in pixels."""
 
     path: Path
     title: str
@@ -99,7 +99,7 @@ class Chapter:
 def write(figures_dir: str | os.PathLike = "figures") -> tuple[Path, Path]:
     """Write ``README.md`` and the self-contained ``index.html`` of a folder of figures; return both paths.
 
-    Each notebook has a folder there with pictures ``<nn>_<name>.png`` (and ``.svg``), their texts
+    Each notebook has a folder there with images ``<nn>_<name>.png`` (and ``.svg``), their texts
     ``<nn>_<name>.json`` (title, caption, alt), tables ``<nn>_<name>.table.json`` (title, caption,
     columns, rows) and ``run.json``, the record of the run. Texts and records may be missing. The same
     folder always gives the same bytes.
@@ -122,7 +122,7 @@ def write_page(folder: str | os.PathLike, title: str, introduction: str) -> tupl
     """The same two files in a folder of figures itself, about what is in it; returns both paths.
 
     Args:
-        folder: with pictures, tables and ``run.json`` as :func:`write` wants them of a notebook.
+        folder: with images, tables and ``run.json`` as :func:`write` wants them of a notebook.
         title: heading of the page.
         introduction: sentences below it.
 
@@ -184,7 +184,7 @@ def _figure(path: Path) -> Figure:
     texts = _object(path.with_suffix(".json")) if path.with_suffix(".json").exists() else {}
     head = read_bytes(path)[:24]
     if len(head) < 24 or not head.startswith(_PNG_SIGNATURE):
-        raise VoclabError(f"{path} is not a PNG picture; delete it and run its notebook again.")
+        raise VoclabError(f"{path} is not a PNG image; delete it and run its notebook again.")
     width, height = struct.unpack(">II", head[16:24])
     title = _plain(texts.get("title")) or _default_title(path)
     return Figure(path, title, _plain(texts.get("caption")), _plain(texts.get("alt")) or title, width, height)
@@ -380,7 +380,7 @@ def _html_figure(figure: Figure, anchor: str) -> str:
     kind, source = ("svg+xml", vector) if sharp else ("png", figure.path)
     data = base64.b64encode(read_bytes(source)).decode("ascii")
     size = f'width="{figure.width}" height="{figure.height}" style="--natural: {figure.width}px"'
-    return f"""<figure id="{anchor}" class="picture{" wide" if figure.width > _WIDE else ""}">
+    return f"""<figure id="{anchor}" class="image{" wide" if figure.width > _WIDE else ""}">
 <h3>{html(figure.title)}</h3>
 <div class="scroll">
 <img alt="{html(figure.alt)}" {size} src="data:image/{kind};base64,{data}">

@@ -16,7 +16,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from voclab.data import EMBEDDED, PICTURES
+from voclab.data import EMBEDDED, SINGLE_LABEL
 from voclab.errors import VoclabError
 from voclab.files import write_text
 from voclab.terminal import tell
@@ -67,9 +67,9 @@ def available(notebooks_dir: str | os.PathLike = "notebooks") -> list[str]:
 
 
 def suits(which: str, dataset: str, notebooks_dir: str | os.PathLike = "notebooks") -> bool:
-    """Whether a notebook is about data of that name: pictures of one class, or photos of several."""
+    """Whether a notebook is about data of that name: images of one class, or images of several."""
     notebook = read(_find(which, notebooks_dir))
-    return bool(notebook.metadata.get("voclab", {}).get("pictures")) == (dataset in PICTURES)
+    return bool(notebook.metadata.get("voclab", {}).get("images")) == (dataset in SINGLE_LABEL)
 
 
 def read(source: Path) -> NotebookNode:
@@ -124,7 +124,7 @@ def run(
         notebooks_dir: folder of the notebooks.
         output: where the executed notebook goes; by default ``runs/notebooks/<name>.ipynb``.
         in_place: overwrite the notebook itself. Only on the embedded data, which is then what it runs on
-            even if other data lies in ``data/``: photos must not get into a committed notebook.
+            even if other data lies in ``data/``: images must not get into a committed notebook.
         timeout: seconds that one cell may take; ``None`` for any time.
         progress: print a line per cell, with its time, on standard error.
 

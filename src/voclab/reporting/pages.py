@@ -14,7 +14,7 @@ from voclab.corruptions import CONSISTENCY, STRENGTHS
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
 from voclab.evaluation import robustness
-from voclab.evaluation.consistency import ALL, one_picture
+from voclab.evaluation.consistency import ALL, one_image
 from voclab.evaluation.measure import CLEAN
 from voclab.evaluation.robustness import Measured, Subject
 from voclab.evaluation.study import MEASURES, PUBLISHED, Study
@@ -23,8 +23,8 @@ from voclab.files import read_json, write_json, write_text
 from voclab.reporting import gallery
 from voclab.text import markdown
 
-_SPREAD = ("nine photos of ten keep", "photos that keep all", "none")
-_FEW = 30  # photos; the bootstrap interval of fewer is too narrow
+_SPREAD = ("nine images of ten keep", "images that keep all", "none")
+_FEW = 30  # images; the bootstrap interval of fewer is too narrow
 
 
 def consistency_report(study: Study, folder: str | Path) -> list[Path]:
@@ -52,18 +52,18 @@ def consistency_report(study: Study, folder: str | Path) -> list[Path]:
 
 def consistency_figures(study: Study, folder: Path) -> list[Path]:
     """Save the figures of a study of consistency; returns their PNGs."""
-    tables, photos = study.tables(), _photos(study)
+    tables, images = study.tables(), _images(study)
     apart = len(next(iter(tables.values()))) - len(CONSISTENCY)
     names = ", ".join(tables)
     drawn = [
         plotting.save(
             plotting.dots_with_intervals(
-                tables, {"kept": "photos whose top-1 is kept (%)"}, apart, percent=True
+                tables, {"kept": "images whose top-1 is kept (%)"}, apart, percent=True
             ),
             folder / "consistency_kept",
-            title=f"Which answers stay: {photos}",
-            caption="Share of photos whose top class stays the same under each perturbation."
-            + _bars(study, " Control: another photo instead of a perturbed version."),
+            title=f"Which answers stay: {images}",
+            caption="Share of images whose top class stays the same under each perturbation."
+            + _bars(study, " Control: another image instead of a perturbed version."),
             alt=f"Dots with intervals of {names} for ten perturbations and all together",
         ),
         plotting.save(
@@ -71,22 +71,22 @@ def consistency_figures(study: Study, folder: Path) -> list[Path]:
                 tables, {key: MEASURES[key] for key in ("cosine", "euclidean")}, apart
             ),
             folder / "consistency_features",
-            title=f"Which features stay: {photos}",
+            title=f"Which features stay: {images}",
             caption="Cosine similarity a·b / (‖a‖ ‖b‖) and Euclidean similarity 1 / (1 + ‖a − b‖ / ‖a‖) of"
-            " the last feature map, averaged over places, of a clean photo (a) and its perturbed version (b)."
-            + _bars(study, " Control: b is another photo, which says where a network's scale begins."),
+            " the last feature map, averaged over places, of a clean image (a) and its perturbed version (b)."
+            + _bars(study, " Control: b is another image, which says where a network's scale begins."),
             alt=f"Dots with intervals of {names} for ten perturbations and all together",
         ),
     ]
-    if study.facts["photos"] > 1:
+    if study.facts["images"] > 1:
         marks = {name: PUBLISHED[name] for name in tables if name in PUBLISHED}
         drawn.append(
             plotting.save(
                 plotting.share_distribution(study.kept_shares(), len(CONSISTENCY), marks),
-                folder / "consistency_photos",
-                title=f"What a single picture would have said: {photos}",
-                caption="Photos by the number of perturbations under which their answer stays. Every bar is a"
-                f" result that a study of one picture could have published. {_published()}",
+                folder / "consistency_images",
+                title=f"What a single image would have said: {images}",
+                caption="Images by the number of perturbations under which their answer stays. Every bar is a"
+                f" result that a study of one image could have published. {_published()}",
                 alt=f"Histograms of {names} over the number of answers kept",
             )
         )
@@ -94,14 +94,14 @@ def consistency_figures(study: Study, folder: Path) -> list[Path]:
         kept = sum(found.kept[1:])
         drawn.append(
             plotting.save(
-                plotting.perturbed_versions(found.pictures, found.titles, found.said, found.kept),
+                plotting.perturbed_versions(found.images, found.titles, found.said, found.kept),
                 folder / f"consistency_versions_{number}_{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}",
-                title=f"{name} on {found.photo}: {kept} of {len(found.kept) - 1} answers stay",
-                caption="The photo as the network sees it and its perturbed versions with the top class:"
+                title=f"{name} on {found.image}: {kept} of {len(found.kept) - 1} answers stay",
+                caption="The image as the network sees it and its perturbed versions with the top class:"
                 " green the original's, red another."
-                + (" The same photo for all networks, a typical one." if study.facts["photos"] > 1 else ""),
-                alt=f"{found.photo} and {len(found.kept) - 1} perturbed versions with what {name} calls them",
-                photos=True,
+                + (" The same image for all networks, a typical one." if study.facts["images"] > 1 else ""),
+                alt=f"{found.image} and {len(found.kept) - 1} perturbed versions with what {name} calls them",
+                images=True,
             )
         )
     return drawn
@@ -112,19 +112,19 @@ def consistency_text(study: Study) -> str:
     tables, facts = study.tables(), study.facts
     totals = {}
     for name, table in tables.items():
-        row, found = table.loc[ALL], one_picture(study.results[name])
+        row, found = table.loc[ALL], one_image(study.results[name])
         totals[name] = [_cell(row, "kept"), _cell(row, "cosine"), _cell(row, "euclidean")]
-        if facts["photos"] > 1:
+        if facts["images"] > 1:
             totals[name] += [f"{_percent(found['low'])} to {_percent(found['high'])}"]
             totals[name] += [_percent(found["all"]), _percent(found["none"])]
     parts = [
         "# Prediction consistency",
-        f"Measured on {markdown(_photos(study))} under {len(CONSISTENCY)} perturbations, seed"
-        f" {facts['seed']}. Each photo is resized to the network's own square and then perturbed. An answer"
+        f"Measured on {markdown(_images(study))} under {len(CONSISTENCY)} perturbations, seed"
+        f" {facts['seed']}. Each image is resized to the network's own square and then perturbed. An answer"
         " is kept if the top class stays the same, right or wrong.",
-        markdown_table(["network", *MEASURES.values(), *_SPREAD * (facts["photos"] > 1)], totals),
-        _interval_note(facts["photos"]),
-        "## Where one picture misleads",
+        markdown_table(["network", *MEASURES.values(), *_SPREAD * (facts["images"] > 1)], totals),
+        _interval_note(facts["images"]),
+        "## Where one image misleads",
         "\n".join(f"- {markdown(line)}" for line in study.misleading()),
         _published(),
     ]
@@ -143,11 +143,11 @@ def consistency_text(study: Study) -> str:
             ["network", "weights", "classes", "input in pixels", "layer of the features"], networks
         ),
         "An answer out of fewer classes is kept more easily: compare networks with as many, or each with its"
-        " control, in which another photo takes the place of the perturbed version.",
-        "Features are the output of that layer, averaged over places: a of the clean photo, b of the"
+        " control, in which another image takes the place of the perturbed version.",
+        "Features are the output of that layer, averaged over places: a of the clean image, b of the"
         " perturbed one. Cosine similarity is a·b / (‖a‖ ‖b‖). Euclidean similarity is"
         " 1 / (1 + ‖a − b‖ / ‖a‖): 1 for the same features, 1/2 where they differ by their own length."
-        " Features are never negative after most activations, so even unrelated photos are alike: read"
+        " Features are never negative after most activations, so even unrelated images are alike: read"
         " similarities against the control, and do not rank networks by them.",
         markdown_table(["perturbation", "strength", "what is counted"], settings),
         "Lengths are pixels of the network's input, so the same blur is milder to a network of larger input.",
@@ -167,7 +167,7 @@ def robustness_report(
     Args:
         measured: what :func:`voclab.evaluation.robustness.measure` gave.
         tested: the networks.
-        dataset: the photos that it was given.
+        dataset: the images that it was given.
         folder: of the report; ``README.md`` there compares the networks.
         baseline: network that mCE is relative to among those of its task; without it the first of each task.
 
@@ -185,7 +185,7 @@ def robustness_report(
     facts = next(iter(measured.values())).facts
     parts = [
         "# Robustness",
-        f"Measured on {facts['photos']} photos of {markdown(facts['data'])}, attacks on {facts['attacked']},"
+        f"Measured on {facts['images']} images of {markdown(facts['data'])}, attacks on {facts['attacked']},"
         f" seed {facts['seed']}."
         " A name leads to the page of that network.",
     ]
@@ -203,7 +203,7 @@ def robustness_report(
                 + " Under noise, blurred: means over those perturbations. mCE: mean corruption error over"
                 " ImageNet-C's fifteen corruptions and five severities relative to"
                 f" {markdown(found.baseline)} (Hendrycks & Dietterich 2019);"
-                " relative mCE: the same of what is lost against clean photos. Under 100 % is better than"
+                " relative mCE: the same of what is lost against clean images. Under 100 % is better than"
                 " that network."
                 + (
                     ""
@@ -227,17 +227,17 @@ def _linked(table: pd.DataFrame) -> str:
 def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Path) -> list[Path]:
     """The page of one network; figures of an earlier one that were not drawn again are dropped."""
     page, what = plotting.FigureFolder(folder), "mean Dice" if m.segmenter else "top class right (share)"
-    photos, error = f"{m.facts['photos']} photos", "1 - Dice" if m.segmenter else "share of wrong answers"
+    images, error = f"{m.facts['images']} images", "1 - Dice" if m.segmenter else "share of wrong answers"
     page.figure(
         plotting.condition_scores({subject.name: m.scores}, what),
         "conditions",
         title=f"{subject.name} under perturbations and attacks",
-        caption=f"Measured on {photos}; attacks, which use the network's gradient, on {m.facts['attacked']}.",
+        caption=f"Measured on {images}; attacks, which use the network's gradient, on {m.facts['attacked']}.",
         alt=f"Dots: {what} of {subject.name} under each perturbation and attack",
     )
     page.table(
-        m.conditions.drop(columns="photos")
-        .assign(photos=m.conditions["photos"].astype(str))
+        m.conditions.drop(columns="images")
+        .assign(images=m.conditions["images"].astype(str))
         .rename(columns={"map": "mAP", "f1": "F1", "ece": "ECE", "dice": "Dice", "miou": "mIoU"}),
         "conditions",
         title="The same in numbers",
@@ -253,7 +253,7 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
         plotting.severity_panels(comparison.corruption_panels(m), error),
         "corruptions",
         title=f"{subject.name} under ImageNet-C's corruptions",
-        caption=f"Error over severity, {photos}. Fifteen corruptions of four families (Hendrycks &"
+        caption=f"Error over severity, {images}. Fifteen corruptions of four families (Hendrycks &"
         " Dietterich 2019).",
         alt=f"Four panels of lines: error of {subject.name} over severity for each corruption",
     )
@@ -270,19 +270,19 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
             plotting.reliability_diagram({k: m.reliability[k] for k in shown}, eces),
             "reliability",
             title=f"Can {subject.name}'s probabilities be believed?",
-            caption="On clean photos, under strong noise, and where the calibration error is largest.",
+            caption="On clean images, under strong noise, and where the calibration error is largest.",
             alt="Observed frequency over predicted probability under several conditions",
         )
     if m.consistency is not None:
         apart = len(m.consistency) - len(CONSISTENCY)
         page.figure(
             plotting.dots_with_intervals(
-                {subject.name: m.consistency}, {"kept": "photos whose top-1 is kept (%)"}, apart, percent=True
+                {subject.name: m.consistency}, {"kept": "images whose top-1 is kept (%)"}, apart, percent=True
             ),
             "kept",
             title=f"Which answers of {subject.name} stay",
-            caption="Share of photos whose top class, right or wrong, stays the same, with 95 % intervals"
-            " over photos.",
+            caption="Share of images whose top class, right or wrong, stays the same, with 95 % intervals"
+            " over images.",
             alt="Dots with intervals for ten perturbations and all together",
         )
         page.figure(
@@ -293,32 +293,32 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
             title=f"Which features of {subject.name} stay",
             caption="Cosine similarity a·b / (‖a‖ ‖b‖) and Euclidean similarity 1 / (1 + ‖a − b‖ / ‖a‖) of"
             " the last feature map,"
-            " averaged over places, of a clean photo (a) and its perturbed version (b).",
+            " averaged over places, of a clean image (a) and its perturbed version (b).",
             alt="Dots with intervals for ten perturbations and all together",
         )
-    _versions(page, subject, m, dataset.spread(m.facts["photos"]))
+    _versions(page, subject, m, dataset.spread(m.facts["images"]))
     page.close(
         {
             "question": f"What harms {subject.name}, and how much?",
             "answer": comparison.text(subject.name, m),
             "data": f"{dataset.name} {dataset.split}: {dataset.source}",
-            "model": f"{m.facts['model']}, photos of {m.facts['size']} pixels",
+            "model": f"{m.facts['model']}, images of {m.facts['size']} pixels",
             "seed": m.facts["seed"],
         }
     )
     introduction = (
-        f"One network under everything that may happen to a photo, on {photos} of {m.facts['data']}."
+        f"One network under everything that may happen to an image, on {images} of {m.facts['data']}."
     )
     return list(gallery.write_page(folder, f"Robustness of {subject.name}", introduction))
 
 
 def _versions(page: plotting.FigureFolder, subject: Subject, m: Measured, dataset: Dataset) -> None:
-    """One photo beside its perturbed versions, with what the network says of each."""
+    """One image beside its perturbed versions, with what the network says of each."""
     name = dataset.ids[m.example]
     if m.segmenter:
-        pictures, titles, masks = robustness.perturbed_masks(subject, dataset, m.example, m.facts["seed"])
+        images, titles, masks = robustness.perturbed_masks(subject, dataset, m.example, m.facts["seed"])
         figure = plotting.image_grid(
-            [p for k in range(len(pictures)) for p in (pictures[k], plotting.overlay(pictures[k], masks[k]))],
+            [p for k in range(len(images)) for p in (images[k], plotting.overlay(images[k], masks[k]))],
             [t for title in titles for t in (title, "its labels")],
             columns=6,
         )
@@ -327,41 +327,41 @@ def _versions(page: plotting.FigureFolder, subject: Subject, m: Measured, datase
         plotting.mask_legend(figure, np.unique(masks), dataset.class_names)
         title, caption = (
             f"{subject.name} on {name}",
-            "The photo and its perturbed versions with the labels given to them.",
+            "The image and its perturbed versions with the labels given to them.",
         )
     else:
         found = robustness.perturbed_answers(subject, dataset, m.example, m.facts["seed"])
-        figure = plotting.perturbed_versions(found.pictures, found.titles, found.said, found.kept)
+        figure = plotting.perturbed_versions(found.images, found.titles, found.said, found.kept)
         title = f"{subject.name} on {name}: {sum(found.kept[1:])} of {len(CONSISTENCY)} answers stay"
         caption = (
-            "The photo as the network sees it and its perturbed versions with the top class: green the"
+            "The image as the network sees it and its perturbed versions with the top class: green the"
             " original's, red another."
         )
     page.figure(
         figure,
         "versions",
         title=title,
-        caption=f"{caption} A typical photo, not a choice one.",
+        caption=f"{caption} A typical image, not a choice one.",
         alt=f"{name} and its perturbed versions with what {subject.name} says",
-        photos=True,
+        images=True,
     )
 
 
-def write_page(path: Path, text: str, pictures: Sequence[Path] = ()) -> Path:
+def write_page(path: Path, text: str, images: Sequence[Path] = ()) -> Path:
     """Write a Markdown page, its figures with title and caption at the end; returns its path.
 
     Args:
         path: of the page.
         text: Markdown.
-        pictures: PNGs of :func:`voclab.plotting.save` in the same folder.
+        images: PNGs of :func:`voclab.plotting.save` in the same folder.
     """
     parts = [text]
-    if pictures:
+    if images:
         parts.append("## Figures")
-    for picture in pictures:
-        texts = read_json(picture.with_name(picture.stem + ".json"))
+    for image in images:
+        texts = read_json(image.with_name(image.stem + ".json"))
         title, alt, caption = (markdown(texts[key]) for key in ("title", "alt", "caption"))
-        parts.append(f"**{title}**\n\n![{alt}]({quote(picture.name)})\n\n{caption}")
+        parts.append(f"**{title}**\n\n![{alt}]({quote(image.name)})\n\n{caption}")
     write_text(path, "\n\n".join(parts) + "\n")
     return path
 
@@ -396,26 +396,26 @@ def _cell(row: pd.Series, measure: str) -> str:
     return mean if np.isnan(values[1]) else f"{mean} [{low}, {high}]"
 
 
-def _interval_note(photos: int) -> str:
-    if photos == 1:
-        return "One picture has no interval."
-    note = "In brackets: 95 % bootstrap intervals over photos."
-    return note + (f" They are too narrow for so few photos (under {_FEW})." if photos < _FEW else "")
+def _interval_note(images: int) -> str:
+    if images == 1:
+        return "One image has no interval."
+    note = "In brackets: 95 % bootstrap intervals over images."
+    return note + (f" They are too narrow for so few images (under {_FEW})." if images < _FEW else "")
 
 
-def _photos(study: Study) -> str:
-    count, data = study.facts["photos"], f"{study.facts['data']} {study.facts['split']}".strip()
-    return f"one photo, {study.ids[0]}" if count == 1 else f"{count} photos of {data}"
+def _images(study: Study) -> str:
+    count, data = study.facts["images"], f"{study.facts['data']} {study.facts['split']}".strip()
+    return f"one image, {study.ids[0]}" if count == 1 else f"{count} images of {data}"
 
 
 def _bars(study: Study, control: str) -> str:
-    several = study.facts["photos"] > 1
-    return f" Means with 95 % bootstrap intervals over photos.{control}" if several else ""
+    several = study.facts["images"] > 1
+    return f" Means with 95 % bootstrap intervals over images.{control}" if several else ""
 
 
 def _published() -> str:
     shares = ", ".join(f"{name} {_percent(share)}" for name, share in PUBLISHED.items())
-    return f"A published table on one picture, with other strengths, gave {shares}."
+    return f"A published table on one image, with other strengths, gave {shares}."
 
 
 def _percent(share: float) -> str:

@@ -40,7 +40,7 @@ _COST = (
     " the last segmenter of notebook 02 alone took 9 minutes on one H200 (Keras on PyTorch, 35 epochs)."
 )
 _NO_GPU = " There is no GPU here: stop this and take `demo`."
-_IMAGES = re.compile("image|photo|picture", re.IGNORECASE)
+_IMAGES = re.compile("image|image|image", re.IGNORECASE)
 _LIBRARIES = ("tensorflow", "keras", "numpy", "sklearn", "albumentations", "matplotlib")
 
 
@@ -50,15 +50,15 @@ class Session:
     Results of the default (ToyVOC, demo, seed 0) go to ``figures/``, ``submissions/`` and ``runs/`` of
     the project; those of any other setting go below ``runs/<setting>/`` and leave these alone. ``out``
     names another folder; so does another ``epsilon``, the bound of an adversary, than the usual. With
-    ``pictures`` the notebook is about data whose pictures show one class each, and ToyCIFAR is the default.
+    ``images`` the notebook is about data whose images show one class each, and ToyCIFAR is the default.
 
     On Kaggle the working folder becomes a notebook's output, of which a submission may hold few files. All
     results go to a temporary folder there, and only a complete ``submission.csv`` to the working folder.
 
     Attributes:
         profile: sizes and lengths, see ``voclab.config.Profile``.
-        fit, validation: the parts of the training photos; every choice is made on ``validation``.
-        heldout: photos on which nothing is chosen (VOC's val list, or the competition's test set).
+        fit, validation: the parts of the training images; every choice is made on ``validation``.
+        test: images on which nothing is chosen (VOC's val list, or the competition's test set).
         root: folder of the data, absolute.
         runs, figures_dir, submissions: folders.
     """
@@ -75,7 +75,7 @@ class Session:
         seed: int = 0,
         out: str | None = None,
         epsilon: float | None = None,
-        pictures: bool = False,
+        single_label: bool = False,
     ):
         parameters.check(
             profile=profile,
@@ -92,16 +92,16 @@ class Session:
         self._started, self._began = time.perf_counter(), time.time()
         logging.getLogger("tensorflow").addFilter(_not_of_retracing)
         home = project_root()
-        found = obtain(data, home / "data", pictures=pictures, unasked=on_colab())
-        if pictures != (found.name in datasets.PICTURES):
-            about, named = ("one class", "several") if pictures else ("several classes", "one")
+        found = obtain(data, home / "data", single_label=single_label, unasked=on_colab())
+        if single_label != (found.name in datasets.SINGLE_LABEL):
+            about, named = ("one class", "several") if single_label else ("several classes", "one")
             others = (
-                "cifar10, toycifar or a folder of pictures by class"
-                if pictures
+                "cifar10, toycifar or a folder of images by class"
+                if single_label
                 else ("voc2009, kaggle, toyvoc or a folder of one of them")
             )
             raise VoclabError(
-                f"Notebook {notebook} is about photos that show {about}; those of {found.name} show {named}."
+                f"Notebook {notebook} is about images that show {about}; those of {found.name} show {named}."
                 f" Name {others}."
             )
         self.profile: Profile = profile_for(profile, found.name)
@@ -109,7 +109,7 @@ class Session:
         found = self._sized(found, data)
         self.root = found.root.resolve()
         self.train: Dataset = datasets.load(found.name, found.root, "train")
-        self.heldout: Dataset = datasets.load(found.name, found.root, datasets.heldout_split(found.name))
+        self.test_set: Dataset = datasets.load(found.name, found.root, datasets.test_split(found.name))
         self.fit, self.validation = fit_validation(self.train, self.profile.validation_fraction, self.seed)
         asked = (found.name, self.profile.name, self.seed, backbone, variant)
         default = toy and asked[1:] == ("demo", 0, None, None)
@@ -154,15 +154,15 @@ class Session:
         if found.name == "toycifar":
             from toyvoc.cifar import make_toycifar
 
-            train, test = self.profile.pictures.toy_counts
+            train, test = self.profile.cifar10.toy_counts
             return make_toycifar(root, train=train, test=test)
         from toyvoc.voc import make_toyvoc
 
         train, val, test = self.profile.toy_counts
         return make_toyvoc(root, train=train, val=val, test=test, size=self.profile.toy_size)
 
-    def small_pictures(self, data: str | None) -> tuple[Path, Profile]:
-        """Pictures that show one class each, for a part of a notebook about photos.
+    def small_images(self, data: str | None) -> tuple[Path, Profile]:
+        """Images that show one class each, for a part of a notebook about images.
 
         Args:
             data: as for the session; ``None`` takes CIFAR-10 where it lies in ``data/``, else ToyCIFAR.
@@ -171,12 +171,12 @@ class Session:
             Their folder, absolute, and the profile for them.
 
         Raises:
-            VoclabError: no such data, or photos of several classes.
+            VoclabError: no such data, or images of several classes.
         """
-        found = obtain(data, project_root() / "data", pictures=True, unasked=on_colab())
-        if found.name not in datasets.PICTURES:
+        found = obtain(data, project_root() / "data", single_label=True, unasked=on_colab())
+        if found.name not in datasets.SINGLE_LABEL:
             raise VoclabError(
-                f"Photos of {found.name} show several classes; name cifar10, toycifar or a folder of pictures"
+                f"Images of {found.name} show several classes; name cifar10, toycifar or a folder of images"
                 " by class."
             )
         found = self._sized(found, data)
@@ -196,13 +196,13 @@ class Session:
 
     @property
     def scored(self) -> Dataset:
-        """Where results are reported: the held-out photos, or the validation part if no truth is known."""
-        return self.validation if self.heldout.labels is None else self.heldout
+        """Where results are reported: the test images, or the validation part if no truth is known."""
+        return self.validation if self.test_set.labels is None else self.test_set
 
     @property
     def scored_part(self) -> str:
         """Name of that part in a run's metrics and predictions."""
-        return "validation" if self.heldout.labels is None else "heldout"
+        return "validation" if self.test_set.labels is None else "test"
 
     def weights(self) -> Weights:
         """Pretrained weights for the transfer models, see ``voclab.training.source``."""
@@ -227,26 +227,26 @@ class Session:
             f"**Profile** {self.profile.name}, seed {self.seed}.",
             f"**Data** {text.markdown(self._data)}; {text.markdown(self._why)}. "
             f"{len(self.fit)} images to fit, {len(self.validation)} to choose on, "
-            f"{len(self.heldout)} held out{unknown if self.heldout.labels is None else ''}.",
+            f"{len(self.test_set)} held out{unknown if self.test_set.labels is None else ''}.",
         ]
         if self._weights:
             lines.append(f"**Weights** {text.markdown(self._weights.why)}.")
         markdown("  \n".join(lines), data=_TITLES.get(self.train.name, self._data))
 
     def figure(
-        self, figure: Figure, name: str, *, photos: bool = False, shown: str | None = None, **options
+        self, figure: Figure, name: str, *, images: bool = False, shown: str | None = None, **options
     ) -> None:
         """Save a figure under ``figures/<notebook>/`` and show it.
 
         Args:
             figure: what to save.
             name: file name, to which its number is added.
-            photos: whether it consists of photos.
+            images: whether it consists of images.
             shown: name of the data set that it is about, where that is not the session's.
             options: title, caption, alt and so on, see ``voclab.plotting.save``.
         """
         options["caption"] = with_source(options["caption"], shown or self.train.name)
-        png = self._shown.figure(figure, name, photos=photos, **options)
+        png = self._shown.figure(figure, name, images=images, **options)
         show_png(png, options["alt"])
         markdown(f"*{text.markdown(options['caption'])}*")
 
@@ -313,8 +313,8 @@ class Session:
             parts = [self.submissions / "classification.csv", self.submissions / "segmentation.csv"]
         if not parts[-1].is_file():
             parts[-1] = self.runs / "no_segmentation.csv"
-            empty = (np.zeros((1, 1), np.uint8) for _ in self.heldout.ids)
-            write_submission(parts[-1], self.heldout.ids, label_maps=empty)
+            empty = (np.zeros((1, 1), np.uint8) for _ in self.test_set.ids)
+            write_submission(parts[-1], self.test_set.ids, label_maps=empty)
             note = "; its segmentation rows are empty until notebook 02 is run in the same session"
         markdown(f"**{target}** is in the working folder: {merge_submissions(target, *parts)}{note}.")
 
@@ -398,7 +398,7 @@ def show_png(path: Path, alt: str) -> None:
     """Show a PNG with its alternative text, in every IPython since 7 and on every page made of a notebook.
 
     ``Image(alt=...)`` reaches nobody: IPython 7 does not know it, and later ones use it for addresses
-    alone. Nor does nbconvert's usual template look at an output's metadata. So the picture is there twice:
+    alone. Nor does nbconvert's usual template look at an output's metadata. So the image is there twice:
     as HTML, which browsers, nbconvert and Colab take, and as what other readers take, with the text where
     those look for it (metadata; VS Code: plain text).
     """

@@ -44,7 +44,7 @@ class Experiment:
         recipe: size, policy, epochs and so on; the head uses size, policy and seed of it.
         weights: ``None``, ``"imagenet"`` or a weights file; for ``"finetune"`` the weights of ``start``.
         start: name of the head run that fine-tuning starts from.
-        views: augmented views of each photo whose features train the head.
+        views: augmented views of each image whose features train the head.
         test_sizes: input sides averaged at test time, each with its mirror image.
         dropout: before the head, while training.
         options: further arguments of the backbone's builder.
@@ -66,27 +66,27 @@ def run_experiment(
     experiment: Experiment,
     fit_set: Dataset,
     validation: Dataset,
-    heldout: Dataset,
+    test_set: Dataset,
     folder: Path,
     *,
     cache_mb: float = 1024,
     progress: Callable[[str], None] = say,
 ) -> Run:
-    """Train, choose thresholds on validation data, measure on the held-out photos; all in ``folder``.
+    """Train, choose thresholds on validation data, measure on the test images; all in ``folder``.
 
     A complete run of the same configuration is returned as it is; an interrupted one goes on.
 
     Args:
         experiment: what to train.
-        fit_set: photos to train on.
-        validation: photos that every choice is made on.
-        heldout: photos that are only measured (or, without labels, only predicted).
+        fit_set: images to train on.
+        validation: images that every choice is made on.
+        test_set: images that are only measured (or, without labels, only predicted).
         folder: parent folder of the runs.
         cache_mb: memory for decoded images.
         progress: receives lines of text.
 
     Returns:
-        The complete :class:`Run`. Its predictions hold ``validation`` and ``heldout`` logits,
+        The complete :class:`Run`. Its predictions hold ``validation`` and ``test`` logits,
         (n, classes) float32 each, and ``thresholds``.
     """
     run = Run(folder / experiment.name)
@@ -95,7 +95,7 @@ def run_experiment(
         "weights": weights_digest(experiment.weights),
         "task": "multilabel",
         "class_names": fit_set.class_names,
-        "data": data_digest(fit_set, validation, heldout),
+        "data": data_digest(fit_set, validation, test_set),
     }
     if experiment.start:
         start = Run(folder / experiment.start)
@@ -103,27 +103,27 @@ def run_experiment(
             raise VoclabError(f"{start.folder} is not complete; run the experiment {start.name!r} first.")
         config["start"] = start.config
     config = known_by(config, run_experiment)
-    figures = ("validation", "heldout", "seconds", "parameters", "trained_parameters")
+    figures = ("validation", "test", "seconds", "parameters", "trained_parameters")
     if run.begin(config, files=_FILES, figures=figures, progress=progress):
         return run
     cache = DecodedCache(fit_set, cache_mb)
     if experiment.phase == "head":
-        model, logits, found = _fit_head(experiment, fit_set, validation, heldout, cache, run, progress)
+        model, logits, found = _fit_head(experiment, fit_set, validation, test_set, cache, run, progress)
     else:
         model, found = _fit_network(experiment, fit_set, validation, cache, run, progress)
         sizes = experiment.test_sizes or (experiment.recipe.size,)
         logits = {
             part: predict_logits(model, dataset, sizes, experiment.recipe.batch_size)
-            for part, dataset in (("validation", validation), ("heldout", heldout))
+            for part, dataset in (("validation", validation), ("test", test_set))
         }
     seconds = sum(entry.get("seconds", 0.0) for entry in run.history) + found.pop("seconds_before", 0.0)
     thresholds = choose_thresholds(validation.labels, sigmoid(logits["validation"]))
     run.save_predictions(**logits, thresholds=thresholds)
     metrics = {
         "validation": classification_report(validation.labels, sigmoid(logits["validation"]), thresholds),
-        "heldout": None
-        if heldout.labels is None
-        else classification_report(heldout.labels, sigmoid(logits["heldout"]), thresholds),
+        "test": None
+        if test_set.labels is None
+        else classification_report(test_set.labels, sigmoid(logits["test"]), thresholds),
         "seconds": round(seconds, 1),
         "parameters": count_parameters(model)["total"],
         "trained_parameters": count_parameters(model)["trainable"],
@@ -141,34 +141,34 @@ def refit(
     experiments: Mapping[str, Experiment],
     fit_set: Dataset,
     validation: Dataset,
-    heldout: Dataset,
+    test_set: Dataset,
     folder: Path,
     *,
     cache_mb: float = 1024,
     progress: Callable[[str], None] = say,
 ) -> Run:
-    """Train the chosen classifier once more, on fit and validation photos together.
+    """Train the chosen classifier once more, on fit and validation images together.
 
     Penalty, number of epochs and thresholds are those that the complete run of ``experiment`` chose;
-    nothing is chosen here, and nothing is left to score on but the held-out photos.
+    nothing is chosen here, and nothing is left to score on but the test images.
 
     Args:
         experiment: the chosen one; its run, and that of its ``start``, are complete.
         experiments: all of them by name, to find ``start``.
-        fit_set: photos that the chosen run was trained on.
-        validation: photos that it was chosen on.
-        heldout: photos to predict.
+        fit_set: images that the chosen run was trained on.
+        validation: images that it was chosen on.
+        test_set: images to predict.
         folder: parent folder of the runs.
         cache_mb: memory for decoded images.
         progress: receives lines of text.
 
     Returns:
-        The run ``<name>-all``. Its predictions hold ``heldout`` logits and ``thresholds``.
+        The run ``<name>-all``. Its predictions hold ``test`` logits and ``thresholds``.
     """
     chosen = Run(folder / experiment.name)
     run = Run(folder / f"{experiment.name}-all")
     config = known_by({"refit": chosen.config}, refit)
-    if run.begin(config, files=_FILES, figures=("heldout", "seconds"), progress=progress):
+    if run.begin(config, files=_FILES, figures=("test", "seconds"), progress=progress):
         return run
     sizes = experiment.test_sizes or (experiment.recipe.size,)
     if experiment.phase == "head":
@@ -180,7 +180,7 @@ def refit(
         if experiment.start:
             others = {"cache_mb": cache_mb, "progress": progress}
             start = experiments[experiment.start]
-            begun = refit(start, experiments, fit_set, validation, heldout, folder, **others)
+            begun = refit(start, experiments, fit_set, validation, test_set, folder, **others)
             model.set_weights(begun.load_model().get_weights())
             seconds = begun.metrics["seconds"]
         else:
@@ -198,14 +198,14 @@ def refit(
             progress=progress,
         )
         seconds += sum(entry.get("seconds", 0.0) for entry in run.history)
-    logits = predict_logits(model, heldout, sizes, experiment.recipe.batch_size)
+    logits = predict_logits(model, test_set, sizes, experiment.recipe.batch_size)
     thresholds = chosen.predictions()["thresholds"]
-    run.save_predictions(heldout=logits, thresholds=thresholds)
-    known = heldout.labels is not None
+    run.save_predictions(test_set=logits, thresholds=thresholds)
+    known = test_set.labels is not None
     parameters = ("parameters", "trained_parameters")
     run.finish(
         {
-            "heldout": classification_report(heldout.labels, sigmoid(logits), thresholds) if known else None,
+            "test": classification_report(test_set.labels, sigmoid(logits), thresholds) if known else None,
             "seconds": round(seconds, 1),
             **{name: chosen.metrics[name] for name in parameters},
         }
@@ -250,14 +250,14 @@ def _features_once(folder: Path, experiment: Experiment, extractor, dataset, siz
     if views:  # the plain views are shared with the runs without augmentation
         plain, seconds = _features_once(folder, experiment, extractor, dataset, sizes, 0, **options)
         sizes = (recipe.size,)
-        options |= {"plain": False, "policy": recipe.policy, "views": views, "seed": recipe.seed}
+        options |= {"plain": False, "augmentation": recipe.augmentation, "views": views, "seed": recipe.seed}
     key = [
         code_digest(pooled_features, build_classifier, feature_extractor),
         experiment.backbone,
         experiment.options,
         weights_digest(experiment.weights) or recipe.seed,
         sizes,
-        [recipe.policy, views, recipe.seed] if views else [],
+        [recipe.augmentation, views, recipe.seed] if views else [],
         digest(dataset),
     ]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
@@ -275,7 +275,7 @@ def _features_once(folder: Path, experiment: Experiment, extractor, dataset, siz
     return (features if plain is None else np.concatenate([plain, features])), seconds
 
 
-def _fit_head(experiment, fit_set, validation, heldout, cache, run, progress):
+def _fit_head(experiment, fit_set, validation, test_set, cache, run, progress):
     """Phase one: features once, then the linear head whose penalty is best on validation data."""
     recipe = experiment.recipe
     model = _build(experiment, len(fit_set.class_names))
@@ -308,7 +308,7 @@ def _fit_head(experiment, fit_set, validation, heldout, cache, run, progress):
     write_json(run.folder / "history.json", [{"epoch": 0, "map": start, "seconds": round(seconds, 2)}])
     logits = {
         "validation": (held @ best[1] + best[2]).mean(0),
-        "heldout": (features(heldout)[0] @ best[1] + best[2]).mean(0),
+        "test": (features(test_set)[0] @ best[1] + best[2]).mean(0),
     }
     trainable = int(best[1].size + best[2].size)
     return model, logits, {"penalty": best[3], "penalties": tried, "trained_parameters": trainable}

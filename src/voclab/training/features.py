@@ -1,4 +1,4 @@
-"""Answers and features of many photos at several sizes, and the linear head on frozen features."""
+"""Answers and features of many images at several sizes, and the linear head on frozen features."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from voclab.data.base import Dataset
-from voclab.data.batches import DecodedCache, apply_augmentation, augmentation, resized
+from voclab.data.batches import DecodedCache, apply_augmentation, augmenter, resized
 from voclab.models.classifiers import predict
 
 
@@ -18,19 +18,19 @@ def predict_logits(model: keras.Model, dataset: Dataset, sizes, batch_size: int 
 
     Args:
         model: pixels in [0, 1] -> logits.
-        dataset: photos, decoded once.
+        dataset: images, decoded once.
         sizes: input sides in pixels.
-        batch_size: photos a step.
+        batch_size: images a step.
 
     Returns:
         (n, classes) float32.
     """
     total = []
     for start in range(0, len(dataset), batch_size):
-        photos = [dataset.image(i) for i in range(start, min(start + batch_size, len(dataset)))]
+        images = [dataset.image(i) for i in range(start, min(start + batch_size, len(dataset)))]
         chunk = 0
         for size in sizes:
-            pixels = np.stack([resized(photo, size) for photo in photos])
+            pixels = np.stack([resized(image, size) for image in images])
             for view in (pixels, pixels[:, :, ::-1]):
                 chunk = chunk + predict(model, view, batch_size)
         total.append(chunk / (2 * len(sizes)))
@@ -42,7 +42,7 @@ def pooled_features(
     dataset: Dataset,
     sizes,
     *,
-    policy: str = "none",
+    augmentation: str = "none",
     views: int = 0,
     plain: bool = True,
     seed: int = 0,
@@ -50,40 +50,40 @@ def pooled_features(
     cache: DecodedCache | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> np.ndarray:
-    """Pooled features of every view of every photo, computed once so that a head can train on them.
+    """Pooled features of every view of every image, computed once so that a head can train on them.
 
-    The views are the whole photo and its mirror image at each size (unless ``plain`` is false), then
+    The views are the whole image and its mirror image at each size (unless ``plain`` is false), then
     ``views`` augmented ones at the first size.
 
     Args:
         extractor: what :func:`voclab.models.classifiers.feature_extractor` gives.
-        dataset: photos.
+        dataset: images.
         sizes: input sides in pixels.
-        policy: augmentation of the further views.
+        augmentation: augmentation of the further views.
         views: how many of those.
         plain: whether to deliver the views that are not augmented.
         seed: fixes them.
-        batch_size: photos a step.
-        cache: decoded photos of ``dataset``.
+        batch_size: images a step.
+        cache: decoded images of ``dataset``.
         progress: receives a line now and then.
 
     Returns:
         (2 × len(sizes) × plain + views, n, features) float32.
     """
     source = cache or dataset
-    compose = augmentation(policy, sizes[0])
+    compose = augmenter(augmentation, sizes[0])
     result, started = None, time.perf_counter()
     for start in range(0, len(dataset), batch_size):
         index = range(start, min(start + batch_size, len(dataset)))
-        photos = [source.image(i) for i in index]
+        images = [source.image(i) for i in index]
         batches = []
         for size in sizes if plain else ():
-            pixels = np.stack([resized(photo, size) for photo in photos])
+            pixels = np.stack([resized(image, size) for image in images])
             batches += [pixels, pixels[:, :, ::-1]]
         for view in range(views):
             augmented = [
-                apply_augmentation(compose, (seed, view, i), photo)["image"]
-                for i, photo in zip(index, photos)
+                apply_augmentation(compose, (seed, view, i), image)["image"]
+                for i, image in zip(index, images)
             ]
             batches.append(np.stack(augmented).astype(np.float32) / 255.0)
         for view, pixels in enumerate(batches):
@@ -94,7 +94,7 @@ def pooled_features(
         if progress and (start // batch_size) % 8 == 7:
             seconds = time.perf_counter() - started
             left = seconds / index.stop * (len(dataset) - index.stop)
-            progress(f"features of {index.stop}/{len(dataset)} photos, {left / 60:.1f} min left")
+            progress(f"features of {index.stop}/{len(dataset)} images, {left / 60:.1f} min left")
     return result
 
 
@@ -106,7 +106,7 @@ def fit_linear_head(features: np.ndarray, labels: np.ndarray, penalty: float, ma
     classes are independent but are solved together, because they share every matrix product.
 
     Args:
-        features: (views, n, d); each view is a sample of its photo.
+        features: (views, n, d); each view is a sample of its image.
         labels: (n, classes), 0 or 1.
         penalty: strength relative to the mean loss; scikit-learn's C is 1 / (penalty × views × n).
         max_iter: the most iterations of L-BFGS.

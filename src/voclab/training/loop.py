@@ -26,9 +26,9 @@ class Recipe:
 
     Attributes:
         size: side of the square training images, pixels.
-        policy: augmentation policy, see ``voclab.data.batches.augmentation``.
+        augmentation: augmentation policy, see ``voclab.data.batches.augmentation``.
         epochs: the longest training; 0 only evaluates the start.
-        rate: peak learning rate.
+        learning_rate: peak learning rate.
         batch_size: images a step.
         weight_decay: on kernels only and apart from the gradient, times the learning rate (Loshchilov &
             Hutter 2019), for both optimizers. An L2 penalty goes through the momentum instead: to decay as
@@ -43,9 +43,9 @@ class Recipe:
     """
 
     size: int
-    policy: str
+    augmentation: str
     epochs: int
-    rate: float
+    learning_rate: float
     batch_size: int = 16
     weight_decay: float = 1e-4
     warmup: float = 1.0
@@ -120,7 +120,7 @@ def train(
         batches = training_batches(
             fit_set,
             size=recipe.size,
-            policy=recipe.policy,
+            augmentation=recipe.augmentation,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             epochs=epochs,
@@ -164,7 +164,7 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         decay_steps=max(1, recipe.epochs * steps - warmup),
-        warmup_target=recipe.rate,
+        warmup_target=recipe.learning_rate,
         warmup_steps=warmup,
     )
     options = {"weight_decay": recipe.weight_decay, "clipnorm": 5.0 / replicas()}  # see train_as_one
@@ -198,7 +198,7 @@ class _Keeper(keras.callbacks.Callback):
         if logs and not math.isfinite(logs["loss"]):
             raise VoclabError(
                 f"The loss is {logs['loss']} at batch {batch + 1} of epoch {len(self.history)} of run "
-                f"{self.kept.folder}; lower the learning rate (now at most {self.recipe.rate:g}). "
+                f"{self.kept.folder}; lower the learning rate (now at most {self.recipe.learning_rate:g}). "
                 "The best weights so far are kept in model.keras."
             )
 
@@ -271,9 +271,9 @@ def _enough_memory(run: Run, recipe: Recipe) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         batch, size = recipe.batch_size, recipe.size
-        remedy = f"batch size {batch // 2}" if batch > 1 else f"pictures of less than {size} pixels"
+        remedy = f"batch size {batch // 2}" if batch > 1 else f"images of less than {size} pixels"
         raise VoclabError(
-            f"Memory is too small to train run {run.folder} with batches of {batch} pictures of {size} × "
+            f"Memory is too small to train run {run.folder} with batches of {batch} images of {size} × "
             f"{size} pixels; train with {remedy}, or a smaller model."
         ) from error
 

@@ -39,12 +39,12 @@ class StoredMasks:
         self.path = Path(path)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """Label map (H, W) uint8 of the photo with that id."""
+        """Label map (H, W) uint8 of the image with that id."""
         try:
             with zipfile.ZipFile(self.path) as archive:
                 data = archive.read(f"{plain(name)}.png")
-            with Image.open(BytesIO(data)) as picture:
-                return np.array(picture)
+            with Image.open(BytesIO(data)) as image:
+                return np.array(image)
         except Exception as error:  # zipfile and Pillow raise what they like for a damaged file
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise VoclabError(

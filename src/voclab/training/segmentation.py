@@ -24,7 +24,7 @@ from voclab.training.masks import StoredMasks, write_masks
 from voclab.training.run import Run
 
 _FILES = ("history.json", "model.keras", "predictions.npz")  # of a complete run, with masks and these figures
-_FIGURES = ("heldout", "seconds", "parameters", "trained_parameters")
+_FIGURES = ("test", "seconds", "parameters", "trained_parameters")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Experiment:
         name: folder of the run.
         architecture: ``"scratch"`` (U-Net with random weights), ``"unet"`` or ``"deeplab"`` (on a backbone).
         recipe: size, policy, epochs and so on.
-        test_time: how a photo is shown to the model when it is measured.
+        test_time: how an image is shown to the model when it is measured.
         loss: key of ``voclab.losses.LOSSES``.
         backbone: key of ``BACKBONES``; ``None`` from scratch.
         weights: ``None``, ``"imagenet"`` or a weights file.
@@ -77,7 +77,7 @@ def run_experiment(
     experiment: Experiment,
     fit_set: Dataset,
     validation: Dataset,
-    heldout: Dataset,
+    test_set: Dataset,
     folder: Path,
     *,
     cache_mb: float = 1024,
@@ -89,16 +89,16 @@ def run_experiment(
 
     Args:
         experiment: what to train.
-        fit_set: photos with masks to train on.
-        validation: photos with masks that every choice is made on.
-        heldout: photos that are only measured (or, without masks, only predicted).
+        fit_set: images with masks to train on.
+        validation: images with masks that every choice is made on.
+        test_set: images that are only measured (or, without masks, only predicted).
         folder: parent folder of the runs.
         cache_mb: memory for decoded images and masks.
         progress: receives lines of text.
 
     Returns:
-        The complete :class:`Run`: ``metrics["validation"]`` and ``metrics["heldout"]`` as
-        ``SegmentationMetrics.report`` gives them, ``predictions()`` with the pixel counts of every photo
+        The complete :class:`Run`: ``metrics["validation"]`` and ``metrics["test"]`` as
+        ``SegmentationMetrics.report`` gives them, ``predictions()`` with the pixel counts of every image
         (see :func:`measure`), and the label maps in :func:`predicted_masks`.
     """
     require_masks(fit_set, validation)
@@ -108,13 +108,13 @@ def run_experiment(
         "weights": weights_digest(experiment.weights),
         "task": "segmentation",
         "class_names": fit_set.class_names,
-        "data": data_digest(fit_set, validation, heldout, masks=True),
+        "data": data_digest(fit_set, validation, test_set, masks=True),
     }
     started = _start(experiment, folder)
     if started:
         config["start"] = started.config
     config = known_by(config, run_experiment)
-    files = (*_FILES, "validation_masks.zip", "heldout_masks.zip")
+    files = (*_FILES, "validation_masks.zip", "test_masks.zip")
     if run.begin(config, files=files, figures=("validation", *_FIGURES), progress=progress):
         return run
     model = build(experiment, len(fit_set.class_names) + 1)
@@ -132,7 +132,7 @@ def run_experiment(
         cache=DecodedCache(fit_set, cache_mb),
         progress=progress,
     )
-    _finish(run, model, experiment, {"validation": validation, "heldout": heldout}, started, progress)
+    _finish(run, model, experiment, {"validation": validation, "test": test_set}, started, progress)
     return run
 
 
@@ -151,39 +151,39 @@ def refit(
     experiments: Mapping[str, Experiment],
     fit_set: Dataset,
     validation: Dataset,
-    heldout: Dataset,
+    test_set: Dataset,
     folder: Path,
     *,
     cache_mb: float = 1024,
     progress: Callable[[str], None] = say,
 ) -> Run:
-    """Train the chosen segmenter once more, on fit and validation photos together.
+    """Train the chosen segmenter once more, on fit and validation images together.
 
     The number of epochs is the one that the complete run of ``experiment`` chose; nothing is chosen here.
 
     Args:
         experiment: the chosen one; its run, and that of its ``start``, are complete.
         experiments: all of them by name, to find ``start``.
-        fit_set: photos that the chosen run was trained on.
-        validation: photos that it was chosen on.
-        heldout: photos to predict.
+        fit_set: images that the chosen run was trained on.
+        validation: images that it was chosen on.
+        test_set: images to predict.
         folder: parent folder of the runs.
         cache_mb: memory for decoded images and masks.
         progress: receives lines of text.
 
     Returns:
-        The run ``<name>-all``, measured on ``heldout`` alone.
+        The run ``<name>-all``, measured on ``test`` alone.
     """
     chosen, run = Run(folder / experiment.name), Run(folder / f"{experiment.name}-all")
     config = known_by({"refit": chosen.config}, refit)
-    files = (*_FILES, "heldout_masks.zip")
+    files = (*_FILES, "test_masks.zip")
     if run.begin(config, files=files, figures=_FIGURES, progress=progress):
         return run
     together = fit_set.joined(validation)
     model = build(experiment, len(fit_set.class_names) + 1)
     begun = None
     if experiment.start:
-        parts = (fit_set, validation, heldout, folder)
+        parts = (fit_set, validation, test_set, folder)
         others = {"cache_mb": cache_mb, "progress": progress}
         begun = refit(experiments[experiment.start], experiments, *parts, **others)
         model.set_weights(begun.load_model().get_weights())
@@ -199,12 +199,12 @@ def refit(
         cache=DecodedCache(together, cache_mb),
         progress=progress,
     )
-    _finish(run, model, experiment, {"heldout": heldout}, begun, progress)
+    _finish(run, model, experiment, {"test": test_set}, begun, progress)
     return run
 
 
-def predicted_masks(run: Run, part: str = "heldout") -> StoredMasks:
-    """The label maps that a complete run predicted, by id of the photo."""
+def predicted_masks(run: Run, part: str = "test") -> StoredMasks:
+    """The label maps that a complete run predicted, by id of the image."""
     return StoredMasks(run.folder / f"{part}_masks.zip")
 
 
@@ -214,12 +214,12 @@ def measure(
     """Score predicted label maps against the truth of a data set.
 
     Args:
-        masks: one (H, W) label map a photo, in the data set's order.
-        dataset: photos with masks.
+        masks: one (H, W) label map an image, in the data set's order.
+        dataset: images with masks.
         boundaries: whether to compute the boundary F1.
 
     Returns:
-        (metrics over all photos, pixel counts (n, 3, labels) int64 of each photo: right, predicted and true
+        (metrics over all images, pixel counts (n, 3, labels) int64 of each image: right, predicted and true
         pixels of each label, void left out).
     """
     labels = len(dataset.class_names) + 1
@@ -243,7 +243,7 @@ def _start(experiment: Experiment, folder: Path) -> Run | None:
 
 
 def _scorer(experiment: Experiment, validation: Dataset) -> Callable[[keras.Model], dict[str, float]]:
-    """Validation loss and mean foreground Dice at the training size, one view a photo."""
+    """Validation loss and mean foreground Dice at the training size, one view an image."""
     size, batch_size = experiment.recipe.size, experiment.recipe.batch_size
     loss = get_loss(experiment.loss)
     labels = len(validation.class_names) + 1
@@ -303,12 +303,12 @@ def _finish(run, model, experiment, parts: Mapping[str, Dataset], started: Run |
 
 def _predicted(segmenter: Segmenter, dataset: Dataset, run: Run, progress) -> Iterator[np.ndarray]:
     started = last = time.perf_counter()
-    photos = (dataset.image(i) for i in range(len(dataset)))
-    for given, mask in enumerate(segmenter.masks(photos)):
+    images = (dataset.image(i) for i in range(len(dataset)))
+    for given, mask in enumerate(segmenter.masks(images)):
         yield mask
         now = time.perf_counter()
         if now - last > 5:
-            # Photos are computed a batch at a time, ahead of those that were given out.
+            # Images are computed a batch at a time, ahead of those that were given out.
             done = min((given // segmenter.batch_size + 1) * segmenter.batch_size, len(dataset))
             last, left = now, (now - started) / done * (len(dataset) - done)
-            progress(f"{run.name}: {done}/{len(dataset)} photos predicted, {left / 60:.1f} min left")
+            progress(f"{run.name}: {done}/{len(dataset)} images predicted, {left / 60:.1f} min left")

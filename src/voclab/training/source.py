@@ -108,7 +108,7 @@ def source_dataset(images: int, size: int, split: str, seed: int) -> Dataset:
     """The procedural source task in memory: silhouettes of things that are no VOC class."""
     from toyvoc.voc import SOURCE_CLASSES, source_arrays
 
-    pictures, labels, masks = source_arrays(seed=seed, n=images, size=size, split=split)
+    drawn, labels, masks = source_arrays(seed=seed, n=images, size=size, split=split)
     return Dataset(
         name="source",
         split=split,
@@ -116,9 +116,9 @@ def source_dataset(images: int, size: int, split: str, seed: int) -> Dataset:
         ids=tuple(f"source_{split}_{k:05d}" for k in range(images)),
         class_names=tuple(SOURCE_CLASSES),
         labels=labels,
-        read_image=lambda i: pictures[i],
+        read_image=lambda i: drawn[i],
         read_mask=lambda i: masks[i],
-        source=f"procedural source task, {images} pictures of {size} × {size}, seed {seed}",
+        source=f"procedural source task, {images} images of {size} × {size}, seed {seed}",
     )
 
 
@@ -129,7 +129,7 @@ def pretrain_source(
     images: int,
     epochs: int,
     size: int = 96,
-    rate: float = 2e-3,
+    learning_rate: float = 2e-3,
     batch_size: int = 32,
     seed: int = 0,
     progress: Callable[[str], None] = say,
@@ -139,12 +139,12 @@ def pretrain_source(
     Args:
         backbone: key of ``BACKBONES``.
         folder: where the run ``source-<backbone>`` is kept.
-        images: pictures to draw and train on.
+        images: images to draw and train on.
         epochs: passes over them.
         size: their side, pixels.
-        rate: peak learning rate.
-        batch_size: pictures a step.
-        seed: of pictures, initialisation and order.
+        learning_rate: peak learning rate.
+        batch_size: images a step.
+        seed: of images, initialisation and order.
         progress: receives lines of text.
 
     Returns:
@@ -153,9 +153,9 @@ def pretrain_source(
     run = Run(folder / f"source-{backbone}")
     recipe = Recipe(
         size=size,
-        policy="standard",
+        augmentation="standard",
         epochs=epochs,
-        rate=rate,
+        learning_rate=learning_rate,
         batch_size=batch_size,
         weight_decay=5e-3,
         patience=epochs,
@@ -167,7 +167,7 @@ def pretrain_source(
     config = known_by(settings, pretrain_source)
     if run.begin(config, files=(path.name,), figures=("map", "seconds"), progress=progress):
         return path
-    progress(f"{run.name}: drawing {images} pictures of the source task")
+    progress(f"{run.name}: drawing {images} images of the source task")
     fit_set = source_dataset(images, size, "train", seed)
     held = source_dataset(max(16, images // 10), size, "val", seed)
     keras.utils.set_random_seed(seed)

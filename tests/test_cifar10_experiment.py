@@ -46,7 +46,7 @@ def test_the_transfer_model_is_the_one_that_weights_are_for():
     assert study.label("transfer", other) == "MobileNetV2, random weights"
 
 
-def test_photos_of_a_published_backbone_are_enlarged_inside():
+def test_images_of_a_published_backbone_are_enlarged_inside():
     plan = study.plans(profile_for("demo", "cifar10"), Path("x"), Weights("densenet121", "none", None, ""), 0)
     assert network(plan["transfer"], 32, 10).get_layer("resize").side == 96
 
@@ -76,7 +76,7 @@ def test_members_are_chosen_best_first_and_no_more_than_help():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Two runs of the smoke profile on drawn pictures."""
+    """Two runs of the smoke profile on drawn images."""
     root = make_toycifar(tmp_path_factory.mktemp("toy"), train=60, test=30, progress=False)
     planned = study.plans(profile_for("smoke", "toycifar"), root, SOURCE, 0)
     names = ("cnn-augmented", "vgg")
@@ -99,14 +99,14 @@ def test_the_table_has_every_network_and_all_together(trained):
     table = study.results_table(runs, titles, everything, scored)
     assert list(table.index) == ["plain CNN", "VGG-11", study.ENSEMBLE]
     for name, run in runs.items():
-        assert table.loc[titles[name], "accuracy"] == pytest.approx(run.metrics["heldout"]["accuracy"])
+        assert table.loc[titles[name], "accuracy"] == pytest.approx(run.metrics["test"]["accuracy"])
     assert table.loc[study.ENSEMBLE, "training (s)"] == "–"
     classes = study.per_class_table(scored.labels.argmax(1), answers["vgg"].argmax(1), scored.class_names)
     assert list(classes.index) == list(scored.class_names)
-    assert classes["pictures"].sum() == 30
+    assert classes["images"].sum() == 30
 
 
-def test_training_is_watched_on_pictures_that_it_has_seen(trained):
+def test_training_is_watched_on_images_that_it_has_seen(trained):
     runs, planned, _ = trained
     for name, run in runs.items():
         assert recipe_of(planned[name], datasets.load("toycifar", planned[name].dataset, "train")).size == 32
