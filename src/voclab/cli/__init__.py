@@ -223,7 +223,7 @@ def _add_train(group) -> None:
         ("model", "cnn, resnet8, resnet20, resnet18, vgg, densenet, mobilenet_v2, …"),
         ("augmentation", "none, standard (default), advanced, adversarial"),
         ("epochs", "longest training (default: 20)"),
-        ("rate", "peak learning rate (default: by optimizer)"),
+        ("learning_rate", "its peak (default: by optimizer)"),
         ("batch_size", "images a step (default: 64)"),
         ("size", "side of the images in pixels (default: their own up to 64, else 128)"),
         ("momentum", "of SGD (default: 0.9)"),
