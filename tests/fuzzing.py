@@ -697,7 +697,7 @@ def run_texts(root: Path) -> None:
     _put(root / "run/metrics.json", json.dumps({"map": 0.5, "parts": [1, 2], "per_class": {"cat": 0.3}}))
     rng = RNG()
     np.savez_compressed(
-        root / "run/predictions.npz", test_set=rng.random((4, 3), np.float32), thresholds=rng.random(3)
+        root / "run/predictions.npz", test=rng.random((4, 3), np.float32), thresholds=rng.random(3)
     )
     with zipfile.ZipFile(root / "run/model.keras", "w") as model:
         layers = [{"config": {"name": name}} for name in ("input", "conv", "dense")]

@@ -298,7 +298,7 @@ def test_damaged_arrays_and_masks_of_a_run(tmp_path):
     run = Run(tmp_path / "run")
     run.begin({})
     rng = np.random.default_rng(0)
-    run.save_predictions(test_set=rng.random((4, 3), np.float32), thresholds=rng.random(3))
+    run.save_predictions(test=rng.random((4, 3), np.float32), thresholds=rng.random(3))
     survives(run.predictions, run.folder / "predictions.npz", 400)
     write_masks(tmp_path / "m.zip", ["a"], [rng.integers(0, 21, (9, 8), np.uint8)])
     survives(lambda: StoredMasks(tmp_path / "m.zip")["a"], tmp_path / "m.zip", 300)

@@ -340,5 +340,5 @@ def test_stored_answers_that_are_no_numbers_are_named(tmp_path):
     run = Run(tmp_path / "run")
     run.save_predictions(validation=np.zeros((2, 3), np.float32), ids=np.array(["a", "b"]))
     assert set(run.predictions()) == {"validation", "ids"}
-    run.save_predictions(test_set=np.array([[0.0, np.nan]]))
+    run.save_predictions(test=np.array([[0.0, np.nan]]))
     fails("predictions.npz holds NaN or infinity in test", run.predictions)

@@ -75,7 +75,7 @@ def save(tmp_path, scored):
         assert not run.begin({"name": name})
         write_masks(run.folder / "test_masks.zip", data.ids, guesses)
         measured, counts = measure(iter(guesses), data)
-        run.save_predictions(test_set=counts, test_matrix=measured.matrix)
+        run.save_predictions(test=counts, test_matrix=measured.matrix)
         run.finish({"test": measured.report(), "seconds": seconds, "parameters": parameters} | metrics)
         return run
 
@@ -208,7 +208,7 @@ def test_labels_at_random_are_worth_their_frequency(squares):
 
 def test_the_results_are_means_over_seeds_below_the_random_baseline(runs, save, scored):
     baseline = study.Baseline.of(scored, scored, seed=0)
-    unmeasured = save("encoder-ce", _guesses(scored, 0.2, 9), test_set=None)
+    unmeasured = save("encoder-ce", _guesses(scored, 0.2, 9), test=None)
     table = study.results_table(runs | {"encoder-ce": unmeasured}, "test", baseline)
     assert list(table.index) == ["random labels", "U-Net, cross-entropy", "U-Net, both"]
     assert table.index.name == "model"
@@ -531,5 +531,5 @@ def test_the_best_run_is_chosen_on_validation_data_alone(save, scored):
     listed = {n: save(n, g, validation={"mean_dice": d}) for n, g, d in zip(names, guesses, dice)}
     assert max(names, key=lambda n: listed[n].metrics["test"]["mean_dice"]) == "unet-ce"
     assert study.best_run(listed) == "unet-dice"
-    secret = save("unet-noskip", guesses[1], test_set=None, validation={"mean_dice": 0.7})
+    secret = save("unet-noskip", guesses[1], test=None, validation={"mean_dice": 0.7})
     assert study.best_run(listed | {"unet-noskip": secret}) == "unet-noskip"

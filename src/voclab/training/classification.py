@@ -200,7 +200,7 @@ def refit(
         seconds += sum(entry.get("seconds", 0.0) for entry in run.history)
     logits = predict_logits(model, test_set, sizes, experiment.recipe.batch_size)
     thresholds = chosen.predictions()["thresholds"]
-    run.save_predictions(test_set=logits, thresholds=thresholds)
+    run.save_predictions(test=logits, thresholds=thresholds)
     known = test_set.labels is not None
     parameters = ("parameters", "trained_parameters")
     run.finish(
