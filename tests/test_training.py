@@ -391,3 +391,39 @@ def test_predictions_are_read_without_executing_anything(tmp_path):
     run.save_predictions(validation=np.arange(6, dtype=np.float32).reshape(2, 3))
     np.testing.assert_array_equal(run.predictions()["validation"], [[0, 1, 2], [3, 4, 5]])
     assert json.loads((run.folder / "config.json").read_text()) == {}
+
+
+def test_a_result_is_computed_once_and_kept_while_the_run_is_the_same(tmp_path):
+    calls = []
+
+    def computed(value):
+        def compute():
+            calls.append(value)
+            return value
+
+        return compute
+
+    run = Run(tmp_path / "run")
+    run.begin({"seed": 1})
+    arrays = {"a": np.eye(2, dtype=np.float32), "seconds": 1.5}
+    for _ in range(2):
+        assert run.once("a > b 8", computed({"map": np.float32(0.5), "n": (1, 2)})) == {
+            "map": 0.5,
+            "n": [1, 2],
+        }
+        assert run.once("empty", computed({})) == {}
+        for key in ("features", "images of > b"):
+            kept = run.once(key, computed(arrays))
+            np.testing.assert_array_equal(kept["a"], arrays["a"])
+            assert kept["a"].dtype == np.float32
+            assert float(kept["seconds"]) == 1.5
+        run = Run(tmp_path / "run")  # as in another process
+        run.begin({"seed": 1})
+    assert len(calls) == 4
+    (run.folder / "arrays" / "features.npz").write_bytes(b"cut")
+    run.once("features", computed(arrays))
+    assert len(calls) == 5
+    lines = []
+    run.begin({"seed": 2}, progress=lines.append)
+    assert "seed is 2 and was 1; the old run is kept in" in lines[0]
+    assert run.once("empty", computed({"other": 1})) == {"other": 1}

@@ -1,10 +1,13 @@
 """The folder of one training: what was asked for, how it went, the model, the figures."""
 
 import dataclasses
+import hashlib
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -78,6 +81,44 @@ class Run:
         """Replace the history, atomically."""
         write_json(self.folder / "history.json", _plain(entries))
 
+    def once(self, key: str, compute: Callable[[], Any]) -> Any:
+        """What ``compute()`` gives; computed once, kept in the folder, and read back from then on.
+
+        Works at any time after :meth:`begin`, also in a complete run. Without :meth:`begin` the folder is a
+        cache of arrays that processes may share, whose keys have to say all that a result depends on.
+
+        Args:
+            key: names the result within the run.
+            compute: gives a dict of arrays (kept as ``arrays/<key>.npz``) or a value that JSON can hold
+                (kept in ``results.json``).
+
+        Returns:
+            The result as it is read back: of tuples lists, of numpy's numbers Python's, floats in a dict of
+            arrays as arrays without dimensions.
+        """
+        path = self.folder / "arrays" / f"{_file_name(key)}.npz"
+        try:
+            return read_arrays(path)
+        except VoclabError:  # missing; or damaged, then it is computed again
+            pass
+        results = self.results
+        if key in results:
+            return results[key]
+        found = compute()
+        if isinstance(found, dict) and any(isinstance(value, np.ndarray) for value in found.values()):
+            with atomic_path(path) as temporary:
+                np.savez(temporary, **found)
+            return {name: np.asarray(value) for name, value in found.items()}
+        found = _plain(found)
+        write_json(self.folder / "results.json", {**results, key: found})
+        return found
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What :meth:`once` kept as JSON, by key."""
+        path = self.folder / "results.json"
+        return read_json(path, dict) if path.is_file() else {}
+
     def save_model(self, model: keras.Model) -> None:
         """Replace ``model.keras``, atomically."""
         with atomic_path(self.folder / "model.keras") as temporary:
@@ -146,6 +187,7 @@ class Run:
                 found = found or [f"its metrics.json has no {name}" for name in missing]
             if self.has_history:
                 self.history  # noqa: B018 - reading it checks it
+            self.results  # noqa: B018
         except VoclabError as error:
             if not self.complete:
                 raise
@@ -175,7 +217,7 @@ class Run:
     @property
     def _trained(self) -> bool:
         """Whether anything was finished that took time: an epoch, a measurement."""
-        if (self.folder / "history.json").is_file():
+        if any((self.folder / name).exists() for name in ("history.json", "results.json", "arrays")):
             return True
         try:
             return len(read_json(self.folder / "resume" / "state.json", dict)["history"]) > 1
@@ -183,12 +225,19 @@ class Run:
             return (self.folder / "resume").exists()
 
     def _clear(self) -> None:
-        for name in ("config.json", "metrics.json", "history.json", "model.keras", "predictions.npz"):
+        for name in (
+            "config.json",
+            "metrics.json",
+            "history.json",
+            "model.keras",
+            "predictions.npz",
+            "results.json",
+        ):
             (self.folder / name).unlink(missing_ok=True)
         for pattern in ("*_masks.zip", f"{TEMPORARY}*"):
             for leftover in self.folder.glob(pattern):
                 leftover.unlink(missing_ok=True)
-        for name in ("resume", "resume.new"):
+        for name in ("resume", "resume.new", "arrays"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def finish(self, metrics: dict) -> None:
@@ -221,6 +270,10 @@ class Run:
                     " and train again with a lower learning rate."
                 )
         return arrays
+
+
+def _file_name(key: str) -> str:
+    return key if re.fullmatch(r"[\w.-]{1,80}", key) else hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def load_model(path: str | Path) -> keras.Model:
