@@ -10,8 +10,9 @@ from fragile_victims import four_classes, fragile_classifier, fragile_segmenter,
 
 from voclab.attacks import Adversary, Bench, Experiment, Noise, Target, Victim, adversary, run_experiment
 from voclab.attacks.adversary import Fooling, Penalty, _Validation
-from voclab.attacks.budget import Budget, eight_bit
+from voclab.attacks.budget import Budget
 from voclab.data.base import VOID
+from voclab.data.images import eight_bit
 from voclab.errors import VoclabError
 from voclab.models.classifiers import build_classifier
 from voclab.models.cnn import build_cnn

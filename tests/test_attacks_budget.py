@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from voclab.attacks.budget import Budget, eight_bit, require_images
+from voclab.attacks.budget import Budget, require_images
+from voclab.data.images import eight_bit
 from voclab.errors import VoclabError
 
 SHAPE = (2, 3, 4, 3)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from voclab.attacks.budget import Budget, eight_bit
+from voclab.attacks.budget import Budget
 from voclab.attacks.gradient import FGSM, PGD, Noise
 from voclab.attacks.target import GOALS, OBJECTIVES, TASKS, Target, objective
 from voclab.attacks.victim import Victim
 from voclab.data.base import VOID
+from voclab.data.images import eight_bit
 from voclab.errors import VoclabError
 
 CLASSES = 5

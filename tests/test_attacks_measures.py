@@ -13,12 +13,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.metrics import average_precision_score
 
 from toyvoc.voc import make_toyvoc
-from voclab.attacks.budget import eight_bit
 from voclab.attacks.gradient import FGSM, PGD, Noise
 from voclab.attacks.measures import HANDLING, Bench, handled, visibility
 from voclab.attacks.victim import Victim
 from voclab.data import vocdevkit
 from voclab.data.base import VOID
+from voclab.data.images import eight_bit
 from voclab.training.segmentation import measure
 
 SIZE, COUNT = 32, 6

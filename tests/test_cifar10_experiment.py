@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from toyvoc.cifar import make_toycifar
 from voclab import data as datasets
@@ -16,12 +15,6 @@ from voclab.profiles import PROFILES, profile_for
 from voclab.training.source import SHIPPED, Weights
 
 SOURCE = Weights("cnn", "source", str(SHIPPED), "drawn")
-
-
-@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (3, 17), (700, 1017), (1, 1)])
-def test_intervals_are_those_of_an_independent_implementation(k, n):
-    expected = binomtest(k, n).proportion_ci(method="wilson")
-    assert study.wilson(k, n) == pytest.approx((expected.low, expected.high), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", PROFILES)

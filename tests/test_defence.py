@@ -12,7 +12,7 @@ from fragile_victims import four_classes, fragile_classifier, fragile_segmenter,
 
 from voclab.attacks import PGD, Bench, Victim, defence
 from voclab.attacks.defence import AdversariallyTrained, harden
-from voclab.data.batches import resized
+from voclab.data.images import resized
 from voclab.errors import VoclabError
 from voclab.training import Recipe, Run
 

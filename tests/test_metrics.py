@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from voclab import metrics
+from voclab.metrics.statistics import bootstrap_interval, wilson
 
 
 @pytest.fixture
@@ -120,10 +121,6 @@ def test_thresholds_beat_one_half_on_their_own_data_and_shrink_for_rare_classes(
     assert spread[0] > spread[1] > spread[2]
 
 
-def test_sigmoid_survives_extreme_logits():
-    np.testing.assert_allclose(metrics.sigmoid([-1e4, 0.0, 1e4]), [0.0, 0.5, 1.0])
-
-
 def test_confusion_names_the_class_predicted_instead():
     truth = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0]])
     predicted = np.array([[0, 1, 0], [1, 0, 0], [0, 1, 0]])
@@ -206,3 +203,24 @@ def test_thresholds_are_numbers():
         metrics.classification_report(TRUTH, FINE, np.array([0.5, np.nan]))
     truth, scores = np.array([[1, 0], [0, 0]]), np.array([[0.9, 0.1], [0.2, 0.3]])
     assert np.isfinite(metrics.choose_thresholds(truth, scores, shrinkage=0.0)).all()  # no positive at all
+
+
+def test_a_bootstrap_interval_is_that_of_resampled_images():
+    values = np.random.default_rng(1).normal(size=(40, 3))
+    low, high = bootstrap_interval(lambda index: values[index].mean(0), 40, samples=500, seed=7)
+    rng = np.random.default_rng(7)
+    means = [values[rng.integers(0, 40, 40)].mean(0) for _ in range(500)]
+    np.testing.assert_allclose((low, high), np.percentile(means, [2.5, 97.5], axis=0))
+
+
+def test_one_image_alone_has_no_interval():
+    assert np.isnan(bootstrap_interval(lambda index: float(len(index)), 1, samples=10)).all()
+    assert np.isnan(bootstrap_interval(lambda index: np.ones(3), 1, samples=10)).all()
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 17), (700, 1017), (1, 1)])
+def test_wilson_intervals_follow_the_formula(successes, n):
+    z, share = 1.959964, successes / n
+    centre, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    expected = ((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
+    assert wilson(successes, n) == pytest.approx(expected, abs=1e-6)

@@ -11,10 +11,10 @@ from voclab.data.batches import (
     apply_augmentation,
     augmenter,
     evaluation_batches,
-    resized,
     smoothed,
     training_batches,
 )
+from voclab.data.images import resized
 
 
 def _collect(dataset, **options):

@@ -15,7 +15,7 @@ from test_files import HOLDER
 
 from voclab import files
 from voclab.backend import out_of_memory
-from voclab.data.batches import resized
+from voclab.data.images import resized
 from voclab.data.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.metrics import mean_average_precision

@@ -8,7 +8,8 @@ import numpy as np
 
 from voclab import plotting
 from voclab.data.base import Dataset
-from voclab.data.batches import evaluation_batches, resized
+from voclab.data.batches import evaluation_batches
+from voclab.data.images import resized
 from voclab.errors import VoclabError
 from voclab.evaluation.explain import GradCam
 from voclab.evaluation.measure import opened

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from voclab.attacks.budget import Budget, eight_bit
+from voclab.attacks.budget import Budget
 from voclab.attacks.gradient import Attack
 from voclab.attacks.measures import Bench
 from voclab.attacks.target import objective
@@ -17,6 +17,7 @@ from voclab.attacks.victim import Victim
 from voclab.backend import compiled, share_of_mean
 from voclab.data.base import VOID, Dataset
 from voclab.data.batches import DecodedCache
+from voclab.data.images import eight_bit
 from voclab.errors import VoclabError
 from voclab.models.catalogue import BACKBONE
 from voclab.models.generator import (

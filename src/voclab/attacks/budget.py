@@ -173,14 +173,6 @@ def _in_steps(perturbed: np.ndarray, clean: np.ndarray) -> np.ndarray:
     return np.subtract(change, np.rint(base, out=base), out=change)
 
 
-def eight_bit(images: np.ndarray) -> np.ndarray:
-    """Images as an 8-bit file keeps them: float32 multiples of 1/255. uint8 images are divided by 255."""
-    images = np.asarray(images)
-    if images.dtype == np.uint8:
-        return images.astype(np.float32) / np.float32(255)
-    return np.rint(255 * images).astype(np.float32) / np.float32(255)
-
-
 def require_images(images: np.ndarray) -> np.ndarray:
     """Refuse what no attack can keep a bound on; otherwise the images as float32.
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from voclab.attacks.budget import Budget, eight_bit, require_images
+from voclab.attacks.budget import Budget, require_images
 from voclab.attacks.target import Target
 from voclab.attacks.victim import Victim
+from voclab.data.images import eight_bit
 from voclab.errors import VoclabError
 
 

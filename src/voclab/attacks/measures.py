@@ -8,12 +8,11 @@ import cv2
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from voclab.attacks.budget import eight_bit
 from voclab.attacks.gradient import Attack
 from voclab.attacks.target import Target
 from voclab.attacks.victim import Victim
 from voclab.data.base import VOID, Dataset
-from voclab.data.batches import resized
+from voclab.data.images import at_size, eight_bit, gaussian_blur, jpeg
 from voclab.metrics import SegmentationMetrics, mean_average_precision
 
 HANDLING = ("JPEG, quality 90", "JPEG, quality 75", "JPEG, quality 50", "blur, sigma 1", "half size and back")
@@ -33,9 +32,7 @@ class Bench:
 
     def __init__(self, dataset: Dataset, size: int):
         self.dataset, self.size = dataset, size
-        self.images = np.stack(
-            [np.rint(255 * resized(dataset.image(i), size)).astype(np.uint8) for i in range(len(dataset))]
-        )
+        self.images = np.stack([at_size(dataset.image(i), size) for i in range(len(dataset))])
         self._targets: dict = {}
         self._clean: dict = {}
 
@@ -229,11 +226,9 @@ def handled(images: np.ndarray, how: str) -> np.ndarray:
 
 def _handled(image: np.ndarray, how: str) -> np.ndarray:
     if how.startswith("JPEG"):
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(how.rsplit(maxsplit=1)[-1])]
-        _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), quality)
-        return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+        return jpeg(image, int(how.rsplit(maxsplit=1)[-1]))
     if how == "blur, sigma 1":
-        return cv2.GaussianBlur(image, (0, 0), 1.0)
+        return gaussian_blur(image, 1)
     height, width = image.shape[:2]  # half size and back
     small = cv2.resize(image, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)

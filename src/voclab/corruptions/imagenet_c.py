@@ -24,8 +24,6 @@ import numpy as np
 from voclab.corruptions import perturbations
 from voclab.corruptions.draws import generator, uniform
 from voclab.corruptions.perturbations import (
-    blurred,
-    eight_bit,
     filtered,
     fogged,
     require_image,
@@ -33,6 +31,7 @@ from voclab.corruptions.perturbations import (
     stretched,
 )
 from voclab.corruptions.textures import frosted_pane
+from voclab.data.images import gaussian_blur, jpeg
 from voclab.errors import VoclabError
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -195,9 +194,11 @@ def _defocus_blur(image, numbers, rng):
     steps = np.arange(-reach, reach + 1)
     disc = np.hypot(*np.meshgrid(steps, steps)) <= radius
     if radius + width // 2 <= reach:
-        return eight_bit(cv2.GaussianBlur(_mean_over(image, disc), (width, width), softness))
+        return cv2.convertScaleAbs(cv2.GaussianBlur(_mean_over(image, disc), (width, width), softness))
     # The softened disc is cut, as in the published script.
-    return eight_bit(filtered(image, cv2.GaussianBlur(disc.astype(np.float64), (width, width), softness)))
+    return cv2.convertScaleAbs(
+        filtered(image, cv2.GaussianBlur(disc.astype(np.float64), (width, width), softness))
+    )
 
 
 def _mean_over(image: np.ndarray, disc: np.ndarray) -> np.ndarray:
@@ -234,10 +235,10 @@ def _mean_over(image: np.ndarray, disc: np.ndarray) -> np.ndarray:
 
 def _glass_blur(image, numbers, rng):
     sigma, reach, rounds = numbers
-    moved = blurred(image, sigma)
+    moved = gaussian_blur(image, sigma)
     for _ in range(rounds):
         moved = _copied_around(moved, rng.integers(-reach, reach, (2, *image.shape[:2]), np.int8), reach)
-    return blurred(moved, sigma)
+    return gaussian_blur(moved, sigma)
 
 
 def _copied_around(image: np.ndarray, offsets: np.ndarray, reach: int) -> np.ndarray:
@@ -273,7 +274,7 @@ def _copied_around(image: np.ndarray, offsets: np.ndarray, reach: int) -> np.nda
 
 def _motion_blur(image, numbers, rng):
     radius, sigma = numbers
-    return eight_bit(_moved(image, radius, sigma, rng.uniform(-45, 45)))
+    return cv2.convertScaleAbs(_moved(image, radius, sigma, rng.uniform(-45, 45)))
 
 
 def _moved(values: np.ndarray, radius: int, sigma: float, degrees: float) -> np.ndarray:
@@ -352,10 +353,10 @@ def _elastic_transform(image, numbers, rng):
     sheared = cv2.warpAffine(
         image.astype(np.float32), matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101
     )
-    x, y = (np.float32(size) * blurred(uniform(rng, (height, width)), sigma) for _ in range(2))
+    x, y = (np.float32(size) * gaussian_blur(uniform(rng, (height, width)), sigma) for _ in range(2))
     x += np.arange(width, dtype=np.float32)
     y += np.arange(height, dtype=np.float32)[:, None]
-    return eight_bit(cv2.remap(sheared, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
+    return cv2.convertScaleAbs(cv2.remap(sheared, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT))
 
 
 def _pixelate(image, share, rng):
@@ -395,7 +396,7 @@ def _runs(rows: int, count: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
 
 
 def _jpeg_compression(image, quality, rng):
-    return perturbations.jpeg(image, 100 - quality, rng)
+    return jpeg(image, quality)
 
 
 _CERTAIN = {  # nothing of them is drawn

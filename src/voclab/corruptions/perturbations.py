@@ -17,10 +17,10 @@ from scipy.special import ndtr, pdtr
 
 from voclab.corruptions.draws import Table, bits, generator
 from voclab.corruptions.textures import plasma
+from voclab.data import images
 from voclab.errors import VoclabError
 from voclab.options import one_of
 
-_WIDE = 8  # pixels: from about this sigma on, a blur takes less time by waves than by weights
 GREY = 124  # the mean of ImageNet's pixels: what is covered with it says "nothing here"
 
 # --- noise ---
@@ -68,7 +68,7 @@ def occlusion(image: np.ndarray, strength: float, rng: np.random.Generator) -> n
 
 def gaussian_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian blur, mirrored at the border; ``strength``: sigma in pixels, at most the longer side."""
-    return blurred(image, min(strength, max(image.shape[:2])))
+    return images.gaussian_blur(image, min(strength, max(image.shape[:2])))
 
 
 def defocus_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -80,7 +80,7 @@ def defocus_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -
     radius = min(strength, max(image.shape[:2]) / 2)
     steps = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
     disc = np.clip(radius + 0.5 - np.hypot(*np.meshgrid(steps, steps)), 0, 1)
-    return eight_bit(filtered(image, disc))
+    return cv2.convertScaleAbs(filtered(image, disc))
 
 
 # --- light and compression ---
@@ -113,10 +113,7 @@ def jpeg(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.nda
     """
     if strength == 0:
         return image.copy()
-    quality = 100 - max(1, round(min(strength, 99)))
-    reverse = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", reverse, (cv2.IMWRITE_JPEG_QUALITY, quality))
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return images.jpeg(image, 100 - max(1, round(min(strength, 99))))
 
 
 def fog(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -279,53 +276,6 @@ def require_image(image: np.ndarray) -> np.ndarray:
 
 
 # --- what corruptions share ---
-
-
-def eight_bit(values: np.ndarray) -> np.ndarray:
-    """Values from 0 to 255 as uint8: cut at 255, then rounded; no value may be below -0.5."""
-    return cv2.convertScaleAbs(values)
-
-
-def blurred(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of (H, W) or (H, W, C) values, uint8 (then rounded) or float32; ``sigma`` in pixels.
-
-    The border is mirrored. Weights beyond 3.5 sigma, less than 1/2000 in sum, are left out.
-    """
-    if sigma > _WIDE:
-        wide = _blurred_widely(values, sigma)
-        return eight_bit(wide) if values.dtype == np.uint8 else wide
-    reach = round(3.5 * sigma)
-    if reach < 1:
-        return values.copy()
-    kernel = cv2.getGaussianKernel(2 * reach + 1, sigma, cv2.CV_32F)
-    # GaussianBlur would round the weights for 8-bit images to 1/256.
-    return cv2.sepFilter2D(values, -1, kernel, kernel)
-
-
-def _blurred_widely(values: np.ndarray, sigma: float) -> np.ndarray:
-    """The same for a large sigma, as the few cosine waves that are left, each as far as it is left."""
-    (down, up), (right, left) = (_waves(n, sigma) for n in values.shape[:2])
-    planes = [up @ (down @ p.astype(np.float32) @ right.T) @ left.T for p in cv2.split(values)]
-    return planes[0] if values.ndim == 2 else cv2.merge(planes)
-
-
-@lru_cache(maxsize=16)
-def _waves(length: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices (waves, length) from values to waves, and (length, waves) back to blurred values.
-
-    Mirrored at both ends, a line repeats after twice its steps, so it is a sum of the cosines of these
-    periods, and a Gaussian blur scales each of them.
-    """
-    steps = max(1, length - 1)
-    frequency = np.pi / steps * np.arange(length)
-    kept = np.exp(-((sigma * frequency) ** 2) / 2)
-    kept = kept[kept > 1e-7]
-    waves = np.cos(np.outer(np.arange(length), frequency[: len(kept)]))
-    # The ends are in a period once, all between them twice; so it is with the slowest and the fastest wave.
-    once = np.full(length, 2 if length > 1 else 1)
-    once[[0, -1]] = 1
-    into = once / (2 * steps if length > 1 else 1)
-    return (waves * into[:, None]).T.astype(np.float32), (waves * kept * once[: len(kept)]).astype(np.float32)
 
 
 def filtered(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from voclab.data.base import VOID, Dataset
+from voclab.data.images import resized
 from voclab.errors import VoclabError
 
 POLICIES = ("none", "standard", "advanced", "cifar", "cifar-advanced")
@@ -307,13 +308,6 @@ def _no_autotune():
 def steps_per_epoch(samples: int, batch_size: int) -> int:
     """Batches an epoch of :func:`training_batches` has."""
     return max(1, samples // batch_size)
-
-
-def resized(image: np.ndarray, size: int) -> np.ndarray:
-    """The whole image at ``size`` × ``size`` (aspect ignored), float32 RGB in [0, 1]."""
-    shrinks = image.shape[0] * image.shape[1] > size * size
-    small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return small.astype(np.float32) / 255.0
 
 
 def evaluation_batches(dataset: Dataset, size: int, batch_size: int, cache: DecodedCache | None = None):

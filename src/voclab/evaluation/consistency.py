@@ -9,6 +9,7 @@ import numpy as np
 from voclab.corruptions.perturbations import CONSISTENCY, Setting, perturbed
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
+from voclab.metrics.statistics import bootstrap_interval
 
 if TYPE_CHECKING:  # perturbations are known by name, and a wrong one is said at once, without these
     import keras
@@ -119,14 +120,14 @@ def consistency(
         batch_size: images at once; each is seen with all its perturbed versions.
         progress: receives a line after each batch.
     """
-    from voclab.data.batches import resized
+    from voclab.data.images import at_size
 
     if not len(dataset):
         raise VoclabError(f"{dataset.name} holds no images in {dataset.split}; name another split.")
     rows, features = [], []
     for start in range(0, len(dataset), batch_size):
         index = range(start, min(start + batch_size, len(dataset)))
-        clean = np.stack([np.rint(255 * resized(dataset.image(i), size)).astype(np.uint8) for i in index])
+        clean = np.stack([at_size(dataset.image(i), size) for i in index])
         before, answers = probe(clean)
         features.append(before)
         columns = []
@@ -169,13 +170,10 @@ def summary(result: Consistency, draws: int = 2000, seed: int = 0) -> "pd.DataFr
 
     Columns: ``kept``, ``cosine`` and ``euclidean``, each with ``… low`` and ``… high``, the ends of a 95 %
     bootstrap interval. Images are drawn, not pairs of image and perturbation, since the versions of one image
-    are alike. One image alone has no
-    interval: ``low`` and ``high`` are NaN.
+    are alike. One image alone has no interval: ``low`` and ``high`` are NaN.
     """
     import pandas as pd
 
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(result.kept), (draws, len(result.kept)))
     table = {}
     for measure in ("kept", "cosine", "euclidean"):
         values = np.asarray(getattr(result, measure), float)
@@ -183,10 +181,10 @@ def summary(result: Consistency, draws: int = 2000, seed: int = 0) -> "pd.DataFr
         if result.control:
             columns.append(np.asarray(result.control[measure], float)[:, None])
         values = np.concatenate(columns, axis=1)
-        means = values[drawn].mean(axis=1)
         table[measure] = values.mean(axis=0)
-        ends = np.percentile(means, [2.5, 97.5], axis=0) if len(values) > 1 else (np.nan, np.nan)
-        table[f"{measure} low"], table[f"{measure} high"] = ends
+        table[f"{measure} low"], table[f"{measure} high"] = bootstrap_interval(
+            lambda drawn, values=values: values[drawn].mean(axis=0), len(values), draws, seed
+        )
     rows = [*result.titles, ALL, *[CONTROL] * bool(result.control)]
     return pd.DataFrame(table, index=pd.Index(rows, name="perturbation"))
 

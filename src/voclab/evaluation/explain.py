@@ -5,7 +5,7 @@ import keras
 import numpy as np
 
 from voclab.backend import finite, value_and_gradient
-from voclab.data.batches import resized
+from voclab.data.images import resized
 from voclab.models.classifiers import FEATURES
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from scipy.special import expit, softmax
 
 from voclab.attacks import FGSM, PGD, Attack, Bench, Victim
 from voclab.corruptions import CORRUPTIONS, NOISES, SEVERITIES, Setting, corrupted, perturbed
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import read_json
-from voclab.metrics import expected_calibration_error, precision_recall_f1, reliability, sigmoid
+from voclab.metrics import expected_calibration_error, precision_recall_f1, reliability
 from voclab.models.saved import model_file
 from voclab.training import load_model
 
@@ -143,11 +144,11 @@ def _row(victim, bench, images, threshold) -> tuple[dict[str, float], dict | Non
         return row, None
     logits, labels = answers.values, bench.dataset.labels
     if victim.task == "multilabel":
-        shares = sigmoid(logits)
+        shares = expit(logits, dtype=np.float64)
         said = shares >= threshold
         calibration = labels, shares
     else:
-        shares = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+        shares = softmax(logits, axis=1)
         top = logits.argmax(1)
         said = np.eye(logits.shape[1])[top]
         right = labels[np.arange(len(labels)), top]

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from voclab.attacks import Bench, Victim, eight_bit
+from voclab.attacks import Bench, Victim
 from voclab.config import Profile
 from voclab.corruptions import CONSISTENCY, CORRUPTIONS, SEVERITIES, corrupted, perturbed
 from voclab.data.base import Dataset
+from voclab.data.images import eight_bit
 from voclab.evaluation import measure as evaluation
 from voclab.evaluation import study as consistency
 from voclab.evaluation.consistency import one_image, summary

@@ -10,7 +10,7 @@ import pandas as pd
 
 from voclab.corruptions import CONSISTENCY, perturbed
 from voclab.data.base import Dataset
-from voclab.data.batches import resized
+from voclab.data.images import at_size
 from voclab.errors import VoclabError
 from voclab.evaluation.consistency import ALL, Consistency, Probe, consistency, one_image, summary
 from voclab.evaluation.measure import located, recorded, trained_size
@@ -265,7 +265,7 @@ def study(
 
 def versions(network: Network, dataset: Dataset, index: int, seed: int = 0) -> Versions:
     """One image of a data set under the ten perturbations, as :func:`study` shows it to a network."""
-    clean = np.rint(255 * resized(dataset.image(index), network.size)).astype(np.uint8)
+    clean = at_size(dataset.image(index), network.size)
     images = [clean, *(perturbed(clean, *setting, (seed, index)) for setting in CONSISTENCY.values())]
     top = network.probe(np.stack(images))[1].argmax(-1)
     return Versions(

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from voclab.config import Profile, Training
 from voclab.data.base import Dataset
 from voclab.experiments.plan import Plan
 from voclab.metrics import expected_calibration_error, reliability, single_label_report
+from voclab.metrics.statistics import wilson
 from voclab.training import Run
 from voclab.training.source import CNN_OPTIONS, Weights
 
 ENSEMBLE, CHOSEN = "ensemble of all", "ensemble, chosen"
-_Z = 1.96  # standard normal quantile of a 95 % interval
 
 
 def plans(profile: Profile, data: Path, weights: Weights, seed: int) -> dict[str, Plan]:
@@ -69,8 +70,7 @@ _TITLES = {
 
 def probabilities(run: Run, part: str = "test") -> np.ndarray:
     """(n, classes) float64 softmax of the logits that a run kept of ``"test"`` or ``"validation"``."""
-    z = run.predictions()[part].astype(np.float64)
-    return np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
+    return softmax(run.predictions()[part].astype(np.float64), axis=1)
 
 
 def ensemble(members: Sequence[np.ndarray]) -> np.ndarray:
@@ -91,18 +91,6 @@ def chosen_members(answers: Mapping[str, np.ndarray], truth: np.ndarray) -> list
         for k in range(1, len(order) + 1)
     ]
     return order[: int(np.argmax(right)) + 1]
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, *Probable inference*, 1927), also near 0 and 1.
-
-    Args:
-        successes: how many of ``n``.
-        n: trials, at least one.
-    """
-    share, half = successes / n, _Z * np.sqrt(successes * (1 - successes / n) / n**2 + (_Z / (2 * n)) ** 2)
-    centre, scale = share + _Z**2 / (2 * n), 1 + _Z**2 / n
-    return float((centre - half) / scale), float((centre + half) / scale)
 
 
 def results_table(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from voclab.config import Profile
 from voclab.data.base import Dataset
@@ -14,8 +15,8 @@ from voclab.metrics import (
     decision_report,
     mean_average_precision,
     random_labels,
-    sigmoid,
 )
+from voclab.metrics.statistics import bootstrap_interval
 from voclab.training import Recipe, Run
 from voclab.training.classification import Experiment
 from voclab.training.source import CNN_OPTIONS, Weights
@@ -190,17 +191,13 @@ def difference(
         samples: resamplings.
         seed: of the resampling.
     """
-    rng = np.random.default_rng(seed)
-    value = mean_average_precision(truth, ours) - mean_average_precision(truth, theirs)
-    drawn = []
-    for _ in range(samples):
-        index = rng.integers(0, len(truth), len(truth))
-        drawn.append(
-            mean_average_precision(truth[index], ours[index])
-            - mean_average_precision(truth[index], theirs[index])
-        )
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Difference(value, float(low), float(high))
+
+    def gap(index) -> float:
+        a, b = (mean_average_precision(truth[index], scores[index]) for scores in (ours, theirs))
+        return a - b
+
+    low, high = bootstrap_interval(gap, len(truth), samples, seed)
+    return Difference(gap(slice(None)), float(low), float(high))
 
 
 @dataclass(frozen=True)
@@ -331,4 +328,4 @@ def _heat(explain, image, k, names, right, verb):
 
 def probabilities(run: Run, part: str) -> np.ndarray:
     """Probabilities of ``part``, (n, classes) float64."""
-    return sigmoid(run.predictions()[part])
+    return expit(run.predictions()[part], dtype=np.float64)

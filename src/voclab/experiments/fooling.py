@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, softmax
 
-from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, Victim, eight_bit, handled, visibility
+from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, Victim, handled, visibility
 from voclab.attacks.adversary import model_digest
 from voclab.attacks.measures import HANDLING
 from voclab.config import Profile
 from voclab.data.base import Dataset
+from voclab.data.images import eight_bit
 from voclab.experiments.adversary import BOTH, CLASSIFIER, SEGMENTER
-from voclab.metrics import image_scores, sigmoid
+from voclab.metrics import image_scores
 from voclab.terminal import say
 from voclab.training import Run
 from voclab.training.identity import data_digest, known_by
@@ -328,7 +330,7 @@ def goals(measured: Measurements, k: int) -> pd.DataFrame:
 
 def answer_text(victim: Victim, logits: np.ndarray, class_names: Sequence[str], most: int = 2) -> str:
     """The classes that a classifier says are there, with probabilities; at least its top class."""
-    shares = sigmoid(logits) if victim.task == "multilabel" else np.exp(logits - np.logaddexp.reduce(logits))
+    shares = expit(logits, dtype=np.float64) if victim.task == "multilabel" else softmax(logits)
     order = np.argsort(-shares)[:most]
     kept = [k for k in order if shares[k] >= 0.1] or [order[0]]
     return ", ".join(f"{class_names[k]} {shares[k]:.2f}" for k in kept)

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from voclab.attacks import FGSM, PGD, Bench, Victim, eight_bit
+from voclab.attacks import FGSM, PGD, Bench, Victim
 from voclab.config import Profile
-from voclab.experiments.cifar10 import plan_of, wilson
+from voclab.data.images import eight_bit
+from voclab.experiments.cifar10 import plan_of
 from voclab.experiments.plan import Plan
+from voclab.metrics.statistics import wilson
 
 STANDARD, HARDENED = "standard training", "adversarial training"
 STEPS = 20  # of PGD, with which robustness is reported

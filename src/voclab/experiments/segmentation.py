@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from voclab.config import Profile
 from voclab.data.base import VOID, Dataset
 from voclab.metrics import image_scores, pixel_frequency, random_segmentation
+from voclab.metrics.statistics import bootstrap_interval
 from voclab.models.prediction import TestTime
 from voclab.training import Recipe, Run
 from voclab.training.segmentation import Experiment, measure, predicted_masks
@@ -237,9 +238,7 @@ def difference(
         a, b = (np.mean([mean_dice(counts[index]) for counts in side]) for side in sides)
         return float(a - b)
 
-    n = len(sides[0][0])
-    rng = np.random.default_rng(seed)
-    low, high = np.percentile([gap(rng.integers(0, n, n)) for _ in range(samples)], [2.5, 97.5])
+    low, high = bootstrap_interval(gap, len(sides[0][0]), samples, seed)
     return Difference(gap(slice(None)), float(low), float(high), spread)
 
 

@@ -14,7 +14,6 @@ from voclab.metrics.classification import (
     precision_recall_f1,
     random_labels,
     reliability,
-    sigmoid,
     single_label_report,
 )
 from voclab.metrics.segmentation import (
@@ -46,6 +45,5 @@ __all__ = [
     "random_labels",
     "random_segmentation",
     "reliability",
-    "sigmoid",
     "single_label_report",
 ]

@@ -4,14 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit, logit
 
 _ROUNDING = 1e-6  # by which a mean of float32 probabilities may leave [0, 1]
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Logits to probabilities, elementwise, without overflow."""
-    logits = np.asarray(logits, dtype=np.float64)
-    return np.exp(-np.logaddexp(0.0, -logits))
 
 
 def average_precision(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -191,7 +186,7 @@ def choose_thresholds(truth: np.ndarray, probabilities: np.ndarray, shrinkage: f
                     best, thresholds[k], improved = dice, candidate, True
     positives = truth.sum(0)
     share = np.where(positives > 0, positives / np.maximum(positives + shrinkage, 1), 0.0)
-    return sigmoid(share * _logit(thresholds) + (1 - share) * _logit(common))
+    return expit(share * logit(thresholds) + (1 - share) * logit(common))
 
 
 def random_labels(train_labels: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -359,7 +354,3 @@ def _pair(truth, other) -> tuple[np.ndarray, np.ndarray]:
 def _ratio(numerator, denominator):
     denominator = np.asarray(denominator, dtype=float)
     return np.where(denominator > 0, numerator / np.maximum(denominator, 1e-12), 0.0)
-
-
-def _logit(p):
-    return np.log(p) - np.log1p(-p)

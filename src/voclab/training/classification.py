@@ -9,12 +9,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from scipy.special import expit
 
 from voclab.data.base import Dataset
 from voclab.data.batches import DecodedCache, evaluation_batches
 from voclab.errors import VoclabError
 from voclab.files import atomic_path, read_arrays, write_json
-from voclab.metrics import choose_thresholds, classification_report, mean_average_precision, sigmoid
+from voclab.metrics import choose_thresholds, classification_report, mean_average_precision
 from voclab.models.classifiers import (
     build_classifier,
     count_parameters,
@@ -117,13 +118,15 @@ def run_experiment(
             for part, dataset in (("validation", validation), ("test", test_set))
         }
     seconds = sum(entry.get("seconds", 0.0) for entry in run.history) + found.pop("seconds_before", 0.0)
-    thresholds = choose_thresholds(validation.labels, sigmoid(logits["validation"]))
+    thresholds = choose_thresholds(validation.labels, expit(logits["validation"], dtype=np.float64))
     run.save_predictions(**logits, thresholds=thresholds)
     metrics = {
-        "validation": classification_report(validation.labels, sigmoid(logits["validation"]), thresholds),
+        "validation": classification_report(
+            validation.labels, expit(logits["validation"], dtype=np.float64), thresholds
+        ),
         "test": None
         if test_set.labels is None
-        else classification_report(test_set.labels, sigmoid(logits["test"]), thresholds),
+        else classification_report(test_set.labels, expit(logits["test"], dtype=np.float64), thresholds),
         "seconds": round(seconds, 1),
         "parameters": count_parameters(model)["total"],
         "trained_parameters": count_parameters(model)["trainable"],
@@ -205,7 +208,9 @@ def refit(
     parameters = ("parameters", "trained_parameters")
     run.finish(
         {
-            "test": classification_report(test_set.labels, sigmoid(logits), thresholds) if known else None,
+            "test": classification_report(test_set.labels, expit(logits, dtype=np.float64), thresholds)
+            if known
+            else None,
             "seconds": round(seconds, 1),
             **{name: chosen.metrics[name] for name in parameters},
         }

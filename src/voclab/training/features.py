@@ -9,7 +9,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from voclab.data.base import Dataset
-from voclab.data.batches import DecodedCache, apply_augmentation, augmenter, resized
+from voclab.data.batches import DecodedCache, apply_augmentation, augmenter
+from voclab.data.images import resized
 from voclab.models.classifiers import predict
 
 

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from voclab.data.base import Dataset
-from voclab.data.batches import DecodedCache, resized
+from voclab.data.batches import DecodedCache
+from voclab.data.images import at_size
 from voclab.errors import VoclabError
 from voclab.losses import get_loss
 from voclab.metrics import SegmentationMetrics
@@ -247,7 +248,7 @@ def _scorer(experiment: Experiment, validation: Dataset) -> Callable[[keras.Mode
     size, batch_size = experiment.recipe.size, experiment.recipe.batch_size
     loss = get_loss(experiment.loss)
     labels = len(validation.class_names) + 1
-    pixels = np.stack([_bytes(validation.image(i), size) for i in range(len(validation))])
+    pixels = np.stack([at_size(validation.image(i), size) for i in range(len(validation))])
     truth = np.stack([_labels_at(validation.mask(i), size) for i in range(len(validation))])
 
     def score(model):
@@ -261,10 +262,6 @@ def _scorer(experiment: Experiment, validation: Dataset) -> Callable[[keras.Mode
         return {"validation_loss": float(np.mean(losses)), "dice": metrics.mean_dice()}
 
     return score
-
-
-def _bytes(image: np.ndarray, size: int) -> np.ndarray:
-    return np.round(resized(image, size) * 255.0).astype(np.uint8)
 
 
 def _labels_at(mask: np.ndarray, size: int) -> np.ndarray:

@@ -1,0 +1,42 @@
+"""How sure a number is: bootstrap intervals over images, and intervals of a share."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import binomtest, bootstrap
+
+
+def bootstrap_interval(
+    statistic: Callable[[np.ndarray], float | np.ndarray], n: int, samples: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of a statistic of n images: the percentile bootstrap (Efron 1979).
+
+    Images are drawn by index, so a statistic that compares two networks on the same images is paired.
+
+    Args:
+        statistic: (n,) indices of images -> a number, or an array of numbers that each get an interval.
+        n: number of images; a single one has no interval, so both ends are NaN.
+        samples: resamplings.
+        seed: of the resampling.
+
+    Returns:
+        Lower and upper ends, float64, each of the shape of the statistic.
+    """
+    if n < 2:
+        nothing = np.full(np.shape(statistic(np.arange(n))), np.nan)
+        return nothing, nothing
+    found = bootstrap(
+        (np.arange(n),),
+        statistic,
+        n_resamples=samples,
+        method="percentile",
+        vectorized=False,
+        rng=np.random.default_rng(seed),
+    )
+    return tuple(found.confidence_interval)
+
+
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson, *Probable inference*, 1927), also near 0 and 1."""
+    interval = binomtest(successes, n).proportion_ci(method="wilson")
+    return interval.low, interval.high
