@@ -112,7 +112,7 @@ def measure(quick: bool) -> common.Report:
         common.Case(
             f"encode and write {count} masks and label vectors",
             common.timed({"voclab": files.encode, "plain": files.encode_plainly}),
-            target=20,
+            target=8,
             peak_bytes={
                 "voclab": common.traced_memory(few.encode),
                 "plain": common.traced_memory(few.encode_plainly),
@@ -124,7 +124,7 @@ def measure(quick: bool) -> common.Report:
         common.Case(
             f"score {2 * count} rows",
             common.timed({"voclab": files.score, "plain": files.score_plainly}),
-            target=10,
+            target=1,
             peak_bytes={
                 "voclab": common.traced_memory(few.score),
                 "plain": common.traced_memory(few.score_plainly),

@@ -1,14 +1,13 @@
 """The submission file: write it row by row, join the two notebooks' halves, find its first fault.
 
 A file has the header ``Id,Predicted`` and for each id, in order, the rows ``{Id}_classification`` and
-``{Id}_segmentation``, or only one of the two kinds. Rows are taken one at a time: memory grows with
-the number of rows, but not with what stands in them.
+``{Id}_segmentation``, or only one of the two kinds.
 """
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,10 @@ import numpy as np
 from voclab.data.base import VOC_CLASSES, Dataset
 from voclab.errors import VoclabError
 from voclab.files import atomic_path
-from voclab.kaggle import rows
 from voclab.kaggle.codec import encode_classification, encode_segmentation, parse_runs
-from voclab.kaggle.rows import KINDS, row_name, split_name
+from voclab.kaggle.rows import HEADER, KINDS, Row, fault, read_rows, row_name
 from voclab.text import plain
 
-_HEADER = (",".join(rows.COLUMNS) + "\n").encode()
 _END = object()
 
 
@@ -73,39 +70,34 @@ def write_submission(
             leaves the segmentation rows out. A generator is consumed one map at a time.
 
     Raises:
-        VoclabError: nothing to write, an id that is doubled or unfit for a CSV file, fewer or more
+        VoclabError: no ids, doubled ids or such as are unfit for a CSV file, fewer or more
             labels or maps than ids, a map that cannot be encoded. The file stays as it was.
     """
-    ids = _checked_ids(path, ids)
-    given = (
-        ("classification", "labels", encode_classification, labels),
-        ("segmentation", "label maps", encode_segmentation, label_maps),
-    )
-    sources = [
-        (kind, noun, encode, iter(values)) for kind, noun, encode, values in given if values is not None
-    ]
-    if not sources:
-        raise _not_written(path, "neither labels nor label maps were given")
-    said = set()  # kinds with a row that is not empty
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        file.write(_HEADER)
-        for done, image_id in enumerate(ids):
-            for kind, noun, encode, values in sources:
-                value = _next(path, image_id, values)
-                if value is _END:
-                    raise _not_written(path, f"there are {noun} for only {done} of {len(ids)} ids")
+    ids = tuple(map(plain, ids))
+    if len(set(ids)) < len(ids) or not all(ids) or any(mark in name for name in ids for mark in ',"\r\n'):
+        raise _not_written(path, "an id is empty, there twice, or holds a comma, quote or line break")
+    given = {"classification": labels, "segmentation": label_maps}
+    given = {kind: values for kind, values in given.items() if values is not None}
+    encode = {"classification": encode_classification, "segmentation": encode_segmentation}
+    if not ids or not given:
+        raise _not_written(path, "there are no ids, or neither labels nor label maps")
+
+    def coded() -> Iterator[tuple[str, str, str]]:
+        for image_id, *values in zip_longest(ids, *given.values(), fillvalue=_END):
+            if image_id is _END or any(value is _END for value in values):
+                raise _not_written(
+                    path, f"there are not as many {' or '.join(_NOUNS[k] for k in given)} as ids"
+                )
+            for kind, value in zip(given, values):
                 try:
-                    code = encode(value)
+                    yield image_id, kind, encode[kind](value)
                 except VoclabError as error:
                     raise _not_written(path, f"id {image_id}: {error}") from error
-                file.write(f"{row_name(image_id, kind)},{code}\n".encode())
-                if code:
-                    said.add(kind)
-        for _, noun, _, values in sources:
-            if _next(path, "beyond the last", values) is not _END:
-                raise _not_written(path, f"there are more {noun} than the {len(ids)} ids")
-    kinds = tuple(kind for kind, *_ in sources)
-    return Report(len(ids) * len(kinds), ids, kinds, tuple(kind for kind in kinds if kind not in said))
+
+    return _write(path, coded())
+
+
+_NOUNS = {"classification": "labels", "segmentation": "label maps"}
 
 
 def write_truth(path: str | os.PathLike, dataset: Dataset) -> Report:
@@ -153,34 +145,23 @@ def merge_submissions(path: str | os.PathLike, *parts: str | os.PathLike) -> Rep
         VoclabError: no or a faulty part, a row that two parts have, an id without a row of one of
             the kinds. The file stays as it was.
     """
-    if not parts:
-        raise _not_written(path, "there is nothing to merge; name the files to join")
-    reports = [check_submission(part) for part in parts]
-    kinds = tuple(kind for kind in KINDS if any(kind in report.kinds for report in reports))
-    ids = tuple(dict.fromkeys(image_id for report in reports for image_id in report.ids))
-    where: dict[str, tuple[int, rows.Place]] = {}  # row name -> number of its part, place in there
-    for number, part in enumerate(parts):
-        for name, place in rows.index_rows(part).items():
-            if name in where:
-                first = parts[where[name][0]]
+    merged: dict[str, Row] = {}
+    for part in parts:
+        for name, row in _checked(part).items():
+            if name in merged:
                 raise _not_written(
-                    path, f"{part}, line {place.line} repeats row '{name}' of {first}; remove one"
+                    path, f"{part}, line {row.line} repeats row '{name}' of another part; remove one"
                 )
-            where[name] = number, place
-    wanted = [row_name(image_id, kind) for image_id in ids for kind in kinds]
-    for name in wanted:
-        if name not in where:
-            raise _not_written(path, f"row '{name}' is missing in {' and '.join(map(str, parts))}; add it")
-    with ExitStack() as stack:
-        files = [stack.enter_context(rows.opened(part)) for part in parts]
-        file = open(stack.enter_context(atomic_path(path)), "wb")  # noqa: SIM115 - on the stack next
-        stack.enter_context(file)
-        file.write(_HEADER)
-        for name in wanted:
-            number, place = where[name]
-            file.write(b"%s,%s\n" % (name.encode(), rows.row_at(parts[number], files[number], place).code))
-    said = {kind for report in reports for kind in report.kinds if kind not in report.empty}
-    return Report(len(wanted), ids, kinds, tuple(kind for kind in kinds if kind not in said))
+            merged[name] = row
+    if not merged:
+        raise _not_written(path, "there is nothing to merge; name the files to join")
+    kinds = [kind for kind in KINDS if any(row.kind == kind for row in merged.values())]
+    ids = dict.fromkeys(row.image_id for row in merged.values())
+    wanted = [(image_id, kind) for image_id in ids for kind in kinds]
+    for row in wanted:
+        if row_name(*row) not in merged:
+            raise _not_written(path, f"row '{row_name(*row)}' is missing in {' and '.join(map(str, parts))}")
+    return _write(path, [(*row, merged[row_name(*row)].code) for row in wanted])
 
 
 def check_submission(
@@ -189,7 +170,7 @@ def check_submission(
     shapes: Mapping[Any, tuple[int, int]] | None = None,
     classes: int = len(VOC_CLASSES),
 ) -> Report:
-    """Read a submission as Kaggle would; the first fault is a ``VoclabError`` with line and column.
+    """Read a submission as Kaggle would; a fault is a ``VoclabError`` with its line and column.
 
     Runs that touch without being merged are legal, see ``codec.parse_runs``. A file with one kind of
     rows only is sound (the notebooks write such files); ``Report.kinds`` tells.
@@ -203,85 +184,68 @@ def check_submission(
         classes: number of foreground classes.
 
     Raises:
-        VoclabError: at the first line with a wrong header or count of columns, a row that is doubled,
-            missing, unknown or out of order, or run-length code that ``codec.parse_runs`` refuses.
+        VoclabError: a wrong header or count of columns, a row that is doubled, missing, unknown or out of
+            order, or run-length code that ``codec.parse_runs`` refuses.
     """
-    with rows.opened(path) as file:
-        names = [columns[0].decode("utf-8", "backslashreplace") for _, columns in rows.places(file)]
-    kinds = tuple(kind for kind in KINDS if any(name.endswith(f"_{kind}") for name in names))
-    if ids is None:
-        ids = dict.fromkeys(parts[0] for parts in map(split_name, names) if parts)
-    ids = tuple(map(plain, ids))
-    layout = _layout_fault(names, ids, kinds)
-    sizes = (
-        None if shapes is None else {plain(key): height * width for key, (height, width) in shapes.items()}
+    return _report(
+        (row.image_id, row.kind, row.code) for row in _checked(path, ids, shapes, classes).values()
     )
-    said = set()  # kinds with a row that is not empty
-    with rows.opened(path) as file:
-        for place, columns in rows.places(file):
-            row = rows.read_row(path, place.line, columns)
-            if layout and place.line == layout[0]:
-                break
-            image_id, kind = split_name(row.name)
-            if kind == "classification":
-                size = classes
-            elif sizes is None:
-                size = None
-            elif image_id in sizes:
-                size = classes * sizes[image_id]
-            else:
-                raise rows.fault(path, place.line, "Id", f"the image size of id {image_id} is not known")
-            parse_runs(row.code, f"{path}, line {place.line}, column Predicted", size)
-            if row.code:
-                said.add(kind)
-    if layout:
-        raise rows.fault(path, layout[0], "Id", layout[1])
-    return Report(len(names), ids, kinds, tuple(kind for kind in kinds if kind not in said))
 
 
-def _layout_fault(names: list[str], ids: tuple[str, ...], kinds: tuple[str, ...]) -> tuple[int, str] | None:
-    """Line and reason of the first row that is not the one that belongs there."""
-    if not names:
-        return 2, "there are no rows below the header"
-    wanted = [row_name(image_id, kind) for image_id in ids for kind in kinds]
-    index = next(
-        (i for i, pair in enumerate(zip(names, wanted)) if pair[0] != pair[1]), min(len(names), len(wanted))
-    )
-    line = index + 2
-    if index == len(names):
-        return None if index == len(wanted) else (line, f"the file ends where row '{wanted[index]}' belongs")
-    found = names[index]
-    if found in names[:index]:
-        return line, rows.doubled(found, names.index(found) + 2)
-    if split_name(found) is None:
-        return line, rows.unknown_kind(found)
-    if split_name(found)[0] not in ids:
-        return line, f"row '{found}' is of none of the {len(ids)} expected ids"
-    if wanted[index] in names:
-        later = names.index(wanted[index]) + 2
-        return line, f"row '{found}' stands where '{wanted[index]}' belongs, which comes on line {later}"
-    return line, f"row '{wanted[index]}' is missing before row '{found}'"
+def _checked(
+    path: str | os.PathLike,
+    ids: Iterable[Any] | None = None,
+    shapes: Mapping[Any, tuple[int, int]] | None = None,
+    classes: int = len(VOC_CLASSES),
+) -> dict[str, Row]:
+    """The rows of a sound file by their names; see :func:`check_submission`."""
+    rows = read_rows(path)
+    kinds = [kind for kind in KINDS if any(row.kind == kind for row in rows.values())]
+    found = dict.fromkeys(row.image_id for row in rows.values())
+    ids = dict.fromkeys(found if ids is None else map(plain, ids))
+    wanted = (row_name(image_id, kind) for image_id in ids for kind in kinds)
+    for row, name in zip_longest(rows.values(), wanted):
+        if row is None:
+            raise fault(path, len(rows) + 2, "Id", f"the file ends where row '{name}' belongs")
+        if row.image_id not in ids:
+            raise fault(path, row.line, "Id", f"row '{row.name}' is of none of the {len(ids)} expected ids")
+        if row.name != name:
+            where = f"comes on line {rows[name].line}" if name in rows else "is missing"
+            raise fault(
+                path, row.line, "Id", f"row '{row.name}' stands where '{name}' belongs, which {where}"
+            )
+    sizes = None if shapes is None else {plain(key): h * w for key, (h, w) in shapes.items()}
+    for row in rows.values():
+        size = classes if row.kind == "classification" else None
+        if size is None and sizes is not None:
+            if row.image_id not in sizes:
+                raise fault(path, row.line, "Id", f"the image size of id {row.image_id} is not known")
+            size = classes * sizes[row.image_id]
+        parse_runs(row.code, f"{path}, line {row.line}, column Predicted", size)
+    return rows
 
 
-def _checked_ids(path: str | os.PathLike, ids: Iterable[Any]) -> tuple[str, ...]:
-    ids = tuple(map(plain, ids))
-    if not ids:
-        raise _not_written(path, "there are no ids")
-    seen = set()
-    for image_id in ids:
-        if not image_id or any(character in image_id for character in ',"\r\n'):
-            raise _not_written(path, f"id {image_id!r} is empty or holds a comma, quote or line break")
-        if image_id in seen:
-            raise _not_written(path, f"id {image_id} is there twice; give each image once")
-        seen.add(image_id)
-    return ids
+def _write(path: str | os.PathLike, rows: Iterable[tuple[str, str, str]]) -> Report:
+    """Write (image id, kind, code) rows atomically, one at a time."""
+
+    def written() -> Iterator[tuple[str, str, str]]:
+        for image_id, kind, code in rows:
+            file.write(f"{row_name(image_id, kind)},{code}\n")
+            yield image_id, kind, code
+
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(f"{HEADER}\n")
+        return _report(written())
 
 
-def _next(path: str | os.PathLike, image_id: str, values: Iterator[np.ndarray]) -> Any:
-    try:
-        return next(values, _END)
-    except OSError as error:  # a source that cannot be read is not a file that cannot be written
-        raise _not_written(path, f"what to write for id {image_id} cannot be read ({error})") from error
+def _report(rows: Iterable[tuple[str, str, str]]) -> Report:
+    count, ids, said = 0, {}, {}
+    for image_id, kind, code in rows:
+        count += 1
+        ids[image_id] = None
+        said[kind] = said.get(kind, False) or bool(code)
+    kinds = tuple(kind for kind in KINDS if kind in said)
+    return Report(count, tuple(ids), kinds, tuple(kind for kind in kinds if not said[kind]))
 
 
 def _not_written(path: str | os.PathLike, reason: str) -> VoclabError:
