@@ -112,12 +112,12 @@ def install() -> None:
 
 
 def parts_of(root: str):
-    from voclab import data as datasets
+    from voclab.data import load
     from voclab.data.splits import fit_validation
     from voclab.profiles import profile_for
 
     profile = profile_for("full", "voc2009")
-    return profile, fit_validation(datasets.load("voc2009", root, "train"), profile.validation_fraction, 0)
+    return profile, fit_validation(load("voc2009", root, "train"), profile.validation_fraction, 0)
 
 
 def pretrained(weights: str):
@@ -157,13 +157,13 @@ def segmenters(root: str, weights_file: str, folder: Path) -> None:
 
 def score(root: str, weights_file: str, folder: Path) -> None:
     """Measure the fine-tuned segmenter on the images held out, at their own size, as notebook 02 does."""
-    from voclab import data as datasets
+    from voclab.data import load
     from voclab.models.prediction import Segmenter, TestTime
     from voclab.training import Run
     from voclab.training.segmentation import measure
 
     profile, _ = parts_of(root)
-    test_set = datasets.load("voc2009", root, "val")
+    test_set = load("voc2009", root, "val")
     segmenter = Segmenter(
         Run(folder / "deeplab-tuned").load_model(), TestTime(profile.segmentation.test_sizes)
     )

@@ -15,7 +15,7 @@ import common
 import numpy as np
 
 from toyvoc.voc import make_toyvoc
-from voclab import data as datasets
+from voclab.data import load
 from voclab.data.batches import DecodedCache, augmenter, training_batches
 from voclab.profiles import profile_for
 
@@ -173,7 +173,7 @@ def delivered(way: str, root: Path, later: int) -> dict[str, tuple[float, float]
 
     # As in a process that a user starts; in this one, itself spawned, PyDataset would spawn its workers.
     multiprocessing.set_start_method("fork", force=True)
-    data, seconds = datasets.load("toyvoc", root, "train"), {}
+    data, seconds = load("toyvoc", root, "train"), {}
     for task in TASKS:
         model = keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(1)])
         model.compile("sgd", loss, jit_compile=False)
@@ -241,7 +241,7 @@ def waiting(training: str, root: Path, rounds: int, steps: int) -> tuple[list[fl
     import keras
 
     build, kind = TRAININGS[training]
-    data = datasets.load("toyvoc", root, "train")
+    data = load("toyvoc", root, "train")
     model, loss, options = build(profile_for("demo", kind))
     model.compile(keras.optimizers.AdamW(1e-3), loss, jit_compile=False)
     batches = iter(training_batches(data, seed=0, epochs=1, **options))
@@ -272,7 +272,7 @@ def waiting_case(training: str, root: Path, rounds: int, steps: int) -> common.C
 
 def speed_cases(root: Path, ways: list[str], later: int, repetitions: int) -> list[common.Case]:
     measured = [{way: common.alone(delivered, way, root, later) for way in ways} for _ in range(repetitions)]
-    cases, count = [], len(datasets.load("toyvoc", root, "train")) // BATCH * BATCH
+    cases, count = [], len(load("toyvoc", root, "train")) // BATCH * BATCH
     for task, size in TASKS.items():
         for k, name in enumerate(("first epoch", "later epochs")):
             seconds = {way: [found[way][task][k] for found in measured] for way in ways}
@@ -284,7 +284,7 @@ def speed_cases(root: Path, ways: list[str], later: int, repetitions: int) -> li
 def grown(factor: int):
     folder = tempfile.TemporaryDirectory()
     make_toyvoc(Path(folder.name), train=100 * factor, val=1, test=1, size=500, progress=False)
-    data = datasets.load("toyvoc", folder.name, "train")
+    data = load("toyvoc", folder.name, "train")
 
     def call(folder=folder):  # the folder lives as long as what reads from it
         for _ in ours(data, "labels", DecodedCache(data), 0, 1):

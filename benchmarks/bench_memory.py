@@ -33,7 +33,7 @@ def peak_mb() -> float:
 def measure(root: Path, images: int, steps: int) -> dict:
     import keras
 
-    from voclab import data as datasets
+    from voclab.data import load
     from voclab.data.batches import DecodedCache, steps_per_epoch, training_batches
     from voclab.losses import get_loss
     from voclab.models.segmenters import build_unet
@@ -41,7 +41,7 @@ def measure(root: Path, images: int, steps: int) -> dict:
 
     profile = profile_for(*PROFILE)
     p = profile.segmentation
-    data = datasets.load("voc2009", root, "train")
+    data = load("voc2009", root, "train")
     data = data.subset(range(min(images, len(data))), "fit")
     cache = DecodedCache(data, profile.cache_mb)
     report = {"images": len(data), "libraries loaded": peak_mb()}

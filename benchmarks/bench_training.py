@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from toyvoc.voc import make_toyvoc
-from voclab import data as datasets
+from voclab.data import load
 from voclab.data.batches import DecodedCache, evaluation_batches, steps_per_epoch, training_batches
 from voclab.losses import get_loss
 from voclab.metrics import SegmentationMetrics, mean_average_precision
@@ -36,7 +36,7 @@ class Setting:
     """Images, split in two, and the pretrained network."""
 
     def __init__(self, root, kind: str, weights: str | None, quick: bool):
-        data = datasets.load(kind, root, "train")
+        data = load(kind, root, "train")
         if quick:
             data = data.subset(range(4 * BATCH))
         fifth = np.arange(len(data)) % 5 == 0

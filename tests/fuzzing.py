@@ -34,8 +34,7 @@ import numpy as np
 from PIL import Image
 from voc_trees import make_tree, save_mask, write_annotation
 
-from voclab import data as datasets
-from voclab.data import archives, cifar10, folder, info
+from voclab.data import archives, cifar10, count_objects, find, folder, info, load, test_split
 from voclab.data import competition as kaggle
 from voclab.data.base import VOID, Dataset, voc_palette
 from voclab.errors import VoclabError
@@ -344,10 +343,10 @@ COLOURS = ((250, 50, 83), (51, 221, 255), (128, 0, 0))
 
 def read_data(root: Path) -> None:
     """Everything that can be read of a data set in a folder."""
-    found = datasets.find(root)
-    for split in ("train", datasets.test_split(found.name)):
-        read_all(datasets.load(found.name, found.root, split))
-        datasets.count_objects(found.name, found.root, split)
+    found = find(root)
+    for split in ("train", test_split(found.name)):
+        read_all(load(found.name, found.root, split))
+        count_objects(found.name, found.root, split)
 
 
 def read_all(dataset: Dataset) -> None:
@@ -568,7 +567,7 @@ def splits_of_images(root: Path) -> None:
 def competition(root: Path) -> None:
     with tempfile.TemporaryDirectory() as made:
         make_tree(made, {"train": 3, "val": 2})
-        parts = (datasets.load("voc2009", made, split) for split in ("train", "val"))
+        parts = (load("voc2009", made, split) for split in ("train", "val"))
         kaggle.export(*parts, root / "data", root / "truth", progress=False)
 
 
@@ -584,7 +583,7 @@ def manifest(root: Path) -> None:
 
 def read_manifest(root: Path) -> None:
     """An export that is given again goes on with what is there."""
-    parts = (datasets.load("voc2009", root / "voc", split) for split in ("train", "val"))
+    parts = (load("voc2009", root / "voc", split) for split in ("train", "val"))
     kaggle.export(*parts, root / "competition/data", root / "competition/truth", progress=False)
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from voclab import cli, plotting
-from voclab import data as datasets
-from voclab.data import folder
+from voclab.data import SOURCES, VOC_CLASSES, VOID, find, folder, load
 from voclab.reporting import pages
 
 
@@ -26,10 +25,8 @@ def cases(shared, tmp_path_factory) -> Path:
 
 def opened(root: Path) -> tuple:
     """The training and the test images of what ``--data root`` would open."""
-    found = datasets.find(root)
-    return tuple(
-        datasets.load(found.name, found.root, split) for split in ("train", datasets.test_split(found.name))
-    )
+    found = find(root)
+    return tuple(load(found.name, found.root, split) for split in ("train", SOURCES[found.name].test_split))
 
 
 def labels_by_id(*parts) -> dict[str, set[str]]:
@@ -102,7 +99,7 @@ def test_every_case_has_a_test(cases):
 @pytest.fixture(scope="module")
 def voc2009(shared):
     """Id -> (mask, names of the classes) of a real image."""
-    whole = datasets.load("voc2009", shared / "voc2009", "trainval")
+    whole = load("voc2009", shared / "voc2009", "trainval")
     place, labels = {name: i for i, name in enumerate(whole.ids)}, labels_by_id(whole)
     return lambda name: (whole.mask(place[name]), labels[name])
 
@@ -111,7 +108,7 @@ def check_read_as_voc2009(root, voc2009):
     parts = opened(root)
     assert [len(part) for part in parts] == [8, 4]
     for part in parts:
-        assert part.class_names == datasets.VOC_CLASSES
+        assert part.class_names == VOC_CLASSES
         for i, (name, labels) in enumerate(labels_by_id(part).items()):
             mask, names = voc2009(name)
             np.testing.assert_array_equal(part.mask(i), mask)
@@ -149,9 +146,7 @@ def test_images_masks(cases, voc2009):
         numbers = np.array([0, *(int(name.removeprefix("class ")) for name in part.class_names)])
         for i, name in enumerate(part.ids):
             mask = part.mask(i)
-            stored = np.where(
-                mask == datasets.VOID, datasets.VOID, numbers[np.minimum(mask, len(numbers) - 1)]
-            )
+            stored = np.where(mask == VOID, VOID, numbers[np.minimum(mask, len(numbers) - 1)])
             np.testing.assert_array_equal(stored, voc2009(name)[0])
 
 

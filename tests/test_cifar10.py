@@ -10,8 +10,7 @@ import pytest
 from voc_trees import fails
 
 from toyvoc import cifar as toycifar
-from voclab import data as datasets
-from voclab.data import cifar10
+from voclab.data import cifar10, find, load
 from voclab.errors import VoclabError
 
 
@@ -200,7 +199,7 @@ def published(tmp_path):
 
 def test_all_batches_are_one_data_set(published):
     for root in (published, published / "cifar-10-batches-bin"):
-        train, test = (datasets.load("cifar10", root, split) for split in ("train", "test"))
+        train, test = (load("cifar10", root, split) for split in ("train", "test"))
         assert (len(train), len(test)) == (20, 4)
         assert train.task == "multiclass"
         assert train.ids[5] == "data_batch_2/1"
@@ -210,15 +209,15 @@ def test_all_batches_are_one_data_set(published):
         assert (train.labels.sum(1) == 1).all()
         assert not train.has_masks
         np.testing.assert_array_equal(test.image(3), some(4, 5)[0][3])
-    fails("no split 'val'", datasets.load, "cifar10", published, "val")
+    fails("no split 'val'", load, "cifar10", published, "val")
     fails("holds no data_batch_1.*voclab data fetch cifar10", cifar10.read, published.parent, "train")
     (published / "cifar-10-batches-bin" / "batches.meta.txt").write_text("one two")
-    fails("names 2 classes", datasets.load, "cifar10", published, "train")
+    fails("names 2 classes", load, "cifar10", published, "train")
 
 
 def test_a_second_download_is_no_batch(published):
     folder = published / "cifar-10-batches-bin"
-    before = datasets.load("cifar10", published, "train")
+    before = load("cifar10", published, "train")
     for name in (
         "data_batch_1 (1).bin",
         "data_batch_1(1).bin",
@@ -226,22 +225,22 @@ def test_a_second_download_is_no_batch(published):
         "data_batch_x.bin",
     ):
         shutil.copy(folder / "data_batch_1.bin", folder / name)
-    train = datasets.load("cifar10", published, "train")
+    train = load("cifar10", published, "train")
     assert (len(train), train.ids) == (20, before.ids)
     assert "left out: data_batch_1 (1).bin, data_batch_1(1).bin, data_batch_2 - Copy.bin" in train.source
     assert "left out" not in before.source
     (folder / "data_batch_4.bin").unlink()
-    assert "without data_batch_4" in datasets.load("cifar10", published, "train").source
-    assert "without" not in datasets.load("cifar10", published, "test").source
+    assert "without data_batch_4" in load("cifar10", published, "train").source
+    assert "without" not in load("cifar10", published, "test").source
 
 
 def test_names_of_classes_have_lines_of_their_own(published):
     path = published / "cifar-10-batches-bin" / "batches.meta.txt"
     names = ("traffic light", *cifar10.CIFAR10_CLASSES[1:])
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*names, ""]).encode())
-    assert datasets.load("cifar10", published, "train").class_names == names
+    assert load("cifar10", published, "train").class_names == names
     path.write_text("\n".join(["cat"] * 10))
-    fails("names 1 classes", datasets.load, "cifar10", published, "train")
+    fails("names 1 classes", load, "cifar10", published, "train")
 
 
 @pytest.mark.parametrize("layout", ["cifar-100-python", "cifar-100-binary"])
@@ -253,9 +252,9 @@ def test_cifar_100_is_refused_by_its_name(tmp_path, layout):
     ):
         (folder / name).write_bytes(b"\1" * 3074)
     for root in (tmp_path, folder):
-        fails("holds CIFAR-100, which is not read here", datasets.find, root)
+        fails("holds CIFAR-100, which is not read here", find, root)
         fails("holds CIFAR-100, which is not read here", cifar10.read, root, "train")
-    fails("not in", datasets.find, "cifar10", base=tmp_path)
+    fails("not in", find, "cifar10", base=tmp_path)
 
 
 def test_the_python_layout_is_read_too(tmp_path):
@@ -263,27 +262,27 @@ def test_the_python_layout_is_read_too(tmp_path):
     folder.mkdir()
     for k, name in enumerate(cifar10.BATCHES):
         (folder / name).write_bytes(python_batch(*some(4, k)))
-    train = datasets.load("cifar10", tmp_path, "train")
+    train = load("cifar10", tmp_path, "train")
     assert (len(train), train.ids[5], train.class_names) == (20, "data_batch_2/1", cifar10.CIFAR10_CLASSES)
 
 
 def test_it_is_found_where_it_is_named(published, tmp_path):
     places = {"base": published, "kaggle_input": tmp_path / "none"}
-    assert datasets.find("cifar10", **places).root == published
-    assert datasets.find(published, **places).name == "cifar10"
-    assert datasets.find(**places).name == "toyvoc"
+    assert find("cifar10", **places).root == published
+    assert find(published, **places).name == "cifar10"
+    assert find(**places).name == "toyvoc"
     places["base"] = tmp_path / "none"
-    fails("voclab data fetch cifar10", datasets.find, "cifar10", **places)
+    fails("voclab data fetch cifar10", find, "cifar10", **places)
     drawn = toycifar.make_toycifar(tmp_path / "drawn", train=20, test=10, progress=False)
-    assert datasets.find(drawn, **places).name == "toycifar"
+    assert find(drawn, **places).name == "toycifar"
     places["base"] = tmp_path / "drawn"
-    fails("not in", datasets.find, "cifar10", **places)  # drawn images are not taken for it
-    assert "generated in" in datasets.find("toycifar", **places).why
+    fails("not in", find, "cifar10", **places)  # drawn images are not taken for it
+    assert "generated in" in find("toycifar", **places).why
 
 
 def test_drawn_images_are_a_genuine_tree(tmp_path):
     root = toycifar.make_toycifar(tmp_path / "toycifar", train=40, test=20, progress=False)
-    train, test = (datasets.load("toycifar", root, split) for split in ("train", "test"))
+    train, test = (load("toycifar", root, split) for split in ("train", "test"))
     assert (len(train), len(test)) == (40, 20)
     assert train.labels.sum(0).tolist() == [4] * 10
     assert train.class_names == toycifar.CLASSES
@@ -316,14 +315,14 @@ def test_drawing_leaves_other_data_alone_and_goes_on_after_a_kill(published, tmp
         with pytest.raises(KeyboardInterrupt):
             toycifar.make_toycifar(root, train=10, test=10, progress=False)
     toycifar.make_toycifar(root, train=20, test=10, progress=False)
-    assert len(datasets.load("toycifar", root, "train")) == 20
+    assert len(load("toycifar", root, "train")) == 20
     with monkeypatch.context() as patch:
         patch.setattr(toycifar, "_draw", killed)
         toycifar.make_toycifar(root, train=20, test=10, progress=False)  # there already
 
 
 def test_the_real_records(shared):
-    train, test = (datasets.load("cifar10", shared / "cifar10", split) for split in ("train", "test"))
+    train, test = (load("cifar10", shared / "cifar10", split) for split in ("train", "test"))
     assert (len(train), len(test)) == (5085, 1017)
     assert train.class_names == cifar10.CIFAR10_CLASSES
     assert train.labels.sum(0).min() > 400

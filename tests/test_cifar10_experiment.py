@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from toyvoc.cifar import make_toycifar
-from voclab import data as datasets
 from voclab import plotting
+from voclab.data import load
 from voclab.experiments import cifar10 as study
 from voclab.experiments import hardening
 from voclab.experiments.training import network, recipe_of, train_classifier
@@ -77,7 +77,7 @@ def trained(tmp_path_factory):
     return (
         {n: train_classifier(planned[n], n, runs, lambda _: None) for n in names},
         {n: planned[n] for n in names},
-        datasets.load("toycifar", root, "test"),
+        load("toycifar", root, "test"),
     )
 
 
@@ -102,7 +102,7 @@ def test_the_table_has_every_network_and_all_together(trained):
 def test_training_is_watched_on_images_that_it_has_seen(trained):
     runs, planned, _ = trained
     for name, run in runs.items():
-        assert recipe_of(planned[name], datasets.load("toycifar", planned[name].dataset, "train")).size == 32
+        assert recipe_of(planned[name], load("toycifar", planned[name].dataset, "train")).size == 32
         assert all(
             {"training_accuracy", "accuracy", "validation_loss"} <= set(entry) for entry in run.history
         )

@@ -8,8 +8,8 @@ import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from voclab import data as datasets
 from voclab import kaggle
+from voclab.data import load
 from voclab.data.batches import evaluation_batches
 from voclab.data.splits import fit_validation
 from voclab.errors import VoclabError
@@ -171,8 +171,8 @@ def test_the_written_rows_score_what_the_metrics_say(head, parts, tmp_path):
 
 def test_real_images_score_as_an_independent_computation_says(shared, tmp_path):
     """Predictions for real test images, scored by the scorer and by the definition on sets."""
-    train = datasets.load("voc2009", shared / "voc2009", "train").subset(range(0, 571, 6))
-    test_set = datasets.load("voc2009", shared / "voc2009", "val").subset(range(0, 574, 12), "test")
+    train = load("voc2009", shared / "voc2009", "train").subset(range(0, 571, 6))
+    test_set = load("voc2009", shared / "voc2009", "val").subset(range(0, 574, 12), "test")
     fit_set, validation = fit_validation(train, 0.3, seed=0)
     weights = str(shared / "weights" / "mobilenet_v2_1.0_224_no_top.weights.h5")
     recipe = Recipe(size=128, augmentation="none", epochs=0, learning_rate=0.0)

@@ -18,9 +18,9 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from toyvoc.voc import make_toyvoc
-from voclab import data as datasets
 from voclab.cli import main
 from voclab.data import competition as kaggle
+from voclab.data import load
 from voclab.errors import VoclabError
 from voclab.kaggle import check_submission, write_submission
 from voclab.reporting import badges, notebooks
@@ -288,7 +288,7 @@ def test_a_notebook_alone_on_colab_installs_the_package_and_runs(wheel, elsewher
 
 def test_a_notebook_on_kaggle_leaves_one_submission_and_few_files(wheel, elsewhere, tmp_path):
     tree = make_toyvoc(tmp_path / "toyvoc", train=60, val=12, test=4, size=64, progress=False)
-    train, test_set = (datasets.load("toyvoc", tree, split) for split in ("train", "val"))
+    train, test_set = (load("toyvoc", tree, split) for split in ("train", "val"))
     mounted, work = tmp_path / "input", tmp_path / "working"
     kaggle.export(train, test_set, mounted / "some-competition", progress=False)
     (mounted / "package").mkdir()

@@ -11,9 +11,8 @@ from voc_trees import fails
 
 from toyvoc import cifar as toycifar
 from voclab import cli, plotting
-from voclab import data as datasets
 from voclab.corruptions import CONSISTENCY
-from voclab.data import folder
+from voclab.data import folder, load
 from voclab.evaluation import study as consistency
 from voclab.evaluation.consistency import ALL, CONTROL, Consistency, summary
 from voclab.models import backbones, imagenet
@@ -338,7 +337,7 @@ def test_a_slip_is_one_sentence(more, words, run, data, tmp_path, monkeypatch, c
 
 
 def test_a_published_network_on_real_images(shared):
-    images = datasets.load("voc2009", shared / "voc2009", "val").subset(range(0, 60, 10))
+    images = load("voc2009", shared / "voc2009", "val").subset(range(0, 60, 10))
     file = shared / "weights" / "mobilenet_0.25_224.weights.h5"
     network = consistency.opened(f"mobilenet:0.25={file}", images)
     table = consistency.study([network], images).tables()["mobilenet:0.25"]

@@ -9,8 +9,7 @@ import pytest
 from voc_trees import make_tree
 
 from toyvoc import voc as toyvoc
-from voclab import data as datasets
-from voclab.data import Found, vocdevkit
+from voclab.data import NAMES, SOURCES, Found, count_objects, find, load, vocdevkit
 from voclab.data import competition as kaggle
 from voclab.errors import VoclabError
 
@@ -42,7 +41,7 @@ def test_order_in_which_data_is_found(tmp_path, places):
     base, mounted = places["base"], places["kaggle_input"]
 
     def found():
-        return datasets.find(**places)
+        return find(**places)
 
     assert found() == Found(
         "toyvoc",
@@ -63,9 +62,9 @@ def test_order_in_which_data_is_found(tmp_path, places):
     assert (found().name, found().root) == ("kaggle", mounted / "competitions" / "slug")
     competition(mounted / "slug", tmp_path / "source")
     assert (found().name, found().root) == ("kaggle", mounted / "slug")
-    assert datasets.find("voc2009", **places).root == base
-    assert datasets.find("toyvoc", **places).root == base / "toyvoc"
-    assert datasets.find(base / "slug", **places).root == base / "slug"
+    assert find("voc2009", **places).root == base
+    assert find("toyvoc", **places).root == base / "toyvoc"
+    assert find(base / "slug", **places).root == base / "slug"
 
 
 def test_what_is_named_is_recognised(tmp_path, places):
@@ -80,25 +79,25 @@ def test_what_is_named_is_recognised(tmp_path, places):
         ("c", "kaggle", "c"),
         ("d", "kaggle", "d/slug"),
     ]:
-        found = datasets.find(str(tmp_path / named), **places)
+        found = find(str(tmp_path / named), **places)
         assert (found.name, found.root) == (name, tmp_path / root)
         assert found.why.startswith(f"{tmp_path / named} was named")
-        split = datasets.test_split(found.name)
-        assert len(datasets.load(found.name, found.root, split)) == 4
+        split = SOURCES[found.name].test_split
+        assert len(load(found.name, found.root, split)) == 4
 
 
 @pytest.mark.parametrize("named", ["voc2009", "kaggle"])
 def test_named_but_not_there(named, places):
     with pytest.raises(VoclabError, match=rf"{named} was named, but .*voclab data fetch {named}.*\.$"):
-        datasets.find(named, **places)
+        find(named, **places)
 
 
 def test_unknown_layout_is_refused(tmp_path, places):
     with pytest.raises(VoclabError, match=r"is no folder with VOCdevkit/VOC20xx, .*; correct the name\.$"):
-        datasets.find(tmp_path, **places)
+        find(tmp_path, **places)
     for named in (tmp_path / "nowhere", "imagenet"):
-        with pytest.raises(VoclabError, match=r"There is no folder .*choose one of voc2009, kaggle, toyvoc"):
-            datasets.find(named, **places)
+        with pytest.raises(VoclabError, match=r"There is no folder .*choose one of toyvoc, toycifar, kaggle"):
+            find(named, **places)
 
 
 def test_what_a_killed_process_began_is_no_data(tmp_path, places, monkeypatch):
@@ -113,46 +112,46 @@ def test_what_a_killed_process_began_is_no_data(tmp_path, places, monkeypatch):
             toyvoc.make_toyvoc(toy, train=2, val=1, test=1, size=64, progress=False)
     assert (toy / "VOCdevkit" / "VOC2009" / "ImageSets" / "Main" / "train.txt").is_file()
     with pytest.raises(VoclabError, match=r"`voclab data make --root .*my drawn` did not finish; give"):
-        datasets.find(toy, **places)
-    assert datasets.find(**places).name == "toyvoc"
+        find(toy, **places)
+    assert find(**places).name == "toyvoc"
     toyvoc.make_toyvoc(toy, train=2, val=1, test=1, size=64, progress=False)
-    assert datasets.find(toy, **places).name == "toyvoc"
+    assert find(toy, **places).name == "toyvoc"
 
-    train = datasets.load("toyvoc", toy, "train")
+    train = load("toyvoc", toy, "train")
     with monkeypatch.context() as stop:
         stop.setattr(kaggle, "write_text", killed)
         with pytest.raises(KeyboardInterrupt):
             kaggle.export(train, train, exported, progress=False)
     with pytest.raises(VoclabError, match=r"`voclab data export --to .*exported` did not finish; give"):
-        datasets.find(exported, **places)
+        find(exported, **places)
     kaggle.export(train, train, exported, progress=False)
-    assert datasets.find(exported, **places).name == "kaggle"
+    assert find(exported, **places).name == "kaggle"
 
 
 def test_load_by_name(tmp_path):
     voc(tmp_path / "voc")
     competition(tmp_path / "kaggle", tmp_path / "source")
-    data = datasets.load("voc2009", tmp_path / "voc")
+    data = load("voc2009", tmp_path / "voc")
     assert (data.name, data.split, len(data)) == ("voc2009", "train", 6)
-    again = datasets.load("kaggle", str(tmp_path / "kaggle"), "train")
+    again = load("kaggle", str(tmp_path / "kaggle"), "train")
     assert again.name == "kaggle"
     np.testing.assert_array_equal(again.image(0), data.image(0))
     with pytest.raises(VoclabError, match="no data set 'voc2010'; choose one of"):
-        datasets.load("voc2010", tmp_path)
+        load("voc2010", tmp_path)
 
 
 def test_objects_are_counted_where_annotations_are(tmp_path):
     voc(tmp_path / "voc")
     competition(tmp_path / "kaggle", tmp_path / "source")
-    labels = datasets.load("voc2009", tmp_path / "voc").labels
-    assert datasets.count_objects("voc2009", tmp_path / "voc") == tuple(labels.sum(1))  # one of each class
-    assert datasets.count_objects("kaggle", tmp_path / "kaggle") is None
+    labels = load("voc2009", tmp_path / "voc").labels
+    assert count_objects("voc2009", tmp_path / "voc") == tuple(labels.sum(1))  # one of each class
+    assert count_objects("kaggle", tmp_path / "kaggle") is None
 
 
 def test_load_without_a_folder_looks_in_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     voc(tmp_path / "data" / "pascal")
-    assert len(datasets.load("voc2009", split="val")) == 4
+    assert len(load("voc2009", split="val")) == 4
 
 
 def test_toyvoc_is_generated_once(tmp_path, monkeypatch):
@@ -164,13 +163,13 @@ def test_toyvoc_is_generated_once(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "toyvoc.voc", SimpleNamespace(make_toyvoc=make_toyvoc))
     for split, n in (("train", 6), ("val", 4)):
-        data = datasets.load("toyvoc", tmp_path / "toy", split)
+        data = load("toyvoc", tmp_path / "toy", split)
         assert (data.name, len(data)) == ("toyvoc", n)
     assert made == [tmp_path / "toy"]
 
 
 def test_test_split():
-    assert {name: datasets.test_split(name) for name in datasets.NAMES} == {
+    assert {name: SOURCES[name].test_split for name in NAMES} == {
         "voc2009": "val",
         "toyvoc": "val",
         "kaggle": "test",
@@ -179,14 +178,12 @@ def test_test_split():
         "folder": "val",
         "pairs": "val",
     }
-    with pytest.raises(VoclabError, match="no data set"):
-        datasets.test_split("imagenet")
 
 
 def test_real_images_are_found(shared, places):
-    found = datasets.find(shared / "voc2009", **places)
+    found = find(shared / "voc2009", **places)
     assert found.name == "voc2009"
-    assert len(datasets.load(found.name, found.root, datasets.test_split(found.name))) == 574
+    assert len(load(found.name, found.root, SOURCES[found.name].test_split)) == 574
 
 
 def test_a_part_of_a_data_set_is_spread_over_its_list(squares):

@@ -14,9 +14,9 @@ from voc_trees import fails
 
 from toyvoc import cifar as toycifar
 from voclab import cli
-from voclab import data as datasets
 from voclab.attacks import FGSM, Bench, Noise, Victim
 from voclab.corruptions import CORRUPTIONS, Setting
+from voclab.data import load
 from voclab.data.base import VOID
 from voclab.evaluation import measure as evaluation
 from voclab.evaluation import robustness
@@ -269,7 +269,7 @@ def test_every_command_that_opens_a_model_matches_it(data, tmp_path, capsys):
     model = keras.Model(inputs, logits(keras.layers.GlobalAveragePooling2D()(found)))
     config = {"class_names": names, "task": "multiclass", "recipe": {"size": 16}}
     run = saved(model, tmp_path / "run", config)
-    held = datasets.load("toycifar", data, "test")
+    held = load("toycifar", data, "test")
     path, turned, _ = evaluation.opened(run, held)
     answer = turned.predict_on_batch(np.zeros((1, 16, 16, 3), np.float32)).argmax()
     assert (path.name, held.class_names[answer]) == ("model.keras", names[0])

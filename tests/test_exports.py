@@ -11,9 +11,8 @@ import pytest
 from PIL import Image
 from voc_trees import content, fails, save_mask, write_annotation
 
-from voclab import data as datasets
 from voclab.cli import main
-from voclab.data import annotations, info, labelmap, masks
+from voclab.data import annotations, count_objects, find, info, labelmap, load, masks
 from voclab.data.base import VOC_CLASSES, VOID, voc_palette
 
 NAMES = ("kettle", "lamp", "Gießkanne")
@@ -66,8 +65,8 @@ def write(path: Path, text: str, encoding="utf-8") -> None:
 
 def check(root: Path, names=NAMES, parts=(8, 2), rename=lambda name: name, masked=True) -> tuple:
     """What is read from ``root`` is the scenes, each once, with labels of these classes."""
-    found = datasets.find(root)
-    read = [datasets.load(found.name, found.root, split) for split in ("train", "val")]
+    found = find(root)
+    read = [load(found.name, found.root, split) for split in ("train", "val")]
     assert tuple(map(len, read)) == parts
     seen = [rename(name) for part in read for name in part.ids]
     assert sorted(seen) == sorted(unicodedata.normalize("NFC", s) for s in SCENES)
@@ -430,14 +429,14 @@ def test_a_list_of_a_class_is_read_without_its_column(tmp_path):
     each(draw)
     lists(tmp_path, kind="Main")
     write(tmp_path / "ImageSets/Main/person_train.txt", "shot 0 -1\nshot 1  1\nshot 2  0\n")
-    assert datasets.load("voc2009", tmp_path, "person_train").ids == ("shot 0", "shot 1", "shot 2")
-    assert len(datasets.load("voc2009", tmp_path, "train")) == 8
+    assert load("voc2009", tmp_path, "person_train").ids == ("shot 0", "shot 1", "shot 2")
+    assert len(load("voc2009", tmp_path, "train")) == 8
 
 
 def test_lists_that_share_an_image_are_refused(tmp_path):
     lists(tree(tmp_path), train=STEMS, val=STEMS[7:])
     for split in ("train", "val"):
-        fails("both have shot 7 \\(and 2 more\\)", datasets.load, "voc2009", tmp_path, split)
+        fails("both have shot 7 \\(and 2 more\\)", load, "voc2009", tmp_path, split)
 
 
 @pytest.mark.parametrize("listed", ["NFC", "NFD"])
@@ -449,7 +448,7 @@ def test_names_in_either_form_of_unicode(tmp_path, stem, listed):
         put(tmp_path / "JPEGImages" / f"{name}.jpg", scene(k)[0])
         indexed(tmp_path / "SegmentationClass" / f"{unicodedata.normalize(listed, name)}.png", scene(k)[1])
     lists(tmp_path, [unicodedata.normalize(listed, stem)], ["other"])
-    data = datasets.load("voc2009", tmp_path, "train")
+    data = load("voc2009", tmp_path, "train")
     assert data.ids == (unicodedata.normalize("NFC", stem),)
     assert data.class_names == VOC_CLASSES
     np.testing.assert_array_equal(data.mask(0), scene(0)[1])
@@ -459,7 +458,7 @@ def test_names_in_either_form_of_unicode(tmp_path, stem, listed):
 def test_several_trees_are_refused_by_name(tmp_path):
     for name in ("mine", "yours"):
         tree(tmp_path / name)
-    fails(r"several trees in VOC's layout \(mine, yours\)", datasets.find, tmp_path)
+    fails(r"several trees in VOC's layout \(mine, yours\)", find, tmp_path)
 
 
 def test_a_tree_for_each_part(tmp_path):
@@ -473,7 +472,7 @@ def test_a_tree_for_each_part(tmp_path):
 def test_which_year_is_read_is_said(tmp_path):
     for year in (2007, 2012):
         lists(tree(tmp_path / f"VOCdevkit/VOC{year}"))
-    assert "VOC2012 (and VOC2007, not used)" in datasets.find(tmp_path).why
+    assert "VOC2012 (and VOC2007, not used)" in find(tmp_path).why
 
 
 def test_labelme(tmp_path):
@@ -493,7 +492,7 @@ def test_labelme(tmp_path):
     (tmp_path / "SegmentationClass").rename(tmp_path / "SegmentationClassNpy")  # as labelme 5 calls it
     check(tmp_path)
     shutil.rmtree(tmp_path / "SegmentationClassNpy")
-    fails("not images by class", datasets.find, tmp_path)
+    fails("not images by class", find, tmp_path)
 
 
 def annotated(root, names=NAMES, images="JPEGImages", xmls="Annotations"):
@@ -508,21 +507,21 @@ def annotated(root, names=NAMES, images="JPEGImages", xmls="Annotations"):
 
 def test_annotations_with_classes_of_their_own(tmp_path):
     annotated(tmp_path)
-    data = datasets.load("voc2009", tmp_path, "train")
+    data = load("voc2009", tmp_path, "train")
     assert data.class_names == tuple(sorted(NAMES))
     assert not data.has_masks
-    whole = datasets.load("voc2009", tmp_path, "val").joined(data)
+    whole = load("voc2009", tmp_path, "val").joined(data)
     for name, row in zip(whole.ids, whole.labels, strict=True):
         there = {data.class_names[k] for k in np.flatnonzero(row)}
         assert there == {NAMES[k] for k in range(3) if (SCENES[name][1] == k + 1).any()}
-    assert sum(datasets.count_objects("voc2009", tmp_path, "train")) == data.labels.sum()
+    assert sum(count_objects("voc2009", tmp_path, "train")) == data.labels.sum()
     write(tmp_path / "labelmap.txt", "".join(f"{n}:::\n" for n in ("background", *NAMES, "vase")))
-    assert datasets.load("voc2009", tmp_path, "train").class_names == (*NAMES, "vase")
+    assert load("voc2009", tmp_path, "train").class_names == (*NAMES, "vase")
 
 
 def test_annotations_in_another_case_are_vocs(tmp_path):
     annotated(tmp_path, ("Dog", "CAT", "TVmonitor"))
-    data = datasets.load("voc2009", tmp_path, "train")
+    data = load("voc2009", tmp_path, "train")
     assert data.class_names == VOC_CLASSES
     assert {VOC_CLASSES[k] for k in np.flatnonzero(data.labels.sum(0))} == {"dog", "cat", "tvmonitor"}
 
@@ -530,7 +529,7 @@ def test_annotations_in_another_case_are_vocs(tmp_path):
 def test_own_classes_beside_masks_need_a_label_map(tmp_path):
     annotated(tmp_path)
     each(lambda stem, _, mask: indexed(tmp_path / "SegmentationClass" / f"{stem}.png", mask))
-    fails("unknown class .*labelmap.txt", datasets.load, "voc2009", tmp_path, "train")
+    fails("unknown class .*labelmap.txt", load, "voc2009", tmp_path, "train")
     write(tmp_path / "class_names.txt", "\n".join(("_background_", *NAMES)))
     check(tmp_path)
 
@@ -538,7 +537,7 @@ def test_own_classes_beside_masks_need_a_label_map(tmp_path):
 def test_names_that_differ_in_case_are_refused(tmp_path):
     annotated(tmp_path)
     write_annotation(tmp_path / "Annotations/shot 0.xml", [("Kettle", 0)])
-    fails("class '(K|k)ettle'.*write both alike", datasets.load, "voc2009", tmp_path, "train")
+    fails("class '(K|k)ettle'.*write both alike", load, "voc2009", tmp_path, "train")
 
 
 # --- images that EXIF turns ---
@@ -560,7 +559,7 @@ def test_a_turned_image_lies_as_its_mask(tmp_path, orientation, size, turned):
         mask = np.zeros(size[::-1], np.uint8)
         mask[:5] = 1
         put(tmp_path / "masks" / f"{name}.png", mask)
-    data = datasets.load("pairs", tmp_path, "train")
+    data = load("pairs", tmp_path, "train")
     read = data.image(0)
     assert read.shape[:2] == data.mask(0).shape == size[::-1]
     across, down = (read.mean(axis) for axis in (0, 1))
@@ -576,7 +575,7 @@ def test_a_turned_image_whose_mask_fits_both_ways_is_refused(tmp_path, orientati
     for name in "ab":
         Image.new("RGB", size).save(tmp_path / "images" / f"{name}.jpg", exif=exif)
         put(tmp_path / "masks" / f"{name}.png", np.ones(size[::-1], np.uint8))
-    data = datasets.load("pairs", tmp_path, "train")
+    data = load("pairs", tmp_path, "train")
     fails(f"EXIF orientation {orientation}", data.image, 0)
     fails(f"EXIF orientation {orientation}", data.mask, 0)
 
@@ -605,7 +604,7 @@ def test_pairs_by_the_names_of_their_folders(tmp_path, images, truth):
     pairs(tmp_path / "data set", images, truth)
     train, _ = check(tmp_path, ("class 1", "class 2", "class 3"))
     assert "no label map names" in train.source
-    assert datasets.find(tmp_path).name == "pairs"
+    assert find(tmp_path).name == "pairs"
 
 
 @pytest.mark.parametrize(
@@ -667,7 +666,7 @@ def test_annotations_beside_images(tmp_path, layout):
         write_annotation(tmp_path / xmls / f"{stem}.xml", there)
     write(tmp_path / "labelmap.txt", "\n".join(f"{n}:::" for n in NAMES))
     train, _ = check(tmp_path, masked=False)
-    assert sum(datasets.count_objects("pairs", tmp_path, "train")) == train.labels.sum()
+    assert sum(count_objects("pairs", tmp_path, "train")) == train.labels.sum()
 
 
 @pytest.mark.parametrize("machine", [True, False])
@@ -695,7 +694,7 @@ def test_black_and_white_masks_are_one_class(tmp_path):
     for names, label_map in ((("foreground",), ""), (("kettle",), "background:0,0,0::\nkettle:250,50,83::")):
         if label_map:
             write(tmp_path / "labelmap.txt", label_map)
-        data = datasets.load("pairs", tmp_path, "train")
+        data = load("pairs", tmp_path, "train")
         assert data.class_names == names
         assert (data.labels == 1).all()
         for i, name in enumerate(data.ids):
@@ -725,8 +724,8 @@ def test_pairs_without_a_certain_meaning_are_refused(tmp_path, form):
     pairs(tmp_path, draw=draw)
 
     def whole():
-        found = datasets.find(tmp_path)
-        return datasets.load(found.name, found.root, "train")
+        found = find(tmp_path)
+        return load(found.name, found.root, "train")
 
     fails(pattern, whole)
 
@@ -735,12 +734,12 @@ def test_one_mask_of_another_kind_is_refused(tmp_path):
     pairs(tmp_path)
     each(lambda stem, _, mask: put(tmp_path / f"masks/{stem}.png", mask % VOID))  # no void anywhere
     put(tmp_path / "masks/shot 3.png", np.where(SCENES["shot 3"][1], 255, 0).astype(np.uint8))
-    fails("shot 3.png holds nothing but 0 and 255", datasets.load, "pairs", tmp_path, "train")
+    fails("shot 3.png holds nothing but 0 and 255", load, "pairs", tmp_path, "train")
 
 
 def test_masks_of_another_size_are_refused(tmp_path):
     pairs(tmp_path, draw=lambda path, mask: put(path, mask.T))
-    data = datasets.load("pairs", tmp_path, "train")
+    data = load("pairs", tmp_path, "train")
     fails("is 20 × 30 pixels, but its image .* is 30 × 20", data.mask, 0)
 
 
@@ -749,7 +748,7 @@ def test_what_is_left_out_is_said(tmp_path):
     (tmp_path / "masks/shot 0.png").unlink()
     (tmp_path / "images/shot 9.jpg").unlink()
     put(tmp_path / "images/.ipynb_checkpoints/shot 1-checkpoint.jpg", SCENES["shot 1"][0])
-    source = datasets.load("pairs", tmp_path, "train").source
+    source = load("pairs", tmp_path, "train").source
     assert "1 without mask left out" in source
     assert "1 masks without an image left out" in source
 
@@ -764,7 +763,7 @@ def test_a_part_without_masks_is_left_out(tmp_path):
 def test_an_image_in_both_parts_is_refused(tmp_path):
     pairs(tmp_path / "train", stems=STEMS[:5])
     pairs(tmp_path / "val", stems=STEMS[4:])
-    fails("shot 4.jpg also lies in val", datasets.load, "pairs", tmp_path, "train")
+    fails("shot 4.jpg also lies in val", load, "pairs", tmp_path, "train")
 
 
 @pytest.mark.parametrize(
@@ -772,7 +771,7 @@ def test_an_image_in_both_parts_is_refused(tmp_path):
 )
 def test_folders_that_look_like_masks_are_no_class(tmp_path, first, second):
     pairs(tmp_path, first, second)
-    fails("looks like masks of the images", datasets.find, tmp_path)
+    fails("looks like masks of the images", find, tmp_path)
 
 
 def test_masks_in_class_folders_are_no_images(tmp_path):
@@ -780,14 +779,14 @@ def test_masks_in_class_folders_are_no_images(tmp_path):
         for stem, (image, mask) in SCENES.items():
             put(tmp_path / name / f"{stem}.png", image)
             put(tmp_path / name / f"{stem}_mask.png", mask)
-    fails("several folders of images with masks|looks like the mask", datasets.find, tmp_path)
+    fails("several folders of images with masks|looks like the mask", find, tmp_path)
 
 
 def test_classes_of_plain_images_are_no_pairs(tmp_path):
     for name in ("cat", "mask", "dog"):
         for k in range(3):
             put(tmp_path / name / f"{k}.png", NOISY)
-    assert datasets.find(tmp_path).name == "folder"
+    assert find(tmp_path).name == "folder"
 
 
 @pytest.mark.parametrize("make", [tree, pairs, annotated, lambda root: annotated(root, VOC_CLASSES)])
@@ -796,11 +795,11 @@ def test_info_answers_for_each(tmp_path, make, capsys):
     before = content(tmp_path)
     assert main(["data", "info", "--data", str(tmp_path)]) in (0, None)
     told = capsys.readouterr().out
-    found = datasets.find(tmp_path)
-    data = datasets.load(found.name, found.root, "train")
+    found = find(tmp_path)
+    data = load(found.name, found.root, "train")
     assert all(name in told for name in data.class_names)
     assert data.source.split(";")[-1] in told
-    described = info.describe(data, datasets.count_objects(found.name, found.root, "train"))
+    described = info.describe(data, count_objects(found.name, found.root, "train"))
     assert described["masks"] == (8 if data.has_masks else 0)
     assert (described["objects_per_image"] is None) == data.has_masks
     assert content(tmp_path) == before
@@ -828,16 +827,14 @@ def test_numbers_in_a_tree_that_nothing_names_are_no_classes_of_voc(tmp_path):
     train, _ = check(tmp_path, ("class 1", "class 2", "class 3"))
     assert "no label map names them" in train.source
     (tmp_path / "pots").rename(tmp_path / "VOC2012")
-    assert datasets.load("voc2009", tmp_path, "train").class_names == VOC_CLASSES
+    assert load("voc2009", tmp_path, "train").class_names == VOC_CLASSES
 
 
 def test_label_maps_of_parts_must_agree(tmp_path):
     for part, names, stems in (("train", NAMES, STEMS[:5]), ("val", NAMES[::-1], STEMS[5:])):
         pairs(tmp_path / part, stems=stems)
         write(tmp_path / part / "class_names.txt", "\n".join(("_background_", *names)))
-    fails(
-        "train.class_names.txt and .*val.* name different classes", datasets.load, "pairs", tmp_path, "train"
-    )
+    fails("train.class_names.txt and .*val.* name different classes", load, "pairs", tmp_path, "train")
 
 
 def test_two_files_of_a_name_are_refused(tmp_path):
@@ -845,11 +842,11 @@ def test_two_files_of_a_name_are_refused(tmp_path):
     for folder, suffix in (("images", ".png"), ("masks", ".bmp")):
         pairs(tmp_path / folder)
         put(tmp_path / folder / folder / f"shot 0{suffix}", SCENES["shot 1"][0])
-        fails("two files of one name", datasets.find, tmp_path / folder)
+        fails("two files of one name", find, tmp_path / folder)
     for name in ("cat", "dog"):
         put(tmp_path / "pets" / name / "0.png", SCENES["shot 0"][0])
         put(tmp_path / "pets" / name / "0.jpg", SCENES["shot 1"][0])
-    assert len(datasets.load("folder", datasets.find(tmp_path / "pets").root, "train")) == 2
+    assert len(load("folder", find(tmp_path / "pets").root, "train")) == 2
 
 
 def test_annotations_of_some_of_the_masked_images(tmp_path):
@@ -863,22 +860,22 @@ def test_annotations_of_some_of_the_masked_images(tmp_path):
 
 def test_lists_beside_images_and_masks_divide_them(tmp_path):
     pairs(tmp_path)
-    fails("val", datasets.load, "pairs", tmp_path, "test")
+    fails("val", load, "pairs", tmp_path, "test")
     (tmp_path / "splits").mkdir()
     write(tmp_path / "splits/train.txt", "\n".join(f"images/{s}.jpg" for s in STEMS[:6]))
     write(tmp_path / "splits/valid.txt", "\n".join(STEMS[6:]))
-    data = {split: datasets.load("pairs", tmp_path, split) for split in ("train", "val")}
+    data = {split: load("pairs", tmp_path, split) for split in ("train", "val")}
     assert (data["train"].ids, data["val"].ids) == (tuple(STEMS[:6]), tuple(STEMS[6:]))
     assert "splits/train.txt" in data["train"].source
     write(tmp_path / "splits/valid.txt", "\n".join(STEMS[5:]))
-    fails("both have shot 5", datasets.load, "pairs", tmp_path, "train")
+    fails("both have shot 5", load, "pairs", tmp_path, "train")
     write(tmp_path / "splits/valid.txt", "shot 6\nshot 77")
-    fails("names shot 77", datasets.load, "pairs", tmp_path, "val")
+    fails("names shot 77", load, "pairs", tmp_path, "val")
     (tmp_path / "splits/valid.txt").rename(tmp_path / "splits/trainval.txt")
     (tmp_path / "splits/train.txt").rename(tmp_path / "splits/test.txt")
     write(tmp_path / "splits/trainval.txt", "\n".join(STEMS[6:]))
-    assert datasets.load("pairs", tmp_path, "train").ids == tuple(STEMS[6:])
-    assert datasets.load("pairs", tmp_path, "val").ids == tuple(STEMS[:6])
+    assert load("pairs", tmp_path, "train").ids == tuple(STEMS[6:])
+    assert load("pairs", tmp_path, "val").ids == tuple(STEMS[:6])
 
 
 def test_a_table_of_files_is_no_label_map(tmp_path):
@@ -906,7 +903,7 @@ def test_supervisely_masks_for_people_stand_back(tmp_path):
 )
 def test_masks_under_any_name_and_wrapped_are_no_class(tmp_path, wrapped, first, second, end):
     pairs(tmp_path / wrapped, first, second, mask="{}" + end + ".png")
-    fails("looks like masks of the images", datasets.find, tmp_path)
+    fails("looks like masks of the images", find, tmp_path)
 
 
 def test_a_folder_an_image_with_its_mask_is_no_class(tmp_path):
@@ -914,7 +911,7 @@ def test_a_folder_an_image_with_its_mask_is_no_class(tmp_path):
     for stem, (image, mask) in SCENES.items():
         put(tmp_path / f"{stem}_json" / "img.png", image)
         put(tmp_path / f"{stem}_json" / "label.png", mask)
-    fails("holds an image and its mask, img.png and label.png", datasets.find, tmp_path)
+    fails("holds an image and its mask, img.png and label.png", find, tmp_path)
 
 
 def test_a_test_image_of_each_letter_is_no_pair(tmp_path):
@@ -924,14 +921,14 @@ def test_a_test_image_of_each_letter_is_no_pair(tmp_path):
                 rng = np.random.default_rng(9 * k + j)
                 folder = tmp_path / part / part / name if part == "asl_train" else tmp_path / part / part
                 put(folder / f"{name}{j or ''}{end}.png", rng.integers(0, 256, (20, 30, 3), np.uint8))
-    assert datasets.load("folder", datasets.find(tmp_path).root, "train").class_names == tuple("WXYZ")
+    assert load("folder", find(tmp_path).root, "train").class_names == tuple("WXYZ")
 
 
 def test_masks_of_half_the_files_are_no_class(tmp_path):
     pairs(tmp_path, "ISIC_Data", "ISIC_Part1_Truth", mask="{}_segmentation.png")
     for stem in STEMS:
         put(tmp_path / "ISIC_Data" / f"{stem}_superpixels.png", SCENES[stem][0])
-    fails("looks like masks of the images", datasets.find, tmp_path)
+    fails("looks like masks of the images", find, tmp_path)
 
 
 @pytest.mark.parametrize("names", ["WXYZ", "xo", ("raw", "ripe")])
@@ -942,8 +939,8 @@ def test_letters_and_other_words_are_classes(tmp_path, names):
                 tmp_path / name / f"{j}.png",
                 np.random.default_rng(9 * k + j).integers(0, 256, (20, 30, 3), np.uint8),
             )
-    found = datasets.find(tmp_path)
-    assert datasets.load(found.name, found.root, "train").class_names == tuple(sorted(names))
+    found = find(tmp_path)
+    assert load(found.name, found.root, "train").class_names == tuple(sorted(names))
 
 
 @pytest.mark.parametrize("name", ["TV/Monitor", "tv monitor", "TV-monitor", "tv_monitor"])
@@ -951,6 +948,6 @@ def test_names_of_voc_with_spaces_are_vocs(tmp_path, name):
     for k in range(4):
         put(tmp_path / "JPEGImages" / f"{k}.jpg", SCENES["shot 0"][0])
         write_annotation(tmp_path / "Annotations" / f"{k}.xml", [(name, 0), ("Potted Plant", 0)])
-    train = datasets.load("voc2009", tmp_path, "train")
+    train = load("voc2009", tmp_path, "train")
     assert train.class_names == VOC_CLASSES
     assert (train.labels[:, VOC_CLASSES.index("tvmonitor")] == 1).all()

@@ -20,9 +20,8 @@ import pytest
 from local_server import Server
 from voc_trees import content, fails, make_tree, tar_of, zip_of
 
-from voclab import data as datasets
 from voclab.cli import main
-from voclab.data import cifar10, download, fetch, vocdevkit
+from voclab.data import cifar10, download, fetch, find, load, vocdevkit
 from voclab.data import competition as kaggle
 from voclab.errors import VoclabError
 
@@ -474,10 +473,10 @@ def test_half_an_archive_that_a_killed_process_left_is_no_data(served, tmp_path,
         (folder / f".extracting-{SLUG}.zip" / "train").mkdir(parents=True)
         (folder / f".extracting-{SLUG}.zip" / "train" / kaggle.TRAIN_CSV).write_text("Id")
     places = {"base": base, "kaggle_input": tmp_path / "none"}
-    assert datasets.find(None, **places).name == "toyvoc"
-    assert datasets.find(None, images=True, **places).name == "toycifar"
+    assert find(None, **places).name == "toyvoc"
+    assert find(None, images=True, **places).name == "toycifar"
     for name in ("voc2009", "cifar10", "kaggle"):
-        fails(f"{name} was named, but it is not in", datasets.find, name, **places)
+        fails(f"{name} was named, but it is not in", find, name, **places)
     served.redirect[DOWNLOAD] = f"http://localhost/files/{SLUG}.zip"
     served.files[f"/files/{SLUG}.zip"] = competition_zip
     assert run_kaggle(served, tmp_path, **KEY).startswith("GOT")
@@ -692,7 +691,7 @@ def test_fetch_cifar10_from_a_gzipped_archive(server, tmp_path, capsys):
     tree = get_cifar("data", *members)
     assert tree == tmp_path / "data" / "cifar-10-batches-bin"
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["cifar-10-batches-bin"]
-    labels = datasets.load("cifar10", tmp_path / "data", "train").labels
+    labels = load("cifar10", tmp_path / "data", "train").labels
     assert labels.tolist() == [[0] * 3 + [1] + [0] * 6] * 5
     fetch.cifar10(tmp_path / "data", addresses=[])
     assert "already there" in capsys.readouterr().err

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 from voc_trees import fails
 
-from voclab import data as datasets
-from voclab.data import folder
+from voclab.data import SOURCES, find, folder, load
 
 
 def image(path, colour, mode="RGB", size=(20, 12), **options):
@@ -33,7 +32,7 @@ def pets(tmp_path):
 
 
 def test_a_fifth_of_each_class_is_held_out(pets):
-    train, val = (datasets.load("folder", pets, split) for split in ("train", "val"))
+    train, val = (load("folder", pets, split) for split in ("train", "val"))
     assert train.class_names == val.class_names == ("cat", "dog", "fish")
     assert val.ids == ("cat/4.png", "dog/deep/2.JPG")
     assert train.labels.sum(0).tolist() == [6, 2, 1]
@@ -62,11 +61,11 @@ def test_folders_for_training_and_validation_are_taken_as_they_are(tmp_path):
 
 def test_it_is_found_by_its_path(pets, tmp_path):
     places = {"base": tmp_path / "data", "kaggle_input": tmp_path / "none"}
-    found = datasets.find(pets, **places)
+    found = find(pets, **places)
     assert (found.name, found.root) == ("folder", pets)
-    assert datasets.test_split("folder") == "val"
-    fails("named by its path", datasets.find, "folder", **places)
-    fails("cat is no folder with", datasets.find, pets / "cat", **places)
+    assert SOURCES["folder"].test_split == "val"
+    fails("folder is a layout, not a data set; name the folder", find, "folder", **places)
+    fails("cat is no folder with", find, pets / "cat", **places)
 
 
 def test_what_is_no_data_set_is_one_sentence(pets, tmp_path):
@@ -81,9 +80,9 @@ def test_what_is_no_data_set_is_one_sentence(pets, tmp_path):
 def test_a_damaged_image_is_one_sentence(pets):
     fails("gone.png is missing", folder.decode, pets / "gone.png")
     (pets / "cat" / "4.png").write_bytes((pets / "cat" / "5.png").read_bytes()[:40])
-    fails("4.png is a damaged image", datasets.load("folder", pets, "val").image, 0)
+    fails("4.png is a damaged image", load("folder", pets, "val").image, 0)
     (pets / "cat" / "4.png").write_text("hello")
-    fails("4.png is a damaged image", datasets.load("folder", pets, "val").image, 0)
+    fails("4.png is a damaged image", load("folder", pets, "val").image, 0)
 
 
 # --- splits ---
@@ -122,7 +121,7 @@ def spread(root, *folders, images=5):
 def test_folders_of_splits_under_the_names_people_use(tmp_path, train, held):
     spread(tmp_path, f"{train}/cat", f"{train}/owl", f"{held}/cat", f"{held}/owl", images=2)
     (tmp_path / "__MACOSX" / "train").mkdir(parents=True)
-    assert datasets.find(tmp_path).name == "folder"
+    assert find(tmp_path).name == "folder"
     for split, name in (("train", train), ("val", held)):
         data = folder.read(tmp_path, split)
         assert data.class_names == ("cat", "owl")
@@ -242,7 +241,7 @@ def test_a_class_of_unreadable_images_is_not_dropped(tmp_path):
         tmp_path,
         "train",
     )
-    fails("fox holds only images", datasets.find, tmp_path)
+    fails("fox holds only images", find, tmp_path)
 
 
 def test_images_are_known_by_what_they_hold(tmp_path):

@@ -19,8 +19,8 @@ from local_server import KEY, TOKEN, USER, Kaggle
 from voc_trees import content, fails, make_tree
 
 from voclab import cli, kaggle
-from voclab import data as datasets
 from voclab.data import competition as kaggle_layout
+from voclab.data import load
 from voclab.errors import VoclabError
 from voclab.files import sha256, writing_error
 from voclab.kaggle import log as logs
@@ -168,7 +168,7 @@ def test_a_faulty_file_is_not_sent(server, file):
 
 def test_the_competitions_own_test_set_is_held_against_the_file(server, file, tmp_path, said):
     make_tree(tmp_path / "voc")
-    train, test = (datasets.load("voc2009", tmp_path / "voc", split) for split in ("train", "val"))
+    train, test = (load("voc2009", tmp_path / "voc", split) for split in ("train", "val"))
     kaggle_layout.export(train, test, f"data/{SLUG}", progress=False)
     assert cli.main(["submit", "push", file, "--competition", SLUG]) == 2
     assert "'7_classification' is of none of the 4 expected ids" in said()

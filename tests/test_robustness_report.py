@@ -9,8 +9,8 @@ from PIL import Image
 from voc_trees import fails
 
 from voclab import cli, plotting
-from voclab import data as datasets
 from voclab.corruptions import CORRUPTIONS, mean_corruption_error
+from voclab.data import load
 from voclab.evaluation import measure as evaluation
 from voclab.evaluation import robustness
 from voclab.evaluation.consistency import ALL
@@ -106,7 +106,7 @@ def test_what_was_measured_is_read_back(written, monkeypatch):
 
 
 def test_an_interrupted_measurement_goes_on_and_ends_the_same(written, runs, images, tmp_path, monkeypatch):
-    dataset = datasets.load("folder", images, "val")
+    dataset = load("folder", images, "val")
     tested = robustness.subjects([runs / "trained"], dataset)
     calls, error = [], evaluation.error
 
@@ -126,7 +126,7 @@ def test_an_interrupted_measurement_goes_on_and_ends_the_same(written, runs, ima
 
 
 def test_the_numbers_are_those_of_their_own_functions(runs, images, tmp_path):
-    dataset = datasets.load("folder", images, "val")
+    dataset = load("folder", images, "val")
     tested = robustness.subjects([runs / "hardly", runs / "trained"], dataset)
     measured = robustness.measure(tested, dataset, tmp_path, images=4, attacked=2)
     hardly, trained = measured["hardly"], measured["trained"]
@@ -146,7 +146,7 @@ def test_the_numbers_are_those_of_their_own_functions(runs, images, tmp_path):
 
 
 def test_a_baseline_that_never_errs_leaves_mce_out_and_says_so(runs, images, tmp_path):
-    dataset = datasets.load("folder", images, "val")
+    dataset = load("folder", images, "val")
     measured = robustness.measure(
         robustness.subjects([runs / "trained"], dataset), dataset, tmp_path, images=3, attacked=1
     )
@@ -190,7 +190,7 @@ def test_a_segmenter_has_a_page_of_its_own_with_masks(segmenter, tmp_path):
 
 
 def test_slips_are_one_sentence(runs, shown, segmenter, tmp_path):
-    dataset = datasets.load("folder", shown, "val")
+    dataset = load("folder", shown, "val")
     fails("is named twice", robustness.subjects, [runs / "trained", runs / "trained"], dataset)
     fails("is missing", robustness.subjects, [runs / "nothing"], dataset)
     tested = robustness.subjects([runs / "trained"], dataset)
@@ -209,14 +209,14 @@ def test_runs_of_one_name_are_told_apart(runs, images, tmp_path):
     copy.mkdir(parents=True)
     for file in ("model.keras", "config.json"):
         (copy / file).write_bytes((runs / "trained" / file).read_bytes())
-    dataset = datasets.load("folder", images, "val")
+    dataset = load("folder", images, "val")
     names = [s.name for s in robustness.subjects([runs / "trained", copy], dataset)]
     assert names == [f"{runs.name}-trained", "others-trained"]
 
 
 @pytest.fixture(scope="module")
 def bench_and_victims(runs, images):
-    dataset = datasets.load("folder", images, "val")
+    dataset = load("folder", images, "val")
     tested = robustness.subjects([runs / "hardly", runs / "trained"], dataset)
     return robustness.Bench(dataset, tested[0].size), {s.name: s.victim for s in tested}
 

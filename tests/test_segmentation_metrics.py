@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from voclab import data as datasets
 from voclab import metrics
+from voclab.data import load
 from voclab.data.base import VOID
 from voclab.kaggle import score_submission, write_submission
 from voclab.metrics import (
@@ -273,7 +273,7 @@ def test_frequencies_need_valid_pixels_in_range():
 
 
 def test_real_masks_agree_with_themselves_and_less_with_a_shifted_copy(shared):
-    data = datasets.load("voc2009", shared / "voc2009", "val")
+    data = load("voc2009", shared / "voc2009", "val")
     masks = [data.mask(i) for i in range(0, len(data), max(1, len(data) // 8))][:8]
     same = gathered([(m, metrics.fill_void(m)[0]) for m in masks], classes=21)
     report = same.report()

@@ -15,9 +15,9 @@ from nbconvert import HTMLExporter
 from PIL import Image
 
 from toyvoc.voc import make_toyvoc
-from voclab import data as datasets
 from voclab import plotting
 from voclab.data import competition as kaggle
+from voclab.data import load
 from voclab.errors import VoclabError
 from voclab.models import backbones
 from voclab.models.classifiers import build_classifier
@@ -283,7 +283,7 @@ def test_the_record_of_a_run_says_what_it_was_made_with(open_session):
 
 
 def test_without_truth_results_are_those_of_the_validation_part(open_session, tree, tmp_path, capsys):
-    train, test_set = (datasets.load("toyvoc", tree, split) for split in ("train", "val"))
+    train, test_set = (load("toyvoc", tree, split) for split in ("train", "val"))
     kaggle.export(train, test_set, tmp_path / "competition", progress=False)
     session = open_session(data=str(tmp_path / "competition"))
     assert session.test_set.labels is None
@@ -380,7 +380,7 @@ def test_a_part_about_small_images_finds_them_too(open_session, tmp_path):
     root, profile = open_session().small_images(None)
     assert root == tmp_path / "data" / "toycifar-smoke"
     assert profile.name == "smoke"
-    assert len(datasets.load("toycifar", root, "train")) == SMOKE.cifar10.toy_counts[0]
+    assert len(load("toycifar", root, "train")) == SMOKE.cifar10.toy_counts[0]
     with pytest.raises(VoclabError, match="show several classes; name cifar10"):
         open_session().small_images("toyvoc")
 

@@ -11,8 +11,8 @@ from PIL import Image
 from voc_trees import fails
 
 from voclab import cli
-from voclab import data as datasets
 from voclab.app import visual
+from voclab.data import load
 from voclab.experiments import training
 from voclab.experiments.plan import Plan, plan_from
 from voclab.training import Run, load_model
@@ -191,7 +191,7 @@ def test_feature_maps_and_attention_are_images(shown, first, colours):
     assert code == 0
     assert {"feature_maps", "grad_cam"} <= set(images)
     assert all(Image.open(path).size[0] > 300 for path in images.values())
-    dataset = datasets.load("folder", colours, "val")
+    dataset = load("folder", colours, "val")
     title = json.loads(images["grad_cam"].with_suffix(".json").read_text())["title"]
     assert dataset.ids[5] in title
     code, again, _ = shown("--sample-id", dataset.ids[5], "--layers", "conv2")
@@ -212,7 +212,7 @@ def test_maps_of_features_are_the_layers_own(first):
 
 def test_mistakes_are_shown_and_counted(first, colours, tmp_path):
     path = first / "colours-cnn-standard-seed0" / "model.keras"
-    dataset = datasets.load("folder", colours, "val")
+    dataset = load("folder", colours, "val")
     swapped = replace(dataset, labels=dataset.labels[:, [1, 0, 2]])  # blue is called green, green blue
     saved = visual.visualize(path, swapped, "0", tmp_path)
     title = json.loads(saved[-1].with_suffix(".json").read_text())["title"]

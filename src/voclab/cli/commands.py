@@ -40,35 +40,30 @@ def data_fetch(arguments) -> None:
 
 def data_info(arguments) -> None:
     """Count classes, sizes, objects and background."""
-    from voclab import data as datasets
-    from voclab.data import info
+    from voclab.data import count_objects, find, info, load
 
-    found = datasets.find(arguments.data)
-    dataset = datasets.load(found.name, found.root, arguments.split)
-    description = info.describe(
-        dataset, objects=datasets.count_objects(found.name, found.root, arguments.split)
-    )
+    found = find(arguments.data)
+    dataset = load(found.name, found.root, arguments.split)
+    description = info.describe(dataset, objects=count_objects(found.name, found.root, arguments.split))
     say(json.dumps(description, indent=1) if arguments.json else info.table(description))
 
 
 def data_export(arguments) -> None:
     """Write a data set in the competition's layout."""
-    from voclab import data as datasets
     from voclab.data import competition as kaggle
+    from voclab.data import find, load, test_split
 
-    found = datasets.find(arguments.data)
-    train = datasets.load(found.name, found.root, "train")
-    split = arguments.test_split or datasets.test_split(found.name)
-    kaggle.export(
-        train, datasets.load(found.name, found.root, split), arguments.to, truth_root=arguments.truth
-    )
+    found = find(arguments.data)
+    train = load(found.name, found.root, "train")
+    split = arguments.test_split or test_split(found.name)
+    kaggle.export(train, load(found.name, found.root, split), arguments.to, truth_root=arguments.truth)
     say(f"{found.name} is in {arguments.to}, in the competition's layout")
 
 
 def run(arguments) -> None:
     """Execute a notebook, or all of them."""
-    from voclab import data as datasets
     from voclab import parameters
+    from voclab.data import EMBEDDED, NAMES, find
     from voclab.reporting import notebooks
 
     names = ("profile", "data", "small_images", "weights", "backbone", "seed", "epsilon", "out")
@@ -83,8 +78,8 @@ def run(arguments) -> None:
         if name in given and (name == "out" or Path(given[name]).exists()):
             given[name] = str(Path(given[name]).resolve())
     for name in ("data", "small_images"):
-        if name in given and given[name] not in (*datasets.NAMES, datasets.EMBEDDED):
-            datasets.find(given[name])
+        if name in given and given[name] not in (*NAMES, EMBEDDED):
+            find(given[name])
     every = notebooks.available(arguments.notebooks)
     if arguments.notebook == "all" and arguments.output:
         raise VoclabError(
@@ -93,9 +88,9 @@ def run(arguments) -> None:
     chosen = [arguments.notebook]
     if arguments.notebook == "all":
         chosen = every
-        if arguments.data not in (None, datasets.EMBEDDED):
-            named = arguments.data in datasets.NAMES  # it may yet have to be downloaded
-            kind = arguments.data if named else datasets.find(arguments.data).name
+        if arguments.data not in (None, EMBEDDED):
+            named = arguments.data in NAMES  # it may yet have to be downloaded
+            kind = arguments.data if named else find(arguments.data).name
             chosen = [which for which in every if notebooks.suits(which, kind, arguments.notebooks)]
             say(f"{', '.join(chosen)}: the notebooks that are about data such as {arguments.data}")
     for which in chosen:
@@ -111,11 +106,11 @@ def run(arguments) -> None:
 
 def train(arguments) -> None:
     """Train one classifier by name."""
-    from voclab import data as datasets
+    from voclab.data import find
     from voclab.experiments.plan import CHECKS, plan_from, usual_name
 
     plan = plan_from({name: getattr(arguments, name, None) for name in CHECKS}, arguments.config)
-    datasets.find(plan.dataset)
+    find(plan.dataset)
     name = arguments.name or usual_name(plan)
 
     from voclab.backend import use_all_gpus
@@ -168,11 +163,11 @@ def evaluate(arguments) -> None:
 
 def _measured_on(arguments):
     """The data set that is named, and the split that a network is measured on, which has truth."""
-    from voclab import data as datasets
+    from voclab.data import find, load, test_split
 
-    found = datasets.find(arguments.data)
-    split = arguments.split or datasets.test_split(found.name)
-    dataset = datasets.load(found.name, found.root, split)
+    found = find(arguments.data)
+    split = arguments.split or test_split(found.name)
+    dataset = load(found.name, found.root, split)
     dataset.require_truth()
     return found, dataset
 
@@ -239,8 +234,7 @@ def _report_folder(name: str, root: Path) -> Path:
 
 def consistency(arguments) -> None:
     """See which answers stay under ten perturbations."""
-    from voclab import data as datasets
-    from voclab.data import folder
+    from voclab.data import find, folder, load, test_split
     from voclab.models.saved import networks_named
 
     networks_named(arguments.model)
@@ -250,9 +244,9 @@ def consistency(arguments) -> None:
         dataset = folder.images(arguments.image)
         to = Path("runs/robustness") / dataset.name
     else:
-        found = datasets.find(arguments.data)
-        split = arguments.split or datasets.test_split(found.name)
-        dataset = datasets.load(found.name, found.root, split)
+        found = find(arguments.data)
+        split = arguments.split or test_split(found.name)
+        dataset = load(found.name, found.root, split)
         to = _report_folder(found.name, found.root)
     from voclab.evaluation import study as consistency
     from voclab.reporting import pages
@@ -301,11 +295,11 @@ def _expected(data: str | None, split: str | None):
     """Ids and sizes of the images that a submission must cover, as far as a data set is named."""
     if data is None:
         return None, None
-    from voclab import data as datasets
+    from voclab.data import VOC_CLASSES, find, load, test_split
 
-    found = datasets.find(data)
-    images = datasets.load(found.name, found.root, split or datasets.test_split(found.name))
-    if set(images.class_names) != set(datasets.VOC_CLASSES):
+    found = find(data)
+    images = load(found.name, found.root, split or test_split(found.name))
+    if set(images.class_names) != set(VOC_CLASSES):
         raise VoclabError(f"{data} has other classes than the competition's twenty of VOC; name other data.")
     return images.ids, {name: images.image(i).shape[:2] for i, name in enumerate(images.ids)}
 
@@ -338,18 +332,17 @@ def submit_merge(arguments) -> None:
 
 def submit_truth(arguments) -> None:
     """Write a data set's truth as the file that `submit score` wants."""
-    from voclab import data as datasets
     from voclab import kaggle
-    from voclab.data import competition
+    from voclab.data import competition, find, load, test_split
 
-    found = datasets.find(arguments.data)
-    split = arguments.split or datasets.test_split(found.name)
+    found = find(arguments.data)
+    split = arguments.split or test_split(found.name)
     if arguments.truth and found.name != "kaggle":
         raise VoclabError(f"{found.name} brings its own truth; leave --truth out.")
     if arguments.truth:
         dataset = competition.read(found.root, split, truth_root=arguments.truth)
     else:
-        dataset = datasets.load(found.name, found.root, split)
+        dataset = load(found.name, found.root, split)
     report = kaggle.write_truth(arguments.to, dataset)
     say("\n".join([f"The truth of {found.name} {split} is in {arguments.to}: {report}", *report.remarks()]))
 

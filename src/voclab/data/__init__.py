@@ -1,23 +1,30 @@
-"""Where images come from: one reader per source, one :class:`Dataset` out, and where to look for data."""
+"""Where images come from: one reader per layout, one :class:`Dataset` out, and where to look for data.
 
+To add a data set, write a module with ``recognise`` and ``read`` and name it in :data:`SOURCES`.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from voclab.data import cifar10, folder, pairs, vocdevkit
-from voclab.data import competition as kaggle
+from voclab.data import cifar10, competition, folder, pairs, vocdevkit
 from voclab.data.base import VOC_CLASSES, VOID, Dataset, voc_palette
-from voclab.data.samples import subfolders
+from voclab.data.vocdevkit import TOY_MANIFEST
 from voclab.errors import VoclabError
 from voclab.options import one_of
 
 __all__ = [
     "EMBEDDED",
     "NAMES",
-    "PICTURES",
+    "SINGLE_LABEL",
+    "SOURCES",
+    "TOYCIFAR_MANIFEST",
+    "TOY_MANIFEST",
     "VOC_CLASSES",
     "VOID",
     "Dataset",
     "Found",
+    "Source",
     "count_objects",
     "find",
     "load",
@@ -25,11 +32,75 @@ __all__ = [
     "voc_palette",
 ]
 
-NAMES = ("voc2009", "kaggle", "toyvoc", "cifar10", "toycifar", "folder", "pairs")
-SINGLE_LABEL = ("cifar10", "toycifar", "folder")  # those whose images show one class each
+TOYCIFAR_MANIFEST = cifar10.TOY_MANIFEST
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of data set: how its folder is known and how it is read.
+
+    Attributes:
+        recognise: folder -> (the folder to read from, what it holds, in words), or ``None``.
+        read: (folder, split) -> :class:`Dataset`.
+        test_split: the split that plays the competition's test set; nothing is chosen on it.
+        single_label: whether each image shows one class.
+        locate: project's data folder -> where the data lies in it, or ``None``. Without it the data is
+            named by its path.
+        count_objects: (folder, split) -> objects in each image, or ``None`` where no annotations count them.
+    """
+
+    recognise: Callable[[Path], tuple[Path, str] | None]
+    read: Callable[[Path, str], Dataset]
+    test_split: str
+    single_label: bool = False
+    locate: Callable[[Path], Path | None] | None = None
+    count_objects: Callable[[Path, str], tuple[int, ...] | None] = lambda root, split: None
+
+
+def _read_toyvoc(root: Path, split: str) -> Dataset:
+    if not (root / TOY_MANIFEST).is_file():
+        one_of("split", split, ("train", "val", "trainval", "test"))  # before it is drawn
+        from toyvoc.voc import make_toyvoc
+
+        make_toyvoc(root)
+    return vocdevkit.read(root, split, name="toyvoc")
+
+
+def _read_toycifar(root: Path, split: str) -> Dataset:
+    if not (root / TOYCIFAR_MANIFEST).is_file():
+        one_of("split", split, cifar10.SPLITS)
+        from toyvoc.cifar import make_toycifar
+
+        make_toycifar(root)
+    return cifar10.read(root, split, name="toycifar")
+
+
+def _drawn(manifest: str, title: str) -> Callable[[Path], tuple[Path, str] | None]:
+    return lambda root: (root, f"the generated {title}") if (root / manifest).is_file() else None
+
+
+# In the order in which a folder is tried.
+SOURCES = {
+    "toyvoc": Source(
+        _drawn(TOY_MANIFEST, "ToyVOC"), _read_toyvoc, "val", count_objects=vocdevkit.count_objects
+    ),
+    "toycifar": Source(_drawn(TOYCIFAR_MANIFEST, "ToyCIFAR"), _read_toycifar, "test", single_label=True),
+    "kaggle": Source(competition.recognise, competition.read, "test", locate=competition.locate),
+    "voc2009": Source(
+        vocdevkit.recognise,
+        vocdevkit.read,
+        "val",
+        locate=vocdevkit.locate,
+        count_objects=vocdevkit.count_objects,
+    ),
+    "cifar10": Source(cifar10.recognise, cifar10.read, "test", single_label=True, locate=cifar10.locate),
+    "pairs": Source(pairs.recognise, pairs.read, "val", count_objects=pairs.count_objects),
+    "folder": Source(folder.recognise, folder.read, "val", single_label=True),
+}
+NAMES = tuple(SOURCES)
+SINGLE_LABEL = tuple(name for name, source in SOURCES.items() if source.single_label)
 EMBEDDED = "embedded"  # what :func:`find` takes for the drawn data, whatever lies in the data folder
-TOY_FOLDER, TOY_MANIFEST = "toyvoc", "toyvoc.json"
-TOYCIFAR_MANIFEST = "toycifar.json"
+_DRAWN = {"toyvoc": (TOY_MANIFEST, "ToyVOC"), "toycifar": (TOYCIFAR_MANIFEST, "ToyCIFAR")}
 
 
 @dataclass(frozen=True)
@@ -45,54 +116,28 @@ def load(name: str, root: str | Path | None = None, split: str = "train") -> Dat
     """Open a data set.
 
     Args:
-        name: ``"voc2009"`` (a VOCdevkit tree of any year, or another tool's export in that layout, reads
-            the same way), ``"kaggle"`` (the competition's layout), ``"cifar10"``, ``"folder"`` (a sub-folder
-            of images a class), ``"pairs"`` (images with masks or annotations), or one of the drawn
-            ``"toyvoc"`` and ``"toycifar"``, which are generated at ``root`` if they are not there.
+        name: one of :data:`NAMES`. ``"voc2009"`` is a VOCdevkit tree of any year, or another tool's export
+            in that layout; ``"kaggle"`` the competition's layout; ``"folder"`` a sub-folder of images a
+            class; ``"pairs"`` images with masks or annotations. The drawn ``"toyvoc"`` and ``"toycifar"``
+            are generated at ``root`` if they are not there.
         root: its folder; without it, where :func:`find` finds that name.
         split: ``"train"``, ``"val"``, ... as the source has them; see :func:`test_split`.
 
     Raises:
         VoclabError: unknown name, no such data, or damaged data.
     """
-    if root is None:
-        root = find(_known(name)).root
-    root = Path(root)
-    if name == "kaggle":
-        return kaggle.read(root, split)
-    if name == "voc2009":
-        return vocdevkit.read(root, split)
-    if name == "cifar10":
-        return cifar10.read(root, split)
-    if name == "folder":
-        return folder.read(root, split)
-    if name == "pairs":
-        return pairs.read(root, split)
-    if name == "toycifar":
-        if not (root / TOYCIFAR_MANIFEST).is_file():
-            one_of("split", split, ("train", "test"))  # before it is drawn
-            from toyvoc.cifar import make_toycifar
-
-            make_toycifar(root)
-        return cifar10.read(root, split, name="toycifar")
-    if _known(name) == "toyvoc" and not (root / TOY_MANIFEST).is_file():
-        one_of("split", split, ("train", "val", "trainval", "test"))
-        from toyvoc.voc import make_toyvoc
-
-        make_toyvoc(root)
-    return vocdevkit.read(root, split, name="toyvoc")
+    source = _source(name)
+    return source.read(find(name).root if root is None else Path(root), split)
 
 
 def count_objects(name: str, root: str | Path, split: str = "train") -> tuple[int, ...] | None:
     """Objects in each image of a split, for ``info.describe``; ``None`` where no annotations count them."""
-    if name == "pairs":
-        return pairs.count_objects(root, split)
-    return vocdevkit.count_objects(root, split) if _known(name) in ("voc2009", "toyvoc") else None
+    return _source(name).count_objects(Path(root), split)
 
 
 def test_split(name: str) -> str:
     """The split that plays the competition's test set; nothing is chosen on it."""
-    return "val" if _known(name) in ("voc2009", "toyvoc", "folder", "pairs") else "test"
+    return _source(name).test_split
 
 
 def find(
@@ -106,9 +151,7 @@ def find(
     Nothing is generated here; ToyVOC in ``base/toyvoc`` may not exist yet.
 
     Args:
-        data: one of :data:`NAMES`, or a folder in the competition's layout, with a VOCdevkit or a tree in
-            its layout, with CIFAR-10's batches, of ToyVOC or ToyCIFAR, with images and masks or annotations
-            of the same names, or with a sub-folder of images a class; or :data:`EMBEDDED`.
+        data: one of :data:`NAMES`, or a folder in one of their layouts, or :data:`EMBEDDED`.
         base: the project's data folder.
         kaggle_input: where Kaggle mounts competitions.
         single_label: look for images of one class each (CIFAR-10 in ``base``, else ToyCIFAR) where none
@@ -118,149 +161,67 @@ def find(
         VoclabError: what is named is not there, or is no layout that can be read.
     """
     base, kaggle_input = Path(base), Path(kaggle_input)
-    if str(data) == EMBEDDED:
-        data = "toycifar" if single_label else "toyvoc"
-    if data is not None and str(data) in NAMES:
-        return _find_named(str(data), base, kaggle_input)
+    drawn = "toycifar" if single_label else "toyvoc"
+    if data is not None and str(data) != EMBEDDED:
+        return _find_named(str(data), base, kaggle_input) if str(data) in NAMES else _recognise(Path(data))
     if data is not None:
-        found = _recognise(Path(data))
-        if found is None and not Path(data).exists():
-            raise VoclabError(
-                f"There is no folder {data}, and no data set of that name; correct the path, or choose one of"
-                f" {', '.join(name for name in NAMES if name not in ('folder', 'pairs'))}."
-            )
-        if found is None:
-            raise VoclabError(
-                f"{data} is no folder with VOCdevkit/VOC20xx, JPEGImages"
-                " and SegmentationClass or Annotations, images and masks of the same names,"
-                f" train/{kaggle.TRAIN_CSV}, CIFAR-10's batches, {TOY_MANIFEST}, {TOYCIFAR_MANIFEST} or"
-                " a sub-folder with images for each class; correct the name."
-            )
-        name, root, what = found
-        return Found(name, root, why=f"{data} was named and holds {what}")
+        return _find_drawn(drawn, base, f"{drawn} was named, so it is")
     if single_label:
-        root = _cifar_root(base)
-        if root:
-            return Found("cifar10", root, f"no data was named, and {root} holds {_LAYOUTS['cifar10']}")
-        return _toycifar(base, f"no data was named and no CIFAR-10 was found in {base}, so ToyCIFAR is")
-    root = _competition(kaggle_input, depth=2)
-    if root:
-        return Found("kaggle", root, f"the competition's data is mounted at {root}")
-    root = _competition(base, depth=2)
-    if root:
-        return Found("kaggle", root, f"no data was named, and {root} holds {_LAYOUTS['kaggle']}")
-    root = _voc_root(base)
-    if root:
-        return Found("voc2009", root, f"no data was named, and {root} holds {_LAYOUTS['voc2009']}")
-    return _toy(base, f"no data was named and none was found in {base}, so the embedded ToyVOC is")
+        places = [("cifar10", base)]
+    else:
+        places = [("kaggle", kaggle_input), ("kaggle", base), ("voc2009", base)]
+    for name, place in places:
+        if root := SOURCES[name].locate(place):
+            if place == kaggle_input:
+                return Found(name, root, f"the competition's data is mounted at {root}")
+            what = SOURCES[name].recognise(root)[1]
+            return Found(name, root, f"no data was named, and {root} holds {what}")
+    missing = "no CIFAR-10 was" if single_label else "none was"
+    reason = f"no data was named and {missing} found in {base}, so the embedded {_DRAWN[drawn][1]} is"
+    return _find_drawn(drawn, base, reason)
 
 
-_LAYOUTS = {
-    "kaggle": "the competition's layout",
-    "voc2009": "a VOCdevkit tree",
-    "toyvoc": "the generated ToyVOC",
-    "cifar10": "the batches of CIFAR-10",
-    "toycifar": "the generated ToyCIFAR",
-    "folder": "a sub-folder of images for each class",
-    "pairs": "images with masks or annotations",
-}
-
-
-def _known(name: str) -> str:
+def _source(name: str) -> Source:
     if name not in NAMES:
         raise VoclabError(f"There is no data set {name!r}; choose one of {', '.join(NAMES)}.")
-    return name
+    return SOURCES[name]
 
 
 def _find_named(name: str, base: Path, kaggle_input: Path) -> Found:
-    if name == "toyvoc":
-        return _toy(base, "toyvoc was named, so it is")
-    if name in ("folder", "pairs"):
-        raise VoclabError(f"{_LAYOUTS[name].capitalize()} is named by its path, not by the word {name}.")
-    if name == "toycifar":
-        return _toycifar(base, "toycifar was named, so it is")
-    if name == "kaggle":
-        root = _competition(kaggle_input, depth=2) or _competition(base, depth=2)
-        where, remedy = f"{kaggle_input} and {base}", "voclab data fetch kaggle --competition SLUG"
-    else:
-        root = _voc_root(base) if name == "voc2009" else _cifar_root(base)
-        where, remedy = str(base), f"voclab data fetch {name}"
+    if name in _DRAWN:
+        return _find_drawn(name, base, f"{name} was named, so it is")
+    locate = SOURCES[name].locate
+    if locate is None:
+        raise VoclabError(f"{name} is a layout, not a data set; name the folder that holds the images.")
+    places = (kaggle_input, base) if name == "kaggle" else (base,)
+    root = next((found for place in places if (found := locate(place))), None)
     if root is None:
+        more = " --competition SLUG" if name == "kaggle" else ""
         raise VoclabError(
-            f"{name} was named, but it is not in {where}; run `{remedy}` or name the folder that holds it."
+            f"{name} was named, but it is not in {' or '.join(map(str, places))}; run `voclab data fetch"
+            f" {name}{more}` or name the folder that holds it."
         )
-    return Found(name, root, f"{name} was named, and {root} holds {_LAYOUTS[name]}")
+    return Found(name, root, f"{name} was named, and {root} holds {SOURCES[name].recognise(root)[1]}")
 
 
-def _toy(base: Path, reason: str) -> Found:
-    root = base / TOY_FOLDER
-    there = (root / TOY_MANIFEST).is_file()
-    return Found("toyvoc", root, f"{reason} {'read from' if there else 'generated in'} {root}")
+def _find_drawn(name: str, base: Path, reason: str) -> Found:
+    root = base / name
+    there = (root / _DRAWN[name][0]).is_file()
+    return Found(name, root, f"{reason} {'read from' if there else 'generated in'} {root}")
 
 
-def _toycifar(base: Path, reason: str) -> Found:
-    root = base / "toycifar"
-    there = (root / TOYCIFAR_MANIFEST).is_file()
-    return Found("toycifar", root, f"{reason} {'read from' if there else 'generated in'} {root}")
-
-
-def _recognise(path: Path) -> tuple[str, Path, str] | None:
-    """(name, folder, what it holds) of the layout in a folder; ``None`` where it is none of them."""
-    if not path.is_dir():
-        return None
-    name, root = None, path
-    if (path / TOY_MANIFEST).is_file():
-        name = "toyvoc"
-    elif (path / TOYCIFAR_MANIFEST).is_file():
-        name = "toycifar"
-    elif found := _competition(path, depth=2):
-        name, root = "kaggle", found
-    elif vocdevkit.is_toyvoc(path) or (path / kaggle.MANIFEST).is_file():
-        command = f"make --root {path}" if vocdevkit.is_toyvoc(path) else f"export --to {path}"
+def _recognise(path: Path) -> Found:
+    if not path.exists():
         raise VoclabError(
-            f"{path} holds data that `voclab data {command}` did not finish; give that command again."
+            f"There is no folder {path}, and no data set of that name; correct the path, or choose one of"
+            f" {', '.join(name for name in NAMES if name in _DRAWN or SOURCES[name].locate)}."
         )
-    elif vocdevkit.has_tree(path):
-        return "voc2009", path, vocdevkit.describe_trees(path)
-    elif found := _cifar_root(path):
-        name, root = "cifar10", found
-    elif layout := pairs.find(path):
-        return "pairs", path, pairs.describe(layout)
-    elif folder.is_folder(path):
-        pairs.require_images(path, folder.bases(path))
-        name = "folder"
-    else:
-        cifar10.refuse_cifar100(path)
-    return name and (name, root, _LAYOUTS[name])
-
-
-def _competition(folder: Path, depth: int) -> Path | None:
-    """The first folder in the competition's layout, ``folder`` itself or up to ``depth`` levels below.
-
-    Hidden folders do not count: the half of an archive that a killed process left is in one.
-    """
-    for level in range(depth + 1):
-        pattern = "/".join(["[!.]*"] * level + ["train", kaggle.TRAIN_CSV])
-        for csv_path in sorted(folder.glob(pattern)):
-            return csv_path.parent.parent
-    return None
-
-
-def _voc_root(folder: Path) -> Path | None:
-    """``folder`` or the first folder in it that holds a tree of VOC's name which is not ToyVOC's."""
-    if not folder.is_dir():
-        return None
-    for root in (folder, *subfolders(folder)):
-        if not vocdevkit.is_toyvoc(root) and vocdevkit.of_a_year(root):
-            return root
-    return None
-
-
-def _cifar_root(folder: Path) -> Path | None:
-    """``folder`` or the first folder in it that holds batches of CIFAR-10 which are not ToyCIFAR's."""
-    if not folder.is_dir() or (folder / TOYCIFAR_MANIFEST).is_file():
-        return None
-    for root in (folder, *subfolders(folder)):
-        if not (root / TOYCIFAR_MANIFEST).is_file() and cifar10.tree(root):
-            return root
-    return None
+    for name, source in SOURCES.items() if path.is_dir() else ():
+        if found := source.recognise(path):
+            root, what = found
+            return Found(name, root, f"{path} was named and holds {what}")
+    raise VoclabError(
+        f"{path} is no folder with VOCdevkit/VOC20xx, JPEGImages and SegmentationClass or Annotations, images"
+        f" and masks of the same names, train/{competition.TRAIN_CSV}, CIFAR-10's batches, {TOY_MANIFEST},"
+        f" {TOYCIFAR_MANIFEST} or a sub-folder with images for each class; correct the name."
+    )

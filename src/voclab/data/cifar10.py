@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from voclab.data import samples
 from voclab.data.base import Dataset
 from voclab.data.cifar_pickle import PLANES, SIDE, read_pickle
 from voclab.errors import VoclabError
@@ -23,6 +24,7 @@ SPLITS = ("train", "test")
 BATCHES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")  # of the published archive
 BINARY, PYTHON = "cifar-10-batches-bin", "cifar-10-batches-py"
 _NAMES = "batches.meta.txt"
+TOY_MANIFEST = "toycifar.json"
 _CIFAR100 = (("train.bin", "test.bin", "fine_label_names.txt"), ("train", "test", "meta"))
 
 
@@ -34,9 +36,26 @@ def tree(root: str | Path) -> Path | None:
     return None
 
 
-def refuse_cifar100(root: str | Path) -> None:
-    """Raise ``VoclabError`` where a folder holds CIFAR-100, which has other records and a hundred classes."""
-    root = Path(root)
+def locate(folder: Path) -> Path | None:
+    """``folder`` or the first folder in it that holds batches of CIFAR-10 which are not ToyCIFAR's."""
+    if not folder.is_dir() or (folder / TOY_MANIFEST).is_file():
+        return None
+    for root in (folder, *samples.subfolders(folder)):
+        if not (root / TOY_MANIFEST).is_file() and tree(root):
+            return root
+    return None
+
+
+def recognise(folder: Path) -> tuple[Path, str] | None:
+    """Where batches of CIFAR-10 are in a folder, and these words; CIFAR-100 is refused."""
+    root = locate(folder)
+    if root is None:
+        _refuse_cifar100(folder)
+    return root and (root, "the batches of CIFAR-10")
+
+
+def _refuse_cifar100(root: Path) -> None:
+    """CIFAR-100 has other records and a hundred classes."""
     for folder in (root, root / "cifar-100-binary", root / "cifar-100-python"):
         if any(all((folder / name).is_file() for name in names) for names in _CIFAR100):
             raise VoclabError(
@@ -61,7 +80,7 @@ def read(root: str | Path, split: str, name: str = "cifar10") -> Dataset:
     folder = tree(root)
     files = _batches(folder, split) if folder else []
     if not files:
-        refuse_cifar100(root)
+        _refuse_cifar100(Path(root))
         batch = "data_batch_1" if split == "train" else "test_batch"
         raise VoclabError(
             f"{root} holds no {batch} of CIFAR-10; run `voclab data fetch cifar10` or name the folder."

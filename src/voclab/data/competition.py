@@ -22,6 +22,28 @@ TRAIN_CSV, TEST_CSV, TRUTH_CSV = "train_set.csv", "test_set.csv", "truth_set.csv
 MANIFEST = "export.json"
 
 
+def locate(folder: Path) -> Path | None:
+    """The first folder in the competition's layout, ``folder`` itself or up to two levels below.
+
+    Hidden folders do not count: the half of an archive that a killed process left is in one.
+    """
+    for above in ("", "[!.]*/", "[!.]*/[!.]*/"):
+        for table in sorted(folder.glob(f"{above}train/{TRAIN_CSV}")):
+            return table.parent.parent
+    return None
+
+
+def recognise(folder: Path) -> tuple[Path, str] | None:
+    """Where the competition's layout is in a folder, and these words; an unfinished export is refused."""
+    root = locate(folder)
+    if root is None and (folder / MANIFEST).is_file():
+        raise VoclabError(
+            f"{folder} holds data that `voclab data export --to {folder}` did not finish; give that command"
+            " again."
+        )
+    return root and (root, "the competition's layout")
+
+
 def read(root: str | Path, split: str, truth_root: str | Path | None = None) -> Dataset:
     """The training or the test images of the competition.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from voclab.data import pairs
 from voclab.data.base import Dataset
 from voclab.data.decoding import SUFFIXES, decode, is_image_file
 from voclab.data.listing import (
@@ -31,6 +32,14 @@ _MASKS = {
     "masks", "mask", "labels", "label", "annotations", "annotation", "anns", "ann", "seg", "segmentation",
     "segmentations", "segmentationclass", "segmentationobject", "groundtruth", "gt",
 }  # fmt: skip
+
+
+def recognise(root: Path) -> tuple[Path, str] | None:
+    """``root`` and what it holds, in words; ``None`` where it has no two classes of images."""
+    if not is_folder(root):
+        return None
+    pairs.require_images(root, bases(root))
+    return root, "a sub-folder of images for each class"
 
 
 def is_folder(root: str | Path) -> bool:

@@ -13,7 +13,7 @@ def describe(dataset: Dataset, objects: Sequence[int] | None = None) -> dict:
 
     Args:
         dataset: any.
-        objects: objects in each image where somebody counted them (``datasets.count_objects``); a class
+        objects: objects in each image where somebody counted them (``voclab.data.count_objects``); a class
             mask cannot tell two touching objects of a class apart, so they are not guessed from it.
 
     Returns:

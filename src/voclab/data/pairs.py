@@ -91,11 +91,13 @@ def find(root: str | Path) -> Layout | None:
     return None
 
 
-def describe(layout: Layout) -> str:
-    """What a layout holds, for people."""
-    every = [sample for part in layout.parts.values() for sample in part]
-    what = "masks" if every[0].mask else "annotations"
-    return f"images with {what} of the same names"
+def recognise(root: Path) -> tuple[Path, str] | None:
+    """``root`` and what it holds, in words; ``None`` without images with masks or annotations."""
+    layout = find(root)
+    if layout is None:
+        return None
+    first = next(sample for part in layout.parts.values() for sample in part)
+    return root, f"images with {'masks' if first.mask else 'annotations'} of the same names"
 
 
 def read(root: str | Path, split: str, layout: Layout | None = None) -> Dataset:

@@ -55,29 +55,35 @@ def find_tree(root: str | Path, year: int | str | None = None) -> Path:
     return next(iter(trees.values()))
 
 
-def has_tree(root: str | Path) -> bool:
-    """Whether there is a tree in ``root``, however many."""
-    return bool(_years(Path(root)) or _search(Path(root)))
+def locate(folder: Path) -> Path | None:
+    """``folder`` or the first folder in it that holds a tree of VOC's name which is not ToyVOC's."""
+    for root in (folder, *samples.subfolders(folder)) if folder.is_dir() else ():
+        if not _is_toyvoc(root) and _years(root):
+            return root
+    return None
 
 
-def is_toyvoc(root: Path) -> bool:
+def _is_toyvoc(root: Path) -> bool:
     """Whether a folder is the drawn ToyVOC, or what a killed process has made of one."""
     return (root / TOY_MANIFEST).is_file() or (root / TOY_MARKER).is_file()
 
 
-def of_a_year(root: str | Path) -> bool:
-    """Whether a tree of VOC's own name, ``VOC20xx``, is in ``root``."""
-    return bool(_years(Path(root)))
+def recognise(root: Path) -> tuple[Path, str] | None:
+    """``root`` and which tree in it is read, in words; ``None`` without one. Errors as :func:`find_tree`."""
+    if _is_toyvoc(root):
+        raise VoclabError(
+            f"{root} holds data that `voclab data make --root {root}` did not finish; give that command"
+            " again."
+        )
+    return (root, _describe(root)) if _years(root) or _search(root) else None
 
 
-def describe_trees(root: str | Path) -> str:
-    """Which tree of ``root`` is read, for people. Errors as :func:`find_tree`."""
-    root = Path(root)
+def _describe(root: Path) -> str:
     trees = _find_trees(root)
     if len(trees) > 1:
         return f"a tree in VOC's layout for each of {', '.join(trees)}"
     (tree,) = trees.values()
-    what = "a VOCdevkit tree" if of_a_year(root) else "a tree in VOC's layout"
+    what = "a VOCdevkit tree" if _years(root) else "a tree in VOC's layout"
     what += "" if tree == root else f", {tree.relative_to(root)}"
     others = [other for other in {*_years(root).values(), *_search(root)} if other != tree]
     return what + (f" (and {', '.join(sorted(t.name for t in others))}, not used)" if others else "")
@@ -130,13 +136,13 @@ def _years(root: Path) -> dict[int, Path]:
 
 def _search(root: Path) -> list[Path]:
     """Trees by what they hold: those of the first level that has any; the drawn ToyVOC is left out."""
-    level = [root] if root.is_dir() and not is_toyvoc(root) else []
+    level = [root] if root.is_dir() and not _is_toyvoc(root) else []
     for depth in range(LEVELS + 1):
         below = {folder: samples.subfolders(folder) for folder in level}
         trees = [folder for folder, inside in below.items() if _is_tree(inside)]
         if trees or depth == LEVELS:
             return trees
-        level = [f for inside in below.values() for f in inside if not is_toyvoc(f)]
+        level = [f for inside in below.values() for f in inside if not _is_toyvoc(f)]
     return []
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from voclab import data as datasets
 from voclab.attacks import PGD, Bench, Victim
 from voclab.attacks.defence import AdversariallyTrained
+from voclab.data import find, load, test_split
 from voclab.data.base import Dataset
 from voclab.data.batches import DecodedCache, evaluation_batches
 from voclab.data.splits import fit_validation
@@ -49,9 +49,9 @@ def train_classifier(plan: Plan, name: str, runs: Path, progress: Callable[[str]
         VoclabError: an option without sense, data or weights that cannot be had.
     """
     plan = checked(plan)
-    found = datasets.find(plan.dataset)
-    whole = datasets.load(found.name, found.root, "train")
-    test_set = datasets.load(found.name, found.root, datasets.test_split(found.name))
+    found = find(plan.dataset)
+    whole = load(found.name, found.root, "train")
+    test_set = load(found.name, found.root, test_split(found.name))
     if whole.labels is None:
         raise VoclabError(f"{found.name} in {found.root} has no labels to train on; name other data.")
     fit_set, validation = fit_validation(whole, plan.validation, plan.seed)

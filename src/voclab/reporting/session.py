@@ -18,9 +18,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from voclab import data as datasets
 from voclab import parameters, plotting, text
 from voclab.config import Profile
+from voclab.data import (
+    EMBEDDED,
+    NAMES,
+    SINGLE_LABEL,
+    TOY_MANIFEST,
+    TOYCIFAR_MANIFEST,
+    VOC_CLASSES,
+    Found,
+    load,
+    test_split,
+)
 from voclab.data.base import Dataset
 from voclab.data.obtain import DRAWN, obtain
 from voclab.data.splits import fit_validation
@@ -32,7 +42,7 @@ from voclab.revision import git_revision
 from voclab.terminal import say
 from voclab.training.source import Weights, resolve_weights
 
-_MADE = {"toyvoc": datasets.TOY_MANIFEST, "toycifar": datasets.TOYCIFAR_MANIFEST}  # drawn data -> its file
+_MADE = {"toyvoc": TOY_MANIFEST, "toycifar": TOYCIFAR_MANIFEST}  # drawn data -> its file
 _TITLES = {"cifar10": "CIFAR-10", "kaggle": "the competition's files"}
 _TITLES |= {drawn: f"{name} (drawn images)" for drawn, name in DRAWN.items()}
 _COST = (
@@ -93,7 +103,7 @@ class Session:
         logging.getLogger("tensorflow").addFilter(_not_of_retracing)
         home = project_root()
         found = obtain(data, home / "data", single_label=single_label, unasked=on_colab())
-        if single_label != (found.name in datasets.SINGLE_LABEL):
+        if single_label != (found.name in SINGLE_LABEL):
             about, named = ("one class", "several") if single_label else ("several classes", "one")
             others = (
                 "cifar10, toycifar or a folder of images by class"
@@ -108,8 +118,8 @@ class Session:
         toy, named = found.name in _MADE, _is_path(data)
         found = self._sized(found, data)
         self.root = found.root.resolve()
-        self.train: Dataset = datasets.load(found.name, found.root, "train")
-        self.test_set: Dataset = datasets.load(found.name, found.root, datasets.test_split(found.name))
+        self.train: Dataset = load(found.name, found.root, "train")
+        self.test_set: Dataset = load(found.name, found.root, test_split(found.name))
         self.fit, self.validation = fit_validation(self.train, self.profile.validation_fraction, self.seed)
         asked = (found.name, self.profile.name, self.seed, backbone, variant)
         default = toy and asked[1:] == ("demo", 0, None, None)
@@ -138,14 +148,14 @@ class Session:
         gpu = tf.config.list_physical_devices("GPU")
         markdown(_COST if gpu else _COST + _NO_GPU)
 
-    def _sized(self, found: datasets.Found, data: str | None) -> datasets.Found:
+    def _sized(self, found: Found, data: str | None) -> Found:
         """What was found; drawn data, unless a folder of it is named, in this profile's size."""
         if found.name not in _MADE or _is_path(data):
             return found
         root = self._toy(found)
         return replace(found, root=root, why=found.why.replace(str(found.root), str(root)))
 
-    def _toy(self, found: datasets.Found) -> Path:
+    def _toy(self, found: Found) -> Path:
         """Drawn data of this profile's size; ``data/toyvoc`` and ``data/toycifar`` are the demo's."""
         name = self.profile.name
         root = found.root if name == "demo" else found.root.with_name(f"{found.root.name}-{name}")
@@ -174,7 +184,7 @@ class Session:
             VoclabError: no such data, or images of several classes.
         """
         found = obtain(data, project_root() / "data", single_label=True, unasked=on_colab())
-        if found.name not in datasets.SINGLE_LABEL:
+        if found.name not in SINGLE_LABEL:
             raise VoclabError(
                 f"Images of {found.name} show several classes; name cifar10, toycifar or a folder of images"
                 " by class."
@@ -297,10 +307,10 @@ class Session:
 
     def submits(self) -> bool:
         """Whether these classes are the competition's; where they are not, a sentence says so."""
-        if self.train.class_names == datasets.VOC_CLASSES:
+        if self.train.class_names == VOC_CLASSES:
             return True
         say(
-            f"No submission is written: the competition has VOC's {len(datasets.VOC_CLASSES)} classes, these"
+            f"No submission is written: the competition has VOC's {len(VOC_CLASSES)} classes, these"
             f" data have {len(self.train.class_names)} of their own."
         )
         return False
@@ -337,7 +347,7 @@ def _own_name(train: Dataset, root: Path) -> str:
 
 
 def _is_path(data: str | None) -> bool:
-    return data not in (None, datasets.EMBEDDED, *datasets.NAMES)
+    return data not in (None, EMBEDDED, *NAMES)
 
 
 def on_kaggle() -> bool:
