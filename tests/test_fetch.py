@@ -474,7 +474,7 @@ def test_half_an_archive_that_a_killed_process_left_is_no_data(served, tmp_path,
         (folder / f".extracting-{SLUG}.zip" / "train" / kaggle.TRAIN_CSV).write_text("Id")
     places = {"base": base, "kaggle_input": tmp_path / "none"}
     assert find(None, **places).name == "toyvoc"
-    assert find(None, images=True, **places).name == "toycifar"
+    assert find(None, single_label=True, **places).name == "toycifar"
     for name in ("voc2009", "cifar10", "kaggle"):
         fails(f"{name} was named, but it is not in", find, name, **places)
     served.redirect[DOWNLOAD] = f"http://localhost/files/{SLUG}.zip"
