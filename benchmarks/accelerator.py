@@ -129,30 +129,28 @@ def pretrained(weights: str):
 def classifiers(root: str, weights_file: str, folder: Path) -> None:
     """The augmented head and fine-tuning from it."""
     from voclab.experiments.classification import experiments
-    from voclab.training.classification import run_experiment
+    from voclab.training import Parts
+    from voclab.training.experiment import run
 
     profile, (fit, validation) = parts_of(root)
     known = {e.name: e for e in experiments(profile, pretrained(weights_file), 0)}
     # Nothing held out is predicted here: the validation images stand in for it.
-    parts, options = (fit, validation, validation, folder), {"cache_mb": profile.cache_mb}
     for name in ("head-augmented", "finetuned-augmented"):
-        run_experiment(known[name], *parts, **options)
+        run(known[name], Parts(fit, validation, validation), folder, cache_mb=profile.cache_mb)
 
 
 def segmenters(root: str, weights_file: str, folder: Path) -> None:
     """DeepLabV3+ on a frozen encoder, then fine-tuned."""
     from voclab.experiments.segmentation import experiments
-    from voclab.training import segmentation
+    from voclab.training import Parts
+    from voclab.training.experiment import run
+    from voclab.training.segmentation import Segmentation
 
-    def finish(run, model, experiment, parts, started, progress):
-        run.finish({"seconds": sum(entry.get("seconds", 0.0) for entry in run.history)})
-
-    segmentation._finish = finish  # see score
+    Segmentation.measure = lambda self, work, model: {"validation": None, "test": None}  # see score
     profile, (fit, validation) = parts_of(root)
     known = {e.name: e for e in experiments(profile, pretrained(weights_file), 0)}
-    parts, options = (fit, validation, validation, folder), {"cache_mb": profile.cache_mb}
     for name in ("deeplab-frozen", "deeplab-tuned"):
-        segmentation.run_experiment(known[name], *parts, **options)
+        run(known[name], Parts(fit, validation, validation), folder, cache_mb=profile.cache_mb)
 
 
 def score(root: str, weights_file: str, folder: Path) -> None:

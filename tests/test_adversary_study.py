@@ -16,7 +16,8 @@ from voclab.experiments import fooling
 from voclab.metrics import image_scores
 from voclab.models.generator import attack_model, build_generator
 from voclab.profiles import profile_for
-from voclab.training import Run
+from voclab.training import Parts, Run
+from voclab.training.segmentation import Segmentation
 from voclab.training.source import Weights
 
 WEIGHTS = Weights("cnn", "source", "w.weights.h5", "for the test")
@@ -154,21 +155,18 @@ def trained(monkeypatch):
     """Names of what notebooks 01 and 02 would train, which is not trained but drawn by hand."""
     names = []
 
-    def fake(model):
-        def run_experiment(experiment, fit_set, validation, test_set, folder, *, cache_mb, progress):
-            run = Run(folder / experiment.name)
-            if run.begin({"experiment": experiment}):
-                return run
-            names.append(experiment.name)
-            run.save_model(model())
-            run.save_predictions(thresholds=np.array([0.5, 0.9, 0.1, 0.5]))
-            run.finish({})
+    def run(experiment, data, folder, *, cache_mb, progress):
+        run = Run(folder / experiment.name)
+        if run.begin({"experiment": experiment}):
             return run
+        names.append(experiment.name)
+        segmented = isinstance(experiment.task, Segmentation)
+        run.save_model(fragile_segmenter() if segmented else fragile_classifier())
+        run.save_predictions(thresholds=np.array([0.5, 0.9, 0.1, 0.5]))
+        run.finish({})
+        return run
 
-        return run_experiment
-
-    monkeypatch.setattr(study.classifiers, "run_experiment", fake(fragile_classifier))
-    monkeypatch.setattr(study.segmenters, "run_experiment", fake(fragile_segmenter))
+    monkeypatch.setattr("voclab.training.experiment.run", run)
     return names
 
 
@@ -182,7 +180,7 @@ def test_missing_victims_are_trained_and_then_read_back(trained, scored, tmp_pat
         PROFILE,
         adversary=replace(PROFILE.adversary, classifier="finetuned-augmented", segmenter="deeplab-tuned"),
     )
-    parts = (scored, scored, scored)
+    parts = Parts(scored, scored, scored)
     found = study.victims(profile, WEIGHTS, 0, parts, tmp_path, progress=silent)
     expected = ["head-augmented", "finetuned-augmented", "deeplab-frozen", "deeplab-tuned"]
     assert trained == expected  # each after what it starts from, and nothing else
@@ -199,7 +197,7 @@ def test_missing_victims_are_trained_and_then_read_back(trained, scored, tmp_pat
 
 
 def test_the_classifier_decides_by_its_own_thresholds(trained, scored, tmp_path):
-    found = study.victims(PROFILE, WEIGHTS, 0, (scored,) * 3, tmp_path, progress=silent)
+    found = study.victims(PROFILE, WEIGHTS, 0, Parts(scored, scored, scored), tmp_path, progress=silent)
     logits = np.zeros((1, 4), np.float32)  # probability 0.5 each: below 0.9, above 0.1
     there = [
         bool(found["classifier"].succeeded(logits, Bench(scored, 32).target("multilabel", "appear", k))[0])
@@ -210,7 +208,7 @@ def test_the_classifier_decides_by_its_own_thresholds(trained, scored, tmp_path)
 
 def test_without_masks_there_is_no_segmenter(trained, scored, tmp_path):
     blind = replace(scored, read_mask=None)
-    found = study.victims(PROFILE, WEIGHTS, 0, (blind,) * 3, tmp_path, progress=silent)
+    found = study.victims(PROFILE, WEIGHTS, 0, Parts(blind, blind, blind), tmp_path, progress=silent)
     assert list(found) == ["classifier"]
     assert not any("deeplab" in name for name in trained)
 

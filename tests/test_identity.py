@@ -19,7 +19,7 @@ from voclab import losses
 from voclab.data.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.models.prediction import TestTime
-from voclab.training import Recipe, Run, code, segmentation
+from voclab.training import Experiment, Parts, Recipe, Run, code, experiment, segmentation
 from voclab.training.code import code_digest, fingerprint
 from voclab.training.identity import FORMAT, changes, digest, known_by
 
@@ -52,7 +52,7 @@ def edit(copy, monkeypatch):
 
 
 def of_segmenter(named=("unet", "dice", "standard")):
-    return {"format": FORMAT, "code": code_digest(segmentation.run_experiment, named=named)}
+    return {"format": FORMAT, "code": code_digest(experiment.run, segmentation.Segmentation, named=named)}
 
 
 _NORMALISED = "voclab.models.segmenters.conv_norm_relu"
@@ -118,12 +118,15 @@ def test_every_kind_of_run_reaches_what_computes_it():
     from voclab.attacks import adversary, defence
     from voclab.evaluation import robustness
     from voclab.experiments import fooling, training
-    from voclab.training import classification, source
+    from voclab.training import classification, experiment, source
 
     for work, names in (
-        (classification.run_experiment, ("data.batches", "training.loop", "training.features", "models.cnn")),
-        (classification.refit, ("data.batches", "training.loop", "training.features", "models.classifiers")),
-        (segmentation.refit, ("losses", "training.loop", "metrics.segmentation")),
+        (experiment.run, ("training.loop",)),
+        (
+            classification.MultiLabelClassification,
+            ("data.batches", "training.features", "models.classifiers", "models.cnn", "training.loop"),
+        ),
+        (segmentation.Segmentation, ("losses", "training.loop", "metrics.segmentation")),
         (source.pretrain_source, ("training.loop", "models.cnn")),
         (adversary.run_experiment, ("attacks.target", "attacks.budget", "models.generator", "training.loop")),
         (defence.harden, ("attacks.gradient", "attacks.target", "training.loop", "data.batches")),
@@ -243,10 +246,10 @@ def test_what_a_cell_replaces_in_the_package_takes_part(monkeypatch):
         ),
         (loop.Recipe, "patience", 3, "training.loop.Recipe"),
         (
-            segmentation,
+            experiment,
             "train",
             mine,
-            "training.segmentation.train",
+            "training.experiment.train",
         ),
     ):
         with monkeypatch.context() as patched:
@@ -476,13 +479,12 @@ def test_a_missing_figure_is_a_sentence(finished):
 
 
 def test_an_edited_loss_trains_anew(squares, tmp_path, monkeypatch):
-    fit_set, validation = fit_validation(squares, 0.25, seed=0)
-    test_set = squares.subset(range(4), "test")
-    experiment = segmentation.Experiment(
+    parts = Parts(*fit_validation(squares, 0.25, seed=0), squares.subset(range(4), "test"))
+    mine = Experiment(
         "mine",
-        "scratch",
+        segmentation.Segmentation(TestTime((32,))),
+        "unet",
         Recipe(32, "standard", 1, 1e-3, batch_size=36),
-        TestTime((32,)),
         loss="mine",
         options={"width": 2, "depth": 1},
     )
@@ -492,9 +494,7 @@ def test_an_edited_loss_trains_anew(squares, tmp_path, monkeypatch):
     def trained(text):
         lines = []
         monkeypatch.setitem(losses.LOSSES, "mine", cell(text)["Mine"])
-        run = segmentation.run_experiment(
-            experiment, fit_set, validation, test_set, tmp_path, progress=lines.append
-        )
+        run = experiment.run(mine, parts, tmp_path, progress=lines.append)
         return run.history[-1]["loss"], lines[0]
 
     first, _ = trained(text)

@@ -15,23 +15,19 @@ from voclab.files import write_json
 from voclab.metrics import SegmentationMetrics
 from voclab.models.prediction import Segmenter, TestTime
 from voclab.models.segmenters import ENCODER
-from voclab.training import Recipe, Run
+from voclab.training import Experiment, Parts, Recipe, Run, Work
+from voclab.training.experiment import refit, run
 from voclab.training.masks import StoredMasks, write_masks
-from voclab.training.segmentation import (
-    Experiment,
-    _scorer,
-    build,
-    measure,
-    predicted_masks,
-    refit,
-    run_experiment,
-)
+from voclab.training.segmentation import Segmentation, build, measure, predicted_masks
 
 RECIPE = Recipe(size=32, augmentation="standard", epochs=3, learning_rate=1e-2, batch_size=8, warmup=0.0)
-SCRATCH = Experiment("scratch", "scratch", RECIPE, TestTime((64,)), options={"width": 4, "depth": 2})
+TASK = Segmentation(TestTime((64,)))
+SCRATCH = Experiment(
+    "scratch", TASK, "unet", RECIPE, loss="cross_entropy_dice", options={"width": 4, "depth": 2}
+)
 CNN = {"width": 8, "options": {"width": 4}}
 DECODER = replace(RECIPE, epochs=2, learning_rate=3e-2, seed=1)
-FROZEN = Experiment("frozen", "unet", DECODER, TestTime((64,)), backbone="cnn", frozen=True, options=CNN)
+FROZEN = replace(SCRATCH, name="frozen", recipe=DECODER, backbone="cnn", frozen=True, options=CNN)
 TUNED = replace(FROZEN, name="tuned", recipe=replace(RECIPE, epochs=1), frozen=False, start="frozen")
 
 
@@ -39,22 +35,26 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
+def quiet(line):
+    """For runs whose progress nobody reads."""
+
+
 @pytest.fixture(scope="module")
 def parts(squares):
     fit_set, validation = fit_validation(squares.subset(range(36)), 0.3, seed=0)
-    return fit_set, validation, squares.subset(range(36, 48), "test")
+    return Parts(fit_set, validation, squares.subset(range(36, 48), "test"))
 
 
 @pytest.fixture(scope="module")
 def scratch(parts, tmp_path_factory):
-    return run_experiment(SCRATCH, *parts, tmp_path_factory.mktemp("runs"), progress=lambda line: None)
+    return run(SCRATCH, parts, tmp_path_factory.mktemp("runs"), progress=quiet)
 
 
 @pytest.fixture(scope="module")
 def phases(parts, tmp_path_factory):
     """A frozen run and the fine-tuning that goes on from it."""
     folder = tmp_path_factory.mktemp("phases")
-    return [run_experiment(e, *parts, folder, progress=lambda line: None) for e in (FROZEN, TUNED)]
+    return [run(e, parts, folder, progress=quiet) for e in (FROZEN, TUNED)]
 
 
 def _without_seconds(history):
@@ -92,15 +92,15 @@ def test_a_run_leaves_everything_that_figures_need(scratch, parts):
     assert scratch.history[-1]["loss"] < scratch.history[1]["loss"]
     assert {"validation_loss", "dice"} <= set(scratch.history[0])
     assert scratch.config["experiment"]["options"] == {"width": 4, "depth": 2}
-    assert scratch.config["data"]["test"]["images"] == len(parts[2]) == 12
+    assert scratch.config["data"]["test"]["images"] == len(parts.test) == 12
     metrics = scratch.metrics
     assert metrics["parameters"] > metrics["trained_parameters"] > 0
     assert metrics["seconds"] == pytest.approx(sum(e.get("seconds", 0) for e in scratch.history), abs=0.1)
 
 
-@pytest.mark.parametrize(("part", "k"), [("validation", 1), ("test", 2)])
-def test_the_metrics_are_those_of_the_stored_masks(part, k, scratch, parts):
-    dataset = parts[k]
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_the_metrics_are_those_of_the_stored_masks(part, scratch, parts):
+    dataset = getattr(parts, part)
     masks = _all_masks(scratch, dataset, part)
     expected = SegmentationMetrics(4)
     for i, mask in enumerate(masks):
@@ -117,9 +117,9 @@ def test_the_metrics_are_those_of_the_stored_masks(part, k, scratch, parts):
 
 
 def test_the_stored_masks_are_those_of_the_stored_model(scratch, parts):
-    images = [parts[2].image(i) for i in range(len(parts[2]))]
-    again = list(Segmenter(scratch.load_model(), SCRATCH.test_time, 5).masks(images))
-    same = np.mean([a == b for a, b in zip(again, _all_masks(scratch, parts[2]), strict=True)])
+    images = [parts.test.image(i) for i in range(len(parts.test))]
+    again = list(Segmenter(scratch.load_model(), TASK.test_time, 5).masks(images))
+    same = np.mean([a == b for a, b in zip(again, _all_masks(scratch, parts.test), strict=True)])
     assert same > 0.999
     assert len(np.unique(again)) > 1
 
@@ -128,13 +128,14 @@ def test_the_model_is_that_of_the_best_epoch(scratch, parts):
     """Measured as after each epoch: at the training size, one view."""
     best = max(entry["dice"] for entry in scratch.history)
     assert best > scratch.history[0]["dice"]
-    assert _scorer(SCRATCH, parts[1])(scratch.load_model())["dice"] == pytest.approx(best, abs=1e-3)
+    score = TASK.scorer(Work(SCRATCH, parts, scratch))
+    assert score(scratch.load_model())["dice"] == pytest.approx(best, abs=1e-3)
 
 
 def test_a_complete_run_is_read_not_trained_again(scratch, parts):
     lines, read, before = [], [], scratch.history
-    noting = [_noting(part, read) for part in parts]
-    again = run_experiment(SCRATCH, *noting, scratch.folder.parent, progress=lines.append)
+    noting = Parts(*(_noting(part, read) for part in vars(parts).values()))
+    again = run(SCRATCH, noting, scratch.folder.parent, progress=lines.append)
     assert len(lines) == 1
     assert "complete, read from" in lines[0]
     assert len(read) == 6  # the first and last image of each part, which its digest looks at
@@ -143,7 +144,6 @@ def test_a_complete_run_is_read_not_trained_again(scratch, parts):
 
 @pytest.mark.parametrize("when", ["after an epoch", "while predicting"])
 def test_a_killed_run_resumes_to_the_same_masks(when, scratch, parts, tmp_path):
-    fit_set, validation, test_set = parts
     lines = []
 
     def killing(line):
@@ -154,25 +154,23 @@ def test_a_killed_run_resumes_to_the_same_masks(when, scratch, parts, tmp_path):
     def image(i):
         if when == "while predicting" and i == 9:
             raise Killed
-        return test_set.image(i)
+        return parts.test.image(i)
 
+    dying = replace(parts, test=replace(parts.test, read_image=image))
     with pytest.raises(Killed):
-        run_experiment(
-            SCRATCH, fit_set, validation, replace(test_set, read_image=image), tmp_path, progress=killing
-        )
+        run(SCRATCH, dying, tmp_path, progress=killing)
     assert len(lines) == (2 if when == "after an epoch" else 3)
     assert not (tmp_path / "scratch" / "metrics.json").exists()
     assert not (tmp_path / "scratch" / "test_masks.zip").exists()
     resumed = []
-    run = run_experiment(SCRATCH, *parts, tmp_path, progress=resumed.append)
+    again = run(SCRATCH, parts, tmp_path, progress=resumed.append)
     assert sum(": epoch " in line for line in resumed) == 3 - len(lines)
-    assert _without_seconds(run.history) == _without_seconds(scratch.history)
-    for part, dataset in (("validation", validation), ("test", test_set)):
-        for ours, theirs in zip(
-            _all_masks(run, dataset, part), _all_masks(scratch, dataset, part), strict=True
-        ):
+    assert _without_seconds(again.history) == _without_seconds(scratch.history)
+    for part in ("validation", "test"):
+        both = (_all_masks(each, getattr(parts, part), part) for each in (again, scratch))
+        for ours, theirs in zip(*both, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    assert run.metrics["test"] == scratch.metrics["test"]
+    assert again.metrics["test"] == scratch.metrics["test"]
 
 
 def test_a_frozen_encoder_comes_out_as_it_went_in(phases):
@@ -198,7 +196,7 @@ def test_fine_tuning_goes_on_from_the_frozen_run(phases):
 
 def test_fine_tuning_without_its_start_is_one_sentence(parts, tmp_path):
     with pytest.raises(VoclabError, match="is not complete; run the experiment 'frozen' first"):
-        run_experiment(TUNED, *parts, tmp_path)
+        run(TUNED, parts, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -213,28 +211,28 @@ def refitted(parts, scratch, tmp_path_factory):
         history = [{**entry, "dice": d} for entry, d in zip(chosen.history, dice, strict=True)]
         write_json(chosen.folder / "history.json", history)
     more = replace(SCRATCH, name="more", start="scratch")
-    noting = [_noting(part, ids) for part, ids in zip(parts, read, strict=True)]
-    run = refit(more, {"scratch": SCRATCH}, *noting, folder, progress=lambda line: None)
-    refit(more, {"scratch": SCRATCH}, *parts, folder, progress=lines.append)
-    return Run(folder / "scratch-all"), run, read, lines
+    noting = Parts(*(_noting(part, ids) for part, ids in zip(vars(parts).values(), read, strict=True)))
+    again = refit(more, {"scratch": SCRATCH}, noting, folder, progress=quiet)
+    refit(more, {"scratch": SCRATCH}, parts, folder, progress=lines.append)
+    return Run(folder / "scratch-all"), again, read, lines
 
 
 def test_a_refit_trains_on_all_images_for_as_long_as_was_best(refitted, parts):
     run, _, read, _ = refitted
     assert [entry["epoch"] for entry in run.history] == [0, 1, 2]
     assert not any("dice" in entry for entry in run.history)  # nothing is chosen any more
-    together = len(parts[0]) + len(parts[1])
+    together = len(parts.fit) + len(parts.validation)
     assert len(set(read[0] + read[1])) >= together // 8 * 8  # an incomplete batch is left out
-    assert set(read[1]) - {parts[1].ids[0], parts[1].ids[-1]}
+    assert set(read[1]) - {parts.validation.ids[0], parts.validation.ids[-1]}
 
 
 def test_a_refit_is_measured_on_test_images_alone(refitted, parts):
-    for run in refitted[:2]:
-        assert "validation" not in run.metrics
-        assert set(run.predictions()) == {"test", "heldout_matrix"}
-        assert not (run.folder / "validation_masks.zip").exists()
-        metrics, _ = measure(iter(_all_masks(run, parts[2])), parts[2])
-        assert run.metrics["test"]["mean_dice"] == pytest.approx(metrics.mean_dice())
+    for again in refitted[:2]:
+        assert "validation" not in again.metrics
+        assert set(again.predictions()) == {"test", "test_matrix"}
+        assert not (again.folder / "validation_masks.zip").exists()
+        metrics, _ = measure(iter(_all_masks(again, parts.test)), parts.test)
+        assert again.metrics["test"]["mean_dice"] == pytest.approx(metrics.mean_dice())
 
 
 def test_a_refit_goes_on_from_the_refit_of_its_start(refitted, scratch):
@@ -251,22 +249,19 @@ def test_a_refit_goes_on_from_the_refit_of_its_start(refitted, scratch):
 
 
 def test_images_without_truth_are_predicted_and_not_measured(parts, tmp_path):
-    fit_set, validation, test_set = parts
-    blind = replace(test_set, read_mask=None, labels=None)
-    experiment = replace(SCRATCH, recipe=replace(RECIPE, epochs=0))
-    run = run_experiment(experiment, fit_set, validation, blind, tmp_path, progress=lambda line: None)
-    assert run.metrics["test"] is None
-    assert run.metrics["validation"]["mean_dice"] >= 0
-    assert set(run.predictions()) == {"validation", "validation_matrix"}
-    assert [mask.shape for mask in _all_masks(run, test_set)] == [(48, 64)] * 12
+    blind = replace(parts, test=replace(parts.test, read_mask=None, labels=None))
+    found = run(replace(SCRATCH, recipe=replace(RECIPE, epochs=0)), blind, tmp_path, progress=quiet)
+    assert found.metrics["test"] is None
+    assert found.metrics["validation"]["mean_dice"] >= 0
+    assert set(found.predictions()) == {"validation", "validation_matrix"}
+    assert [mask.shape for mask in _all_masks(found, parts.test)] == [(48, 64)] * 12
 
 
 def test_data_without_masks_cannot_be_learned_from(parts, tmp_path):
-    fit_set, validation, test_set = parts
-    blind = replace(fit_set, read_mask=None)
-    for training in [(blind, validation), (fit_set, replace(validation, read_mask=None))]:
-        with pytest.raises(VoclabError, match=r"squares (fit|validation) has no masks to learn from"):
-            run_experiment(SCRATCH, *training, test_set, tmp_path)
+    for part in ("fit", "validation"):
+        blind = replace(parts, **{part: replace(getattr(parts, part), read_mask=None)})
+        with pytest.raises(VoclabError, match=rf"squares {part} has no masks to learn from"):
+            run(SCRATCH, blind, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

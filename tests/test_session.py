@@ -25,8 +25,9 @@ from voclab.models.prediction import TestTime
 from voclab.profiles import profile_for
 from voclab.reporting import notebooks
 from voclab.reporting.session import Session
-from voclab.training import Recipe, source
-from voclab.training.segmentation import Experiment, predicted_masks, run_experiment
+from voclab.training import Experiment, Recipe, source
+from voclab.training.experiment import run as run_experiment
+from voclab.training.segmentation import Segmentation, predicted_masks
 from voclab.training.source import CNN_OPTIONS, SHIPPED, pretrain_source, resolve_weights, source_dataset
 
 SMOKE = profile_for("smoke", "toyvoc")
@@ -197,9 +198,9 @@ def test_a_segmenter_learns_three_classes_of_somebodys_own(open_session, own_cla
     assert "VOC's 20 classes" in capsys.readouterr().out
     assert "kitchen" in session.runs.name  # another folder of the same layout has runs of its own
     recipe = Recipe(32, "standard", 1, 1e-3, batch_size=8)
-    experiment = Experiment("unet", "scratch", recipe, TestTime((32,)), options={"width": 4, "depth": 2})
-    parts = (session.fit, session.validation, session.test_set)
-    run = run_experiment(experiment, *parts, session.runs, progress=lambda line: None)
+    options = {"loss": "dice", "options": {"width": 4, "depth": 2}}
+    experiment = Experiment("unet", Segmentation(TestTime((32,))), "unet", recipe, **options)
+    run = run_experiment(experiment, session.parts, session.runs, progress=lambda line: None)
     assert len(run.metrics["test"]["dice"]) == 4
     assert run.load_model().output_shape[-1] == 4
     masks = predicted_masks(run)

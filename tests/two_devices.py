@@ -22,9 +22,9 @@ from voclab.losses import CrossEntropy, LovaszSoftmax, SoftDice, Sum
 from voclab.models import zoo
 from voclab.models.classifiers import predict
 from voclab.models.segmenters import build_unet
-from voclab.training import Recipe, Run, train
-from voclab.training.segmentation import Experiment as Segmentation
-from voclab.training.segmentation import TestTime, _scorer
+from voclab.training import Experiment as Training
+from voclab.training import Parts, Recipe, Run, Work, train
+from voclab.training.segmentation import Segmentation, TestTime
 
 RECIPE = Recipe(32, "standard", 2, 0.02, batch_size=8, optimizer="sgd", seed=3)
 SQUARES = draw_squares()
@@ -61,7 +61,9 @@ def segmenter(folder):
     hidden = np.arange(64) < 60
     masks = [np.where(hidden & (i % 3 == 0), VOID, FIT.mask(i)).astype(np.uint8) for i in range(len(FIT))]
     data = replace(FIT, read_mask=lambda i: masks[i])
-    score = _scorer(Segmentation("u", "scratch", RECIPE, TestTime((32,))), VALIDATION)
+    task = Segmentation(TestTime((32,)))
+    experiment = Training("u", task, "unet", RECIPE, loss="cross_entropy_dice")
+    score = task.scorer(Work(experiment, Parts(FIT, VALIDATION, VALIDATION), run))
     options = NONE | {"score": score, "monitor": "dice", "target": "masks"}
     return train(model, data, loss=loss, recipe=replace(RECIPE, learning_rate=1e-3), run=run, **options)
 

@@ -16,13 +16,11 @@ from voclab.evaluation import measure as evaluation
 from voclab.evaluation import study as consistency
 from voclab.evaluation.consistency import one_image, summary
 from voclab.experiments import classification, segmentation
-from voclab.experiments.adversary import run_chain
 from voclab.files import free_name, make_folder, read_json, write_json
 from voclab.models.saved import model_files
 from voclab.terminal import say
-from voclab.training import Run
-from voclab.training import classification as classifiers
-from voclab.training import segmentation as segmenters
+from voclab.training import Parts, Run
+from voclab.training.experiment import run_chain
 from voclab.training.identity import (
     MADE_WITH,
     changes,
@@ -128,7 +126,7 @@ def trained(
     profile: Profile,
     weights: Weights,
     seed: int,
-    parts: tuple[Dataset, Dataset, Dataset],
+    data: Parts,
     folder: Path,
     *,
     progress: Callable[[str], None] = say,
@@ -139,7 +137,7 @@ def trained(
         profile: names them.
         weights: that they are pretrained on.
         seed: of their training.
-        parts: fit, validation and test images.
+        data: that they are trained, chosen and measured on.
         folder: of the runs.
         progress: receives lines of text.
 
@@ -147,15 +145,13 @@ def trained(
         ``"classifiers"`` and, where there are masks, ``"segmenters"``: complete runs, the baseline first.
     """
     options = {"cache_mb": profile.cache_mb, "progress": progress}
-    kinds = [("classifiers", classification, classifiers, profile.robustness.classifiers)]
-    if parts[0].has_masks:
-        kinds.append(("segmenters", segmentation, segmenters, profile.robustness.segmenters))
+    kinds = [("classifiers", classification, profile.robustness.classifiers)]
+    if data.fit.has_masks:
+        kinds.append(("segmenters", segmentation, profile.robustness.segmenters))
     found = {}
-    for kind, study, training, names in kinds:
+    for kind, study, names in kinds:
         known = {e.name: e for e in study.experiments(profile, weights, seed)}
-        found[kind] = [
-            run_chain(training.run_experiment, known, name, parts, folder, options) for name in names
-        ]
+        found[kind] = [run_chain(name, known, data, folder, **options) for name in names]
     return found
 
 

@@ -13,9 +13,8 @@ from voclab.errors import VoclabError
 from voclab.evaluation.measure import matched
 from voclab.experiments import classification, segmentation
 from voclab.terminal import say
-from voclab.training import Recipe, Run
-from voclab.training import classification as classifiers
-from voclab.training import segmentation as segmenters
+from voclab.training import Parts, Recipe, Run
+from voclab.training.experiment import run_chain
 from voclab.training.source import CNN_OPTIONS, Weights
 
 # Side of the patterns, pixels. As large as the image they are learnt more slowly: 64 px are repeated a dozen
@@ -30,7 +29,7 @@ def victims(
     profile: Profile,
     weights: Weights,
     seed: int,
-    parts: tuple[Dataset, Dataset, Dataset],
+    data: Parts,
     folder: Path,
     *,
     progress: Callable[[str], None] = say,
@@ -43,36 +42,20 @@ def victims(
         profile: names them.
         weights: that they are pretrained on.
         seed: of their training.
-        parts: fit, validation and test images.
+        data: that they are trained, chosen and measured on.
         folder: of the runs.
         progress: receives lines of text.
     """
     options = {"cache_mb": profile.cache_mb, "progress": progress}
     known = {e.name: e for e in classification.experiments(profile, weights, seed)}
-    run = run_chain(classifiers.run_experiment, known, profile.adversary.classifier, parts, folder, options)
+    run = run_chain(profile.adversary.classifier, known, data, folder, **options)
     thresholds = run.predictions()["thresholds"]
-    found = {CLASSIFIER: Victim(run.load_model(), parts[0].task, CLASSIFIER, thresholds)}
-    if parts[0].has_masks:
+    found = {CLASSIFIER: Victim(run.load_model(), data.fit.task, CLASSIFIER, thresholds)}
+    if data.fit.has_masks:
         known = {e.name: e for e in segmentation.experiments(profile, weights, seed)}
-        run = run_chain(segmenters.run_experiment, known, profile.adversary.segmenter, parts, folder, options)
+        run = run_chain(profile.adversary.segmenter, known, data, folder, **options)
         found[SEGMENTER] = Victim(run.load_model(), "segmentation", SEGMENTER)
     return found
-
-
-def run_chain(run_experiment, known, name: str, parts, folder: Path, options) -> Run:
-    """The run of that name, read back or trained, after the one that it starts from.
-
-    Args:
-        run_experiment: of classification or of segmentation.
-        known: name -> experiment.
-        name: which of them.
-        parts: fit, validation and test images.
-        folder: of the runs.
-        options: further arguments of ``run_experiment``.
-    """
-    if known[name].start:
-        run_chain(run_experiment, known, known[name].start, parts, folder, options)
-    return run_experiment(known[name], *parts, folder, **options)
 
 
 def others(folder: Path, dataset: Dataset, progress: Callable[[str], None] = say) -> dict[str, Victim]:

@@ -1,7 +1,7 @@
 """Notebook 01: from scratch against transfer, with and without augmentation."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,8 @@ from voclab.metrics import (
     random_labels,
 )
 from voclab.metrics.statistics import bootstrap_interval
-from voclab.training import Recipe, Run
-from voclab.training.classification import Experiment
+from voclab.training import Experiment, Recipe, Run
+from voclab.training.classification import MultiLabelClassification
 from voclab.training.source import CNN_OPTIONS, Weights
 
 LABELS = {
@@ -56,23 +56,35 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
     )
     listed = []
     for suffix, augmentation in (("", "none"), ("-augmented", profile.augmentation)):
-        pretrained = {
-            "backbone": weights.backbone,
-            "weights": weights.value,
-            "options": transferred,
-            "test_sizes": profile.test_sizes,
-            "recipe": _with(transfer, augmentation),
-        }
+        views = profile.head_views if suffix else 0
+        task = MultiLabelClassification(test_sizes=profile.test_sizes, views=views)
+        head = Experiment(
+            "head" + suffix,
+            task,
+            weights.backbone,
+            replace(transfer, augmentation=augmentation),
+            weights=weights.value,
+            frozen=True,
+            options=transferred,
+        )
         listed += [
-            Experiment("scratch" + suffix, "scratch", "cnn", _with(scratch, augmentation), options=cnn),
-            Experiment("head" + suffix, "head", views=profile.head_views if suffix else 0, **pretrained),
-            Experiment("finetuned" + suffix, "finetune", start="head" + suffix, dropout=0.3, **pretrained),
+            Experiment(
+                "scratch" + suffix,
+                MultiLabelClassification(),
+                "cnn",
+                replace(scratch, augmentation=augmentation),
+                options=cnn,
+            ),
+            head,
+            replace(
+                head,
+                name="finetuned" + suffix,
+                task=replace(task, views=0, dropout=0.3),
+                frozen=False,
+                start=head.name,
+            ),
         ]
     return sorted(listed, key=lambda e: list(LABELS).index(e.name))
-
-
-def _with(recipe: Recipe, augmentation: str) -> Recipe:
-    return Recipe(**{**vars(recipe), "augmentation": augmentation})
 
 
 def label(name: str) -> str:

@@ -12,8 +12,8 @@ from voclab.data.base import VOID, Dataset
 from voclab.metrics import image_scores, pixel_frequency, random_segmentation
 from voclab.metrics.statistics import bootstrap_interval
 from voclab.models.prediction import TestTime
-from voclab.training import Recipe, Run
-from voclab.training.segmentation import Experiment, measure, predicted_masks
+from voclab.training import Experiment, Recipe, Run
+from voclab.training.segmentation import Segmentation, measure, predicted_masks
 from voclab.training.source import CNN_OPTIONS, Weights
 
 TUNED = "deeplab-tuned"
@@ -43,16 +43,19 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
     p = profile.segmentation
     scratch = Experiment(
         SCRATCH,
-        "scratch",
+        Segmentation(TestTime((p.test_size,))),
+        "unet",
         _recipe(p.size, p.augmentation, p.epochs, p.learning_rate, p.batch_size, seed),
-        TestTime((p.test_size,)),
+        loss="cross_entropy_dice",
         options={"width": p.width, "depth": p.depth},
     )
-    pretrained = Experiment(
-        PRETRAINED,
-        "unet",
-        _recipe(p.encoder_size, "standard", p.encoder_epochs, p.encoder_learning_rate, p.batch_size, seed),
-        TestTime((p.encoder_test_size,)),
+    pretrained = replace(
+        scratch,
+        name=PRETRAINED,
+        task=Segmentation(TestTime((p.encoder_test_size,))),
+        recipe=_recipe(
+            p.encoder_size, "standard", p.encoder_epochs, p.encoder_learning_rate, p.batch_size, seed
+        ),
         backbone=weights.backbone,
         weights=weights.value,
         frozen=True,
@@ -62,9 +65,9 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
     deeplab = replace(
         pretrained,
         name="deeplab-frozen",
-        architecture="deeplab",
+        task=Segmentation(TestTime(p.test_sizes)),
+        model="deeplab",
         recipe=_recipe(size, "standard", p.deeplab_epochs, p.deeplab_learning_rate, batch_size, seed),
-        test_time=TestTime(p.test_sizes),
     )
     tuning = _recipe(size, "standard", p.finetune_epochs, p.finetune_learning_rate, batch_size, seed)
     tuned = replace(deeplab, name=TUNED, recipe=tuning, frozen=False, start=deeplab.name)

@@ -40,6 +40,7 @@ from voclab.kaggle import merge_submissions, write_submission
 from voclab.profiles import profile_for
 from voclab.revision import git_revision
 from voclab.terminal import say
+from voclab.training import Parts
 from voclab.training.source import Weights, resolve_weights
 
 _MADE = {"toyvoc": TOY_MANIFEST, "toycifar": TOYCIFAR_MANIFEST}  # drawn data -> its file
@@ -68,7 +69,8 @@ class Session:
     Attributes:
         profile: sizes and lengths, see ``voclab.config.Profile``.
         fit, validation: the parts of the training images; every choice is made on ``validation``.
-        test: images on which nothing is chosen (VOC's val list, or the competition's test set).
+        test_set: images on which nothing is chosen (VOC's val list, or the competition's test set).
+        parts: these three, as trainings take them.
         root: folder of the data, absolute.
         runs, figures_dir, submissions: folders.
     """
@@ -121,6 +123,7 @@ class Session:
         self.train: Dataset = load(found.name, found.root, "train")
         self.test_set: Dataset = load(found.name, found.root, test_split(found.name))
         self.fit, self.validation = fit_validation(self.train, self.profile.validation_fraction, self.seed)
+        self.parts = Parts(self.fit, self.validation, self.test_set)
         asked = (found.name, self.profile.name, self.seed, backbone, variant)
         default = toy and asked[1:] == ("demo", 0, None, None)
         default = default and weights in ("auto", "source") and not named

@@ -1,6 +1,7 @@
-"""Training: one loop for every network, and what is particular to classifiers."""
+"""Training: one kind of experiment and one way to run it, for every network."""
 
+from voclab.training.experiment import Experiment, Parts, Task, Work
 from voclab.training.loop import Recipe, train
 from voclab.training.run import Run, load_model
 
-__all__ = ["Recipe", "Run", "load_model", "train"]
+__all__ = ["Experiment", "Parts", "Recipe", "Run", "Task", "Work", "load_model", "train"]

@@ -1,11 +1,9 @@
-"""Classifiers: from scratch, as a linear head on frozen features, and fine-tuned; then measured."""
+"""Classifiers: of any data by one look at each image; multi-label ones by several, with thresholds."""
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -14,360 +12,286 @@ from scipy.special import expit
 from voclab.data.base import Dataset
 from voclab.data.batches import DecodedCache, evaluation_batches
 from voclab.errors import VoclabError
-from voclab.files import atomic_path, read_arrays, write_json
-from voclab.metrics import choose_thresholds, classification_report, mean_average_precision
-from voclab.models.classifiers import (
-    build_classifier,
-    count_parameters,
-    feature_extractor,
-    predict,
-    start_from_prior,
+from voclab.metrics import (
+    choose_thresholds,
+    classification_report,
+    mean_average_precision,
+    single_label_report,
 )
-from voclab.terminal import say
+from voclab.models import zoo
+from voclab.models.catalogue import BACKBONES, ZOO, require_width
+from voclab.models.classifiers import build_classifier, feature_extractor, predict, start_from_prior
 from voclab.training.code import code_digest
+from voclab.training.experiment import Experiment, Task, Work
 from voclab.training.features import fit_linear_head, pooled_features, predict_logits
-from voclab.training.identity import data_digest, digest, known_by, weights_digest
-from voclab.training.loop import Recipe, train
+from voclab.training.identity import digest, weights_digest
 from voclab.training.run import Run
 
-_FILES = ("history.json", "model.keras", "predictions.npz")  # of a complete run
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # strengths tried for the linear head
+SMALL = 64  # pixels: images up to this side are enlarged for a network made for larger ones
+_ENLARGED = 96  # pixels: what they become
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """One classifier: what it is and how it is trained.
+class Classification(Task):
+    """One class an image or several, whichever the data have, measured by one look at each whole image.
+
+    ``model`` is one of ``voclab.models.catalogue.TRAINABLE``, ``options`` may hold its ``width``. After each
+    epoch there are ``accuracy`` (of the top class), ``map`` or macro ``precision``, ``recall`` and ``f1``,
+    ``validation_loss``, and ``training_accuracy`` on some of the training images, whole and clean.
+    Predictions are the logits of both parts.
 
     Attributes:
-        name: folder of the run.
-        phase: ``"scratch"``, ``"head"`` (frozen backbone, linear head) or ``"finetune"``.
-        backbone: key of ``BACKBONES``.
-        recipe: size, policy, epochs and so on; the head uses size, policy and seed of it.
-        weights: ``None``, ``"imagenet"`` or a weights file; for ``"finetune"`` the weights of ``start``.
-        start: name of the head run that fine-tuning starts from.
-        views: augmented views of each image whose features train the head.
-        test_sizes: input sides averaged at test time, each with its mirror image.
-        dropout: before the head, while training.
-        options: further arguments of the backbone's builder.
+        dropout: before the last layer, while training.
     """
 
-    name: str
-    phase: str
-    backbone: str
-    recipe: Recipe
-    weights: str | None = None
-    start: str | None = None
+    shrink: ClassVar[int | None] = 3
+    dropout: float = 0.2
+
+    def require(self, experiment, data, networks):
+        if data.fit.labels is None:
+            raise VoclabError(
+                f"{data.fit.name} has no labels to train on ({data.fit.source}); name other data."
+            )
+
+    def monitor(self, work):
+        return "map" if work.data.fit.task == "multilabel" else "accuracy"
+
+    def build(self, work: Work) -> keras.Model:
+        keras.utils.set_random_seed(work.experiment.recipe.seed)
+        model = self.network(work.experiment, len(work.data.fit.class_names))
+        if work.start:
+            model.set_weights(work.start.load_model().get_weights())
+        elif work.data.fit.task == "multilabel":
+            start_from_prior(model, work.training.labels)
+        return model
+
+    def network(self, experiment: Experiment, classes: int) -> keras.Model:
+        """The untrained classifier.
+
+        Raises:
+            VoclabError: a width where there is none to choose, or weights that cannot be had.
+        """
+        name, width = experiment.model, experiment.options.get("width")
+        options = {"weights": experiment.weights, "dropout": self.dropout}
+        small = experiment.recipe.size <= SMALL
+        if name in ZOO:
+            size = None if small else experiment.recipe.size
+            return zoo.build(name, classes, width=width, resize=size, **options)
+        require_width(name, width)
+        enlarged = small and BACKBONES[name].min_size > 1
+        return build_classifier(name, classes, resize=_ENLARGED if enlarged else None, **options)
+
+    def loss(self, work):
+        losses = keras.losses
+        several = work.data.fit.task == "multilabel"
+        return (losses.BinaryCrossentropy if several else losses.CategoricalCrossentropy)(from_logits=True)
+
+    def scorer(self, work: Work) -> Callable[[keras.Model], dict[str, float]]:
+        recipe, validation = work.experiment.recipe, work.data.validation
+        seen = work.data.fit.spread(len(validation))
+        kept = {part: DecodedCache(part, longest_side=2 * recipe.size) for part in (validation, seen)}
+
+        def score(model):
+            found = {part: _figures(_one_look(model, recipe, part, kept[part]), part) for part in kept}
+            figures = found[validation]
+            figures["validation_loss"] = figures.pop("loss")
+            return {**figures, "training_accuracy": found[seen]["accuracy"]}
+
+        return score
+
+    def measure(self, work, model):
+        recipe, monitor, found = work.experiment.recipe, self.monitor(work), {}
+        logits = {part: _one_look(model, recipe, data) for part, data in work.measured.items()}
+        work.run.save_predictions(**logits)
+        for part, data in work.measured.items():
+            found[part] = None if data.labels is None else _figures(logits[part], data)
+        if work.chosen is None:
+            found["validation"] = max(work.run.history, key=lambda entry: entry[monitor])
+        return found
+
+    def told(self, figures):
+        return ", ".join(f"{name} {figures[name]:.3f}" for name in ("accuracy", "map") if name in figures)
+
+
+def _one_look(model, recipe, dataset: Dataset, kept: DecodedCache | None = None) -> np.ndarray:
+    """(n, classes) logits of one look at each whole image."""
+    batches = evaluation_batches(dataset, recipe.size, recipe.batch_size, kept)
+    return np.concatenate([predict(model, pixels, recipe.batch_size) for pixels in batches])
+
+
+def _figures(logits: np.ndarray, dataset: Dataset) -> dict[str, float]:
+    """Loss, accuracy and what else the data's task has."""
+    z, labels = logits.astype(np.float64), dataset.labels
+    top = z.argmax(1)
+    if dataset.task == "multilabel":
+        return {
+            "loss": float((np.logaddexp(0, z) - labels * z).mean()),
+            "accuracy": float((labels[np.arange(len(z)), top] > 0).mean()),
+            "map": mean_average_precision(labels, logits),
+        }
+    loss = (np.logaddexp.reduce(z, axis=1) - z[labels > 0]).mean()
+    report = single_label_report(labels.argmax(1), top, labels.shape[1])
+    macro = {key: report[f"{key}_macro"] for key in ("precision", "recall", "f1")}
+    return {"loss": float(loss), "accuracy": report["accuracy"], **macro}
+
+
+@dataclass(frozen=True)
+class MultiLabelClassification(Classification):
+    """Any number of classes an image, measured by several looks, with a threshold for each class.
+
+    ``model`` is a key of ``BACKBONES``, ``options`` are its builder's. A ``frozen`` backbone gets a linear
+    head by L-BFGS on features that are computed once; its penalty is the best on validation images. Anything
+    else is trained by gradient steps, and scored after each epoch by ``map`` and ``validation_loss``.
+    Predictions are the logits of the parts, (n, classes) float32 each, and ``thresholds``.
+
+    Attributes:
+        views: augmented views of each image whose features train a linear head.
+        test_sizes: input sides averaged when it is measured, each with its mirror image; empty for the size
+            of training alone.
+    """
+
+    shrink: ClassVar[int | None] = None
     views: int = 0
     test_sizes: tuple[int, ...] = ()
-    dropout: float = 0.2
-    options: dict = field(default_factory=dict)
 
+    def monitor(self, work):
+        return "map"
 
-def run_experiment(
-    experiment: Experiment,
-    fit_set: Dataset,
-    validation: Dataset,
-    test_set: Dataset,
-    folder: Path,
-    *,
-    cache_mb: float = 1024,
-    progress: Callable[[str], None] = say,
-) -> Run:
-    """Train, choose thresholds on validation data, measure on the test images; all in ``folder``.
+    def network(self, experiment, classes):
+        return build_classifier(
+            experiment.model,
+            classes,
+            weights=experiment.weights,
+            dropout=self.dropout,
+            options=experiment.options,
+        )
 
-    A complete run of the same configuration is returned as it is; an interrupted one goes on.
+    def scorer(self, work):
+        recipe, validation = work.experiment.recipe, work.data.validation
+        kept = DecodedCache(validation, longest_side=2 * recipe.size)
 
-    Args:
-        experiment: what to train.
-        fit_set: images to train on.
-        validation: images that every choice is made on.
-        test_set: images that are only measured (or, without labels, only predicted).
-        folder: parent folder of the runs.
-        cache_mb: memory for decoded images.
-        progress: receives lines of text.
+        def score(model):
+            figures = _figures(_one_look(model, recipe, validation, kept), validation)
+            return {"validation_loss": figures["loss"], "map": figures["map"]}
 
-    Returns:
-        The complete :class:`Run`. Its predictions hold ``validation`` and ``test`` logits,
-        (n, classes) float32 each, and ``thresholds``.
-    """
-    run = Run(folder / experiment.name)
-    config = {
-        "experiment": replace(experiment, weights=experiment.weights and Path(experiment.weights).name),
-        "weights": weights_digest(experiment.weights),
-        "task": "multilabel",
-        "class_names": fit_set.class_names,
-        "data": data_digest(fit_set, validation, test_set),
-    }
-    if experiment.start:
-        start = Run(folder / experiment.start)
-        if not start.complete:
-            raise VoclabError(f"{start.folder} is not complete; run the experiment {start.name!r} first.")
-        config["start"] = start.config
-    config = known_by(config, run_experiment)
-    figures = ("validation", "test", "seconds", "parameters", "trained_parameters")
-    if run.begin(config, files=_FILES, figures=figures, progress=progress):
-        return run
-    cache = DecodedCache(fit_set, cache_mb)
-    if experiment.phase == "head":
-        model, logits, found = _fit_head(experiment, fit_set, validation, test_set, cache, run, progress)
-    else:
-        model, found = _fit_network(experiment, fit_set, validation, cache, run, progress)
-        sizes = experiment.test_sizes or (experiment.recipe.size,)
-        logits = {
-            part: predict_logits(model, dataset, sizes, experiment.recipe.batch_size)
-            for part, dataset in (("validation", validation), ("test", test_set))
-        }
-    seconds = sum(entry.get("seconds", 0.0) for entry in run.history) + found.pop("seconds_before", 0.0)
-    thresholds = choose_thresholds(validation.labels, expit(logits["validation"], dtype=np.float64))
-    run.save_predictions(**logits, thresholds=thresholds)
-    metrics = {
-        "validation": classification_report(
-            validation.labels, expit(logits["validation"], dtype=np.float64), thresholds
-        ),
-        "test": None
-        if test_set.labels is None
-        else classification_report(test_set.labels, expit(logits["test"], dtype=np.float64), thresholds),
-        "seconds": round(seconds, 1),
-        "parameters": count_parameters(model)["total"],
-        "trained_parameters": count_parameters(model)["trainable"],
-        **found,
-    }
-    run.finish(metrics)
-    progress(
-        f"{experiment.name}: validation mAP {metrics['validation']['map']:.3f}, trained in {seconds:.0f} s"
-    )
-    return run
+        return score
 
+    def fit(self, work):
+        return self._fit_head(work) if work.experiment.frozen else super().fit(work)
 
-def refit(
-    experiment: Experiment,
-    experiments: Mapping[str, Experiment],
-    fit_set: Dataset,
-    validation: Dataset,
-    test_set: Dataset,
-    folder: Path,
-    *,
-    cache_mb: float = 1024,
-    progress: Callable[[str], None] = say,
-) -> Run:
-    """Train the chosen classifier once more, on fit and validation images together.
-
-    Penalty, number of epochs and thresholds are those that the complete run of ``experiment`` chose;
-    nothing is chosen here, and nothing is left to score on but the test images.
-
-    Args:
-        experiment: the chosen one; its run, and that of its ``start``, are complete.
-        experiments: all of them by name, to find ``start``.
-        fit_set: images that the chosen run was trained on.
-        validation: images that it was chosen on.
-        test_set: images to predict.
-        folder: parent folder of the runs.
-        cache_mb: memory for decoded images.
-        progress: receives lines of text.
-
-    Returns:
-        The run ``<name>-all``. Its predictions hold ``test`` logits and ``thresholds``.
-    """
-    chosen = Run(folder / experiment.name)
-    run = Run(folder / f"{experiment.name}-all")
-    config = known_by({"refit": chosen.config}, refit)
-    if run.begin(config, files=_FILES, figures=("test", "seconds"), progress=progress):
-        return run
-    sizes = experiment.test_sizes or (experiment.recipe.size,)
-    if experiment.phase == "head":
-        model, seconds = _refit_head(experiment, chosen, (fit_set, validation), cache_mb, progress)
-        run.save_model(model)
-    else:
-        best = max(chosen.history, key=lambda entry: entry["map"])["epoch"]
-        model, seconds = _build(experiment, len(fit_set.class_names)), 0.0
-        if experiment.start:
-            others = {"cache_mb": cache_mb, "progress": progress}
-            start = experiments[experiment.start]
-            begun = refit(start, experiments, fit_set, validation, test_set, folder, **others)
-            model.set_weights(begun.load_model().get_weights())
-            seconds = begun.metrics["seconds"]
+    def _fit_head(self, work: Work) -> tuple[keras.Model, dict]:
+        keras.utils.set_random_seed(work.experiment.recipe.seed)
+        data, recipe = work.data, work.experiment.recipe
+        model = self.network(work.experiment, len(data.fit.class_names))
+        extractor = feature_extractor(model)
+        parts = [data.fit] if work.chosen is None else [data.fit, data.validation]
+        found = [self._features(work, extractor, part, self.views) for part in parts]
+        views = np.concatenate([features for features, _ in found], axis=1)
+        labels = np.concatenate([part.labels for part in parts])
+        seconds = sum(took for _, took in found)
+        if work.chosen is None:
+            held, _ = self._features(work, extractor, data.validation)
+            started = time.perf_counter()
+            kernel, bias, more = _best_head(views, labels, held, data.validation.labels)
+            # One view at the training size is what fine-tuning is scored on after each of its epochs.
+            sizes = self.test_sizes or (recipe.size,)
+            single = held[2 * sizes.index(recipe.size)] if recipe.size in sizes else held[0]
+            start = {"map": mean_average_precision(data.validation.labels, single @ kernel + bias)}
         else:
-            start_from_prior(model, np.concatenate([fit_set.labels, validation.labels]))
-        together = fit_set.joined(validation)
-        train(
-            model,
-            together,
-            loss=keras.losses.BinaryCrossentropy(from_logits=True),
-            recipe=experiment.recipe,
-            run=run,
-            score=None,
-            stop_after=best,
-            cache=DecodedCache(together, cache_mb),
-            progress=progress,
-        )
-        seconds += sum(entry.get("seconds", 0.0) for entry in run.history)
-    logits = predict_logits(model, test_set, sizes, experiment.recipe.batch_size)
-    thresholds = chosen.predictions()["thresholds"]
-    run.save_predictions(test=logits, thresholds=thresholds)
-    known = test_set.labels is not None
-    parameters = ("parameters", "trained_parameters")
-    run.finish(
-        {
-            "test": classification_report(test_set.labels, expit(logits, dtype=np.float64), thresholds)
-            if known
-            else None,
-            "seconds": round(seconds, 1),
-            **{name: chosen.metrics[name] for name in parameters},
+            started = time.perf_counter()
+            kernel, bias = fit_linear_head(views, labels, work.chosen.metrics["penalty"])
+            start, more = {}, {}
+        seconds += time.perf_counter() - started
+        model.get_layer("logits").set_weights([kernel, bias])
+        work.run.save_model(model)
+        work.run.save_history([{"epoch": 0, **start, "seconds": round(seconds, 2)}])
+        return model, {**more, "trained_parameters": int(kernel.size + bias.size)}
+
+    def _features(self, work: Work, extractor, part: Dataset, views: int = 0):
+        """:func:`pooled_features`, kept beside the runs: those on the same frozen backbone share them.
+
+        Returns:
+            (features, the seconds that computing them took, whenever that was).
+        """
+        experiment, recipe = work.experiment, work.experiment.recipe
+        sizes = self.test_sizes or (recipe.size,)
+        options = {}
+        if views:  # the plain views are shared with the runs without augmentation
+            plain, before = self._features(work, extractor, part)
+            sizes = (recipe.size,)
+            options = {"plain": False, "views": views, "augmentation": recipe.augmentation}
+            options["seed"] = recipe.seed
+        key = [
+            code_digest(pooled_features, build_classifier, feature_extractor),
+            experiment.model,
+            experiment.options,
+            weights_digest(experiment.weights) or recipe.seed,
+            sizes,
+            options,
+            part.split,
+            digest(part),
+        ]
+
+        def compute():
+            started = time.perf_counter()
+            cache = DecodedCache(part, work.cache_mb)
+            features = pooled_features(
+                extractor,
+                part,
+                sizes,
+                **options,
+                batch_size=recipe.batch_size,
+                cache=cache,
+                progress=work.progress,
+            )
+            return {"features": features, "seconds": np.array(time.perf_counter() - started)}
+
+        found = Run(work.run.folder.parent / "features").once(repr(key), compute)
+        features, seconds = found["features"], float(found["seconds"])
+        return (np.concatenate([plain, features]), before + seconds) if views else (features, seconds)
+
+    def measure(self, work, model):
+        recipe, validation = work.experiment.recipe, work.data.validation
+        if work.experiment.frozen and work.chosen is None:  # its features are there already
+            kernel, bias = model.get_layer("logits").get_weights()
+            extractor = feature_extractor(model)
+            logits = {
+                part: (self._features(work, extractor, data)[0] @ kernel + bias).mean(0)
+                for part, data in work.measured.items()
+            }
+        else:
+            sizes = self.test_sizes or (recipe.size,)
+            logits = {
+                part: predict_logits(model, data, sizes, recipe.batch_size)
+                for part, data in work.measured.items()
+            }
+        if work.chosen is None:
+            thresholds = choose_thresholds(validation.labels, expit(logits["validation"], dtype=np.float64))
+        else:
+            thresholds = work.chosen.predictions()["thresholds"]
+        work.run.save_predictions(**logits, thresholds=thresholds)
+        return {
+            part: None
+            if data.labels is None
+            else classification_report(data.labels, expit(logits[part], dtype=np.float64), thresholds)
+            for part, data in work.measured.items()
         }
-    )
-    return run
+
+    def told(self, figures):
+        return f"mAP {figures['map']:.3f}"
 
 
-def _refit_head(experiment, chosen, parts, cache_mb, progress):
-    recipe = experiment.recipe
-    model = _build(experiment, len(parts[0].class_names))
-    extractor = feature_extractor(model)
-    views, seconds = [], 0.0
-    for part in parts:
-        found, took = _features_once(
-            chosen.folder.parent / "features",
-            experiment,
-            extractor,
-            part,
-            experiment.test_sizes or (recipe.size,),
-            experiment.views,
-            batch_size=recipe.batch_size,
-            cache=DecodedCache(part, cache_mb),
-            progress=progress,
-        )
-        views.append(found)
-        seconds += took
-    started = time.perf_counter()
-    labels = np.concatenate([part.labels for part in parts])
-    head = fit_linear_head(np.concatenate(views, axis=1), labels, chosen.metrics["penalty"])
-    model.get_layer("logits").set_weights(head)
-    return model, seconds + time.perf_counter() - started
-
-
-def _features_once(folder: Path, experiment: Experiment, extractor, dataset, sizes, views: int, **options):
-    """:func:`pooled_features`, kept in ``folder`` so that runs on the same frozen backbone share them.
-
-    Returns:
-        (features, the seconds that computing them took, whenever that was).
-    """
-    recipe = experiment.recipe
-    plain, seconds = None, 0.0
-    if views:  # the plain views are shared with the runs without augmentation
-        plain, seconds = _features_once(folder, experiment, extractor, dataset, sizes, 0, **options)
-        sizes = (recipe.size,)
-        options |= {"plain": False, "augmentation": recipe.augmentation, "views": views, "seed": recipe.seed}
-    key = [
-        code_digest(pooled_features, build_classifier, feature_extractor),
-        experiment.backbone,
-        experiment.options,
-        weights_digest(experiment.weights) or recipe.seed,
-        sizes,
-        [recipe.augmentation, views, recipe.seed] if views else [],
-        digest(dataset),
-    ]
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    path = folder / f"{dataset.split}-{name}.npz"
-    try:
-        stored = read_arrays(path)
-        features, seconds = stored["features"], seconds + float(stored["seconds"])
-    except (VoclabError, KeyError, TypeError):  # missing or damaged: it is a cache
-        started = time.perf_counter()
-        features = pooled_features(extractor, dataset, sizes, **options)
-        took = time.perf_counter() - started
-        with atomic_path(path) as temporary:
-            np.savez(temporary, features=features, seconds=took)
-        seconds += took
-    return (features if plain is None else np.concatenate([plain, features])), seconds
-
-
-def _fit_head(experiment, fit_set, validation, test_set, cache, run, progress):
-    """Phase one: features once, then the linear head whose penalty is best on validation data."""
-    recipe = experiment.recipe
-    model = _build(experiment, len(fit_set.class_names))
-    sizes = experiment.test_sizes or (recipe.size,)
-    common = {"batch_size": recipe.batch_size, "progress": progress}
-    shared = run.folder.parent / "features"
-    extractor = feature_extractor(model)
-
-    def features(dataset, views=0, **options):
-        return _features_once(shared, experiment, extractor, dataset, sizes, views, **options, **common)
-
-    views, seconds = features(fit_set, experiment.views, cache=cache)
-    held, _ = features(validation)
-    started = time.perf_counter()
+def _best_head(views, labels, held, truth) -> tuple[np.ndarray, np.ndarray, dict]:
+    """(kernel, bias, what was tried) of the linear head whose penalty is best on validation images."""
     tried, best = [], None
     for penalty in PENALTIES:
-        kernel, bias = fit_linear_head(views, fit_set.labels, penalty)
-        score = mean_average_precision(validation.labels, (held @ kernel + bias).mean(0))
+        kernel, bias = fit_linear_head(views, labels, penalty)
+        score = mean_average_precision(truth, (held @ kernel + bias).mean(0))
         tried.append({"penalty": penalty, "map": score})
         if best is None or score > best[0]:
             best = score, kernel, bias, penalty
         elif score < best[0] - 0.02:
             break  # ever weaker penalties only overfit more
-    model.get_layer("logits").set_weights([best[1], best[2]])
-    run.save_model(model)
-    seconds += time.perf_counter() - started
-    # One view at the training size is what fine-tuning is scored on after each of its epochs.
-    single = held[2 * sizes.index(recipe.size)] if recipe.size in sizes else held[0]
-    start = mean_average_precision(validation.labels, single @ best[1] + best[2])
-    write_json(run.folder / "history.json", [{"epoch": 0, "map": start, "seconds": round(seconds, 2)}])
-    logits = {
-        "validation": (held @ best[1] + best[2]).mean(0),
-        "test": (features(test_set)[0] @ best[1] + best[2]).mean(0),
-    }
-    trainable = int(best[1].size + best[2].size)
-    return model, logits, {"penalty": best[3], "penalties": tried, "trained_parameters": trainable}
-
-
-def _fit_network(experiment, fit_set, validation, cache, run, progress):
-    """Training by gradient steps: from random weights, or from a head run (phase two)."""
-    recipe = experiment.recipe
-    before = 0.0
-    if experiment.phase == "finetune":
-        start = Run(run.folder.parent / experiment.start)
-        model = _build(experiment, len(fit_set.class_names))
-        model.set_weights(start.load_model().get_weights())
-        before = start.metrics["seconds"]
-    else:
-        model = _build(experiment, len(fit_set.class_names))
-        start_from_prior(model, fit_set.labels)
-    kept = DecodedCache(validation, longest_side=2 * recipe.size)
-    loss = keras.losses.BinaryCrossentropy(from_logits=True)
-
-    def score(current):
-        logits = np.concatenate(
-            [
-                predict(current, pixels, recipe.batch_size)
-                for pixels in evaluation_batches(validation, recipe.size, recipe.batch_size, kept)
-            ]
-        )
-        z = logits.astype(np.float64)
-        losses = np.logaddexp(0, z) - validation.labels * z
-        return {
-            "validation_loss": float(losses.mean()),
-            "map": mean_average_precision(validation.labels, logits),
-        }
-
-    train(
-        model,
-        fit_set,
-        loss=loss,
-        recipe=recipe,
-        run=run,
-        score=score,
-        monitor="map",
-        cache=cache,
-        progress=progress,
-    )
-    return model, {"seconds_before": before}
-
-
-def _build(experiment: Experiment, classes: int) -> keras.Model:
-    keras.utils.set_random_seed(experiment.recipe.seed)
-    return build_classifier(
-        experiment.backbone,
-        classes,
-        weights=experiment.weights,
-        dropout=experiment.dropout,
-        options=experiment.options,
-    )
+    _, kernel, bias, penalty = best
+    return kernel, bias, {"penalty": penalty, "penalties": tried}

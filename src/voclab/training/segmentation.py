@@ -1,140 +1,112 @@
-"""Segmenters: from scratch, on a frozen encoder, and fine-tuned; then measured at original resolution."""
+"""Segmenters: from scratch, on a frozen backbone, or fine-tuned; measured at the images' own size."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import keras
 import numpy as np
 
 from voclab.data.base import Dataset
-from voclab.data.batches import DecodedCache
 from voclab.data.images import at_size
 from voclab.errors import VoclabError
 from voclab.losses import get_loss
 from voclab.metrics import SegmentationMetrics
-from voclab.models.classifiers import count_parameters, predict
+from voclab.models.classifiers import predict
 from voclab.models.prediction import Segmenter, TestTime
 from voclab.models.segmenters import ENCODER, build_segmenter, build_unet
-from voclab.terminal import say
-from voclab.training.identity import data_digest, known_by, weights_digest
-from voclab.training.loop import Recipe, train
+from voclab.training.experiment import Experiment, Task, Work
 from voclab.training.masks import StoredMasks, write_masks
 from voclab.training.run import Run
 
-_FILES = ("history.json", "model.keras", "predictions.npz")  # of a complete run, with masks and these figures
-_FIGURES = ("test", "seconds", "parameters", "trained_parameters")
-
 
 @dataclass(frozen=True)
-class Experiment:
-    """One segmenter: what it is and how it is trained.
+class Segmentation(Task):
+    """A label for each pixel, background among them.
+
+    ``model`` is ``"unet"`` or ``"deeplab"`` on a ``backbone``, or ``"unet"`` alone, with random weights;
+    ``loss`` a key of ``voclab.losses.LOSSES``; ``options`` go to the model's builder. After each epoch there
+    are ``dice`` (mean over the classes) and ``validation_loss`` at the training size. The figures of a part
+    are those of ``SegmentationMetrics.report``; predictions are the pixel counts of every image (see
+    :func:`measure`) and the matrix of each part; the label maps are :func:`predicted_masks`.
 
     Attributes:
-        name: folder of the run.
-        architecture: ``"scratch"`` (U-Net with random weights), ``"unet"`` or ``"deeplab"`` (on a backbone).
-        recipe: size, policy, epochs and so on.
         test_time: how an image is shown to the model when it is measured.
-        loss: key of ``voclab.losses.LOSSES``.
-        backbone: key of ``BACKBONES``; ``None`` from scratch.
-        weights: ``None``, ``"imagenet"`` or a weights file.
-        frozen: whether the encoder keeps its weights.
-        start: name of the run that this one goes on from.
-        options: further arguments of the model's builder.
     """
 
-    name: str
-    architecture: str
-    recipe: Recipe
     test_time: TestTime
-    loss: str = "cross_entropy_dice"
-    backbone: str | None = None
-    weights: str | None = None
-    frozen: bool = False
-    start: str | None = None
-    options: dict = field(default_factory=dict)
+    target: ClassVar[str] = "masks"
+
+    def require(self, experiment, data, networks):
+        require_masks(data.fit, data.validation)
+
+    def of(self, data):
+        return "segmentation"
+
+    def monitor(self, work):
+        return "dice"
+
+    def build(self, work: Work) -> keras.Model:
+        model = build(work.experiment, len(work.data.fit.class_names) + 1)
+        if work.start:
+            model.set_weights(work.start.load_model().get_weights())
+        return model
+
+    def loss(self, work):
+        return get_loss(work.experiment.loss)
+
+    def scorer(self, work: Work) -> Callable[[keras.Model], dict[str, float]]:
+        recipe, validation = work.experiment.recipe, work.data.validation
+        size, batch_size, loss = recipe.size, recipe.batch_size, self.loss(work)
+        labels = len(validation.class_names) + 1
+        pixels = np.stack([at_size(validation.image(i), size) for i in range(len(validation))])
+        truth = np.stack([_labels_at(validation.mask(i), size) for i in range(len(validation))])
+
+        def score(model):
+            metrics, losses = SegmentationMetrics(labels, boundaries=False), []
+            for k in range(0, len(pixels), batch_size):
+                batch, masks = pixels[k : k + batch_size], truth[k : k + batch_size]
+                logits = predict(model, batch.astype(np.float32) / 255.0, batch_size)
+                losses += [float(loss(masks, logits))] * len(batch)
+                for mask, predicted in zip(masks, logits.argmax(-1)):
+                    metrics.update(mask, predicted.astype(np.uint8))
+            return {"validation_loss": float(np.mean(losses)), "dice": metrics.mean_dice()}
+
+        return score
+
+    def measure(self, work, model):
+        segmenter = Segmenter(model, self.test_time, work.experiment.recipe.batch_size)
+        reports, counts = {}, {}
+        for part, dataset in work.measured.items():
+            # Written first and read back: what is measured is what figures and the submission show.
+            predicted = _predicted(segmenter, dataset, work)
+            write_masks(work.run.folder / f"{part}_masks.zip", dataset.ids, predicted)
+            reports[part] = None
+            if dataset.has_masks:
+                stored = predicted_masks(work.run, part)
+                metrics, counts[part] = measure((stored[name] for name in dataset.ids), dataset)
+                reports[part] = metrics.report()
+                counts[f"{part}_matrix"] = metrics.matrix
+        work.run.save_predictions(**counts)
+        return reports
+
+    def told(self, figures):
+        return f"Dice {figures['mean_dice']:.3f}"
 
 
 def build(experiment: Experiment, labels: int) -> keras.Model:
-    """The untrained model of an experiment; ``labels`` includes background."""
+    """The untrained segmenter of an experiment; ``labels`` includes background."""
     keras.utils.set_random_seed(experiment.recipe.seed)
-    if experiment.architecture == "scratch":
+    if experiment.backbone is None:
         return build_unet(labels, **experiment.options)
     model = build_segmenter(
-        experiment.architecture,
-        experiment.backbone,
-        labels,
-        weights=experiment.weights,
-        **experiment.options,
+        experiment.model, experiment.backbone, labels, weights=experiment.weights, **experiment.options
     )
     if experiment.frozen:  # never set to True: that would thaw the pretrained batch norm too
         model.get_layer(ENCODER).trainable = False
     return model
-
-
-def run_experiment(
-    experiment: Experiment,
-    fit_set: Dataset,
-    validation: Dataset,
-    test_set: Dataset,
-    folder: Path,
-    *,
-    cache_mb: float = 1024,
-    progress: Callable[[str], None] = say,
-) -> Run:
-    """Train with the best epoch chosen on validation data, measure at original resolution.
-
-    A complete run of the same configuration is returned as it is; an interrupted one goes on.
-
-    Args:
-        experiment: what to train.
-        fit_set: images with masks to train on.
-        validation: images with masks that every choice is made on.
-        test_set: images that are only measured (or, without masks, only predicted).
-        folder: parent folder of the runs.
-        cache_mb: memory for decoded images and masks.
-        progress: receives lines of text.
-
-    Returns:
-        The complete :class:`Run`: ``metrics["validation"]`` and ``metrics["test"]`` as
-        ``SegmentationMetrics.report`` gives them, ``predictions()`` with the pixel counts of every image
-        (see :func:`measure`), and the label maps in :func:`predicted_masks`.
-    """
-    require_masks(fit_set, validation)
-    run = Run(folder / experiment.name)
-    config = {
-        "experiment": replace(experiment, weights=experiment.weights and Path(experiment.weights).name),
-        "weights": weights_digest(experiment.weights),
-        "task": "segmentation",
-        "class_names": fit_set.class_names,
-        "data": data_digest(fit_set, validation, test_set, masks=True),
-    }
-    started = _start(experiment, folder)
-    if started:
-        config["start"] = started.config
-    config = known_by(config, run_experiment)
-    files = (*_FILES, "validation_masks.zip", "test_masks.zip")
-    if run.begin(config, files=files, figures=("validation", *_FIGURES), progress=progress):
-        return run
-    model = build(experiment, len(fit_set.class_names) + 1)
-    if started:
-        model.set_weights(started.load_model().get_weights())
-    train(
-        model,
-        fit_set,
-        loss=get_loss(experiment.loss),
-        recipe=experiment.recipe,
-        run=run,
-        score=_scorer(experiment, validation),
-        monitor="dice",
-        target="masks",
-        cache=DecodedCache(fit_set, cache_mb),
-        progress=progress,
-    )
-    _finish(run, model, experiment, {"validation": validation, "test": test_set}, started, progress)
-    return run
 
 
 def require_masks(*parts: Dataset) -> None:
@@ -145,63 +117,6 @@ def require_masks(*parts: Dataset) -> None:
                 f"{part.name} {part.split} has no masks to learn from ({part.source}); use data with "
                 "SegmentationClass or train/seg."
             )
-
-
-def refit(
-    experiment: Experiment,
-    experiments: Mapping[str, Experiment],
-    fit_set: Dataset,
-    validation: Dataset,
-    test_set: Dataset,
-    folder: Path,
-    *,
-    cache_mb: float = 1024,
-    progress: Callable[[str], None] = say,
-) -> Run:
-    """Train the chosen segmenter once more, on fit and validation images together.
-
-    The number of epochs is the one that the complete run of ``experiment`` chose; nothing is chosen here.
-
-    Args:
-        experiment: the chosen one; its run, and that of its ``start``, are complete.
-        experiments: all of them by name, to find ``start``.
-        fit_set: images that the chosen run was trained on.
-        validation: images that it was chosen on.
-        test_set: images to predict.
-        folder: parent folder of the runs.
-        cache_mb: memory for decoded images and masks.
-        progress: receives lines of text.
-
-    Returns:
-        The run ``<name>-all``, measured on ``test`` alone.
-    """
-    chosen, run = Run(folder / experiment.name), Run(folder / f"{experiment.name}-all")
-    config = known_by({"refit": chosen.config}, refit)
-    files = (*_FILES, "test_masks.zip")
-    if run.begin(config, files=files, figures=_FIGURES, progress=progress):
-        return run
-    together = fit_set.joined(validation)
-    model = build(experiment, len(fit_set.class_names) + 1)
-    begun = None
-    if experiment.start:
-        parts = (fit_set, validation, test_set, folder)
-        others = {"cache_mb": cache_mb, "progress": progress}
-        begun = refit(experiments[experiment.start], experiments, *parts, **others)
-        model.set_weights(begun.load_model().get_weights())
-    train(
-        model,
-        together,
-        loss=get_loss(experiment.loss),
-        recipe=experiment.recipe,
-        run=run,
-        score=None,
-        stop_after=max(chosen.history, key=lambda entry: entry["dice"])["epoch"],
-        target="masks",
-        cache=DecodedCache(together, cache_mb),
-        progress=progress,
-    )
-    _finish(run, model, experiment, {"test": test_set}, begun, progress)
-    return run
 
 
 def predicted_masks(run: Run, part: str = "test") -> StoredMasks:
@@ -234,71 +149,12 @@ def measure(
     return metrics, np.array(counts, np.int64).reshape(-1, 3, labels)
 
 
-def _start(experiment: Experiment, folder: Path) -> Run | None:
-    if experiment.start is None:
-        return None
-    start = Run(folder / experiment.start)
-    if not start.complete:
-        raise VoclabError(f"{start.folder} is not complete; run the experiment {start.name!r} first.")
-    return start
-
-
-def _scorer(experiment: Experiment, validation: Dataset) -> Callable[[keras.Model], dict[str, float]]:
-    """Validation loss and mean foreground Dice at the training size, one view an image."""
-    size, batch_size = experiment.recipe.size, experiment.recipe.batch_size
-    loss = get_loss(experiment.loss)
-    labels = len(validation.class_names) + 1
-    pixels = np.stack([at_size(validation.image(i), size) for i in range(len(validation))])
-    truth = np.stack([_labels_at(validation.mask(i), size) for i in range(len(validation))])
-
-    def score(model):
-        metrics, losses = SegmentationMetrics(labels, boundaries=False), []
-        for k in range(0, len(pixels), batch_size):
-            batch, masks = pixels[k : k + batch_size], truth[k : k + batch_size]
-            logits = predict(model, batch.astype(np.float32) / 255.0, batch_size)
-            losses += [float(loss(masks, logits))] * len(batch)
-            for mask, predicted in zip(masks, logits.argmax(-1)):
-                metrics.update(mask, predicted.astype(np.uint8))
-        return {"validation_loss": float(np.mean(losses)), "dice": metrics.mean_dice()}
-
-    return score
-
-
 def _labels_at(mask: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST)
 
 
-def _finish(run, model, experiment, parts: Mapping[str, Dataset], started: Run | None, progress) -> None:
-    seconds = sum(entry.get("seconds", 0.0) for entry in run.history)
-    segmenter = Segmenter(model, experiment.test_time, experiment.recipe.batch_size)
-    reports, counts = {}, {}
-    for part, dataset in parts.items():
-        # Written first and read back: what is measured is what figures and the submission show.
-        write_masks(
-            run.folder / f"{part}_masks.zip", dataset.ids, _predicted(segmenter, dataset, run, progress)
-        )
-        reports[part] = None
-        if dataset.has_masks:
-            stored = predicted_masks(run, part)
-            metrics, counts[part] = measure((stored[name] for name in dataset.ids), dataset)
-            reports[part] = metrics.report()
-            counts[f"{part}_matrix"] = metrics.matrix
-    run.save_predictions(**counts)
-    parameters = count_parameters(model)
-    run.finish(
-        {
-            **reports,
-            "seconds": round(seconds + (started.metrics["seconds"] if started else 0.0), 1),
-            "parameters": parameters["total"],
-            "trained_parameters": parameters["trainable"],
-        }
-    )
-    shown = next(report for report in (*reports.values(), None) if report or report is None)
-    figure = f"{next(iter(parts))} Dice {shown['mean_dice']:.3f}, " if shown else ""
-    progress(f"{run.name}: {figure}trained in {seconds:.0f} s")
-
-
-def _predicted(segmenter: Segmenter, dataset: Dataset, run: Run, progress) -> Iterator[np.ndarray]:
+def _predicted(segmenter: Segmenter, dataset: Dataset, work: Work) -> Iterator[np.ndarray]:
+    """Label maps one by one, with a line of progress now and then."""
     started = last = time.perf_counter()
     images = (dataset.image(i) for i in range(len(dataset)))
     for given, mask in enumerate(segmenter.masks(images)):
@@ -308,4 +164,5 @@ def _predicted(segmenter: Segmenter, dataset: Dataset, run: Run, progress) -> It
             # Images are computed a batch at a time, ahead of those that were given out.
             done = min((given // segmenter.batch_size + 1) * segmenter.batch_size, len(dataset))
             last, left = now, (now - started) / done * (len(dataset) - done)
-            progress(f"{run.name}: {done}/{len(dataset)} images predicted, {left / 60:.1f} min left")
+            done = f"{done}/{len(dataset)} images predicted"
+            work.progress(f"{work.run.name}: {done}, {left / 60:.1f} min left")
