@@ -156,16 +156,16 @@ def segmenters(root: str, weights_file: str, folder: Path) -> None:
 def score(root: str, weights_file: str, folder: Path) -> None:
     """Measure the fine-tuned segmenter on the images held out, at their own size, as notebook 02 does."""
     from voclab.data import load
-    from voclab.models.prediction import Segmenter, TestTime
+    from voclab.models.network import Network
+    from voclab.models.prediction import TestTime
     from voclab.training import Run
     from voclab.training.segmentation import measure
 
     profile, _ = parts_of(root)
     test_set = load("voc2009", root, "val")
-    segmenter = Segmenter(
-        Run(folder / "deeplab-tuned").load_model(), TestTime(profile.segmentation.test_sizes)
-    )
-    metrics, _ = measure(segmenter.masks(test_set.image(i) for i in range(len(test_set))), test_set)
+    model, sizes = Run(folder / "deeplab-tuned").load_model(), TestTime(profile.segmentation.test_sizes)
+    network = Network(model, "segmentation", test_time=sizes)
+    metrics, _ = measure(network.label_maps(test_set.image(i) for i in range(len(test_set))), test_set)
     print(metrics.report())
 
 

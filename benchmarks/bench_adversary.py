@@ -12,7 +12,7 @@ import common
 import keras
 import numpy as np
 
-from voclab.attacks import FGSM, PGD, Adversary, Target, Victim, eight_bit
+from voclab.attacks import FGSM, PGD, Adversary, Network, Target, eight_bit
 from voclab.models.classifiers import build_classifier
 from voclab.models.generator import build_generator
 from voclab.models.segmenters import build_segmenter
@@ -22,16 +22,16 @@ EPSILON = 8 / 255
 OURS, PGD_20 = common.OURS, "PGD-20"
 
 
-def classifier(images: np.ndarray) -> tuple[Victim, Target]:
+def classifier(images: np.ndarray) -> tuple[Network, Target]:
     rng = np.random.default_rng(0)
     labels = np.eye(20, dtype=np.uint8)[rng.integers(0, 20, len(images))]
-    return Victim(build_classifier("mobilenet_v2", 20), "multilabel", "MobileNetV2"), Target(labels)
+    return Network(build_classifier("mobilenet_v2", 20), "multilabel", "MobileNetV2"), Target(labels)
 
 
-def segmenter(images: np.ndarray) -> tuple[Victim, Target]:
+def segmenter(images: np.ndarray) -> tuple[Network, Target]:
     maps = np.random.default_rng(0).integers(0, 21, images.shape[:3]).astype(np.uint8)
     network = build_segmenter("deeplab", "mobilenet_v2", 21)
-    return Victim(network, "segmentation", "DeepLabV3+ on MobileNetV2"), Target(maps)
+    return Network(network, "segmentation", "DeepLabV3+ on MobileNetV2"), Target(maps)
 
 
 def measure(quick: bool) -> common.Report:

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from toyvoc.cifar import make_toycifar
-from voclab.attacks import FGSM, PGD, Attack, Victim, eight_bit
+from voclab.attacks import FGSM, PGD, Attack, Network, eight_bit
 from voclab.data import cifar10
 from voclab.models import zoo
 from voclab.models.classifiers import build_classifier
@@ -31,12 +31,12 @@ EARLY_STOP = PGD("cross_entropy", steps=STEPS, step=STEP, random_start=False)
 OTHERS = ("foolbox", "adversarial-robustness-toolbox")
 
 
-class Network:
+class Attacked:
     """A network, and the images that are attacked in batches: (n, H, W, 3) in [0, 1] with (n,) classes."""
 
     def __init__(self, name: str, model: keras.Model, images: np.ndarray, labels: np.ndarray, batch: int):
         self.name, self.model, self.images, self.labels, self.batch = name, model, images, labels, batch
-        self.victim = Victim(model, "multiclass", name)
+        self.victim = Network(model, "multiclass", name)
         function = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
         self.compiled = lambda x, training=False: function(x)  # with what both libraries ask of a model
 
@@ -62,7 +62,7 @@ def drawn_images(train: int, test: int) -> list[tuple[np.ndarray, np.ndarray]]:
         ]
 
 
-def plain_cnn(train: int, test: int, epochs: int) -> Network:
+def plain_cnn(train: int, test: int, epochs: int) -> Attacked:
     """Trained until it is right often enough for an attack to mean something."""
     (images, labels), attacked = drawn_images(train, test)
     keras.utils.set_random_seed(0)
@@ -74,10 +74,10 @@ def plain_cnn(train: int, test: int, epochs: int) -> Network:
         order = rng.permutation(len(images))
         for start in range(0, len(order) - 63, 64):
             model.train_on_batch(images[order[start : start + 64]], labels[order[start : start + 64]])
-    return Network("plain CNN", model, *attacked, batch=128)
+    return Attacked("plain CNN", model, *attacked, batch=128)
 
 
-def mobilenet(count: int) -> Network:
+def mobilenet(count: int) -> Attacked:
     """Random weights: the cost is that of any. What it says of clean images counts as true.
 
     Batch norm gets the images' statistics, and the logits mean 0 and variance 1 each, so that answers
@@ -96,17 +96,17 @@ def mobilenet(count: int) -> Network:
     logits = np.asarray(model(images[:32], training=False))
     kernel, _ = head.get_weights()
     head.set_weights([kernel / logits.std(0), -logits.mean(0) / logits.std(0)])
-    network = Network("MobileNetV2", model, images, np.zeros(count, int), batch=16)
+    network = Attacked("MobileNetV2", model, images, np.zeros(count, int), batch=16)
     network.labels = network.victim.logits(images).argmax(1)
     return network
 
 
-def ours(attack: Attack, network: Network, count: int) -> Callable[[], np.ndarray]:
+def ours(attack: Attack, network: Attacked, count: int) -> Callable[[], np.ndarray]:
     batches = network.first(count)
     return lambda: np.concatenate([attack(network.victim, x, y, EPSILON) for x, y in batches])
 
 
-def foolboxes(steps: int, network: Network, model: Callable, count: int) -> Callable[[], np.ndarray]:
+def foolboxes(steps: int, network: Attacked, model: Callable, count: int) -> Callable[[], np.ndarray]:
     import foolbox
 
     theirs = foolbox.TensorFlowModel(model, bounds=(0, 1))
@@ -122,7 +122,7 @@ def foolboxes(steps: int, network: Network, model: Callable, count: int) -> Call
     return lambda: np.concatenate([attack(theirs, x, y, epsilons=EPSILON)[1].numpy() for x, y in batches])
 
 
-def toolboxes(steps: int, network: Network, model: Callable, count: int) -> Callable[[], np.ndarray]:
+def toolboxes(steps: int, network: Attacked, model: Callable, count: int) -> Callable[[], np.ndarray]:
     from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescentTensorFlowV2
     from art.estimators.classification import TensorFlowV2Classifier
 
@@ -150,7 +150,7 @@ def toolboxes(steps: int, network: Network, model: Callable, count: int) -> Call
     return lambda: attack.generate(network.images[:count], y=truth)
 
 
-def compared(network: Network, steps: int, count: int, repetitions: int) -> list[common.Case]:
+def compared(network: Attacked, steps: int, count: int, repetitions: int) -> list[common.Case]:
     """One attack, ours with all its steps, and once more with those that it takes by default."""
     ways = {"voclab": ours(ALL_STEPS if steps > 1 else FGSM("cross_entropy"), network, count)}
     for name, make in zip(OTHERS, (foolboxes, toolboxes)):

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from voclab.attacks.victim import Victim
 from voclab.data.base import Dataset
+from voclab.models.network import Network
 
 CLASSES = ("red", "green", "blue", "never")  # the last one occurs in no image
 
@@ -61,9 +61,9 @@ def fragile_segmenter() -> keras.Model:
     return model
 
 
-def victims() -> dict[str, Victim]:
+def victims() -> dict[str, Network]:
     """Both, by the names of the study."""
     return {
-        "classifier": Victim(fragile_classifier(), "multilabel", "classifier"),
-        "segmenter": Victim(fragile_segmenter(), "segmentation", "segmenter"),
+        "classifier": Network(fragile_classifier(), "multilabel", "classifier"),
+        "segmenter": Network(fragile_segmenter(), "segmentation", "segmenter"),
     }

@@ -12,7 +12,7 @@ from conftest import draw_squares
 from fragile_victims import four_classes, fragile_classifier, fragile_segmenter
 
 from voclab import backend
-from voclab.attacks import Experiment, Target, Victim, run_experiment
+from voclab.attacks import Experiment, Network, Target, run_experiment
 from voclab.attacks.defence import harden
 from voclab.losses import get_loss
 from voclab.models import zoo
@@ -120,14 +120,14 @@ def test_a_network_trains_in_half_precision(target, half, parts, tmp_path):
 
 
 def test_the_adversary_trains_in_half_precision(half, parts, tmp_path):
-    victims = {"classifier": Victim(fragile_classifier(norm=False), "multilabel")}
+    victims = {"classifier": Network(fragile_classifier(norm=False), "multilabel")}
     tiny = {"width": 4, "blocks": 1, "tile": 16, "patterns": 2}
     experiment = Experiment("a", ("classifier",), RECIPE, weight=1.0, options=tiny)
     _assert_sound(run_experiment(experiment, victims, *parts, tmp_path, progress=lambda line: None))
 
 
 def test_the_defence_trains_in_half_precision(half, parts, tmp_path):
-    victim = Victim(zoo.build("cnn", 4, width=4), "multilabel")
+    victim = Network(zoo.build("cnn", 4, width=4), "multilabel")
     run = harden("h", victim, *parts, tmp_path, recipe=RECIPE, progress=lambda line: None)
     assert "float16" in _halves(_assert_sound(run))
 
@@ -143,7 +143,7 @@ def test_half_precision_keeps_the_direction_of_an_attack_on_many_pixels(half, pa
         kernel, bias = model.get_layer("logits").get_weights()
         model.get_layer("logits").set_weights([kernel / 4000, bias / 4000])
     gradients = [
-        Victim(model, "segmentation").gradient(pixels, Target(truth), "cross_entropy")[1]
+        Target(truth).gradient(Network(model, "segmentation"), pixels, "cross_entropy")[1]
         for model in (whole, coarse)
     ]
     a, b = (gradient.ravel() / np.linalg.norm(gradient) for gradient in gradients)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fragile_victims import four_classes, fragile_classifier, fragile_segmenter, one_class_each, victims
 
-from voclab.attacks import Adversary, Bench, Experiment, Noise, Target, Victim, adversary, run_experiment
+from voclab.attacks import Adversary, Bench, Experiment, Network, Noise, Target, adversary, run_experiment
 from voclab.attacks.adversary import Fooling, Penalty, _Validation
 from voclab.attacks.budget import Budget
 from voclab.data.base import VOID
@@ -44,7 +44,7 @@ def images(n=3, height=16, width=20, low=0, high=256):
 
 @pytest.fixture(scope="module")
 def victim():
-    return Victim(fragile_classifier(), "multilabel")
+    return Network(fragile_classifier(), "multilabel")
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +92,15 @@ def test_another_epsilon_scales_the_perturbation(norm, attacks, victim):
 def test_neither_victim_nor_truth_is_looked_at(attacks, victim, monkeypatch):
     changed = images()
     expected = attacks["linf"](victim, changed, truth(), 8 / 255)
-    other = Victim(
+    other = Network(
         keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(6, 1)]), "segmentation"
     )
 
     def looked_at(*args, **options):
         raise AssertionError("the adversary asked the victim")
 
-    for method in ("logits", "gradient", "succeeded"):
-        monkeypatch.setattr(Victim, method, looked_at)
+    for method in ("logits", "gradient"):
+        monkeypatch.setattr(Network, method, looked_at)
     for asked, goal in (
         (victim, Target(1 - truth().truth)),
         (victim, Target(truth().truth, "appear", 2)),
@@ -193,7 +193,7 @@ def linear():
     segmenter = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(CLASSES + 1, 1)])
     segmenter.set_weights([of_pixel[None, None], -of_pixel.sum(0) / 2])
     models = {"multilabel": classifier, "multiclass": classifier, "segmentation": segmenter}
-    return {task: Victim(model, task) for task, model in models.items()}, of_mean, of_pixel
+    return {task: Network(model, task) for task, model in models.items()}, of_mean, of_pixel
 
 
 def loss_case(multilabel, with_void=True):
@@ -447,7 +447,7 @@ def test_a_run_of_something_else_is_not_taken_for_it(
     if changed == "victim":
         model = fragile_classifier()
         model.get_layer("logits").bias.assign([0, 0, 0.1, 0])
-        networks = {"classifier": Victim(model, "multilabel", "classifier")}
+        networks = {"classifier": Network(model, "multilabel", "classifier")}
     elif changed == "images":
         fit_set = fit_set.subset(range(1, 24))
     else:
@@ -545,7 +545,7 @@ def test_the_encoder_looks_through_the_backbone_of_a_victim_built_on_the_same_ne
         recipe=replace(RECIPE, epochs=0),
         options=TINY | {"options": {"width": 4}},
     )
-    attacked = victims() | {"first": Victim(seen, "multilabel")}
+    attacked = victims() | {"first": Network(seen, "multilabel")}
     run = run_experiment(experiment, attacked, *parts, tmp_path, progress=silent)
     frozen = run.load_model().get_layer(GENERATOR).get_layer("backbone")
     assert same_weights(frozen, seen.get_layer("backbone") if width == 4 else pretrained)
@@ -566,7 +566,7 @@ def blind_classifier():
 
 def test_a_victim_without_gradient_is_refused_before_training(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(adversary, "train", None)
-    networks = {"classifier": Victim(blind_classifier(), "multilabel", "the blind one")}
+    networks = {"classifier": Network(blind_classifier(), "multilabel", "the blind one")}
     with pytest.raises(VoclabError, match="gradient of the blind one vanishes at every image"):
         run_experiment(UNIVERSAL, networks, *parts, tmp_path, progress=silent)
     assert not (tmp_path / "universal" / "model.keras").exists()
@@ -602,7 +602,7 @@ def test_a_segmenter_needs_masks(parts, networks, tmp_path):
 def test_data_of_one_class_each(squares, tmp_path):
     data = one_class_each(four_classes(squares))
     fit_set, validation = data.subset(range(16), "fit"), data.subset(range(16, len(data)), "validation")
-    networks = {"classifier": Victim(fragile_classifier(), "multiclass", "classifier")}
+    networks = {"classifier": Network(fragile_classifier(), "multiclass", "classifier")}
     run = run_experiment(UNIVERSAL, networks, fit_set, validation, tmp_path, progress=silent)
     assert run.history[0]["fooled"] < 0.2
     assert run.metrics["validation"]["fooled"] > 0.8
@@ -611,8 +611,8 @@ def test_data_of_one_class_each(squares, tmp_path):
 def test_a_segmenter_and_a_classifier_at_once(parts, tmp_path):
     """Two networks of the same name, which are told apart by what the experiment calls them."""
     networks = {
-        "classifier": Victim(fragile_classifier(), "multilabel"),
-        "segmenter": Victim(fragile_segmenter(), "segmentation"),
+        "classifier": Network(fragile_classifier(), "multilabel"),
+        "segmenter": Network(fragile_segmenter(), "segmentation"),
     }
     experiment = replace(UNIVERSAL, name="both", victims=("classifier", "segmenter"))
     run = run_experiment(experiment, networks, *parts, tmp_path, progress=silent)
@@ -623,7 +623,7 @@ def test_a_segmenter_and_a_classifier_at_once(parts, tmp_path):
         images, _ = held.attack(Adversary.of(run), victim, 8 / 255)
         target = held.target(victim.task)
         clean, attacked = (
-            victim.succeeded(victim.logits(eight_bit(x)), target).astype(float) for x in (held.images, images)
+            target.succeeded(victim, victim.logits(eight_bit(x))).astype(float) for x in (held.images, images)
         )
         fooled.append(np.maximum(attacked - clean, 0).mean() / (1 - clean).mean())
         fresh = {"classifier": fragile_classifier, "segmenter": fragile_segmenter}[name]()

@@ -9,7 +9,7 @@ import pytest
 from fragile_victims import CLASSES, four_classes, fragile_classifier, fragile_segmenter
 from fragile_victims import victims as fragile
 
-from voclab.attacks import HANDLING, PGD, Adversary, Bench, Noise, Victim, eight_bit, handled, visibility
+from voclab.attacks import HANDLING, PGD, Adversary, Bench, Network, Noise, eight_bit, handled, visibility
 from voclab.data.base import VOID
 from voclab.experiments import adversary as study
 from voclab.experiments import fooling
@@ -200,7 +200,12 @@ def test_the_classifier_decides_by_its_own_thresholds(trained, scored, tmp_path)
     found = study.victims(PROFILE, WEIGHTS, 0, Parts(scored, scored, scored), tmp_path, progress=silent)
     logits = np.zeros((1, 4), np.float32)  # probability 0.5 each: below 0.9, above 0.1
     there = [
-        bool(found["classifier"].succeeded(logits, Bench(scored, 32).target("multilabel", "appear", k))[0])
+        bool(
+            Bench(scored, 32)
+            .target("multilabel", "appear", k)
+            .of([0])
+            .succeeded(found["classifier"], logits)[0]
+        )
         for k in (1, 2)
     ]
     assert there == [False, True]
@@ -287,7 +292,7 @@ def networks():
 
 @pytest.fixture(scope="module")
 def further():
-    return {"another": Victim(moved_classifier(), "multilabel", "another")}
+    return {"another": Network(moved_classifier(), "multilabel", "another")}
 
 
 @pytest.fixture
@@ -400,9 +405,9 @@ def test_measurements_fall_when_what_they_are_of_changes(
     done = len(calls)
     changes = {
         "victim": {
-            "victims": networks | {"classifier": Victim(moved_classifier(0.4), "multilabel", "classifier")}
+            "victims": networks | {"classifier": Network(moved_classifier(0.4), "multilabel", "classifier")}
         },
-        "further": {"further": {"another": Victim(moved_classifier(0.3), "multilabel", "another")}},
+        "further": {"further": {"another": Network(moved_classifier(0.3), "multilabel", "another")}},
         "adversary": {"adversaries": adversaries | {"adversary-classifier": adversaries["adversary-both"]}},
         "profile": {"profile": replace(PROFILE, adversary=replace(PROFILE.adversary, pgd_images=(5, 3)))},
         "epsilon": {"epsilon": 6},
@@ -439,7 +444,7 @@ def test_an_interrupted_measurement_goes_on(opened, calls, monkeypatch):
 
 def test_networks_of_one_name_are_told_apart_by_their_weights(opened):
     measured = opened()
-    first, second = (Victim(moved_classifier(bias), "multilabel", "defended") for bias in (0.0, -9.0))
+    first, second = (Network(moved_classifier(bias), "multilabel", "defended") for bias in (0.0, -9.0))
     for figures in (measured.clean, lambda victim: measured.against(victim, "noise", Noise())):
         assert figures(first)["accuracy"] == 1
         assert figures(second)["accuracy"] == 0  # it always answers "never"
@@ -462,7 +467,7 @@ def test_a_bound_of_the_notebook_joins_those_of_the_profile(opened):
 
 def test_a_victim_is_not_its_own_further_network(opened, further):
     """On images the classifier that is attacked is a run of notebook 01 that transfer would be tried on."""
-    twin = {"transfer, linear head": Victim(fragile_classifier(), "multilabel", "twin")}
+    twin = {"transfer, linear head": Network(fragile_classifier(), "multilabel", "twin")}
     assert list(opened(further=further | twin).further) == ["another"]
 
 
@@ -599,7 +604,7 @@ def test_goals_are_measured_by_what_they_wanted(measured, networks, adversaries)
 
 
 def test_the_defence_is_compared_attack_by_attack(measured, networks, adversaries):
-    defended = Victim(moved_classifier(1.0), "multilabel", "defended")
+    defended = Network(moved_classifier(1.0), "multilabel", "defended")
     own = Adversary.of(adversaries["adversary-classifier-universal"])
     table = fooling.defence(measured, defended, own)
     assert list(table) == ["as trained", "adversarially fine-tuned"]
@@ -624,7 +629,7 @@ def test_an_attack_is_shown_on_images_that_are_understood(measured, scored):
     """Here the classifier mistakes some on purpose."""
     model = fragile_classifier()
     model.get_layer("logits").bias.assign([-1.5, 0, 2.5, -9])
-    victim = Victim(model, "multilabel")
+    victim = Network(model, "multilabel")
     logits = victim.logits(eight_bit(measured.bench.images))
     wrong = {i for i in range(12) if not scored.labels[i, logits[i].argmax()]}
     assert 0 < len(wrong) < 8
@@ -671,7 +676,7 @@ def test_specks_are_not_shown_however_well_they_are_segmented():
 
 
 def test_an_answer_names_the_surest_classes():
-    multilabel, multiclass = (Victim(fragile_classifier(), task) for task in ("multilabel", "multiclass"))
+    multilabel, multiclass = (Network(fragile_classifier(), task) for task in ("multilabel", "multiclass"))
     logits = np.log(np.array([0.9, 0.8, 0.6, 0.05]) / (1 - np.array([0.9, 0.8, 0.6, 0.05])))
     assert fooling.answer_text(multilabel, logits, CLASSES) == "red 0.90, green 0.80"
     assert fooling.answer_text(multilabel, logits, CLASSES, most=3) == "red 0.90, green 0.80, blue 0.60"

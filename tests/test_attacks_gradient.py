@@ -10,10 +10,10 @@ from keras import ops
 from voclab.attacks.budget import Budget
 from voclab.attacks.gradient import FGSM, PGD, Noise
 from voclab.attacks.target import GOALS, OBJECTIVES, TASKS, Target, objective
-from voclab.attacks.victim import Victim
 from voclab.data.base import VOID
 from voclab.data.images import eight_bit
 from voclab.errors import VoclabError
+from voclab.models.network import Network
 
 CLASSES = 5
 N, SIZE = 10, 16
@@ -126,7 +126,7 @@ def test_the_sign_of_a_margin_is_success():
     model = logits_themselves(CLASSES)
     for goal, k in (("untargeted", None), ("appear", 2), ("vanish", 2)):
         margin = np.asarray(objective("multiclass", "margin", goal, k)(z, y))
-        reached = Victim(model, "multiclass").succeeded(z, Target(y, goal, k))
+        reached = Target(y, goal, k).succeeded(Network(model, "multiclass"), z)
         assert 0 < reached.mean() < 1
         np.testing.assert_array_equal(margin > 0, reached)
 
@@ -137,11 +137,11 @@ def test_the_sign_of_a_margin_is_success():
         (lambda: objective("detection", "margin"), "no task 'detection'; choose one of multilabel"),
         (lambda: objective("multiclass", "loss"), "no objective 'loss'; choose one of margin"),
         (lambda: Target(np.zeros(2), "confuse"), "no goal 'confuse'; choose one of untargeted"),
-        (lambda: Target(np.zeros(2), "appear"), "'appear' needs a class: set k"),
-        (lambda: Target(np.zeros(2), "vanish"), "'vanish' needs a class: set k"),
-        (lambda: Target(np.zeros(2), "untargeted", 3), "'untargeted' takes no class: omit k"),
-        (lambda: Target(np.zeros(2), k=0), "'untargeted' takes no class: omit k"),
-        (lambda: Victim(None, "detection"), "no task 'detection'; choose one of"),
+        (lambda: Target(np.zeros(2), "appear"), "'appear' needs a class: set class_index"),
+        (lambda: Target(np.zeros(2), "vanish"), "'vanish' needs a class: set class_index"),
+        (lambda: Target(np.zeros(2), "untargeted", 3), "'untargeted' takes no class: omit class_index"),
+        (lambda: Target(np.zeros(2), class_index=0), "'untargeted' takes no class: omit class_index"),
+        (lambda: Network(None, "detection"), "no task 'detection'; choose one of"),
     ],
 )
 def test_unknown_names_are_refused_in_one_sentence(call, words):
@@ -153,7 +153,7 @@ def test_unknown_names_are_refused_in_one_sentence(call, words):
 def test_part_of_a_target_has_the_same_goal():
     part = Target(np.arange(5), "appear", 3).of(np.array([4, 1]))
     assert part.truth.tolist() == [4, 1]
-    assert (part.goal, part.k) == ("appear", 3)
+    assert (part.goal, part.class_index) == ("appear", 3)
 
 
 # --- victims ---
@@ -207,7 +207,7 @@ def believed(victim, images):
 @pytest.fixture(scope="module")
 def victims():
     """A victim of every task; what it says of the images counts as true."""
-    return {task: Victim(smooth_network(task), task) for task in TASKS}
+    return {task: Network(smooth_network(task), task) for task in TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,9 @@ every_task = pytest.mark.parametrize("task", TASKS)
 
 
 def score(victim, images, target, name="margin"):
-    values = objective(victim.task, name, target.goal, target.k)(victim.logits(images), target.truth)
+    values = objective(victim.task, name, target.goal, target.class_index)(
+        victim.logits(images), target.truth
+    )
     return np.asarray(values)
 
 
@@ -245,7 +247,7 @@ def test_gradient_is_the_numeric_gradient(victims, truths, task, name, goal, k):
     elif goal == "vanish":
         truth = np.full(2, k)
     target = Target(truth, goal, k)
-    values, gradient, logits = victim.gradient(images, target, name)
+    values, gradient, logits = target.gradient(victim, images, name)
     np.testing.assert_allclose(logits, victim.logits(images), atol=1e-5)
     np.testing.assert_allclose(values, score(victim, images, target, name), atol=1e-5)
     # Every value of every image a little more and a little less, all in one batch.
@@ -264,8 +266,9 @@ def test_gradient_is_the_numeric_gradient(victims, truths, task, name, goal, k):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_values_without_a_gradient_are_those_with_one(victims, truths, task, name):
     victim, target = victims[task], Target(truths[task])
-    values, logits = victim.values(IMAGES, target, name)
-    expected, _, expected_logits = victim.gradient(IMAGES, target, name)
+    logits = victim.logits(IMAGES)
+    values = target.values(victim, logits, name)
+    expected, _, expected_logits = target.gradient(victim, IMAGES, name)
     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-5, atol=1e-5)
 
@@ -273,10 +276,10 @@ def test_values_without_a_gradient_are_those_with_one(victims, truths, task, nam
 @every_task
 def test_an_image_gets_the_same_in_every_batch(victims, truths, task):
     victim, target = victims[task], Target(truths[task])
-    values, gradient, logits = victim.gradient(IMAGES, target, "margin")
+    values, gradient, logits = target.gradient(victim, IMAGES, "margin")
     for index in ([3], [9, 3, 0], [3, 3]):
         index = np.array(index)
-        v, g, z = victim.gradient(IMAGES[index], target.of(index), "margin")
+        v, g, z = target.of(index).gradient(victim, IMAGES[index], "margin")
         np.testing.assert_allclose(v, values[index], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(z, logits[index], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(g, gradient[index], rtol=1e-3, atol=1e-4 * np.abs(gradient).max())
@@ -287,38 +290,38 @@ def test_success_of_classifiers_by_hand():
     model = logits_themselves(3)
     z = np.array([[3.0, 1.0, -1.0], [0.5, 2.0, 1.0], [-3.0, -2.0, -1.0]])
     labels = np.array([[1, 0, 0], [1, 0, 1], [0, 1, 0]])
-    multilabel, multiclass = Victim(model, "multilabel"), Victim(model, "multiclass")
-    assert multilabel.succeeded(z, Target(labels)).tolist() == [False, True, True]
-    assert multilabel.succeeded(z, Target(labels, "appear", 2)).tolist() == [False, True, False]
-    assert multilabel.succeeded(z, Target(labels, "vanish", 2)).tolist() == [True, False, True]
+    multilabel, multiclass = Network(model, "multilabel"), Network(model, "multiclass")
+    assert Target(labels).succeeded(multilabel, z).tolist() == [False, True, True]
+    assert Target(labels, "appear", 2).succeeded(multilabel, z).tolist() == [False, True, False]
+    assert Target(labels, "vanish", 2).succeeded(multilabel, z).tolist() == [True, False, True]
     truth = np.array([0, 2, 2])
-    assert multiclass.succeeded(z, Target(truth)).tolist() == [False, True, False]
-    assert multiclass.succeeded(z, Target(truth, "appear", 1)).tolist() == [False, True, False]
-    assert multiclass.succeeded(z, Target(truth, "vanish", 1)).tolist() == [True, False, True]
+    assert Target(truth).succeeded(multiclass, z).tolist() == [False, True, False]
+    assert Target(truth, "appear", 1).succeeded(multiclass, z).tolist() == [False, True, False]
+    assert Target(truth, "vanish", 1).succeeded(multiclass, z).tolist() == [True, False, True]
 
 
 def test_thresholds_are_probabilities_above_which_a_class_is_there():
     model = logits_themselves(3)
-    victim = Victim(model, "multilabel", thresholds=(0.5, 0.9, 0.1))
+    victim = Network(model, "multilabel", thresholds=(0.5, 0.9, 0.1))
     probabilities = np.array([[0.51, 0.89, 0.09], [0.49, 0.91, 0.11]])
     z, labels = np.log(probabilities / (1 - probabilities)), np.zeros((2, 3), int)
     for k, there in enumerate([[True, False], [False, True], [False, True]]):
-        assert victim.succeeded(z, Target(labels, "appear", k)).tolist() == there
-        assert victim.succeeded(z, Target(labels, "vanish", k)).tolist() == [not t for t in there]
+        assert Target(labels, "appear", k).succeeded(victim, z).tolist() == there
+        assert Target(labels, "vanish", k).succeeded(victim, z).tolist() == [not t for t in there]
     # which class is on top does not depend on thresholds
-    assert victim.succeeded(z, Target(np.array([[0, 1, 0], [1, 0, 0]]))).tolist() == [False, True]
+    assert Target(np.array([[0, 1, 0], [1, 0, 0]])).succeeded(victim, z).tolist() == [False, True]
 
 
 def test_success_of_segmenters_is_a_share_of_the_pixels_concerned():
-    victim = Victim(logits_themselves(3), "segmentation")
+    victim = Network(logits_themselves(3), "segmentation")
     truth = np.array([[[0, 1, 2], [1, VOID, VOID]], [[0, 0, VOID], [0, 0, 0]], [[VOID] * 3] * 2])
     said = np.array([[[0, 2, 2], [1, 2, 2]], [[1, 0, 2], [2, 2, 0]], [[0, 1, 2]] * 2])
     z = np.eye(3)[said]
     nan = np.nan
-    np.testing.assert_allclose(victim.succeeded(z, Target(truth)), [1 / 4, 3 / 5, nan])
-    np.testing.assert_allclose(victim.succeeded(z, Target(truth, "appear", 2)), [2 / 4, 2 / 5, nan])
-    np.testing.assert_allclose(victim.succeeded(z, Target(truth, "vanish", 1)), [1 / 2, nan, nan])
-    np.testing.assert_allclose(victim.succeeded(z, Target(truth, "vanish", 0)), [0, 3 / 5, nan])
+    np.testing.assert_allclose(Target(truth).succeeded(victim, z), [1 / 4, 3 / 5, nan])
+    np.testing.assert_allclose(Target(truth, "appear", 2).succeeded(victim, z), [2 / 4, 2 / 5, nan])
+    np.testing.assert_allclose(Target(truth, "vanish", 1).succeeded(victim, z), [1 / 2, nan, nan])
+    np.testing.assert_allclose(Target(truth, "vanish", 0).succeeded(victim, z), [0, 3 / 5, nan])
 
 
 # --- victims that show no way ---
@@ -343,7 +346,7 @@ def hidden_classifier(kind):
     ("name", "remedy"), [("margin", "transfer"), ("cross_entropy", "objective='margin'")]
 )
 def test_a_victim_without_gradients_is_refused_in_one_sentence(kind, name, remedy):
-    victim = Victim(hidden_classifier(kind), "multiclass", "a masked net")
+    victim = Network(hidden_classifier(kind), "multiclass", "a masked net")
     truth = victim.logits(IMAGES[:3]).argmax(1)
     for attack in (FGSM(objective=name), PGD(objective=name)):
         with pytest.raises(VoclabError, match="gradient of a masked net vanishes at every image") as error:
@@ -356,7 +359,7 @@ def test_a_saturated_loss_is_refused_and_the_remedy_works():
     model = classifier_of(keras.layers.Conv2D(4, 3))
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([1e7 * kernel, bias])
-    victim = Victim(model, "multiclass")
+    victim = Network(model, "multiclass")
     truth = victim.logits(IMAGES).argmax(1)
     with pytest.raises(VoclabError, match=r"objective='margin'"):
         FGSM(objective="cross_entropy")(victim, IMAGES, truth, 8 / 255)
@@ -372,7 +375,7 @@ def test_cross_entropy_of_a_sure_victim_shows_the_way_and_not_rounding_noise(goa
     model.add(keras.layers.Dense(4))
     model.layers[-1].set_weights([kernel, bias])
     target = Target(np.ones(N, int), goal, k)
-    _, gradient, logits = Victim(model, "multiclass").gradient(IMAGES, target, "cross_entropy")
+    _, gradient, logits = target.gradient(Network(model, "multiclass"), IMAGES, "cross_entropy")
     z = IMAGES.astype(np.float64).mean((1, 2)) @ kernel + bias
     np.testing.assert_allclose(logits, z, rtol=1e-5, atol=1e-5)
     e = np.exp(z - z[:, 1:2])
@@ -385,7 +388,7 @@ def test_cross_entropy_of_a_sure_victim_shows_the_way_and_not_rounding_noise(goa
 
 
 def test_a_gradient_that_is_not_finite_is_refused():
-    victim = Victim(
+    victim = Network(
         classifier_of(keras.layers.Lambda(lambda x: ops.sqrt(ops.relu(x - 2)))), "multiclass", "nn"
     )
     assert np.isfinite(victim.logits(IMAGES[:2])).all()
@@ -411,7 +414,7 @@ def pixel_classifier(bias, *before):
     """The strongest of red, green and blue."""
     model = keras.Sequential([keras.Input((None, None, 3)), *before, keras.layers.Conv2D(3, 1)])
     model.layers[-1].set_weights([np.eye(3).reshape(1, 1, 3, 3), np.array(bias)])
-    return Victim(model, "segmentation")
+    return Network(model, "segmentation")
 
 
 # --- attacks against plain re-implementations ---
@@ -422,7 +425,7 @@ def slow_path(victim, target, epsilon, steps, share, norm="linf", momentum=0.0, 
     x = IMAGES.astype(np.float64)
     path, point, velocity = [x], x, np.zeros_like(x)
     for _ in range(steps):
-        _, gradient, _ = victim.gradient(point.astype(np.float32), target, name)
+        _, gradient, _ = target.gradient(victim, point.astype(np.float32), name)
         gradient = gradient.astype(np.float64)
         if momentum:
             velocity = momentum * velocity + gradient / np.abs(gradient).mean((1, 2, 3), keepdims=True)
@@ -448,7 +451,7 @@ def mostly_equal(a, b, share=0.99):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_fgsm_is_one_step_along_the_sign_of_the_gradient(victims, truths, task, name):
     victim, target = victims[task], Target(truths[task])
-    _, gradient, _ = victim.gradient(IMAGES, target, name)
+    _, gradient, _ = target.gradient(victim, IMAGES, name)
     perturbed = FGSM(objective=name)(victim, IMAGES, truths[task], 6 / 255)
     expected = np.clip(IMAGES + 6 / 255 * np.sign(gradient), 0, 1)
     np.testing.assert_allclose(perturbed, expected, atol=1e-6)
@@ -458,7 +461,7 @@ def test_fgsm_is_one_step_along_the_sign_of_the_gradient(victims, truths, task, 
 
 def test_fgsm_l2_is_one_step_along_the_gradient(victims, truths):
     victim, target = victims["multiclass"], Target(truths["multiclass"])
-    _, gradient, _ = victim.gradient(IMAGES, target, "margin")
+    _, gradient, _ = target.gradient(victim, IMAGES, "margin")
     perturbed = FGSM(norm="l2")(victim, IMAGES, target, 0.5)
     size = np.sqrt((gradient.astype(np.float64) ** 2).sum((1, 2, 3), keepdims=True))
     expected = np.clip(IMAGES + 0.5 * gradient / size, 0, 1)
@@ -510,7 +513,7 @@ def test_pgd_with_early_stop_ends_at_the_first_point_that_fools(victims, truths,
     victim, target, epsilon = victims[task], Target(truths[task]), 6 / 255
     path = slow_path(victim, target, epsilon, 6, 1 / 6)
     fooled = np.stack(
-        [victim.succeeded(victim.logits(eight_bit(p)), target) for p in path]
+        [target.succeeded(victim, victim.logits(eight_bit(p))) for p in path]
     )  # steps of 1/255, so that rounding changes nothing
     assert not fooled[0].any()
     first = np.where(fooled.any(0), fooled.argmax(0), 6)
@@ -539,31 +542,31 @@ def test_early_stop_goes_by_the_image_that_can_be_saved():
     image = eight_bit(np.full((1, 4, 4, 3), 100, np.uint8))
     weights = np.array([[0.0, 100.0]] * 3)
     model.layers[-1].set_weights([weights, np.array([0.0, -300 * 100.05 / 255])])
-    victim = Victim(model, "multiclass")
+    victim = Network(model, "multiclass")
     attack = PGD(steps=10, step=0.15, random_start=False)
     below = attack(victim, image, np.array([0]), 0.4 / 255)
-    assert victim.succeeded(victim.logits(below), Target(np.array([0]))).all()
+    assert Target(np.array([0])).succeeded(victim, victim.logits(below)).all()
     np.testing.assert_array_equal(eight_bit(below), image)  # the file is the image, so nothing is won,
     np.testing.assert_allclose(below - image, 0.4 / 255, atol=1e-6)  # and PGD went on to the bound
     above = attack(victim, image, np.array([0]), 2.6 / 255)
     np.testing.assert_allclose(above - image, 2 * 0.15 * 2.6 / 255, atol=1e-6)  # the second step rounds to 1
-    assert victim.succeeded(victim.logits(eight_bit(above)), Target(np.array([0]))).all()
+    assert Target(np.array([0])).succeeded(victim, victim.logits(eight_bit(above))).all()
 
 
 @pytest.mark.parametrize(("early_stop", "restarts", "looks"), [(False, 1, 0), (False, 2, 2), (True, 1, 1)])
 def test_pgd_asks_for_no_more_gradients_than_steps(victims, truths, monkeypatch, early_stop, restarts, looks):
-    asked = {"gradient_tensors": 0, "values": 0}
-    for name in asked:
-        method = getattr(Victim, name)
+    asked = {"gradient": 0, "values": 0}
+    for name, owner in (("gradient", Network), ("values", Target)):
+        method = getattr(owner, name)
 
         def counted(self, *arguments, name=name, method=method):
             asked[name] += 1
             return method(self, *arguments)
 
-        monkeypatch.setattr(Victim, name, counted)
+        monkeypatch.setattr(owner, name, counted)
     attack = PGD(steps=3, early_stop=early_stop, restarts=restarts)
     attack(victims["segmentation"], IMAGES, truths["segmentation"], 4 / 255)
-    assert asked == {"gradient_tensors": 3 * restarts, "values": looks}
+    assert asked == {"gradient": 3 * restarts, "values": looks}
 
 
 @every_task
@@ -586,7 +589,7 @@ def test_restarts_never_make_it_worse(victims, truths, task, early_stop):
     for restarts in (1, 2, 5):
         attack = PGD(steps=2, step=0.2, restarts=restarts, early_stop=early_stop)
         perturbed = attack(victim, IMAGES, target, 2 / 255)
-        reached.append(victim.succeeded(victim.logits(eight_bit(perturbed)), target).astype(float))
+        reached.append(target.succeeded(victim, victim.logits(eight_bit(perturbed))).astype(float))
         values.append(score(victim, perturbed, target))
     if task == "segmentation":
         assert all((b >= a - 1e-5).all() for a, b in pairwise(values))
@@ -631,7 +634,7 @@ def test_a_goal_is_reached_more_often_than_in_clean_images(victims, truths, task
     victim = victims[task]
     target = Target(truths[task], goal, 1 if task == "multilabel" else 2)
     perturbed = attack(victim, IMAGES, target, 20 / 255 if attack.norm == "linf" else 1.5)
-    before, after = (victim.succeeded(victim.logits(x), target) for x in (IMAGES, eight_bit(perturbed)))
+    before, after = (target.succeeded(victim, victim.logits(x)) for x in (IMAGES, eight_bit(perturbed)))
     assert np.nanmean(before) < 1
     assert np.nanmean(after) - np.nanmean(before) > 0.1 * (1 - np.nanmean(before))
 
@@ -641,7 +644,7 @@ def test_untargeted_attacks_fool_more_than_noise_does(victims, truths, task):
     victim, target = victims[task], Target(truths[task])
     attacks = [Noise(), FGSM(), PGD(steps=10, restarts=2)]
     success = [
-        victim.succeeded(victim.logits(eight_bit(a(victim, IMAGES, target, 8 / 255))), target).mean()
+        target.succeeded(victim, victim.logits(eight_bit(a(victim, IMAGES, target, 8 / 255)))).mean()
         for a in attacks
     ]
     assert success[0] < min(success[1:])
@@ -713,13 +716,13 @@ def test_arguments_that_make_no_sense_are_refused_in_one_sentence(victims, truth
             IMAGES,
             np.eye(CLASSES)[truth],
             4 / 255,
-            r"shape \(10, 5\), but victim \(multiclass\) needs \(10,\)",
+            r"shape \(10, 5\), but network \(multiclass\) needs \(10,\)",
         ),
         (
             IMAGES,
             Target(truth, "appear", CLASSES),
             4 / 255,
-            "class is 5, but victim knows 5; choose one from 0",
+            "class is 5, but network knows 5; choose one from 0",
         ),
         (IMAGES, Target(truth, "vanish", -1), 4 / 255, "class is -1"),
         (IMAGES, truth, -4 / 255, "0 or more"),
@@ -830,7 +833,7 @@ def digits():
     model.compile(keras.optimizers.Adam(5e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(*draw(640), batch_size=64, epochs=4, verbose=0)
     images, labels = draw(48)
-    return Victim(model, "multiclass"), images, labels
+    return Network(model, "multiclass"), images, labels
 
 
 def from_foolbox(foolbox, kind, epsilon):
@@ -881,7 +884,7 @@ def test_same_images_and_success_as_foolbox(digits, kind, goal, epsilons):
             found = Budget(epsilon, norm).finish(found, images)
         perturbed = ours(victim, images, target, epsilon)
         assert mostly_equal(perturbed, found, 0.995)
-        by_us, by_them = (victim.succeeded(victim.logits(x), target) for x in (perturbed, found))
+        by_us, by_them = (target.succeeded(victim, victim.logits(x)) for x in (perturbed, found))
         # An image on the very boundary may fall to either side of it by the order of additions.
         clear = np.abs(score(victim, found, target)) > 1e-2
         assert clear.mean() > 0.9

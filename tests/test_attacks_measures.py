@@ -15,10 +15,10 @@ from sklearn.metrics import average_precision_score
 from toyvoc.voc import make_toyvoc
 from voclab.attacks.gradient import FGSM, PGD, Noise
 from voclab.attacks.measures import HANDLING, Bench, handled, visibility
-from voclab.attacks.victim import Victim
 from voclab.data import vocdevkit
 from voclab.data.base import VOID
 from voclab.data.images import eight_bit
+from voclab.models.network import Network
 from voclab.training.segmentation import measure
 
 SIZE, COUNT = 32, 6
@@ -76,9 +76,9 @@ def victims(bench, images):
         kernel[:, k], bias[k] = 20 * mean, -10 * (mean**2).sum()
     colours.layers[-1].set_weights([kernel.reshape(1, 1, 3, 21), bias])
     return {
-        "multilabel": Victim(model, "multilabel", "labels"),
-        "multiclass": Victim(model, "multiclass", "classes"),
-        "segmentation": Victim(colours, "segmentation", "pixels"),
+        "multilabel": Network(model, "multilabel", "labels"),
+        "multiclass": Network(model, "multiclass", "classes"),
+        "segmentation": Network(colours, "segmentation", "pixels"),
     }
 
 
@@ -120,10 +120,10 @@ def test_the_truth_for_every_task(bench, images):
 
 
 def test_a_goal_is_named_by_the_class_of_the_data_set(bench):
-    assert bench.target("multilabel", "appear", 4).k == 4
-    assert bench.target("multiclass", "vanish", 4).k == 4
-    assert bench.target("segmentation", "vanish", 4).k == 5
-    assert bench.target("segmentation").k is None
+    assert bench.target("multilabel", "appear", 4).class_index == 4
+    assert bench.target("multiclass", "vanish", 4).class_index == 4
+    assert bench.target("segmentation", "vanish", 4).class_index == 5
+    assert bench.target("segmentation").class_index is None
 
 
 # --- attacks ---
@@ -193,14 +193,14 @@ def test_map_is_that_of_scikit_learn(bench, victims, perturbed, images):
 
 
 def test_nobody_can_be_fooled_who_was_never_right(bench, images):
-    wrong = Victim(classifier(bench, 1.0 - images.labels), "multilabel")
+    wrong = Network(classifier(bench, 1.0 - images.labels), "multilabel")
     effect = bench.effect(wrong, bench.images)
     assert np.isnan(effect["fooled"])
     assert effect["accuracy"] == 0
 
 
 def test_two_victims_of_one_name_are_not_confused(bench, images):
-    right, wrong = (Victim(classifier(bench, y), "multilabel") for y in (images.labels, 1.0 - images.labels))
+    right, wrong = (Network(classifier(bench, y), "multilabel") for y in (images.labels, 1.0 - images.labels))
     assert right.name == wrong.name
     assert bench.effect(right, bench.images)["fooled"] == 0
     assert np.isnan(bench.effect(wrong, bench.images)["fooled"])
@@ -232,7 +232,7 @@ def test_success_of_classifiers_by_hand(bench, victims, perturbed, images, task,
 
 
 def test_success_goes_by_the_thresholds_of_the_victim(bench, victims, perturbed):
-    low = Victim(victims["multilabel"].model, "multilabel", thresholds=np.full(20, 0.03))
+    low = Network(victims["multilabel"].model, "multilabel", thresholds=np.full(20, 0.03))
     before, after = (logits_of(low, images) for images in (bench.images, perturbed["multilabel"]))
     cut = np.log(0.03 / 0.97)
     differs = 0
@@ -282,7 +282,7 @@ def test_a_better_map_fools_nobody_and_a_useless_victim_cannot_be_fooled(bench, 
     assert worse_first.effect(victim, bench.images)["fooled"] == 0
     blind = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(21, 1)])
     blind.layers[-1].set_weights([np.zeros((1, 1, 3, 21)), np.eye(21)[0]])
-    effect = bench.effect(Victim(blind, "segmentation"), bench.images)
+    effect = bench.effect(Network(blind, "segmentation"), bench.images)
     assert effect["dice"] == 0
     assert np.isnan(effect["fooled"])
 
@@ -310,7 +310,7 @@ def test_void_is_no_prize(images):
     bench = Bench(void, SIZE)
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(21, 1)])
-    victim = Victim(model, "segmentation")
+    victim = Network(model, "segmentation")
     for goal in ("appear", "vanish"):
         effect = bench.effect(victim, np.rot90(bench.images, axes=(1, 2)), goal=goal, k=0)
         assert np.isnan(effect["success"])

@@ -10,7 +10,7 @@ from conftest import ROOT
 from PIL import Image
 
 from voclab import losses
-from voclab.attacks import Victim, gradient
+from voclab.attacks import Network, gradient
 from voclab.data.base import VOID, Dataset
 from voclab.models import backbones
 
@@ -49,7 +49,7 @@ def test_the_attack():
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
     images = np.full((2, 4, 4, 3), 100 / 255, np.float32)
-    perturbed = attack(Victim(model, "multiclass"), images, np.array([0, 1]), 8 / 255)
+    perturbed = attack(Network(model, "multiclass"), images, np.array([0, 1]), 8 / 255)
     assert np.abs(np.rint(255 * perturbed) - 100).max() == 4
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fragile_victims import four_classes, fragile_classifier, fragile_segmenter, one_class_each
 
-from voclab.attacks import PGD, Bench, Victim, defence
+from voclab.attacks import PGD, Bench, Network, defence
 from voclab.attacks.defence import AdversariallyTrained, harden
 from voclab.data.images import resized
 from voclab.errors import VoclabError
@@ -29,7 +29,7 @@ def silent(line):
 
 
 def classifier(task="multilabel"):
-    return Victim(fragile_classifier(norm=False), task, "classifier")
+    return Network(fragile_classifier(norm=False), task, "classifier")
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def accuracy_under_pgd(victim, bench):
 def test_the_hardened_classifier_withstands_what_fools_the_first(hardened, squares):
     run, victim = hardened
     bench = Bench(four_classes(squares).subset(range(36, 48), "test"), 32)
-    defended = Victim(run.load_model(), "multilabel", "defended")
+    defended = Network(run.load_model(), "multilabel", "defended")
     assert accuracy_under_pgd(victim, bench) < 0.2
     assert accuracy_under_pgd(defended, bench) > 0.6
     assert bench.effect(defended, bench.images)["accuracy"] > 0.8
@@ -164,7 +164,7 @@ def test_the_history_says_how_it_stands_with_and_without_an_attack(hardened, par
     assert best["epoch"] > 0
     assert run.metrics["validation"] == best
     bench = Bench(parts[1], 32)
-    defended = Victim(run.load_model(), "multilabel")
+    defended = Network(run.load_model(), "multilabel")
     images, _ = bench.attack(PGD("cross_entropy", steps=5, step=0.3), defended, EPSILON)
     assert bench.effect(defended, bench.images)["accuracy"] == pytest.approx(best["accuracy"])
     assert bench.effect(defended, images)["accuracy"] == pytest.approx(best["robust"])
@@ -251,7 +251,7 @@ def test_data_of_one_class_each(squares, tmp_path):
 
 
 def test_a_segmenter_is_refused(parts, tmp_path):
-    segmenter = Victim(fragile_segmenter(), "segmentation")
+    segmenter = Network(fragile_segmenter(), "segmentation")
     with pytest.raises(VoclabError, match="is for classifiers; a segmenter was given"):
         harden("h", segmenter, *parts, tmp_path, recipe=RECIPE)
     assert list(tmp_path.iterdir()) == []

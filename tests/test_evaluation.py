@@ -14,7 +14,7 @@ from voc_trees import fails
 
 from toyvoc import cifar as toycifar
 from voclab import cli
-from voclab.attacks import FGSM, Bench, Noise, Victim
+from voclab.attacks import FGSM, Bench, Network, Noise
 from voclab.corruptions import CORRUPTIONS, Setting
 from voclab.data import load
 from voclab.data.base import VOID
@@ -22,7 +22,7 @@ from voclab.evaluation import measure as evaluation
 from voclab.evaluation import robustness
 from voclab.evaluation import study as consistency
 from voclab.metrics import expected_calibration_error
-from voclab.models.prediction import Segmenter, TestTime
+from voclab.models.prediction import TestTime
 from voclab.training import Run
 
 
@@ -33,7 +33,7 @@ def bench(squares):
 
 @pytest.fixture(scope="module")
 def victim():
-    return Victim(fragile_classifier(), "multilabel")
+    return Network(fragile_classifier(), "multilabel")
 
 
 STILL = {"nothing": Setting("gaussian_noise", 0.0), "a lot": Setting("gaussian_noise", 5.0)}
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(bench, victim
 
 def test_one_answer_a_image_is_calibrated_by_its_own_confidence(squares):
     data = one_class_each(four_classes(squares))
-    victim, bench = Victim(fragile_classifier(), "multiclass"), Bench(data, 32)
+    victim, bench = Network(fragile_classifier(), "multiclass"), Bench(data, 32)
     row = evaluation.evaluate(victim, bench, {}, {}).table.loc["clean"]
     logits = bench.clean(victim).values.astype(np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -97,7 +97,7 @@ def test_one_answer_a_image_is_calibrated_by_its_own_confidence(squares):
 
 def test_a_segmenter_has_dice_and_no_calibration(squares):
     bench = Bench(four_classes(squares).subset(range(6)), 32)
-    victim = Victim(fragile_segmenter(), "segmentation")
+    victim = Network(fragile_segmenter(), "segmentation")
     found = evaluation.evaluate(victim, bench, STILL, {})
     assert list(found.table.columns) == ["dice", "miou", "fooled"]
     assert found.table.loc["a lot", "dice"] < found.table.loc["clean", "dice"]
@@ -330,10 +330,10 @@ def test_answers_that_are_no_numbers_are_not_measured(value, squares):
     images = [squares.image(k) for k in range(2)]
     fails(
         "network spoilt answers NaN or infinity for 2 of 2",
-        lambda: list(Segmenter(model, TestTime((32,))).masks(images)),
+        lambda: list(Network(model, "segmentation", "spoilt", test_time=TestTime((32,))).label_maps(images)),
     )
     bench = Bench(squares.subset(range(3)), 32)
-    victim = Victim(model, "segmentation", "mine")
+    victim = Network(model, "segmentation", "mine")
     fails("network mine answers NaN or infinity for 3 of 3", evaluation.evaluate, victim, bench, {}, {})
 
 

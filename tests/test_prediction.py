@@ -10,7 +10,8 @@ from keras import layers
 
 from voclab.backend import compiled
 from voclab.errors import VoclabError
-from voclab.models.prediction import Segmenter, TestTime, _starts, _tent
+from voclab.models.network import Network
+from voclab.models.prediction import TestTime, _starts, _tent, full_size_logits
 
 PLAIN = TestTime((64,), flip=False)
 SHAPES = [(37, 53), (64, 64), (100, 300), (53, 37), (37, 53), (80, 64), (64, 64)]
@@ -30,6 +31,10 @@ def _convolution(kernel, classes=3, seed=0):
     return model
 
 
+def _logits(model, test_time, images, batch_size=8):
+    return full_size_logits(compiled(model), images, test_time, batch_size)
+
+
 @pytest.fixture(scope="module")
 def local():
     """Logits of a pixel that depend on that pixel alone."""
@@ -46,8 +51,9 @@ def wide():
     "test_time", [PLAIN, TestTime((64, 96)), TestTime((160,), window=64)], ids=["plain", "scales", "windows"]
 )
 def test_logits_and_masks_have_the_size_of_their_image(test_time, wide):
-    segmenter, images = Segmenter(wide, test_time, 3), _images(SHAPES)
-    logits, masks = list(segmenter.logits(images)), list(segmenter.masks(images))
+    images = _images(SHAPES)
+    logits = list(_logits(wide, test_time, images, 3))
+    masks = list(Network(wide, "segmentation", test_time=test_time).label_maps(images, 3))
     assert [x.shape for x in logits] == [(*shape, 3) for shape in SHAPES]
     assert all(x.dtype == np.float32 for x in logits)
     assert all(m.dtype == np.uint8 for m in masks)
@@ -56,19 +62,19 @@ def test_logits_and_masks_have_the_size_of_their_image(test_time, wide):
 
 
 def test_a_single_class_keeps_its_axis():
-    (logits,) = Segmenter(_convolution(1, classes=1), PLAIN).logits(_images([(37, 53)]))
+    (logits,) = _logits(_convolution(1, classes=1), PLAIN, _images([(37, 53)]))
     assert logits.shape == (37, 53, 1)
 
 
 def test_no_image_gives_no_mask(wide):
-    assert list(Segmenter(wide, PLAIN).masks([])) == []
+    assert list(Network(wide, "segmentation", test_time=PLAIN).label_maps([])) == []
 
 
 def test_a_image_is_scaled_to_the_range_of_pixels(local):
     """The model of pixels in [0, 1] sees a grey image as its grey / 255."""
     kernel, bias = local.get_weights()
     for grey in (0, 51, 255):
-        (logits,) = Segmenter(local, PLAIN).logits([np.full((40, 50, 3), grey, np.uint8)])
+        (logits,) = _logits(local, PLAIN, [np.full((40, 50, 3), grey, np.uint8)])
         expected = kernel[0, 0].sum(0) * grey / 255 + bias
         np.testing.assert_allclose(logits, np.broadcast_to(expected, (40, 50, 3)), atol=1e-5)
 
@@ -77,7 +83,7 @@ def test_images_of_mixed_shapes_come_out_in_order(local):
     """Every image has a grey of its own, so a swap would show."""
     kernel, bias = local.get_weights()
     images = [np.full((*shape, 3), 30 * k, np.uint8) for k, shape in enumerate(SHAPES)]
-    logits = list(Segmenter(local, TestTime((64,)), 4).logits(images))
+    logits = list(_logits(local, TestTime((64,)), images, 4))
     for k, (shape, x) in enumerate(zip(SHAPES, logits, strict=True)):
         assert x.shape[:2] == shape
         np.testing.assert_allclose(x[0, 0], kernel[0, 0].sum(0) * 30 * k / 255 + bias, atol=1e-5)
@@ -86,7 +92,7 @@ def test_images_of_mixed_shapes_come_out_in_order(local):
 @pytest.mark.parametrize("batch_size", [2, 3, 50])
 def test_the_batch_size_changes_nothing(batch_size, wide):
     images, test_time = _images(SHAPES), TestTime((64, 96), window=64)
-    ours, theirs = (Segmenter(wide, test_time, size).logits(images) for size in (batch_size, 1))
+    ours, theirs = (_logits(wide, test_time, images, size) for size in (batch_size, 1))
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
@@ -97,8 +103,8 @@ def test_a_mirrored_image_gives_mirrored_logits(window, wide):
     mirrored = [image[:, ::-1].copy() for image in images]
 
     def difference(flip):
-        segmenter = Segmenter(wide, TestTime((96,), flip=flip, window=window))
-        pairs = zip(segmenter.logits(images), segmenter.logits(mirrored), strict=True)
+        test_time = TestTime((96,), flip=flip, window=window)
+        pairs = zip(*(_logits(wide, test_time, x) for x in (images, mirrored)), strict=True)
         return max(float(np.abs(a - b[:, ::-1]).max()) for a, b in pairs)
 
     assert difference(flip=True) < 0.1  # an image is rounded to bytes when it is resized
@@ -108,7 +114,7 @@ def test_a_mirrored_image_gives_mirrored_logits(window, wide):
 def test_several_sizes_are_averaged(wide):
     images = _images([(60, 90), (33, 47)])
     both, small, large = (
-        list(Segmenter(wide, TestTime(sizes)).logits(images)) for sizes in ((64, 128), (64,), (128,))
+        list(_logits(wide, TestTime(sizes), images)) for sizes in ((64, 128), (64,), (128,))
     )
     for a, b, c in zip(both, small, large, strict=True):
         np.testing.assert_allclose(a, (b + c) / 2, atol=1e-4)
@@ -119,9 +125,9 @@ def test_several_sizes_are_averaged(wide):
 def test_a_model_that_looks_at_one_pixel_sees_the_same_through_windows(shape, local):
     images = _images([shape, shape])
     for flip in (False, True):
-        whole = Segmenter(local, TestTime((192,), flip))
-        windows = Segmenter(local, TestTime((192,), flip, window=64))
-        for a, b in zip(windows.logits(images), whole.logits(images), strict=True):
+        whole = _logits(local, TestTime((192,), flip), images)
+        windows = _logits(local, TestTime((192,), flip, window=64), images)
+        for a, b in zip(windows, whole, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-4)
 
 
@@ -132,7 +138,7 @@ def test_a_model_is_never_shown_more_than_a_window():
             keras.ops.max(keras.ops.shape(pixels)[1:3]), "float32"
         )
 
-    shown = list(Segmenter(model, TestTime((256,), window=96)).logits(_images([(256, 256), (60, 256)])))
+    shown = list(_logits(model, TestTime((256,), window=96), _images([(256, 256), (60, 256)])))
     assert [float(logits.max()) for logits in shown] == pytest.approx([96, 96])
 
 
@@ -168,7 +174,9 @@ def test_logits_are_resized_not_labels():
         weights = np.zeros((1, 1, 3, 2), np.float32)
         weights[0, 0, 0, 1] = 1.0
         model.set_weights([weights, np.array([0, -boundary / 255], np.float32)])
-        (mask,) = Segmenter(model, PLAIN).masks([ramp])  # a coarse pixel is 4 pixels wide
+        (mask,) = Network(model, "segmentation", test_time=PLAIN).label_maps(
+            [ramp]
+        )  # a coarse pixel is 4 pixels wide
         found = mask.argmax(1)
         assert abs(found - boundary).max() <= 1
         assert len(np.unique(found)) == 1
@@ -182,7 +190,7 @@ def test_images_are_read_no_sooner_than_needed(local):
             read.append(k)
             yield np.zeros((32, 32, 3), np.uint8)
 
-    logits = Segmenter(local, PLAIN, 3).logits(images())
+    logits = _logits(local, PLAIN, images(), 3)
     assert read == []
     for done, _ in enumerate(logits, 1):
         assert len(read) == min(10, -(-done // 3) * 3)

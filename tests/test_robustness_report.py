@@ -189,8 +189,8 @@ def test_a_segmenter_has_a_page_of_its_own_with_masks(segmenter, tmp_path):
     assert masks[0].shape == shown[0].shape[:2]
 
 
-def test_slips_are_one_sentence(runs, shown, segmenter, tmp_path):
-    dataset = load("folder", shown, "val")
+def test_slips_are_one_sentence(runs, images, segmenter, tmp_path):
+    dataset = load("folder", images, "val")
     fails("is named twice", robustness.subjects, [runs / "trained", runs / "trained"], dataset)
     fails("is missing", robustness.subjects, [runs / "nothing"], dataset)
     tested = robustness.subjects([runs / "trained"], dataset)

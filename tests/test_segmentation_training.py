@@ -13,7 +13,8 @@ from voclab.data.vocdevkit import encode_mask
 from voclab.errors import VoclabError
 from voclab.files import write_json
 from voclab.metrics import SegmentationMetrics
-from voclab.models.prediction import Segmenter, TestTime
+from voclab.models.network import Network
+from voclab.models.prediction import TestTime
 from voclab.models.segmenters import ENCODER
 from voclab.training import Experiment, Parts, Recipe, Run, Work
 from voclab.training.experiment import refit, run
@@ -118,7 +119,8 @@ def test_the_metrics_are_those_of_the_stored_masks(part, scratch, parts):
 
 def test_the_stored_masks_are_those_of_the_stored_model(scratch, parts):
     images = [parts.test.image(i) for i in range(len(parts.test))]
-    again = list(Segmenter(scratch.load_model(), TASK.test_time, 5).masks(images))
+    network = Network(scratch.load_model(), "segmentation", test_time=TASK.test_time)
+    again = list(network.label_maps(images, 5))
     same = np.mean([a == b for a, b in zip(again, _all_masks(scratch, parts.test), strict=True)])
     assert same > 0.999
     assert len(np.unique(again)) > 1

@@ -14,7 +14,7 @@ import tensorflow as tf
 from conftest import draw_squares
 from fragile_victims import four_classes, fragile_classifier, victims
 
-from voclab.attacks import Experiment, Victim, run_experiment
+from voclab.attacks import Experiment, Network, run_experiment
 from voclab.attacks.defence import harden
 from voclab.backend import replicas, share_batches
 from voclab.data.base import VOID
@@ -70,7 +70,7 @@ def segmenter(folder):
 
 def hardened(folder):
     parts = four_classes(FIT), four_classes(VALIDATION)
-    victim = Victim(fragile_classifier(norm=False), "multilabel")
+    victim = Network(fragile_classifier(norm=False), "multilabel")
     recipe = replace(RECIPE, augmentation="none", learning_rate=0.15)
     run = harden(folder.name, victim, *parts, folder.parent, recipe=recipe, epsilon=1 / 255, progress=silent)
     return run.load_model()

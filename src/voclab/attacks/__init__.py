@@ -5,8 +5,8 @@ from voclab.attacks.budget import Budget
 from voclab.attacks.gradient import FGSM, PGD, Attack, Noise
 from voclab.attacks.measures import HANDLING, Bench, handled, visibility
 from voclab.attacks.target import Target
-from voclab.attacks.victim import Victim
 from voclab.data.images import eight_bit
+from voclab.models.network import Network
 
 __all__ = [
     "FGSM",
@@ -17,9 +17,9 @@ __all__ = [
     "Bench",
     "Budget",
     "Experiment",
+    "Network",
     "Noise",
     "Target",
-    "Victim",
     "eight_bit",
     "handled",
     "run_experiment",

@@ -12,8 +12,7 @@ from keras import ops
 from voclab.attacks.budget import Budget
 from voclab.attacks.gradient import Attack
 from voclab.attacks.measures import Bench
-from voclab.attacks.target import objective
-from voclab.attacks.victim import Victim
+from voclab.attacks.target import objective, require_direction
 from voclab.backend import compiled, share_of_mean
 from voclab.data.base import VOID, Dataset
 from voclab.data.batches import DecodedCache
@@ -27,6 +26,7 @@ from voclab.models.generator import (
     build_generator,
     start_from_universal,
 )
+from voclab.models.network import Network
 from voclab.terminal import say
 from voclab.training import Recipe, Run, train
 from voclab.training.identity import data_digest, known_by, weights_digest
@@ -91,7 +91,7 @@ class Fooling(keras.losses.Loss):
     """
 
     def __init__(
-        self, victims: list[Victim], goal: str = "untargeted", k: int | None = None, kappa: float = 6.0
+        self, victims: list[Network], goal: str = "untargeted", k: int | None = None, kappa: float = 6.0
     ):
         super().__init__(name="fooling")
         self.goal, self.k, self.kappa = goal, k, kappa
@@ -101,7 +101,7 @@ class Fooling(keras.losses.Loss):
         k = self.k + 1 if self.k is not None and victim.task == "segmentation" else self.k
         return objective(victim.task, "margin", self.goal, k), self.width(victim)
 
-    def width(self, victim: Victim) -> float:
+    def width(self, victim: Network) -> float:
         """The hinge's width for that victim."""
         return _PIXEL_KAPPA if victim.task == "segmentation" else self.kappa
 
@@ -183,7 +183,7 @@ class Adversary(Attack):
 
 def run_experiment(
     experiment: Experiment,
-    victims: Mapping[str, Victim],
+    victims: Mapping[str, Network],
     fit_set: Dataset,
     validation: Dataset,
     folder: Path,
@@ -273,7 +273,7 @@ def model_digest(model: keras.Model) -> str:
     return state.hexdigest()[:16]
 
 
-def _build(experiment: Experiment, victims: list[Victim], start: Run | None) -> keras.Model:
+def _build(experiment: Experiment, victims: list[Network], start: Run | None) -> keras.Model:
     keras.utils.set_random_seed(experiment.recipe.seed)
     generator = build_generator(
         mode=experiment.mode,
@@ -294,7 +294,7 @@ def _build(experiment: Experiment, victims: list[Victim], start: Run | None) -> 
     return attack_model(generator, experiment.epsilon)
 
 
-def _look_through(backbone: keras.Model, victims: list[Victim]) -> None:
+def _look_through(backbone: keras.Model, victims: list[Network]) -> None:
     """Give the frozen part of the encoder the weights of the first classifier built on the same network.
 
     White-box as the whole training is: fine-tuned, those weights tell the classes apart that the pretrained
@@ -311,22 +311,22 @@ def _look_through(backbone: keras.Model, victims: list[Victim]) -> None:
 class _Validation:
     """Both loss terms and the share of fooled validation images, all on 8-bit images at the training size."""
 
-    def __init__(self, experiment: Experiment, victims: list[Victim], dataset: Dataset):
+    def __init__(self, experiment: Experiment, victims: list[Network], dataset: Dataset):
         self.fooling = Fooling(victims, experiment.goal, experiment.k, experiment.kappa)
         self.penalty = Penalty(experiment.penalty, experiment.epsilon, experiment.weight, experiment.norm)
         self.experiment, self.victims = experiment, victims
         bench = Bench(dataset, experiment.recipe.size)
         self.images = bench.images
         self.targets = {v: bench.target(v.task, experiment.goal, experiment.k) for v in victims}
-        self.clean: dict[Victim, np.ndarray] = {}
+        self.clean: dict[Network, np.ndarray] = {}
 
     def refuse_vanishing(self) -> None:
         for victim in self.victims:
             index = np.arange(min(8, len(self.images)))
             target = self.targets[victim].of(index)
-            _, gradient, logits = victim.gradient(eight_bit(self.images[index]), target, "margin")
-            concerned = ~np.isnan(victim.succeeded(logits, target).astype(float))
-            victim.refuse_vanishing(gradient[concerned], "margin")
+            _, gradient, logits = target.gradient(victim, eight_bit(self.images[index]), "margin")
+            concerned = ~np.isnan(target.succeeded(victim, logits).astype(float))
+            require_direction(victim, gradient[concerned], "margin")
 
     def __call__(self, model: keras.Model) -> dict[str, float]:
         generator = model.get_layer(GENERATOR)
@@ -343,9 +343,9 @@ class _Validation:
             for victim in self.victims:
                 target = self.targets[victim].of(slice(k, k + n))
                 logits = victim.logits(saved)
-                reached[victim].append(victim.succeeded(logits, target))
-                value = objective(victim.task, "margin", target.goal, target.k)(logits, target.truth)
-                losses = losses + np.maximum(self.fooling.width(victim) - np.asarray(value), 0)
+                reached[victim].append(target.succeeded(victim, logits))
+                value = target.values(victim, logits, "margin")
+                losses = losses + np.maximum(self.fooling.width(victim) - value, 0)
             fooling += list(losses)
         fooled = [self._fooled(victim, np.concatenate(reached[victim])) for victim in self.victims]
         figures = {
@@ -356,14 +356,14 @@ class _Validation:
         total = figures["validation_perturbed_loss"] + figures["validation_perturbation_loss"]
         return {**figures, "objective": -total}
 
-    def _fooled(self, victim: Victim, reached: np.ndarray) -> float:
+    def _fooled(self, victim: Network, reached: np.ndarray) -> float:
         """Share of the images (pixels) that reach the goal now, of those that did not when clean."""
         if victim not in self.clean:
             target, n = self.targets[victim], self.experiment.recipe.batch_size
             self.clean[victim] = np.concatenate(
                 [
-                    victim.succeeded(
-                        victim.logits(eight_bit(self.images[k : k + n])), target.of(slice(k, k + n))
+                    target.of(slice(k, k + n)).succeeded(
+                        victim, victim.logits(eight_bit(self.images[k : k + n]))
                     )
                     for k in range(0, len(self.images), n)
                 ]

@@ -14,11 +14,11 @@ from voclab.attacks.adversary import model_digest
 from voclab.attacks.gradient import PGD
 from voclab.attacks.measures import Bench
 from voclab.attacks.target import objective
-from voclab.attacks.victim import Victim
 from voclab.backend import input_gradient, own_part, replicas
 from voclab.data.base import Dataset
 from voclab.data.batches import DecodedCache
 from voclab.errors import VoclabError
+from voclab.models.network import Network
 from voclab.terminal import say
 from voclab.training import Recipe, Run, train
 from voclab.training.identity import data_digest, known_by
@@ -65,7 +65,7 @@ class AdversariallyTrained(keras.Model):
 
 def harden(
     name: str,
-    victim: Victim,
+    victim: Network,
     fit_set: Dataset,
     validation: Dataset,
     folder: Path,
@@ -120,11 +120,11 @@ def harden(
     bench = Bench(validation, recipe.size)
 
     def score(current) -> dict[str, float]:
-        present = Victim(current, victim.task, name)
+        present = Network(current, victim.task, name)
         truth = bench.target(victim.task)
         attacked, _ = bench.attack(PGD(objective="cross_entropy", steps=5, step=0.3), present, epsilon)
         wrong = [
-            present.succeeded(bench.answers(present, images).values, truth)
+            truth.succeeded(present, bench.answers(present, images).values)
             for images in (bench.images, attacked)
         ]
         clean, robust = (float(1 - np.mean(w)) for w in wrong)

@@ -1,4 +1,4 @@
-"""Attacks that follow the victim's gradient: FGSM, PGD and momentum; and the control that follows nothing."""
+"""Gradient attacks (FGSM, PGD, momentum) and the control: noise that knows nothing of the network."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ import numpy as np
 from keras import ops
 
 from voclab.attacks.budget import Budget, require_images
-from voclab.attacks.target import Target
-from voclab.attacks.victim import Victim
+from voclab.attacks.target import Target, require_direction
 from voclab.data.images import eight_bit
 from voclab.errors import VoclabError
+from voclab.models.network import Network
 
 
 class Attack:
-    """One call shape for all attacks: (victim, images, target, epsilon) -> images.
+    """One call shape for all attacks: (network, images, target, epsilon) -> images.
 
     Attributes:
         norm: of the bound, ``"linf"`` or ``"l2"``.
@@ -22,12 +22,12 @@ class Attack:
     norm: str
 
     def __call__(
-        self, victim: Victim, images: np.ndarray, target: Target | np.ndarray, epsilon: float
+        self, network: Network, images: np.ndarray, target: Target | np.ndarray, epsilon: float
     ) -> np.ndarray:
         """Perturb images.
 
         Args:
-            victim: the network under attack.
+            network: the one under attack.
             images: (B, H, W, 3) 8-bit images in [0, 1].
             target: the goal; an array is the truth of an untargeted attack.
             epsilon: the bound, see :class:`voclab.attacks.budget.Budget`.
@@ -37,24 +37,24 @@ class Attack:
             ``epsilon`` 0 gives the images unchanged.
 
         Raises:
-            VoclabError: images, target or epsilon that make no sense, or a victim without gradients.
+            VoclabError: images, target or epsilon that make no sense, or a network without gradients.
         """
         budget, images = Budget(epsilon, self.norm), require_images(images)
         target = target if isinstance(target, Target) else Target(np.asarray(target))
         if len(target.truth) != len(images):
             raise VoclabError(f"There are {len(images)} images but the truth of {len(target.truth)}.")
-        victim.require(images, target)
+        target.require(network, images)
         if epsilon == 0 or len(images) == 0:
             return images
-        return budget.finish(self._perturb(victim, images, target, budget), images)
+        return budget.finish(self._perturb(network, images, target, budget), images)
 
-    def _perturb(self, victim: Victim, images: np.ndarray, target: Target, budget: Budget) -> np.ndarray:
+    def _perturb(self, network: Network, images: np.ndarray, target: Target, budget: Budget) -> np.ndarray:
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Noise(Attack):
-    """The control: noise that knows nothing of the victim, at the full size of the bound.
+    """The control: noise that knows nothing of the network, at the full size of the bound.
 
     Attributes:
         kind: ``"sign"`` (every value moved by ±epsilon: the largest noise there is) or ``"uniform"``.
@@ -66,7 +66,7 @@ class Noise(Attack):
     norm: str = "linf"
     seed: int = 0
 
-    def _perturb(self, victim, images, target, budget):
+    def _perturb(self, network, images, target, budget):
         rng = np.random.default_rng(self.seed)
         if self.kind == "sign":
             return images + budget.fill(rng.choice([-1.0, 1.0], images.shape))
@@ -87,9 +87,9 @@ class FGSM(Attack):
     objective: str = "margin"
     norm: str = "linf"
 
-    def _perturb(self, victim, images, target, budget):
-        _, gradient, logits = victim.gradient(images, target, self.objective)
-        victim.refuse_vanishing(gradient, self.objective, victim.succeeded(logits, target))
+    def _perturb(self, network, images, target, budget):
+        _, gradient, logits = target.gradient(network, images, self.objective)
+        require_direction(network, gradient, self.objective, target.succeeded(network, logits))
         return images + budget.fill(gradient)
 
 
@@ -123,78 +123,81 @@ class PGD(Attack):
     seed: int = 0
     norm: str = "linf"
 
-    def _perturb(self, victim, images, target, budget):
+    def _perturb(self, network, images, target, budget):
         if self.steps < 1 or self.restarts < 1:
             raise VoclabError(f"PGD needs a step and a start, not {self.steps} and {self.restarts}.")
         step = np.broadcast_to(np.asarray(self.step, np.float32), len(images))
         rng = np.random.default_rng(self.seed)
-        best, score = images.copy(), np.full(len(images), -np.inf)
+        best = _Best(network, images, target, budget)
         for _ in range(self.restarts):
             # Drawn for all images, so that what one image gets does not depend on the fate of others.
             start = budget.random(images.shape, rng) if self.random_start else np.zeros_like(images)
-            todo = np.flatnonzero(~np.isposinf(score))
-            if not len(todo):
-                break
-            climb = _Climb(self, victim, images[todo], target.of(todo), budget)
-            found, reached = climb.run(images[todo] + start[todo], step[todo])
-            better = reached > score[todo]
-            best[todo[better]], score[todo[better]] = found[better], reached[better]
-        return best
+            active = best.open(np.arange(len(images)))
+            if len(active):
+                self._climb(best, images[active] + start[active], step, active)
+        return best.images
 
-
-class _Climb:
-    """One restart of PGD. A score of +inf says that the goal is reached."""
-
-    def __init__(self, attack: PGD, victim: Victim, images: np.ndarray, target: Target, budget: Budget):
-        self.attack, self.victim, self.images = attack, victim, images
-        self.target, self.budget = target, budget
-        self.best, self.score = images.copy(), np.full(len(images), -np.inf)
-
-    def run(self, start: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(images found, their scores)."""
-        attack, target, active = self.attack, self.target, np.arange(len(self.images))
-        # Points and directions are those of the active images and stay on the device from step to step.
-        points = ops.convert_to_tensor(self.budget.project(start, self.images))
-        move = self.budget.mover(self.images, step)
-        momentum = ops.zeros_like(points) if attack.momentum else None
-        for k in range(attack.steps):
-            values, gradient, logits = self.victim.gradient_tensors(points, target, attack.objective)
-            if k == 0:
-                reached = self.victim.succeeded(ops.convert_to_numpy(logits), target)
-                self.victim.refuse_vanishing(ops.convert_to_numpy(gradient), attack.objective, reached)
-            if attack.early_stop:
-                self._keep(points, values, logits, active)
-                left = np.flatnonzero(~np.isposinf(self.score[active]))
+    def _climb(self, best: "_Best", start: np.ndarray, step: np.ndarray, active: np.ndarray) -> None:
+        """One restart from ``start`` for the images with the indices ``active``."""
+        network, budget = best.network, best.budget
+        goal, move = best.target.of(active), budget.mover(best.clean[active], step[active])
+        objective = goal.objective(network, self.objective)
+        # Points and directions stay on the device from step to step.
+        points, direction = ops.convert_to_tensor(budget.project(start, best.clean[active])), 0.0
+        for number in range(self.steps):
+            values, gradient, logits = network.gradient(points, goal.truth, objective)
+            if number == 0:
+                reached = goal.succeeded(network, ops.convert_to_numpy(logits))
+                require_direction(network, ops.convert_to_numpy(gradient), self.objective, reached)
+            direction = self._direction(gradient, direction)
+            if self.early_stop:
+                best.keep(points, values, logits, active)
+                left = best.open(active)
                 if not len(left):
-                    return self.best, self.score
+                    return
                 if len(left) < len(active):
-                    active = active[left]
-                    target = self.target.of(active)
-                    move = self.budget.mover(self.images[active], step[active])
-                    points, gradient = ops.take(points, left, axis=0), ops.take(gradient, left, axis=0)
-                    momentum = ops.take(momentum, left, axis=0) if attack.momentum else None
-            if attack.momentum:
-                size = ops.mean(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
-                momentum = gradient = attack.momentum * momentum + gradient / ops.maximum(size, 1e-30)
-            points = move(points, gradient)
-        if attack.early_stop or attack.restarts > 1:
-            self._keep(points, *self.victim.values(points, target, attack.objective), active)
-            return self.best, self.score
-        return ops.convert_to_numpy(points), np.zeros(len(points))
+                    kept = np.flatnonzero(np.isin(active, left))
+                    points, direction = ops.take(points, kept, axis=0), ops.take(direction, kept, axis=0)
+                    active, goal = left, best.target.of(left)
+                    move = budget.mover(best.clean[left], step[left])
+            points = move(points, direction)
+        if self.early_stop or self.restarts > 1:
+            logits = network.logits(points, len(points))
+            best.keep(points, goal.values(network, logits, self.objective), logits, active)
+        else:
+            best.images[active] = ops.convert_to_numpy(points)
 
-    def _keep(self, points, values, logits, active):
+    def _direction(self, gradient, before):
+        if not self.momentum:
+            return gradient
+        size = ops.mean(ops.abs(gradient), axis=(1, 2, 3), keepdims=True)
+        return self.momentum * before + gradient / ops.maximum(size, 1e-30)
+
+
+class _Best:
+    """The best points found so far. A score of +inf says that the attack on that image has succeeded."""
+
+    def __init__(self, network: Network, images: np.ndarray, target: Target, budget: Budget):
+        self.network, self.clean, self.target, self.budget = network, images, target, budget
+        self.images, self.scores = images.copy(), np.full(len(images), -np.inf)
+
+    def open(self, active: np.ndarray) -> np.ndarray:
+        """Those of the indices whose attack has not succeeded yet."""
+        return active[~np.isposinf(self.scores[active])]
+
+    def keep(self, points, values, logits, active: np.ndarray) -> None:
         """Remember which points are better than those before, and how good they are.
 
         That is the objective, and +inf where the image that can be saved reaches the goal (pixels: never).
         """
         points, logits = ops.convert_to_numpy(points), ops.convert_to_numpy(logits)
         values = ops.convert_to_numpy(values).astype(float)
-        if self.victim.task != "segmentation":
-            hits = np.flatnonzero(self.victim.succeeded(logits, self.target.of(active)))
+        if self.network.task != "segmentation":
+            hits = np.flatnonzero(self.target.of(active).succeeded(self.network, logits))
             if len(hits):
                 chosen = active[hits]
-                saved = eight_bit(self.budget.finish(points[hits], self.images[chosen]))
-                fooled = self.victim.succeeded(self.victim.logits(saved), self.target.of(chosen))
-                values[hits[fooled]] = np.inf
-        better = values > self.score[active]
-        self.best[active[better]], self.score[active[better]] = points[better], values[better]
+                saved = eight_bit(self.budget.finish(points[hits], self.clean[chosen]))
+                succeeded = self.target.of(chosen).succeeded(self.network, self.network.logits(saved))
+                values[hits[succeeded]] = np.inf
+        better = values > self.scores[active]
+        self.images[active[better]], self.scores[active[better]] = points[better], values[better]

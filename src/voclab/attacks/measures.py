@@ -10,10 +10,10 @@ from skimage.metrics import structural_similarity
 
 from voclab.attacks.gradient import Attack
 from voclab.attacks.target import Target
-from voclab.attacks.victim import Victim
 from voclab.data.base import VOID, Dataset
 from voclab.data.images import at_size, eight_bit, gaussian_blur, jpeg
 from voclab.metrics import SegmentationMetrics, mean_average_precision
+from voclab.models.network import Network
 
 HANDLING = ("JPEG, quality 90", "JPEG, quality 75", "JPEG, quality 50", "blur, sigma 1", "half size and back")
 
@@ -61,7 +61,7 @@ class Bench:
     def attack(
         self,
         attack: Attack,
-        victim: Victim,
+        victim: Network,
         epsilon: float,
         *,
         goal: str = "untargeted",
@@ -89,13 +89,13 @@ class Bench:
                 progress(f"{done}/{len(self)} images attacked, {left:.0f} s left")
         return np.concatenate(saved), float(np.median(seconds[1:] or seconds))
 
-    def clean(self, victim: Victim) -> "Answers":
+    def clean(self, victim: Network) -> "Answers":
         """The victim's answers to the images as they are; computed once."""
         if victim not in self._clean:
             self._clean[victim] = self.answers(victim, self.images)
         return self._clean[victim]
 
-    def answers(self, victim: Victim, images: np.ndarray) -> "Answers":
+    def answers(self, victim: Network, images: np.ndarray) -> "Answers":
         """The victim's answers to (n, H, W, 3) uint8 versions of the images."""
         logits, metrics = [], None
         if victim.task == "segmentation":
@@ -113,7 +113,7 @@ class Bench:
         return Answers(np.concatenate(logits), metrics)
 
     def effect(
-        self, victim: Victim, images: np.ndarray, *, goal: str = "untargeted", k: int | None = None
+        self, victim: Network, images: np.ndarray, *, goal: str = "untargeted", k: int | None = None
     ) -> dict[str, float]:
         """How the victim does on perturbed versions of the images.
 
@@ -133,7 +133,7 @@ class Bench:
         return self.effect_of(victim, self.answers(victim, images), goal=goal, k=k)
 
     def effect_of(
-        self, victim: Victim, after: "Answers", *, goal: str = "untargeted", k: int | None = None
+        self, victim: Network, after: "Answers", *, goal: str = "untargeted", k: int | None = None
     ) -> dict[str, float]:
         """The same from answers that are there already."""
         before = self.clean(victim)
@@ -144,7 +144,7 @@ class Bench:
             figures["flipped"] = float((before.values != after.values).mean())
         else:
             target = self.target(victim.task)
-            was_wrong, is_wrong = (victim.succeeded(a.values, target) for a in (before, after))
+            was_wrong, is_wrong = (target.succeeded(victim, a.values) for a in (before, after))
             figures = {
                 "fooled": float(is_wrong[~was_wrong].mean()) if (~was_wrong).any() else float("nan"),
                 "accuracy": float(1 - is_wrong.mean()),
@@ -155,17 +155,27 @@ class Bench:
             figures["success"] = self._success(victim, before, after, self.target(victim.task, goal, k))
         return figures
 
-    def _success(self, victim: Victim, before: "Answers", after: "Answers", target: Target) -> float:
+    def _success(self, victim: Network, before: "Answers", after: "Answers", target: Target) -> float:
         if victim.task == "segmentation":
-            concerned = target.truth == target.k if target.goal == "vanish" else target.truth != VOID
-            wanted = (lambda a: a != target.k) if target.goal == "vanish" else (lambda a: a == target.k)
+            concerned = (
+                target.truth == target.class_index if target.goal == "vanish" else target.truth != VOID
+            )
+            wanted = (
+                (lambda a: a != target.class_index)
+                if target.goal == "vanish"
+                else (lambda a: a == target.class_index)
+            )
             open_ = concerned & ~wanted(before.values)
             return float(wanted(after.values)[open_].mean()) if open_.any() else float("nan")
-        open_ = ~victim.succeeded(before.values, target)
+        open_ = ~target.succeeded(victim, before.values)
         if target.goal == "vanish":  # a class that is called present but is not there is no prize
-            there = target.truth[:, target.k] > 0 if victim.task == "multilabel" else target.truth == target.k
+            there = (
+                target.truth[:, target.class_index] > 0
+                if victim.task == "multilabel"
+                else target.truth == target.class_index
+            )
             open_ &= there
-        reached = victim.succeeded(after.values, target)
+        reached = target.succeeded(victim, after.values)
         return float(reached[open_].mean()) if open_.any() else float("nan")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
-from voclab.attacks import FGSM, PGD, Attack, Bench, Victim
+from voclab.attacks import FGSM, PGD, Attack, Bench, Network
 from voclab.corruptions import CORRUPTIONS, NOISES, SEVERITIES, Setting, corrupted, perturbed
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
@@ -63,7 +63,7 @@ def attacks_at(steps=STEPS) -> dict[str, tuple[Attack, float]]:
 
 
 def evaluate(
-    victim: Victim,
+    victim: Network,
     bench: Bench,
     settings: Mapping[str, Setting] = BATTERY,
     attacks: Mapping[str, tuple[Attack, float]] | None = None,
@@ -101,7 +101,7 @@ def evaluate(
 
 
 def severities(
-    victim: Victim,
+    victim: Network,
     bench: Bench,
     corruptions=CORRUPTIONS,
     seed: int = 0,
@@ -122,7 +122,7 @@ def _corrupted(name, severity, seed, image, k):
     return corrupted(image, name, severity, (seed, k))
 
 
-def error(victim: Victim, bench: Bench, images: np.ndarray) -> float:
+def error(victim: Network, bench: Bench, images: np.ndarray) -> float:
     """Error rate on (n, H, W, 3) uint8 versions of the images of ``bench``.
 
     That of a classifier is the share of images whose top class is not among the true ones; that of a
@@ -232,7 +232,7 @@ def report(
     settings = BATTERY
     if noise is not None:
         settings, attacks = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}, False
-    victim = Victim(network, "segmentation" if maps else dataset.task, path.parent.name)
+    victim = Network(network, "segmentation" if maps else dataset.task, path.parent.name)
     bench = Bench(dataset, size)
     found = evaluate(victim, bench, settings, None if attacks else {}, seed, progress=progress)
     facts = {"model": str(path), "data": f"{dataset.name} {dataset.split}", "images": len(dataset)}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from voclab.attacks import Bench, Victim
+from voclab.attacks import Bench, Network
 from voclab.config import Profile
 from voclab.corruptions import CONSISTENCY, CORRUPTIONS, SEVERITIES, corrupted, perturbed
 from voclab.data.base import Dataset
@@ -49,7 +49,7 @@ class Subject:
 
     name: str
     path: Path
-    victim: Victim
+    victim: Network
     size: int
 
     @property
@@ -117,7 +117,7 @@ def subjects(
     for name, file in model_files(models).items():
         path, network, side = evaluation.opened(file, dataset, size, progress)
         maps = len(network.output_shape) == 4
-        victim = Victim(network, "segmentation" if maps else dataset.task, name)
+        victim = Network(network, "segmentation" if maps else dataset.task, name)
         found.append(Subject(name, path, victim, side))
     return found
 
@@ -186,7 +186,11 @@ def measure(
     kept = {}
     for subject in tested:
         facts = {"model": subject.path.as_posix(), "weights": weights_digest(str(subject.path))}
-        facts |= {"data": f"{images.name} {images.split}", "task": subject.victim.task, "size": subject.size}
+        facts |= {
+            "data": f"{kept_images.name} {kept_images.split}",
+            "task": subject.victim.task,
+            "size": subject.size,
+        }
         masks = subject.victim.task == "segmentation"
         facts |= {
             "images": len(kept_images),
@@ -357,7 +361,7 @@ def typical_image(dataset: Dataset) -> int:
 
 
 def battery(
-    victim: Victim, bench: Bench, seed: int = 0, progress: Callable[[str], None] | None = None
+    victim: Network, bench: Bench, seed: int = 0, progress: Callable[[str], None] | None = None
 ) -> pd.Series:
     """Accuracy (mean Dice) of a network clean and under each perturbation, without attacks."""
     found = evaluation.evaluate(victim, bench, attacks={}, seed=seed, progress=progress)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from voclab.attacks import Experiment, Victim
+from voclab.attacks import Experiment, Network
 from voclab.config import Profile
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
@@ -33,7 +33,7 @@ def victims(
     folder: Path,
     *,
     progress: Callable[[str], None] = say,
-) -> dict[str, Victim]:
+) -> dict[str, Network]:
     """The classifier of notebook 01 and, where there are masks, the segmenter of notebook 02.
 
     Their runs are read back; what is missing is trained now, with the settings of those notebooks.
@@ -50,15 +50,15 @@ def victims(
     known = {e.name: e for e in classification.experiments(profile, weights, seed)}
     run = run_chain(profile.adversary.classifier, known, data, folder, **options)
     thresholds = run.predictions()["thresholds"]
-    found = {CLASSIFIER: Victim(run.load_model(), data.fit.task, CLASSIFIER, thresholds)}
+    found = {CLASSIFIER: Network(run.load_model(), data.fit.task, CLASSIFIER, thresholds)}
     if data.fit.has_masks:
         known = {e.name: e for e in segmentation.experiments(profile, weights, seed)}
         run = run_chain(profile.adversary.segmenter, known, data, folder, **options)
-        found[SEGMENTER] = Victim(run.load_model(), "segmentation", SEGMENTER)
+        found[SEGMENTER] = Network(run.load_model(), "segmentation", SEGMENTER)
     return found
 
 
-def others(folder: Path, dataset: Dataset, progress: Callable[[str], None] = say) -> dict[str, Victim]:
+def others(folder: Path, dataset: Dataset, progress: Callable[[str], None] = say) -> dict[str, Network]:
     """Further networks that notebooks 01 and 02 left in ``folder``, by what people call them.
 
     Args:
@@ -81,7 +81,7 @@ def others(folder: Path, dataset: Dataset, progress: Callable[[str], None] = say
             except VoclabError as error:
                 progress(f"{title} is left out: {error}")
             else:
-                found[title] = Victim(network, task, title)
+                found[title] = Network(network, task, title)
     return found
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
-from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, Victim, handled, visibility
+from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Network, Noise, handled, visibility
 from voclab.attacks.adversary import model_digest
 from voclab.attacks.measures import HANDLING
 from voclab.config import Profile
@@ -50,10 +50,10 @@ class Measurements:
         self,
         run: Run,
         scored: Dataset,
-        victims: Mapping[str, Victim],
+        victims: Mapping[str, Network],
         adversaries: Mapping[str, Run],
         profile: Profile,
-        further: Mapping[str, Victim],
+        further: Mapping[str, Network],
         epsilon: float = 8,
         progress: Callable[[str], None] = say,
     ):
@@ -176,7 +176,7 @@ class Measurements:
 
         return self._once(f"{name} > {victim} after {how}", measure)["fooled"]
 
-    def against(self, victim: Victim, name: str, attack: Attack) -> dict[str, float]:
+    def against(self, victim: Network, name: str, attack: Attack) -> dict[str, float]:
         """What an attack on another network than the victims does to it, at the bound trained at."""
 
         def measure():
@@ -185,7 +185,7 @@ class Measurements:
 
         return self._once(f"{name} > {victim.name} {model_digest(victim.model)}", measure)
 
-    def clean(self, victim: Victim) -> dict[str, float]:
+    def clean(self, victim: Network) -> dict[str, float]:
         """The same figures without an attack."""
         return self._once(
             f"clean {victim.name} {model_digest(victim.model)}",
@@ -328,7 +328,7 @@ def goals(measured: Measurements, k: int) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("attack")
 
 
-def answer_text(victim: Victim, logits: np.ndarray, class_names: Sequence[str], most: int = 2) -> str:
+def answer_text(victim: Network, logits: np.ndarray, class_names: Sequence[str], most: int = 2) -> str:
     """The classes that a classifier says are there, with probabilities; at least its top class."""
     shares = expit(logits, dtype=np.float64) if victim.task == "multilabel" else softmax(logits)
     order = np.argsort(-shares)[:most]
@@ -336,7 +336,7 @@ def answer_text(victim: Victim, logits: np.ndarray, class_names: Sequence[str], 
     return ", ".join(f"{class_names[k]} {shares[k]:.2f}" for k in kept)
 
 
-def telling_images(bench: Bench, victim: Victim, n: int, seed: int = 0) -> np.ndarray:
+def telling_images(bench: Bench, victim: Network, n: int, seed: int = 0) -> np.ndarray:
     """Images to show an attack on: the victim is right on them, each of another true class, drawn by seed.
 
     For a segmenter: those whose clean map is best.
@@ -350,7 +350,7 @@ def telling_images(bench: Bench, victim: Victim, n: int, seed: int = 0) -> np.nd
         large = ((truth > 0) & (truth != 255)).mean((1, 2)) > 0.08  # a speck shows nothing
         order = np.argsort(-np.where(large, quality, -1), kind="stable")
     else:
-        right = ~victim.succeeded(clean.values, bench.target(victim.task))
+        right = ~bench.target(victim.task).succeeded(victim, clean.values)
         order = np.random.default_rng(seed).permutation(np.flatnonzero(right))
     labels, chosen, seen = bench.dataset.labels, [], set()
     for i in order:
@@ -369,7 +369,7 @@ def triptychs(
     images = measured.perturbed("image", victim)[chosen]
     before = bench.clean(network).values[chosen]
     after = network.logits(eight_bit(images))
-    fooled = network.succeeded(after, bench.target(network.task).of(chosen))
+    fooled = bench.target(network.task).of(chosen).succeeded(network, after)
     return [
         (
             bench.images[i],
@@ -407,7 +407,7 @@ def on_one_image(measured: Measurements, i: int) -> dict[str, np.ndarray]:
     }
 
 
-def defence(measured: Measurements, defended: Victim, own: Adversary) -> dict[str, dict[str, float]]:
+def defence(measured: Measurements, defended: Network, own: Adversary) -> dict[str, dict[str, float]]:
     """Victim -> attack -> share of images whose top class is right; the last attack knows the victim."""
     before = measured.victims[CLASSIFIER]
     first = measured.attack("image", CLASSIFIER)

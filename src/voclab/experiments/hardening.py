@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from voclab.attacks import FGSM, PGD, Bench, Victim
+from voclab.attacks import FGSM, PGD, Bench, Network
 from voclab.config import Profile
 from voclab.data.images import eight_bit
 from voclab.experiments.cifar10 import plan_of
@@ -33,7 +33,7 @@ def plans(profile: Profile, data: Path, seed: int) -> dict[str, Plan]:
 
 
 def accuracy_under_attack(
-    victims: Mapping[str, Victim],
+    victims: Mapping[str, Network],
     bench: Bench,
     epsilons: Sequence[float],
     progress: Callable[[str], None] | None = None,
@@ -85,7 +85,7 @@ def at(table: pd.DataFrame, network: str, attack: str = "none", epsilon: float =
     return found.iloc[0]
 
 
-def gradient_images(victim: Victim, bench: Bench, indices: Sequence[int]) -> list[np.ndarray]:
+def gradient_images(victim: Network, bench: Bench, indices: Sequence[int]) -> list[np.ndarray]:
     """What the loss of a network is sensitive to in some images.
 
     Args:
@@ -98,9 +98,8 @@ def gradient_images(victim: Victim, bench: Bench, indices: Sequence[int]) -> lis
         so that three standard deviations reach black or white.
     """
     index = np.asarray(indices)
-    _, gradient, _ = victim.gradient(
-        eight_bit(bench.images[index]), bench.target(victim.task).of(index), "cross_entropy"
-    )
+    target = bench.target(victim.task).of(index)
+    _, gradient, _ = target.gradient(victim, eight_bit(bench.images[index]), "cross_entropy")
     spread = 3 * gradient.std(axis=(1, 2, 3), keepdims=True)
     scaled = np.divide(gradient, spread, out=np.zeros_like(gradient), where=spread > 0)
     return list(np.rint(255 * np.clip(0.5 + scaled / 2, 0, 1)).astype(np.uint8))

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from voclab.attacks import PGD, Bench, Victim
+from voclab.attacks import PGD, Bench, Network
 from voclab.attacks.defence import AdversariallyTrained
 from voclab.data import find, load, test_split
 from voclab.data.base import Dataset
@@ -181,7 +181,7 @@ class _Score:
         figures["validation_loss"] = figures.pop("loss")
         figures["training_accuracy"] = _figures(answers[self.seen], self.seen)["accuracy"]
         if self.bench is not None:
-            victim = Victim(model, self.validation.task, "the network in training")
+            victim = Network(model, self.validation.task, "the network in training")
             attack = PGD(objective="cross_entropy", steps=5, step=0.3)
             images, _ = self.bench.attack(attack, victim, self.plan.epsilon / 255)
             figures["robust"] = self.bench.effect(victim, images)["accuracy"]

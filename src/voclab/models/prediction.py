@@ -1,14 +1,12 @@
 """From an image of any size to its label map: scales, mirror images, windows, back to the original size."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import cv2
-import keras
 import numpy as np
 
-from voclab.backend import compiled
 from voclab.errors import VoclabError
 
 _MULTIPLE = 32  # sides that every encoder divides evenly; also keeps the number of shapes small
@@ -40,63 +38,57 @@ class TestTime:
             )
 
 
-class Segmenter:
-    """A model together with how it is used: images in, logits or label maps at their own size out.
+def full_size_logits(
+    forward: Callable, images: Iterable[np.ndarray], test_time: TestTime, batch_size: int = 8
+) -> Iterator[np.ndarray]:
+    """(H, W, classes) float32 logits at the size of each (H, W, 3) uint8 image, in order, lazily.
 
     Args:
-        model: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, classes) logits, for any H and W.
+        forward: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, classes) logits, for any H and W.
+        images: of any sizes.
         test_time: scales, mirror images and windows.
         batch_size: images a step. Images of equal size after resizing are computed together.
     """
+    images = iter(images)
+    while chunk := list(islice(images, batch_size)):
+        yield from _chunk(forward, chunk, test_time)
 
-    def __init__(self, model: keras.Model, test_time: TestTime, batch_size: int = 8):
-        self.test_time, self.batch_size = test_time, batch_size
-        self._forward = compiled(model)
 
-    def logits(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(H, W, classes) float32 logits at the size of each (H, W, 3) uint8 image, in order, lazily."""
-        images = iter(images)
-        while chunk := list(islice(images, self.batch_size)):
-            yield from self._chunk(chunk)
+def _chunk(forward, images: Sequence[np.ndarray], test_time: TestTime) -> list[np.ndarray]:
+    total: list = [0.0] * len(images)
+    for size in test_time.sizes:
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i, image in enumerate(images):
+            groups.setdefault(_shape_at(image.shape[:2], size), []).append(i)
+        for shape, members in groups.items():
+            pixels = np.stack([_resized(images[i], shape) for i in members])
+            for i, logits in zip(members, _views(forward, pixels, test_time)):
+                total[i] = total[i] + _resized_logits(logits, images[i].shape[:2])
+    return [logits / len(test_time.sizes) for logits in total]
 
-    def masks(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(H, W) uint8 label map at the size of each image, in order, lazily."""
-        for logits in self.logits(images):
-            yield logits.argmax(-1).astype(np.uint8)
 
-    def _chunk(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        total: list = [0.0] * len(images)
-        for size in self.test_time.sizes:
-            groups: dict[tuple[int, int], list[int]] = {}
-            for i, image in enumerate(images):
-                groups.setdefault(_shape_at(image.shape[:2], size), []).append(i)
-            for shape, members in groups.items():
-                pixels = np.stack([_resized(images[i], shape) for i in members])
-                for i, logits in zip(members, self._views(pixels)):
-                    total[i] = total[i] + _resized_logits(logits, images[i].shape[:2])
-        return [logits / len(self.test_time.sizes) for logits in total]
+def _views(forward, pixels: np.ndarray, test_time: TestTime) -> np.ndarray:
+    logits = _windows(forward, pixels, test_time.window)
+    if test_time.flip:
+        mirrored = _windows(forward, pixels[:, :, ::-1], test_time.window)
+        logits = (logits + mirrored[:, :, ::-1]) / 2
+    return logits
 
-    def _views(self, pixels: np.ndarray) -> np.ndarray:
-        logits = self._windows(pixels)
-        if self.test_time.flip:
-            logits = (logits + self._windows(pixels[:, :, ::-1])[:, :, ::-1]) / 2
-        return logits
 
-    def _windows(self, pixels: np.ndarray) -> np.ndarray:
-        window = self.test_time.window
-        if window is None or max(pixels.shape[1:3]) <= window:
-            return self._forward(pixels)
-        total, weight = 0.0, np.zeros((1, *pixels.shape[1:3], 1), np.float32)
-        for top in _starts(pixels.shape[1], window):
-            for left in _starts(pixels.shape[2], window):
-                place = np.s_[:, top : top + window, left : left + window]
-                logits = self._forward(pixels[place])
-                if not isinstance(total, np.ndarray):
-                    total = np.zeros((*pixels.shape[:3], logits.shape[-1]), np.float32)
-                share = _tent(logits.shape[1])[:, None, None] * _tent(logits.shape[2])[:, None]
-                total[place] += share * logits
-                weight[place] += share
-        return total / weight
+def _windows(forward, pixels: np.ndarray, window: int | None) -> np.ndarray:
+    if window is None or max(pixels.shape[1:3]) <= window:
+        return forward(pixels)
+    total, weight = 0.0, np.zeros((1, *pixels.shape[1:3], 1), np.float32)
+    for top in _starts(pixels.shape[1], window):
+        for left in _starts(pixels.shape[2], window):
+            place = np.s_[:, top : top + window, left : left + window]
+            logits = forward(pixels[place])
+            if not isinstance(total, np.ndarray):
+                total = np.zeros((*pixels.shape[:3], logits.shape[-1]), np.float32)
+            share = _tent(logits.shape[1])[:, None, None] * _tent(logits.shape[2])[:, None]
+            total[place] += share * logits
+            weight[place] += share
+    return total / weight
 
 
 def _shape_at(shape: tuple[int, int], longest: int) -> tuple[int, int]:

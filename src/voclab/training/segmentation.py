@@ -15,7 +15,8 @@ from voclab.errors import VoclabError
 from voclab.losses import get_loss
 from voclab.metrics import SegmentationMetrics
 from voclab.models.classifiers import predict
-from voclab.models.prediction import Segmenter, TestTime
+from voclab.models.network import Network
+from voclab.models.prediction import TestTime
 from voclab.models.segmenters import ENCODER, build_segmenter, build_unet
 from voclab.training.experiment import Experiment, Task, Work
 from voclab.training.masks import StoredMasks, write_masks
@@ -77,11 +78,11 @@ class Segmentation(Task):
         return score
 
     def measure(self, work, model):
-        segmenter = Segmenter(model, self.test_time, work.experiment.recipe.batch_size)
+        network = Network(model, "segmentation", work.run.name, test_time=self.test_time)
         reports, counts = {}, {}
         for part, dataset in work.measured.items():
             # Written first and read back: what is measured is what figures and the submission show.
-            predicted = _predicted(segmenter, dataset, work)
+            predicted = _predicted(network, dataset, work)
             write_masks(work.run.folder / f"{part}_masks.zip", dataset.ids, predicted)
             reports[part] = None
             if dataset.has_masks:
@@ -153,16 +154,17 @@ def _labels_at(mask: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST)
 
 
-def _predicted(segmenter: Segmenter, dataset: Dataset, work: Work) -> Iterator[np.ndarray]:
+def _predicted(network: Network, dataset: Dataset, work: Work) -> Iterator[np.ndarray]:
     """Label maps one by one, with a line of progress now and then."""
     started = last = time.perf_counter()
     images = (dataset.image(i) for i in range(len(dataset)))
-    for given, mask in enumerate(segmenter.masks(images)):
+    batch_size = work.experiment.recipe.batch_size
+    for given, mask in enumerate(network.label_maps(images, batch_size)):
         yield mask
         now = time.perf_counter()
         if now - last > 5:
             # Images are computed a batch at a time, ahead of those that were given out.
-            done = min((given // segmenter.batch_size + 1) * segmenter.batch_size, len(dataset))
+            done = min((given // batch_size + 1) * batch_size, len(dataset))
             last, left = now, (now - started) / done * (len(dataset) - done)
             done = f"{done}/{len(dataset)} images predicted"
             work.progress(f"{work.run.name}: {done}, {left / 60:.1f} min left")
