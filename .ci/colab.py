@@ -40,7 +40,7 @@ LEFT_OUT = (
     "gallery_browser",
     "kills",
     "packaging",
-    "images_study",
+    "cifar10_experiment",
     "push",
     "contributing_examples",
     "robustness_report",

@@ -121,7 +121,7 @@ def parts_of(root: str):
 
 
 def pretrained(weights: str):
-    from voclab.training.source import Weights
+    from voclab.models.pretrained import Weights
 
     return Weights("mobilenet_v2", "file", weights, f"MobileNetV2 from {Path(weights).name}")
 

@@ -24,7 +24,6 @@ from voclab.models.segmenters import ENCODER, build_segmenter
 from voclab.profiles import profile_for
 from voclab.training.classification import PENALTIES
 from voclab.training.features import fit_linear_head, pooled_features
-from voclab.training.source import CNN_OPTIONS, SHIPPED
 
 BATCH = 16
 RATES = (1e-3, 3e-3, 1e-2)
@@ -43,8 +42,8 @@ class Setting:
         self.fit = data.subset(np.flatnonzero(~fifth).tolist(), "fit")
         self.validation = data.subset(np.flatnonzero(fifth).tolist(), "validation")
         self.profile = profile_for("demo", kind)
-        self.backbone = "mobilenet_v2" if weights else "cnn"
-        self.weights, self.options = weights or str(SHIPPED), {} if weights else CNN_OPTIONS
+        self.backbone = "mobilenet_v2" if weights else "efficientnet_lite0"
+        self.weights = weights or "imagenet"
         self.caches = DecodedCache(self.fit), DecodedCache(self.validation)
         for cache, part in zip(self.caches, (self.fit, self.validation)):
             for i in range(len(part)):  # nobody is charged for decoding
@@ -53,9 +52,7 @@ class Setting:
     def classifier(self) -> keras.Model:
         keras.utils.set_random_seed(0)
         classes = len(self.fit.class_names)
-        return build_classifier(
-            self.backbone, classes, weights=self.weights, options=self.options, dropout=0.0
-        )
+        return build_classifier(self.backbone, classes, weights=self.weights, dropout=0.0)
 
 
 def head(setting: Setting) -> tuple[float, float]:
@@ -151,8 +148,7 @@ def segmenter(setting: Setting, way: str) -> tuple[float, float]:
     frozen, kept = WAYS[way]
     s, labels = setting.profile.segmentation, len(setting.fit.class_names) + 1
     keras.utils.set_random_seed(0)
-    options = {"weights": setting.weights, "options": setting.options}
-    model = build_segmenter("deeplab", setting.backbone, labels, **options)
+    model = build_segmenter("deeplab", setting.backbone, labels, weights=setting.weights)
     if frozen:
         model.get_layer(ENCODER).trainable = False
     maps = [model.get_layer(name).input for name in ("low_conv", "aspp_1x1_conv")]
@@ -241,8 +237,8 @@ def measure(quick: bool, data: str | None = None, weights: str | None = None) ->
     return common.Report(
         "training",
         "Training on a frozen network",
-        "Drawn images (ToyVOC, 160 px), the shipped source weights, decoded images in memory, batches of"
-        f" {BATCH}; seconds of the whole phase, graphs traced before. `fit` gets the batches of"
+        "Drawn images (ToyVOC, 160 px), EfficientNet-Lite 0 with ImageNet weights, decoded images in memory,"
+        f" batches of {BATCH}; seconds of the whole phase, graphs traced before. `fit` gets the batches of"
         " `training_batches`, without augmentation, with Adam and cosine decay.",
         cases,
         [] if quick or data else [common.growth("training: head on a frozen backbone", "images", grown)],

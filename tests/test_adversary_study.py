@@ -15,12 +15,12 @@ from voclab.experiments import adversary as study
 from voclab.experiments import fooling
 from voclab.metrics import image_scores
 from voclab.models.generator import attack_model, build_generator
+from voclab.models.pretrained import Weights
 from voclab.profiles import profile_for
 from voclab.training import Parts, Run
 from voclab.training.segmentation import Segmentation
-from voclab.training.source import Weights
 
-WEIGHTS = Weights("cnn", "source", "w.weights.h5", "for the test")
+WEIGHTS = Weights("cnn", "file", "w.weights.h5", "for the test")
 MOBILENET = Weights("mobilenet_v2", "imagenet", "imagenet", "for the test")
 PROFILES = [("smoke", "toyvoc"), *((n, d) for n in ("demo", "full") for d in ("toyvoc", "voc2009"))]
 SMOKE = profile_for("smoke", "toyvoc")

@@ -11,10 +11,10 @@ from voclab.data import load
 from voclab.experiments import cifar10 as study
 from voclab.experiments import hardening
 from voclab.experiments.training import network, recipe_of, train_classifier
+from voclab.models.pretrained import Weights
 from voclab.profiles import PROFILES, profile_for
-from voclab.training.source import SHIPPED, Weights
 
-SOURCE = Weights("cnn", "source", str(SHIPPED), "drawn")
+CNN = Weights("cnn", "none", None, "for the test")
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -22,7 +22,7 @@ SOURCE = Weights("cnn", "source", str(SHIPPED), "drawn")
 def test_every_planned_network_can_be_built(name, data):
     profile = profile_for(name, data)
     for plan in (
-        *study.plans(profile, Path("x"), SOURCE, 3).values(),
+        *study.plans(profile, Path("x"), CNN, 3).values(),
         *hardening.plans(profile, Path("x"), 3).values(),
     ):
         assert plan.seed == 3
@@ -31,8 +31,9 @@ def test_every_planned_network_can_be_built(name, data):
 
 def test_the_transfer_model_is_the_one_that_weights_are_for():
     profile = profile_for("demo", "cifar10")
-    drawn = study.plans(profile, Path("x"), SOURCE, 0)["transfer"]
-    assert (drawn.model, drawn.weights) == ("residual_cnn", str(SHIPPED))
+    own = Weights("cnn", "file", "w.weights.h5", "for the test")
+    drawn = study.plans(profile, Path("x"), own, 0)["transfer"]
+    assert (drawn.model, drawn.weights) == ("residual_cnn", "w.weights.h5")
     assert study.label("transfer", drawn) == "residual CNN, transfer"
     other = study.plans(profile, Path("x"), Weights("mobilenet_v2", "none", None, "none"), 0)["transfer"]
     assert (other.model, other.width, other.weights) == ("mobilenet_v2", None, None)
@@ -71,7 +72,7 @@ def test_members_are_chosen_best_first_and_no_more_than_help():
 def trained(tmp_path_factory):
     """Two runs of the smoke profile on drawn images."""
     root = make_toycifar(tmp_path_factory.mktemp("toy"), train=60, test=30, progress=False)
-    planned = study.plans(profile_for("smoke", "toycifar"), root, SOURCE, 0)
+    planned = study.plans(profile_for("smoke", "toycifar"), root, CNN, 0)
     names = ("cnn-augmented", "vgg")
     runs = tmp_path_factory.mktemp("runs")
     return (

@@ -163,9 +163,11 @@ def test_installing_takes_the_pinned_revision_and_leaves_tensorflow_as_it_is(tmp
     monkeypatch.chdir(tmp_path)
     kept = "tensorflow==9.10 keras==9.5 numpy==9.5"
     cell = badges.install_cell("a/b", REVISION)
-    assert _installed(cell, monkeypatch) == f'install -q "git+https://github.com/a/b@{REVISION}" {kept}'
+    assert _installed(cell, monkeypatch) == (
+        f'install -q "voclab[weights] @ git+https://github.com/a/b@{REVISION}" {kept}'
+    )
     Path("voclab-0.1.0-py3-none-any.whl").touch()
-    beside = f'install -q "voclab-0.1.0-py3-none-any.whl" {kept}'
+    beside = f'install -q "voclab-0.1.0-py3-none-any.whl[weights]" {kept}'
     assert _installed(cell, monkeypatch) == beside
     assert _installed(badges.install_cell(), monkeypatch) == beside
 

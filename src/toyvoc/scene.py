@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from toyvoc.background import SETTINGS, draw_background
+from toyvoc.base import VOID
 from toyvoc.silhouettes.pen import Pen, Pose, Sprite
 from toyvoc.silhouettes.people import draw_person
-from voclab.data.base import VOID
 
 Drawings = Mapping[str, Callable[[Pen], None]]
 
@@ -46,18 +46,8 @@ _TOGETHER = {
 """Shares of the images in which classes meet; images of one class fill each class up to its frequency."""
 
 _OUTSIDE = {
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bus",
-    "car",
-    "cow",
-    "horse",
-    "motorbike",
-    "sheep",
-    "train",
-}
+    "aeroplane", "bicycle", "bird", "boat", "bus", "car", "cow", "horse", "motorbike", "sheep", "train",
+}  # fmt: skip
 _INSIDE = {"bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor"}
 _FLYING = {"aeroplane", "bird"}
 _IN_GROUPS = {

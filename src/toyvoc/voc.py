@@ -1,4 +1,4 @@
-"""ToyVOC: a procedural VOCdevkit tree with VOC's twenty classes, and the source task for pretraining."""
+"""ToyVOC: a procedural VOCdevkit tree with VOC's twenty classes."""
 
 import os
 import shutil
@@ -10,46 +10,35 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from toyvoc.base import (
+    MIN_SIZE,
+    TEMPORARY,
+    VOC_CLASSES,
+    ToyError,
+    encode_mask,
+    read_json,
+    require_ours,
+    write,
+    write_json,
+)
 from toyvoc.scene import Scene, compose, voc_classes_of
 from toyvoc.silhouettes import VOC_DRAWINGS
-from toyvoc.silhouettes.source import SOURCE_DRAWINGS
-from voclab.data.base import VOC_CLASSES
-from voclab.data.vocdevkit import encode_mask
-from voclab.errors import VoclabError
-from voclab.files import TEMPORARY, atomic_path, make_folder, read_json, write_json, write_text, writing_error
 
 GENERATOR_VERSION = 1
 """Part of the manifest: a tree of another version is made anew."""
 
-MIN_SIZE = 48
-"""The smallest longest side, in pixels, at which objects can be drawn."""
-
 MANIFEST, MARKER = "toyvoc.json", ".toyvoc-in-progress.json"
-SOURCE_CLASSES: tuple[str, ...] = tuple(SOURCE_DRAWINGS)
-"""The classes of the source task, in label order; none of them is a VOC class."""
-
-_SPLITS = ("train", "val", "test")
-_SOURCE_STREAM = 1000  # split indices of the source task start here, so that no scene is shared
-_ASPECTS = (
-    (0.75, False),
-    (0.75, True),
-    (0.665, False),
-    (0.665, True),
-    (0.563, False),
-    (1.0, False),
-    (0.85, False),
-)
+_SPLITS, _TRUTH = ("train", "val", "test"), ("SegmentationClass", "Annotations")
+_ASPECTS = (  # short side over long side, whether the image is a portrait
+    (0.75, False), (0.75, True), (0.665, False), (0.665, True), (0.563, False), (1.0, False), (0.85, False),
+)  # fmt: skip
 _ASPECT_SHARES = (0.56, 0.16, 0.12, 0.04, 0.04, 0.04, 0.04)
-
-
-def _rng(seed: int, split: int, index: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence([seed, split, index]))
 
 
 def toyvoc_scene(seed: int, split: str, index: int, size: int = 160) -> Scene:
     """Scene ``index`` of a split (``train``, ``val`` or ``test``), with its longest side ``size`` pixels."""
     number = _SPLITS.index(split)
-    rng = _rng(seed, number, index)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, number, index]))
     ratio, portrait = _ASPECTS[rng.choice(len(_ASPECTS), p=_ASPECT_SHARES)]
     short = round(size * ratio)
     width, height = (short, size) if portrait else (size, short)
@@ -76,25 +65,24 @@ def make_toyvoc(
     Image k depends on (seed, split, k) alone. ``size`` is the longest side in pixels.
 
     Raises:
-        VoclabError: ``root`` cannot be written, or holds what this function did not write, or
-            ``size`` is below ``MIN_SIZE``.
+        ToyError: ``root`` holds what this function did not write, or ``size`` is below ``MIN_SIZE``.
+        OSError: ``root`` cannot be written.
     """
     root = Path(root)
     if size < MIN_SIZE:
-        raise VoclabError(f"ToyVOC's size is {size}; objects need images of at least {MIN_SIZE} pixels.")
+        raise ToyError(f"ToyVOC's size is {size}; objects need images of at least {MIN_SIZE} pixels.")
     wanted = {"generator_version": GENERATOR_VERSION, "seed": seed, "train": train, "val": val, "test": test}
     wanted["size"] = size
-    if _is_complete(root, wanted):
+    made = read_json(root / MANIFEST)
+    if made is not None and all(made.get(key) == value for key, value in wanted.items()):
         return root
     _make_room(root, wanted)
     plan = [(split, k) for split in _SPLITS for k in range(wanted[split])]
     jobs = [_Job(split, k, f"2009_{number:06d}") for number, (split, k) in enumerate(plan, start=1)]
     tree = root / "VOCdevkit" / "VOC2009"
     truth = root / "truth" / "VOC2009"
-    for base in (tree, truth):
-        make_folder(base / "SegmentationClass")
-        make_folder(base / "Annotations")
-    make_folder(tree / "JPEGImages")
+    for folder in (tree / "JPEGImages", *(base / sub for base in (tree, truth) for sub in _TRUTH)):
+        folder.mkdir(parents=True, exist_ok=True)
     for job in tqdm(jobs, "ToyVOC", unit="image", mininterval=1.0, disable=not progress):
         _write_job(tree, tree if job.split != "test" else truth, job, seed, size)
     _write_lists(tree, truth, jobs)
@@ -110,37 +98,25 @@ class _Job:
     name: str
 
 
-def _is_complete(root: Path, wanted: dict) -> bool:
-    if not (root / MANIFEST).is_file():
-        return False
-    made = read_json(root / MANIFEST)
-    return isinstance(made, dict) and all(made.get(key) == value for key, value in wanted.items())
-
-
 def _make_room(root: Path, wanted: dict) -> None:
     """Leave ``root`` empty, or with the beginning of the tree that is wanted; never touch other data."""
     tree, marker = root / "VOCdevkit" / "VOC2009", root / MARKER
-    ours = (root / MANIFEST).is_file() or marker.is_file()
-    others = [] if ours or not root.is_dir() else sorted(p for p in root.iterdir() if p.name[0] != ".")
-    if others:
-        raise VoclabError(
-            f"{others[0]} was not made by ToyVOC and is left alone; move it or name another folder."
-        )
+    if not ((root / MANIFEST).is_file() or marker.is_file()):
+        require_ours(root, "ToyVOC")
     images = os.listdir(tree / "JPEGImages") if (tree / "JPEGImages").is_dir() else []
-    if any(not name.startswith(("2009_", TEMPORARY)) for name in images):
-        raise VoclabError(
+    if any(not name.startswith(("2009_", ".")) for name in images):
+        raise ToyError(
             f"{tree} holds images that are not ToyVOC's and is left alone; name another folder for ToyVOC."
         )
-    if marker.is_file() and read_json(marker) == wanted:
+    if read_json(marker) == wanted:
+        for unfinished in root.rglob(f"{TEMPORARY}*"):
+            unfinished.unlink(missing_ok=True)
         return
     write_json(marker, {})  # from here to the next marker the folders are ours to clear, also after a kill
-    try:
-        (root / MANIFEST).unlink(missing_ok=True)
-        for folder in (tree, root / "truth" / "VOC2009"):
-            if folder.exists():
-                shutil.rmtree(folder)
-    except OSError as error:
-        raise writing_error(tree, error) from error
+    (root / MANIFEST).unlink(missing_ok=True)
+    for folder in (tree, root / "truth" / "VOC2009"):
+        if folder.exists():
+            shutil.rmtree(folder)
     write_json(marker, wanted)
 
 
@@ -150,15 +126,9 @@ def _write_job(tree: Path, truth: Path, job: _Job, seed: int, size: int) -> None
     if annotation.exists():
         return
     scene = toyvoc_scene(seed, job.split, job.index, size)
-    _replace(tree / "JPEGImages" / f"{job.name}.jpg", _jpeg(scene.image))
-    _replace(truth / "SegmentationClass" / f"{job.name}.png", encode_mask(scene.mask))
-    _replace(annotation, _annotation(job.name, scene).encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put a whole file in place, without waiting for the disk each time."""
-    with atomic_path(path, sync=False) as temporary:
-        temporary.write_bytes(content)
+    write(tree / "JPEGImages" / f"{job.name}.jpg", _jpeg(scene.image))
+    write(truth / "SegmentationClass" / f"{job.name}.png", encode_mask(scene.mask))
+    write(annotation, _annotation(job.name, scene))
 
 
 def _jpeg(image: np.ndarray) -> bytes:
@@ -189,29 +159,6 @@ def _write_lists(tree: Path, truth: Path, jobs: list[_Job]) -> None:
     for kind in ("Segmentation", "Main"):
         for split, names in ids.items():
             text = "".join(f"{name}\n" for name in names)
-            write_text(tree / "ImageSets" / kind / f"{split}.txt", text)
+            write(tree / "ImageSets" / kind / f"{split}.txt", text)
             if split == "test":
-                write_text(truth / "ImageSets" / kind / "test.txt", text)
-
-
-def source_arrays(
-    seed: int, n: int, size: int = 96, split: str = "train", progress: bool = False
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The source task in memory: ``n`` square scenes of objects from ``SOURCE_CLASSES``.
-
-    Returns:
-        images (n, size, size, 3) uint8 RGB; labels (n, classes) uint8, one to three classes an image;
-        masks (n, size, size) uint8, 0 background, class + 1, 255 void.
-    """
-    stream = _SOURCE_STREAM + _SPLITS.index(split)
-    images = np.empty((n, size, size, 3), np.uint8)
-    labels = np.zeros((n, len(SOURCE_CLASSES)), np.uint8)
-    masks = np.empty((n, size, size), np.uint8)
-    for k in tqdm(range(n), "source task", unit="image", mininterval=1.0, disable=not progress):
-        rng = _rng(seed, stream, k)
-        count = int(rng.choice([1, 2, 3], p=[0.55, 0.33, 0.12]))
-        chosen = rng.choice(len(SOURCE_CLASSES), count, replace=False)
-        scene = compose(rng, SOURCE_DRAWINGS, [SOURCE_CLASSES[c] for c in chosen], size, size)
-        images[k], masks[k] = scene.image, scene.mask
-        labels[k, chosen] = 1
-    return images, labels, masks
+                write(truth / "ImageSets" / kind / "test.txt", text)

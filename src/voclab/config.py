@@ -195,8 +195,6 @@ class Profile:
         name: ``smoke`` (CI: every cell in seconds), ``demo`` (CPU: minutes) or ``full`` (GPU).
         toy_counts: ToyVOC images in train, val and test.
         toy_size: longest side of a ToyVOC image, pixels.
-        source_images: images of the procedural source task to pretrain on.
-        source_epochs: epochs of that pretraining.
         backbone: backbone of the transfer models when ImageNet weights can be had.
         cnn_width: channels of the first stage of the from-scratch CNN.
         cnn_size: input side of the from-scratch CNN, pixels.
@@ -221,8 +219,6 @@ class Profile:
     name: str
     toy_counts: tuple[int, int, int]
     toy_size: int
-    source_images: int
-    source_epochs: int
     backbone: str
     cnn_width: int
     cnn_size: int

@@ -7,7 +7,8 @@ from voclab.models.catalogue import BACKBONES, require_file, require_weights
 from voclab.profiles import PROFILES
 
 EPSILON = 8  # bound of the adversary, steps of 1/255, unless another is asked for
-WEIGHTS = ("auto", "imagenet", "source", "none")  # or a file
+WEIGHTS = ("auto", "imagenet", "none")  # or a file
+MAKE_DEMO = ("efficientnet_lite0", "imagenet")  # backbone and weights of the saved notebooks
 
 
 def check(
@@ -45,5 +46,5 @@ def check(
         options.target_folder("out", paths["out"])
     if weights not in WEIGHTS:
         require_file(weights)
-    if backbone is not None and weights not in ("auto", "source", "none"):
+    if backbone is not None and weights not in ("auto", "none"):
         require_weights(backbone, weights)

@@ -1,7 +1,8 @@
-"""Vector drawings with random pose, proportions and colours: the objects of ToyVOC and of its source task."""
+"""Vector drawings with random pose, proportions and colours: the objects of ToyVOC."""
 
 from collections.abc import Callable, Mapping
 
+from toyvoc.base import VOC_CLASSES
 from toyvoc.silhouettes.animals import ANIMALS
 from toyvoc.silhouettes.birds import BIRDS
 from toyvoc.silhouettes.household import HOUSEHOLD
@@ -9,7 +10,6 @@ from toyvoc.silhouettes.pen import Pen
 from toyvoc.silhouettes.people import PEOPLE
 from toyvoc.silhouettes.trains import TRAINS
 from toyvoc.silhouettes.vehicles import VEHICLES
-from voclab.data.base import VOC_CLASSES
 
 _ALL = VEHICLES | TRAINS | ANIMALS | BIRDS | HOUSEHOLD | PEOPLE
 VOC_DRAWINGS: Mapping[str, Callable[[Pen], None]] = {name: _ALL[name] for name in VOC_CLASSES}

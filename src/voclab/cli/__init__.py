@@ -75,25 +75,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_consistency(group)
     _add_robustness(group)
     _add_submit(group)
-    pretrain = _command(group, "pretrain", commands.pretrain)
-    _option(pretrain, "--backbone", _backbone, default="cnn", help="which (default: cnn)")
-    _option(pretrain, "--images", partial(options.whole, low=16), default=10000, help="images to draw")
-    _option(pretrain, "--epochs", partial(options.whole, low=1, high=100_000), default=36)
-    _option(
-        pretrain,
-        "--size",
-        partial(options.whole, low=32, high=1024),
-        default=64,
-        help="side of the images in pixels (default: 64)",
-    )
-    _seed(pretrain)
-    _option(
-        pretrain,
-        "--runs",
-        options.target_folder,
-        default="runs",
-        help="folder of the run's folder (default: runs)",
-    )
     badges = _command(group, "badges", commands.badges)
     _option(badges, "--repo", metavar="OWNER/NAME", help="public address on GitHub (default: none yet)")
     _option(badges, "--revision", help="what the notebooks install (default: the commit checked out)")
@@ -129,7 +110,7 @@ def _perturbation(name: str, value: str) -> str:
 
 
 def _drawn_side(name: str, value: str) -> int:
-    from toyvoc.voc import MIN_SIZE
+    from toyvoc.base import MIN_SIZE
 
     return options.whole(name, value, MIN_SIZE, 2048)
 
@@ -198,7 +179,7 @@ def _add_run(group) -> None:
     )
     _data_option(run)
     _option(run, "--small-images", help="small images by class, for adversarial training (notebook 04)")
-    _option(run, "--weights", help="auto, imagenet, source, none, or a weights file")
+    _option(run, "--weights", help="auto, imagenet, none, or a weights file")
     _option(run, "--backbone", _backbone, help="another backbone for the transfer models")
     _seed(run, default=None)
     _option(

@@ -13,11 +13,11 @@ from voclab.text import from_markdown
 
 def data_make(arguments) -> None:
     """Generate ToyVOC, the embedded default data."""
-    from toyvoc.voc import make_toyvoc
+    from voclab.data.drawn import draw
 
     given = {name: getattr(arguments, name) for name in ("train", "val", "test", "size")}
     given = {name: value for name, value in given.items() if value is not None}
-    say(f"ToyVOC is in {make_toyvoc(arguments.root, seed=arguments.seed, **given)}")
+    say(f"ToyVOC is in {draw('toyvoc', arguments.root, seed=arguments.seed, **given)}")
 
 
 def data_fetch(arguments) -> None:
@@ -265,21 +265,6 @@ def consistency(arguments) -> None:
     say(from_markdown(pages.consistency_text(found)), end="\n\n")
     for path in paths:
         say(path)
-
-
-def pretrain(arguments) -> None:
-    """Train a backbone on the procedural source task."""
-    from voclab.training.source import pretrain_source
-
-    path = pretrain_source(
-        arguments.backbone,
-        Path(arguments.runs),
-        images=arguments.images,
-        epochs=arguments.epochs,
-        size=arguments.size,
-        seed=arguments.seed,
-    )
-    say(f"weights without head: {path}")
 
 
 def submit_check(arguments) -> None:

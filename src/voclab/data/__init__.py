@@ -9,6 +9,7 @@ from pathlib import Path
 
 from voclab.data import cifar10, competition, folder, pairs, vocdevkit
 from voclab.data.base import VOC_CLASSES, VOID, Dataset, voc_palette
+from voclab.data.drawn import draw
 from voclab.data.vocdevkit import TOY_MANIFEST
 from voclab.errors import VoclabError
 from voclab.options import one_of
@@ -60,18 +61,14 @@ class Source:
 def _read_toyvoc(root: Path, split: str) -> Dataset:
     if not (root / TOY_MANIFEST).is_file():
         one_of("split", split, ("train", "val", "trainval", "test"))  # before it is drawn
-        from toyvoc.voc import make_toyvoc
-
-        make_toyvoc(root)
+        draw("toyvoc", root)
     return vocdevkit.read(root, split, name="toyvoc")
 
 
 def _read_toycifar(root: Path, split: str) -> Dataset:
     if not (root / TOYCIFAR_MANIFEST).is_file():
         one_of("split", split, cifar10.SPLITS)
-        from toyvoc.cifar import make_toycifar
-
-        make_toycifar(root)
+        draw("toycifar", root)
     return cifar10.read(root, split, name="toycifar")
 
 

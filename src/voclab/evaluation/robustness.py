@@ -17,6 +17,7 @@ from voclab.evaluation import study as consistency
 from voclab.evaluation.consistency import one_image, summary
 from voclab.experiments import classification, segmentation
 from voclab.files import free_name, make_folder, read_json, write_json
+from voclab.models.pretrained import Weights
 from voclab.models.saved import model_files
 from voclab.terminal import say
 from voclab.training import Parts, Run
@@ -31,7 +32,6 @@ from voclab.training.identity import (
     weights_digest,
 )
 from voclab.training.run import first_line
-from voclab.training.source import Weights
 
 _FEW = 64  # images that attacks are measured on by default: PGD takes 40 times as long as an answer
 

@@ -12,10 +12,10 @@ from voclab.data.base import Dataset
 from voclab.errors import VoclabError
 from voclab.evaluation.measure import matched
 from voclab.experiments import classification, segmentation
+from voclab.models.pretrained import Weights
 from voclab.terminal import say
 from voclab.training import Parts, Recipe, Run
 from voclab.training.experiment import run_chain
-from voclab.training.source import CNN_OPTIONS, Weights
 
 # Side of the patterns, pixels. As large as the image they are learnt more slowly: 64 px are repeated a dozen
 # times at 224 px, and each repetition is a sample of the gradient.
@@ -100,7 +100,6 @@ def experiments(
     """
     p = profile.adversary
     options = {"width": p.width, "blocks": p.blocks, "patterns": p.patterns, "tile": _TILE}
-    options["options"] = CNN_OPTIONS if weights.backbone == "cnn" else {}
     common = {"backbone": weights.backbone, "weights": weights.value, "options": options, "kappa": p.kappa}
 
     def recipe(epochs: int, learning_rate: float) -> Recipe:

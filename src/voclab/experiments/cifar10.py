@@ -13,8 +13,8 @@ from voclab.data.base import Dataset
 from voclab.experiments.plan import Plan
 from voclab.metrics import expected_calibration_error, reliability, single_label_report
 from voclab.metrics.statistics import wilson
+from voclab.models.pretrained import Weights
 from voclab.training import Run
-from voclab.training.source import CNN_OPTIONS, Weights
 
 ENSEMBLE, CHOSEN = "ensemble of all", "ensemble, chosen"
 
@@ -34,7 +34,7 @@ def plans(profile: Profile, data: Path, weights: Weights, seed: int) -> dict[str
         if training.model is None:
             plan = replace(plan, model=weights.backbone, weights=weights.value)
             if weights.backbone == "cnn":
-                plan = replace(plan, model="residual_cnn", width=CNN_OPTIONS["width"])
+                plan = replace(plan, model="residual_cnn")
         planned[name] = plan
     return planned
 

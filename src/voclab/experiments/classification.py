@@ -17,9 +17,9 @@ from voclab.metrics import (
     random_labels,
 )
 from voclab.metrics.statistics import bootstrap_interval
+from voclab.models.pretrained import Weights
 from voclab.training import Experiment, Recipe, Run
 from voclab.training.classification import MultiLabelClassification
-from voclab.training.source import CNN_OPTIONS, Weights
 
 LABELS = {
     "scratch": "CNN from scratch",
@@ -34,7 +34,6 @@ LABELS = {
 def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experiment]:
     """The six classifiers of notebook 01: three ways to train, each with and without augmentation."""
     cnn = {"width": profile.cnn_width}
-    transferred = CNN_OPTIONS if weights.backbone == "cnn" else {}
     scratch = Recipe(
         size=profile.cnn_size,
         augmentation="none",
@@ -65,7 +64,6 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
             replace(transfer, augmentation=augmentation),
             weights=weights.value,
             frozen=True,
-            options=transferred,
         )
         listed += [
             Experiment(

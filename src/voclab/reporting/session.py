@@ -32,16 +32,17 @@ from voclab.data import (
     test_split,
 )
 from voclab.data.base import Dataset
+from voclab.data.drawn import draw
 from voclab.data.obtain import DRAWN, obtain
 from voclab.data.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.files import make_folder, sha256
 from voclab.kaggle import merge_submissions, write_submission
+from voclab.models.pretrained import Weights, resolve_weights
 from voclab.profiles import profile_for
 from voclab.revision import git_revision
 from voclab.terminal import say
 from voclab.training import Parts
-from voclab.training.source import Weights, resolve_weights
 
 _MADE = {"toyvoc": TOY_MANIFEST, "toycifar": TOYCIFAR_MANIFEST}  # drawn data -> its file
 _TITLES = {"cifar10": "CIFAR-10", "kaggle": "the competition's files"}
@@ -165,14 +166,10 @@ class Session:
         if name == "demo" and (root / _MADE[found.name]).is_file():
             return root  # `voclab data make` may have made another number of images: they are the user's
         if found.name == "toycifar":
-            from toyvoc.cifar import make_toycifar
-
             train, test = self.profile.cifar10.toy_counts
-            return make_toycifar(root, train=train, test=test)
-        from toyvoc.voc import make_toyvoc
-
+            return draw("toycifar", root, train=train, test=test)
         train, val, test = self.profile.toy_counts
-        return make_toyvoc(root, train=train, val=val, test=test, size=self.profile.toy_size)
+        return draw("toyvoc", root, train=train, val=val, test=test, size=self.profile.toy_size)
 
     def small_images(self, data: str | None) -> tuple[Path, Profile]:
         """Images that show one class each, for a part of a notebook about images.
@@ -218,14 +215,9 @@ class Session:
         return "validation" if self.test_set.labels is None else "test"
 
     def weights(self) -> Weights:
-        """Pretrained weights for the transfer models, see ``voclab.training.source``."""
+        """Pretrained weights for the transfer models, see ``voclab.models.pretrained``."""
         self._weights = resolve_weights(
-            self._parameters["weights"],
-            self.profile,
-            self.runs,
-            backbone=self._parameters["backbone"],
-            seed=self.seed,
-            progress=progress,
+            self._parameters["weights"], self.profile.backbone, self._parameters["backbone"]
         )
         return self._weights
 
