@@ -11,17 +11,9 @@ from PIL import Image
 from scipy.ndimage import correlate, gaussian_filter, zoom
 from voc_trees import fails
 
-from voclab.corruptions import CORRUPTIONS, SEVERITIES, corrupted, mean_corruption_error, relative_mce
-from voclab.corruptions.draws import generator
-from voclab.corruptions.imagenet_c import (
-    MEANINGS,
-    PARAMETERS,
-    _copied_around,
-    _mean_over,
-    _moved,
-    _pixelate,
-)
-from voclab.corruptions.textures import _ice, frosted_pane
+from voclab.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from voclab.corruptions.imagenet_c import PARAMETERS, _copied_around, _moved
+from voclab.corruptions.textures import _ice, frosted_pane, generator
 
 RANDOM = {
     "gaussian_noise", "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "snow", "frost", "fog",
@@ -42,7 +34,6 @@ def test_they_are_the_fifteen_at_five_severities():
         for name, rows in table.items():
             assert len(rows) == len(SEVERITIES) == 5
             assert len({np.size(row) for row in rows}) == 1, name
-    assert MEANINGS.keys() == set(CORRUPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +47,7 @@ def test_they_are_the_fifteen_at_five_severities():
         ("imagenet", "motion_blur", 5, (20, 15)),
         ("imagenet", "zoom_blur", 4, (1.26, 0.02)),
         ("imagenet", "snow", 5, (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55)),
-        ("imagenet", "frost", 2, (0.8, 0.6)),
+        ("imagenet", "frost", 2, (0.8, 0.6, 1)),
         ("imagenet", "fog", 5, (3, 1.4)),
         ("imagenet", "brightness", 1, 0.1),
         ("imagenet", "contrast", 5, 0.05),
@@ -178,37 +169,19 @@ def test_pixels_become_blocks():
     image = scene(100, 120)
     blocks = corrupted(image, "pixelate", 5)  # a quarter of each side: blocks of 4 × 4
     means = image.reshape(25, 4, 30, 4, 3).mean((1, 3)).repeat(4, 0).repeat(4, 1)
-    assert abs(blocks - means).max() < 1  # Pillow rounds twice
+    assert abs(blocks - means).max() < 1
 
 
-@pytest.mark.parametrize("shape", [(96, 120), (57, 91), (1, 30), (224, 224), (375, 500)])
-def test_pixelating_is_pillows(shape):
-    image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
-    for share in {share for table in PARAMETERS.values() for share in table["pixelate"]}:
-        small = [max(1, int(side * share)) for side in shape[::-1]]
-        theirs = Image.fromarray(image).resize(small, Image.BOX).resize(shape[::-1], Image.BOX)
-        np.testing.assert_array_equal(_pixelate(image, share, None), np.asarray(theirs))
-
-
-@pytest.mark.parametrize("radius", [0.5, 1.5, 6, 8.9, 12])
-def test_a_mean_over_a_disc_is_a_filter(radius):
-    image = np.random.default_rng(0).integers(0, 256, (23, 41, 3)).astype(np.uint8)
-    image[5:15, 5:15] = 255
-    steps = np.arange(-13, 14)
-    disc = np.hypot(*np.meshgrid(steps, steps)) <= radius
-    theirs = correlate(image.astype(float), disc[..., None] / disc.sum(), mode="mirror")
-    np.testing.assert_allclose(_mean_over(image, disc), theirs, atol=1e-3)
-
-
-def test_a_lens_out_of_focus_averages_over_a_disc():
+@pytest.mark.parametrize(("table", "severity"), [("imagenet", 1), ("imagenet", 5), ("cifar", 4)])
+def test_a_lens_out_of_focus_averages_over_a_softened_disc(table, severity):
     image = scene(96, 96)
-    y, x = np.mgrid[-3:4, -3:4]
-    disc = np.hypot(x, y) <= 3
-    theirs = np.mean(
-        [np.roll(image, (dy, dx), (0, 1)) for dy, dx in zip(y[disc], x[disc])], axis=0, dtype=float
-    )
-    ours = corrupted(image, "defocus_blur", 1, parameters="imagenet")
-    assert abs(ours - theirs)[4:-4, 4:-4].max() <= 1
+    radius, softness = PARAMETERS[table]["defocus_blur"][severity - 1]
+    reach, width = (8, 3) if radius <= 8 else (radius, 5)
+    disc = (np.hypot(*np.mgrid[-reach : reach + 1, -reach : reach + 1]) <= radius).astype(float)
+    taps = np.exp(-((np.arange(width) - width // 2) ** 2) / (2 * softness**2))
+    disc = correlate(disc, np.outer(taps, taps) / taps.sum() ** 2, mode="mirror")
+    theirs = correlate(image.astype(float), disc[..., None] / disc.sum(), mode="mirror")
+    assert abs(corrupted(image, "defocus_blur", severity, parameters=table) - theirs).max() <= 0.51
 
 
 @pytest.mark.parametrize("reach", [1, 2, 4])
@@ -323,48 +296,9 @@ def test_elastic_transform_keeps_what_is_there():
         ((scene(), "fog", 2.5), "severity is 2.5"),
         ((scene(), "fog", "3"), "severity is 3"),
         ((scene(), "fog", 1, 0, "mnist"), "no parameters 'mnist'; choose one of imagenet, cifar"),
-        ((scene() / 255, "fog", 1), "is float64, not uint8"),
-        ((scene()[None], "fog", 0), "a batch"),
+        ((scene() / 255, "fog", 1), "is float64 of shape .*, not uint8"),
+        ((scene()[None], "fog", 0), "of shape .*images of a batch one by one"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(arguments, words):
     fails(words, corrupted, *arguments)
-
-
-ERRORS = {"fog": [0.1, 0.2, 0.3, 0.4, 0.5], "snow": [0.2, 0.2, 0.2, 0.2, 0.2]}
-BASELINE = {"snow": [0.4, 0.4, 0.4, 0.4, 0.4], "fog": [0.2, 0.4, 0.6, 0.8, 1.0]}
-
-
-def test_mean_corruption_error_is_relative_to_the_baseline():
-    assert mean_corruption_error(ERRORS, BASELINE) == pytest.approx(50)
-    assert mean_corruption_error(BASELINE, BASELINE) == pytest.approx(100)
-    uneven = {"fog": [0.1] * 5, "snow": [0.2] * 5}
-    other = {"fog": [0.4] * 5, "snow": [0.2] * 5}
-    assert mean_corruption_error(uneven, other) == pytest.approx((25 + 100) / 2)  # not the ratio of sums
-    assert mean_corruption_error({"fog": np.zeros(5)}, {"fog": [0, 0, 0, 0, 0.5]}) == 0
-
-
-def test_relative_mce_counts_what_corruption_adds():
-    # Fog: 1.5 - 5 · 0.1 of 3 - 5 · 0.2; snow: 1 - 0.5 of 2 - 1.
-    assert relative_mce(ERRORS, 0.1, BASELINE, 0.2) == pytest.approx(50)
-    assert relative_mce(ERRORS, 0.2, BASELINE, 0.2) == pytest.approx(100 * np.mean([0.5 / 2, 0]))
-    assert relative_mce(BASELINE, 0.2, BASELINE, 0.2) == pytest.approx(100)
-    assert relative_mce({"fog": [0.1] * 5}, 0.2, {"fog": [0.3] * 5}, 0.2) == pytest.approx(-100)
-
-
-def test_errors_that_make_no_sense_are_one_sentence():
-    fails(
-        "network has errors for fog, the baseline for snow",
-        mean_corruption_error,
-        {"fog": [0.1] * 5},
-        {"snow": [0.1] * 5},
-    )
-    fails("for nothing", mean_corruption_error, {}, {})
-    fails(r"shape \(4,\) for fog; give five", mean_corruption_error, {"fog": [0.1] * 4}, BASELINE)
-    fails("fog of the network are 10, .*divide percent", mean_corruption_error, {"fog": [10] * 5}, BASELINE)
-    fails("must lie in", mean_corruption_error, {"fog": [np.nan] * 5}, BASELINE)
-    fails("must lie in", mean_corruption_error, {"fog": [0.1] * 5}, {"fog": [-0.1] * 5})
-    zero = {"fog": [0.0] * 5}
-    fails("baseline never errs .*under fog", mean_corruption_error, zero, zero)
-    fails("baseline never loses .*under fog", relative_mce, zero, 0, {"fog": [0.1] * 5}, 0.1)
-    fails("clean images of the baseline are 7", relative_mce, ERRORS, 0.1, BASELINE, 7)

@@ -135,7 +135,7 @@ def test_every_kind_of_run_reaches_what_computes_it():
             fooling.Measurements,
             ("attacks.gradient", "attacks.measures", "attacks.budget", "metrics.segmentation"),
         ),
-        (robustness._conditions, ("attacks.gradient", "corruptions.perturbations", "corruptions.draws")),
+        (robustness._conditions, ("attacks.gradient", "corruptions.perturbations", "corruptions.textures")),
         (robustness._corruptions, ("corruptions.imagenet_c", "corruptions.textures", "attacks.measures")),
         (robustness._consistent, ("evaluation.consistency", "corruptions.perturbations")),
     ):

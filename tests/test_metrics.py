@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+from voc_trees import fails
 
 from voclab import metrics
 from voclab.metrics.statistics import bootstrap_interval, wilson
@@ -224,3 +225,42 @@ def test_wilson_intervals_follow_the_formula(successes, n):
     centre, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
     expected = ((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
     assert wilson(successes, n) == pytest.approx(expected, abs=1e-6)
+
+
+ERRORS = {"fog": [0.1, 0.2, 0.3, 0.4, 0.5], "snow": [0.2, 0.2, 0.2, 0.2, 0.2]}
+BASELINE = {"snow": [0.4, 0.4, 0.4, 0.4, 0.4], "fog": [0.2, 0.4, 0.6, 0.8, 1.0]}
+
+
+def test_mean_corruption_error_is_relative_to_the_baseline():
+    mce = metrics.mean_corruption_error
+    assert mce(ERRORS, BASELINE) == pytest.approx(50)
+    assert mce(BASELINE, BASELINE) == pytest.approx(100)
+    uneven, other = {"fog": [0.1] * 5, "snow": [0.2] * 5}, {"fog": [0.4] * 5, "snow": [0.2] * 5}
+    assert mce(uneven, other) == pytest.approx((25 + 100) / 2)  # not the ratio of sums
+    assert mce({"fog": np.zeros(5)}, {"fog": [0, 0, 0, 0, 0.5]}) == 0
+
+
+def test_relative_mce_counts_what_corruption_adds():
+    mce = metrics.mean_corruption_error
+    # Fog: 1.5 - 5 · 0.1 of 3 - 5 · 0.2; snow: 1 - 0.5 of 2 - 1.
+    assert mce(ERRORS, BASELINE, 0.1, 0.2) == pytest.approx(50)
+    assert mce(ERRORS, BASELINE, 0.2, 0.2) == pytest.approx(100 * np.mean([0.5 / 2, 0]))
+    assert mce({"fog": [0.1] * 5}, {"fog": [0.3] * 5}, 0.2, 0.2) == pytest.approx(-100)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (({"fog": [0.1] * 5}, {"snow": [0.1] * 5}), "network has errors for fog, the baseline for snow"),
+        (({}, {}), "for nothing"),
+        (({"fog": [0.1] * 4}, {"fog": [0.1] * 5}), "give five rates in"),
+        (({"fog": [10] * 5}, {"fog": [0.1] * 5}), r"fog are \[10"),
+        (({"fog": [np.nan] * 5}, {"fog": [0.1] * 5}), "rates in"),
+        (({"fog": [0.1] * 5}, {"fog": [-0.1] * 5}), "rates in"),
+        (({"fog": [0.1] * 5}, {"fog": [0.1] * 5}, 0.1, 7), "clean 0.1 and 7"),
+        (({"fog": [0.0] * 5}, {"fog": [0.0] * 5}), "baseline loses nothing under fog"),
+        (({"fog": [0.0] * 5}, {"fog": [0.1] * 5}, 0, 0.1), "baseline loses nothing under fog"),
+    ],
+)
+def test_errors_without_a_meaning_are_one_sentence(arguments, words):
+    fails(words, metrics.mean_corruption_error, *arguments)

@@ -9,12 +9,13 @@ from PIL import Image
 from voc_trees import fails
 
 from voclab import cli, plotting
-from voclab.corruptions import CORRUPTIONS, mean_corruption_error
+from voclab.corruptions import CORRUPTIONS
 from voclab.data import load
 from voclab.evaluation import measure as evaluation
 from voclab.evaluation import robustness
 from voclab.evaluation.consistency import ALL
 from voclab.experiments import comparison, hardening
+from voclab.metrics import mean_corruption_error
 from voclab.reporting import pages
 
 COLOURS = {"blue": (60, 70, 190), "green": (70, 180, 80), "red": (200, 70, 60)}

@@ -4,8 +4,6 @@ from voclab.corruptions.imagenet_c import (
     CORRUPTIONS,
     SEVERITIES,
     corrupted,
-    mean_corruption_error,
-    relative_mce,
 )
 from voclab.corruptions.perturbations import (
     CONSISTENCY,
@@ -26,8 +24,6 @@ __all__ = [
     "STRENGTHS",
     "Setting",
     "corrupted",
-    "mean_corruption_error",
     "perturbed",
-    "relative_mce",
     "require_strength",
 ]

@@ -13,50 +13,20 @@ hendrycks/robustness); the code is ours. It differs from theirs where theirs nee
 So error rates can be compared between networks measured here, not with published ones.
 """
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from voclab.corruptions import perturbations
-from voclab.corruptions.draws import generator, uniform
-from voclab.corruptions.perturbations import (
-    filtered,
-    fogged,
-    require_image,
-    speckled,
-    stretched,
-)
-from voclab.corruptions.textures import frosted_pane
+from voclab.corruptions.perturbations import filtered, fogged, require_image, speckled, stretched
+from voclab.corruptions.textures import frosted_pane, generator, uniform
 from voclab.data.images import gaussian_blur, jpeg
 from voclab.errors import VoclabError
 
 SEVERITIES = (1, 2, 3, 4, 5)
-
-# What the numbers of each corruption are, in their order. Lengths are pixels of the image as it is.
-MEANINGS = {
-    "gaussian_noise": "standard deviation, pixels in [0, 1]",
-    "shot_noise": "photons of full white",
-    "impulse_noise": "share of values that turn 0 or 1, each channel for itself",
-    "defocus_blur": "radius of the disc; sigma that softens it",
-    "glass_blur": "sigma before and after; how far pixels move; rounds of moving",
-    "motion_blur": "radius of the path; sigma along it",
-    "zoom_blur": "end and step of the zoom factors, from 1 on",
-    "snow": "mean, deviation, zoom and threshold of the flakes; radius and sigma of their fall; share of the"
-    " image that is not whitened",
-    "frost": "share of the image; share of the pane",
-    "fog": "thickness against full white; smoothness of the cloud",
-    "brightness": "added to the value of HSV, in [0, 1]",
-    "contrast": "factor on the distance to the mean",
-    "elastic_transform": "size of the displacements, sigma that smooths them, shift of the corners, all as"
-    " shares of the shorter side",
-    "pixelate": "share of the sides",
-    "jpeg_compression": "quality",
-}
-CORRUPTIONS = tuple(MEANINGS)
 
 
 def _of_244(*rows: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
@@ -64,6 +34,25 @@ def _of_244(*rows: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(share * 244 / 224 for share in row) for row in rows)
 
 
+# Lengths are pixels of the image as it is.
+#
+# gaussian_noise     standard deviation, pixels in [0, 1]
+# shot_noise         photons of full white
+# impulse_noise      share of values that turn 0 or 1, each channel for itself
+# defocus_blur       radius of the disc; sigma that softens it
+# glass_blur         sigma before and after; how far pixels move; rounds of moving
+# motion_blur        radius of the path; sigma along it
+# zoom_blur          end and step of the zoom factors, from 1 on
+# snow               mean, deviation, zoom and threshold of the flakes; radius and sigma of their fall;
+#                    share of the image that is not whitened
+# frost              share of the image; share of the pane; size of its crystals
+# fog                thickness against full white; smoothness of the cloud
+# brightness         added to the value of HSV, in [0, 1]
+# contrast           factor on the distance to the mean
+# elastic_transform  size of the displacements, sigma that smooths them, shift of the corners: shares of the
+#                    shorter side
+# pixelate           share of the sides
+# jpeg_compression   quality
 PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
     "imagenet": {  # for 224 × 224
         "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),
@@ -80,7 +69,7 @@ PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
             (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
             (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
         ),
-        "frost": ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+        "frost": ((1, 0.4, 1.0), (0.8, 0.6, 1.0), (0.7, 0.7, 1.0), (0.65, 0.7, 1.0), (0.6, 0.75, 1.0)),
         "fog": ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
         "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
         "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
@@ -105,7 +94,7 @@ PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
             (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
             (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
         ),
-        "frost": ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
+        "frost": ((1, 0.2, 0.2), (1, 0.3, 0.2), (0.9, 0.4, 0.2), (0.85, 0.4, 0.2), (0.75, 0.45, 0.2)),
         "fog": ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
         "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
         "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
@@ -116,7 +105,7 @@ PARAMETERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "jpeg_compression": (80, 65, 58, 50, 40),
     },
 }  # fmt: skip
-_CRYSTALS = {"imagenet": 1.0, "cifar": 0.2}  # the size of the frost images against the originals
+CORRUPTIONS = tuple(PARAMETERS["imagenet"])
 _BETWEEN = 85  # pixels: as many times larger than 32 as 224 is larger than it
 
 
@@ -148,89 +137,28 @@ def corrupted(
     if name not in CORRUPTIONS:
         raise VoclabError(f"There is no corruption {name!r}; choose one of {', '.join(CORRUPTIONS)}.")
     image = require_image(image)
-    severity = _severity(severity)
+    if severity not in (0, *SEVERITIES):
+        raise VoclabError(f"The severity is {severity}; it must be a whole number from 0 (none) to 5.")
     if parameters is None:
         parameters = "cifar" if min(image.shape[:2]) < _BETWEEN else "imagenet"
     if parameters not in PARAMETERS:
         raise VoclabError(f"There are no parameters {parameters!r}; choose one of {', '.join(PARAMETERS)}.")
     if severity == 0:
         return image.copy()
-    rng = None if name in _CERTAIN else generator(seed)
-    chosen = PARAMETERS[parameters][name][severity - 1]
-    if name == "frost":
-        chosen = (*chosen, _CRYSTALS[parameters])
-    return _FUNCTIONS[name](image, chosen, rng)
-
-
-def _severity(severity: int) -> int:
-    try:
-        number = operator.index(severity)
-    except TypeError:
-        number = -1
-    if number not in (0, *SEVERITIES):
-        raise VoclabError(f"The severity is {severity}; it must be a whole number from 0 (none) to 5.")
-    return number
+    numbers = PARAMETERS[parameters][name][int(severity) - 1]
+    return _FUNCTIONS[name](image, numbers, generator(seed))
 
 
 # --- the corruptions: (image, numbers of the table, rng) -> image ---
 
 
-def _gaussian_noise(image, deviation, rng):
-    return perturbations.gaussian_noise(image, deviation, rng)
-
-
-def _shot_noise(image, photons, rng):
-    return perturbations.shot_noise(image, photons**-0.5, rng)
-
-
-def _impulse_noise(image, share, rng):
-    return speckled(image, share, rng, image.shape)
-
-
 def _defocus_blur(image, numbers, rng):
     radius, softness = numbers
-    # The size matters where the disc is so small that only the softening spreads it.
+    # The size matters where the softened disc is cut, as in the published script.
     reach, width = (8, 3) if radius <= 8 else (radius, 5)
     steps = np.arange(-reach, reach + 1)
-    disc = np.hypot(*np.meshgrid(steps, steps)) <= radius
-    if radius + width // 2 <= reach:
-        return cv2.convertScaleAbs(cv2.GaussianBlur(_mean_over(image, disc), (width, width), softness))
-    # The softened disc is cut, as in the published script.
-    return cv2.convertScaleAbs(
-        filtered(image, cv2.GaussianBlur(disc.astype(np.float64), (width, width), softness))
-    )
-
-
-def _mean_over(image: np.ndarray, disc: np.ndarray) -> np.ndarray:
-    """The mean of the pixels under a disc around each one, from sums over its rows, which grow step by step.
-
-    Args:
-        image: (H, W, 3) uint8, mirrored at the border.
-        disc: (n, n) bool, n odd, each row of it a run about the middle or empty.
-
-    Returns:
-        (H, W, 3) float32.
-    """
-    (height, width), reach = image.shape[:2], len(disc) // 2
-    wide = cv2.copyMakeBorder(image, *4 * [reach], cv2.BORDER_REFLECT_101).astype(np.uint16)
-    lengths = disc.sum(1)
-    run, half, summed = wide[:, reach : reach + width].copy(), 0, 0
-    total, part = np.zeros(image.shape, np.float32), np.zeros(image.shape, np.uint16)
-    for row in np.argsort(lengths):
-        if not lengths[row]:
-            continue
-        while 2 * half + 1 < lengths[row]:
-            half += 1
-            run += wide[:, reach - half : reach - half + width]
-            run += wide[:, reach + half : reach + half + width]
-        if summed + lengths[row] > 257:  # times 255 is all that 16 bits hold
-            total += part
-            part[:], summed = 0, 0
-        part += run[row : row + height]
-        summed += lengths[row]
-    total += part
-    total *= np.float32(1 / lengths.sum())
-    return total
+    disc = (np.hypot(*np.meshgrid(steps, steps)) <= radius).astype(np.float64)
+    return cv2.convertScaleAbs(filtered(image, cv2.GaussianBlur(disc, (width, width), softness)))
 
 
 def _glass_blur(image, numbers, rng):
@@ -259,17 +187,12 @@ def _copied_around(image: np.ndarray, offsets: np.ndarray, reach: int) -> np.nda
     here = np.arange(height * width)
     inner = np.zeros((height, width), bool)
     inner[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = True
-    away = offsets[0] * np.intp(width) + offsets[1]
-    away *= inner
-    source = here + away.ravel()
+    source = here + (inner * (offsets[0] * np.intp(width) + offsets[1])).ravel()
     # A pixel that copies from one already written takes what that one took: follow the chains to their ends.
-    end = np.where((source > here) & inner.ravel().take(source), source, here)
-    while not np.array_equal(further := end.take(end), end):
+    end = np.where((source > here) & inner.ravel()[source], source, here)
+    while not np.array_equal(further := end[end], end):
         end = further
-    # As one number a pixel, which numpy moves faster than three.
-    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).view(np.uint32)
-    pixels = pixels.take(source.take(end)).view(np.uint8).reshape(height, width, 4)
-    return cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
+    return image.reshape(-1, 3)[source[end]].reshape(image.shape)
 
 
 def _motion_blur(image, numbers, rng):
@@ -331,18 +254,6 @@ def _frost(image, numbers, rng):
     return cv2.addWeighted(image, original, pane_drawn, pane, 0, dtype=cv2.CV_8U)
 
 
-def _fog(image, numbers, rng):
-    return fogged(image, *numbers, rng)
-
-
-def _brightness(image, added, rng):
-    return perturbations.brightness(image, added, rng)
-
-
-def _contrast(image, factor, rng):
-    return stretched(image, factor)
-
-
 def _elastic_transform(image, numbers, rng):
     height, width = image.shape[:2]
     size, sigma, shift = min(height, width) * np.array(numbers)
@@ -361,146 +272,25 @@ def _elastic_transform(image, numbers, rng):
 
 def _pixelate(image, share, rng):
     height, width = image.shape[:2]
-    # As Pillow's box filter does it: first across, then down, each rounded to 8 bits.
-    across = _row_means(cv2.transpose(image), max(1, int(width * share)))
-    small = _row_means(cv2.transpose(across), max(1, int(height * share)))
-    return _row_means(cv2.transpose(_row_means(cv2.transpose(small), width)), height)
+    small = max(1, int(width * share)), max(1, int(height * share))
+    pixels = Image.fromarray(image).resize(small, Image.Resampling.BOX)
+    return np.array(pixels.resize((width, height), Image.Resampling.BOX))
 
-
-def _row_means(image: np.ndarray, count: int) -> np.ndarray:
-    """(H, W, 3) uint8 as (count, W, 3): each row the mean of a run of rows, a half rounded up."""
-    runs = _runs(len(image), count)
-    means = np.empty((count, *image.shape[1:]), np.uint8)
-    for length, places, starts in runs:
-        if length == 1:
-            means[places] = image.take(starts, 0)
-            continue
-        total = np.zeros((len(starts), *image.shape[1:]), np.float32)
-        for k in range(length):
-            cv2.accumulate(image.take(starts + k, 0), total)
-        means[places] = cv2.convertScaleAbs(total, alpha=1 / length, beta=0.25 / length)
-    return means
-
-
-@lru_cache(maxsize=64)
-def _runs(rows: int, count: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Which rows Pillow's box filter averages: (length, places in the result, first rows) of equal runs."""
-    scale = rows / count
-    middle, reach = (np.arange(count) + 0.5) * scale, max(scale, 1) / 2
-    first, last = (middle - reach + 0.5).astype(int), np.minimum((middle + reach + 0.5).astype(int), rows)
-    candidates = first[:, None] + np.arange((last - first).max())
-    place = (candidates - middle[:, None] + 0.5) / (2 * reach)
-    taken = (candidates < last[:, None]) & (place > -0.5) & (place <= 0.5)
-    lengths, starts = taken.sum(1), first + taken.argmax(1)
-    return [(int(n), *(np.flatnonzero(lengths == n), starts[lengths == n])) for n in np.unique(lengths)]
-
-
-def _jpeg_compression(image, quality, rng):
-    return jpeg(image, quality)
-
-
-_CERTAIN = {  # nothing of them is drawn
-    "defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression",
-}  # fmt: skip
 
 _FUNCTIONS: dict[str, Callable[[np.ndarray, Any, np.random.Generator], np.ndarray]] = {
-    "gaussian_noise": _gaussian_noise,
-    "shot_noise": _shot_noise,
-    "impulse_noise": _impulse_noise,
+    "gaussian_noise": perturbations.gaussian_noise,
+    "shot_noise": lambda image, photons, rng: perturbations.shot_noise(image, photons**-0.5, rng),
+    "impulse_noise": lambda image, share, rng: speckled(image, share, rng, image.shape),
     "defocus_blur": _defocus_blur,
     "glass_blur": _glass_blur,
     "motion_blur": _motion_blur,
     "zoom_blur": _zoom_blur,
     "snow": _snow,
     "frost": _frost,
-    "fog": _fog,
-    "brightness": _brightness,
-    "contrast": _contrast,
+    "fog": lambda image, numbers, rng: fogged(image, *numbers, rng),
+    "brightness": perturbations.brightness,
+    "contrast": lambda image, factor, rng: stretched(image, factor),
     "elastic_transform": _elastic_transform,
     "pixelate": _pixelate,
-    "jpeg_compression": _jpeg_compression,
+    "jpeg_compression": lambda image, quality, rng: jpeg(image, quality),
 }
-
-
-# --- errors over corruptions ---
-
-
-def mean_corruption_error(
-    errors: Mapping[str, Sequence[float]], baseline: Mapping[str, Sequence[float]]
-) -> float:
-    """mCE: how often a network errs on corrupted images against a baseline network, in percent.
-
-    Args:
-        errors: for each corruption the error rate at severities 1 to 5, in [0, 1].
-        baseline: the same of the baseline network (AlexNet in the paper).
-
-    Returns:
-        The mean over corruptions of 100 · Σ errors / Σ baseline errors; 100 is as good as the baseline.
-
-    Raises:
-        VoclabError: other corruptions in one than in the other or none, not five rates, or a baseline that
-            never errs.
-    """
-    ours, theirs = _rates(errors, "network"), _rates(baseline, "baseline")
-    return _mean_ratio(ours, theirs, "errs")
-
-
-def relative_mce(
-    errors: Mapping[str, Sequence[float]],
-    clean: float,
-    baseline: Mapping[str, Sequence[float]],
-    baseline_clean: float,
-) -> float:
-    """Relative mCE: how much a network's error rises on corrupted images against a baseline's, in percent.
-
-    Args:
-        errors: for each corruption the error rate at severities 1 to 5, in [0, 1].
-        clean: the error rate on clean images.
-        baseline: the errors of the baseline network.
-        baseline_clean: its error rate on clean images.
-
-    Returns:
-        The mean over corruptions of 100 · Σ (errors - clean) / Σ (baseline errors - its clean ones).
-
-    Raises:
-        VoclabError: as for :func:`mean_corruption_error`, or a baseline that a corruption does not harm.
-    """
-    ours, theirs = _rates(errors, "network"), _rates(baseline, "baseline")
-    for value, whose in ((clean, "network"), (baseline_clean, "baseline")):
-        _require_rates(np.array([value], float), f"clean images of the {whose}")
-    ours = {name: rates - clean for name, rates in ours.items()}
-    return _mean_ratio(ours, {name: rates - baseline_clean for name, rates in theirs.items()}, "loses")
-
-
-def _rates(errors: Mapping[str, Sequence[float]], whose: str) -> dict[str, np.ndarray]:
-    rates = {name: np.asarray(values, float) for name, values in errors.items()}
-    for name, values in rates.items():
-        if values.shape != (len(SEVERITIES),):
-            raise VoclabError(
-                f"The {whose} has errors of shape {values.shape} for {name}; give five, one a severity."
-            )
-        _require_rates(values, f"{name} of the {whose}")
-    return rates
-
-
-def _require_rates(values: np.ndarray, what: str) -> None:
-    if not ((values >= 0) & (values <= 1)).all():  # false for NaN too
-        raise VoclabError(
-            f"The error rates for {what} are {', '.join(f'{v:g}' for v in values)}; they must lie in [0, 1]:"
-            " divide percent by 100."
-        )
-
-
-def _mean_ratio(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], verb: str) -> float:
-    if not ours or ours.keys() != theirs.keys():
-        raise VoclabError(
-            f"The network has errors for {', '.join(ours) or 'nothing'}, the baseline for"
-            f" {', '.join(theirs) or 'nothing'}; measure both on the same corruptions."
-        )
-    for name, rates in theirs.items():
-        if rates.sum() <= 0:
-            raise VoclabError(
-                f"The baseline never {verb} anything under {name}, so nothing can be measured against it;"
-                " choose another baseline."
-            )
-    return float(100 * np.mean([ours[name].sum() / theirs[name].sum() for name in ours]))

@@ -7,28 +7,23 @@ a strength means is said at each.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from numbers import Real
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.special import ndtr, pdtr
 
-from voclab.corruptions.draws import Table, bits, generator
-from voclab.corruptions.textures import plasma
+from voclab.corruptions.textures import generator, plasma, uniform
 from voclab.data import images
 from voclab.errors import VoclabError
 from voclab.options import one_of
-
-GREY = 124  # the mean of ImageNet's pixels: what is covered with it says "nothing here"
 
 # --- noise ---
 
 
 def gaussian_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Independent Gaussian noise on every value; ``strength``: its standard deviation, pixels in [0, 1]."""
-    return _noisy(image, _gaussian(strength), rng)
+    return _noisy(image, rng.standard_normal(image.shape, np.float32), strength)
 
 
 def shot_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -36,8 +31,11 @@ def shot_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> 
 
     White is then 1 / strength² photons, and a value v has the standard deviation strength · √v.
     """
-    photons = float(np.clip(strength, 1e-6, 1e6)) ** -2
-    return _counted(photons).draw(rng, image.shape, image).astype(np.uint8)
+    if strength == 0:
+        return image.copy()
+    photons = min(max(strength, 1e-6), 1e6) ** -2  # of full white
+    counted = rng.poisson(image * (photons / 255)) / photons
+    return np.rint(np.minimum(255 * counted, 255)).astype(np.uint8)
 
 
 def salt_and_pepper(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -47,7 +45,11 @@ def salt_and_pepper(image: np.ndarray, strength: float, rng: np.random.Generator
 
 def uniform_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Independent uniform noise on every value; ``strength``: its half width, pixels in [0, 1]."""
-    return _noisy(image, _uniform(strength), rng)
+    return _noisy(image, uniform(rng, image.shape), strength)
+
+
+def _noisy(image: np.ndarray, noise: np.ndarray, strength: float) -> np.ndarray:
+    return cv2.addWeighted(image, 1, noise, 255 * min(strength, 1e6), 0, dtype=cv2.CV_8U)
 
 
 # --- occlusion and blur ---
@@ -62,7 +64,7 @@ def occlusion(image: np.ndarray, strength: float, rng: np.random.Generator) -> n
     side = max(1, round(min(strength, 1) * min(height, width))) if strength else 0
     top, left = (rng.uniform(size=2) * (height - side + 1, width - side + 1)).astype(int)
     covered = image.copy()
-    covered[top : top + side, left : left + side] = GREY
+    covered[top : top + side, left : left + side] = images.GREY
     return covered
 
 
@@ -88,16 +90,13 @@ def defocus_blur(image: np.ndarray, strength: float, rng: np.random.Generator) -
 
 def brightness(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """More light; ``strength``: added to the value of HSV, in [0, 1], hue and saturation kept."""
-    planes = cv2.split(image)
-    value = cv2.max(planes[0], planes[1])
-    value = cv2.max(value, planes[2], value)
+    planes, levels = cv2.split(image), np.arange(256)
+    value = cv2.max(cv2.max(planes[0], planes[1]), planes[2])
     # Hue and saturation stay the same where the three channels keep their ratios.
-    gain = cv2.LUT(value, _gains(strength))
-    for plane in planes:
-        cv2.multiply(plane, gain, plane, dtype=cv2.CV_8U)
-    lit = cv2.merge(planes)
-    if strength and cv2.countNonZero(value) < value.size:  # black has no ratios to keep
-        lit[value == 0] = np.rint(255 * min(strength, 1))
+    gains = np.minimum(levels + 255 * strength, 255) / np.maximum(levels, 1)
+    gain = cv2.LUT(value, gains.astype(np.float32))
+    lit = cv2.merge([cv2.multiply(plane, gain, dtype=cv2.CV_8U) for plane in planes])
+    lit[value == 0] = np.rint(255 * min(strength, 1))  # black has no ratios to keep
     return lit
 
 
@@ -127,28 +126,22 @@ def fog(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndar
 def rotation(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Rotation about the middle of the image, counter-clockwise; ``strength``: degrees.
 
-    The scale stays: what turns out of the frame is cut, and what the frame lacks is mirrored. So a square
-    image turned by 90° is exactly ``np.rot90`` of it, and another one the central part of that, mirrored on
-    at its short sides, without interpolation. Nothing is lost if images are made square first.
+    The scale stays: what turns out of the frame is cut, and what the frame lacks is mirrored. A square image
+    turned by 90° is exactly ``np.rot90`` of it.
     """
     height, width = image.shape[:2]
-    degrees = strength % 360
-    if degrees % 90 == 0:
-        return _quarters(image, int(degrees // 90))
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
-    return cv2.warpAffine(
-        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), strength % 360, 1)
+    return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
 
 
 def horizontal_flip(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Left and right exchanged; ``strength``: 0 or 1."""
-    return _flipped(image, strength, 1)
+    return cv2.flip(image, 1) if strength else image.copy()
 
 
 def vertical_flip(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Top and bottom exchanged; ``strength``: 0 or 1."""
-    return _flipped(image, strength, 0)
+    return cv2.flip(image, 0) if strength else image.copy()
 
 
 # --- by name ---
@@ -248,29 +241,18 @@ def require_strength(name: str, strength: float) -> None:
         raise VoclabError(
             f"The strength of {name} ({STRENGTHS[name]}) is {strength}; it must be finite and 0 or more."
         )
-    if name in ("horizontal_flip", "vertical_flip"):
-        _require_done_or_not(strength)
+    if name in ("horizontal_flip", "vertical_flip") and strength not in (0, 1):
+        raise VoclabError(f"A flip is done or not: its strength is 0 or 1, not {strength:g}.")
 
 
 def require_image(image: np.ndarray) -> np.ndarray:
-    """The image in one piece of memory.
-
-    Raises:
-        VoclabError: it is not (H, W, 3) uint8, with the remedy.
-    """
+    """The image in one piece of memory; :class:`VoclabError` if it is not (H, W, 3) uint8."""
     image = np.asarray(image)
-    if image.ndim == 4:
-        raise VoclabError(f"The image has shape {image.shape}, a batch; perturb its images one by one.")
-    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0 or image.dtype != np.uint8:
         raise VoclabError(
-            f"The image has shape {image.shape}, so it is grey; repeat the channel three times, last axis."
-        )
-    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise VoclabError(f"The image has shape {image.shape}; it must be (height, width, 3), RGB.")
-    if image.dtype != np.uint8:
-        raise VoclabError(
-            f"The image is {image.dtype}, not uint8; if it lies in [0, 1], pass"
-            " np.rint(255 * image).astype(np.uint8)."
+            f"The image is {image.dtype} of shape {image.shape}, not uint8 of shape (height, width, 3): pass"
+            " the images of a batch one by one, repeat a grey channel three times, and convert values in"
+            " [0, 1] by np.rint(255 * image).astype(np.uint8)."
         )
     return np.ascontiguousarray(image)
 
@@ -292,23 +274,22 @@ def speckled(image: np.ndarray, share: float, rng: np.random.Generator, shape: t
 
     ``shape``: (H, W) for whole pixels, (H, W, 3) for each value by itself.
     """
-    drawn, half = bits(rng, shape, np.uint32), round(2**31 * min(share, 1))
+    drawn, half = rng.integers(0, 2**32, shape, np.uint32), round(2**31 * min(share, 1))
     # The lowest draws are black and the highest white, so that a smaller share hits a part of the same ones.
-    masks = [np.negative(hit.view(np.uint8)) for hit in (drawn < half, drawn > 2**32 - 1 - half)]
-    black, white = masks if len(shape) == 3 else (cv2.cvtColor(m, cv2.COLOR_GRAY2RGB) for m in masks)
-    return cv2.subtract(cv2.add(image, white), black)
+    speckles = image.copy()
+    speckles[drawn < half] = 0
+    speckles[drawn > 2**32 - 1 - half] = 255
+    return speckles
 
 
 def stretched(image: np.ndarray, factor: float) -> np.ndarray:
     """The uint8 image with the distance of every value to its channel's mean multiplied by ``factor``."""
     # The mean of equal bytes is exact, of equal fractions it is not: a huge factor would show the difference.
     mean = np.array(cv2.sumElems(image)[:3]) / (image.shape[0] * image.shape[1])
-    if factor > 16:  # float32 would not do
+    if factor > 16:  # cv2.transform computes in float32, which would not do
         table = np.rint(np.clip(mean + (np.arange(256)[:, None] - mean) * factor, 0, 255))
         return cv2.LUT(image, table.astype(np.uint8)[None])
-    offsets = mean * (1 - factor)
-    lines = [[factor, 0, 0], [0, factor, 0], [0, 0, factor]]
-    return cv2.transform(image, np.array([[*line, offset] for line, offset in zip(lines, offsets)]))
+    return cv2.transform(image, np.column_stack([factor * np.eye(3), mean * (1 - factor)]))
 
 
 def fogged(image: np.ndarray, thickness: float, decay: float, rng: np.random.Generator) -> np.ndarray:
@@ -327,64 +308,3 @@ def fogged(image: np.ndarray, thickness: float, decay: float, rng: np.random.Gen
     brightest = float(image.max()) / 255
     share = brightest / (brightest + thickness) if brightest else 0.0
     return cv2.addWeighted(image, share, cloud, 255 * thickness * share, 0, dtype=cv2.CV_8U)
-
-
-def _noisy(image: np.ndarray, table: Table, rng: np.random.Generator) -> np.ndarray:
-    """Rounding an image with noise on it is adding rounded noise: the image is in whole numbers."""
-    noise = table.draw(rng, image.shape)
-    noise += image.astype(np.int16)
-    return noise.clip(0, 255, out=noise).astype(np.uint8)
-
-
-_EDGES = np.arange(-255, 255) + 0.5  # between the noises that make a difference to bytes
-
-
-@lru_cache(maxsize=16)
-def _gains(added: float) -> np.ndarray:
-    levels = np.arange(256)
-    return (np.minimum(levels + 255 * added, 255) / np.maximum(levels, 1)).astype(np.float32)
-
-
-@lru_cache(maxsize=16)
-def _gaussian(strength: float) -> Table:
-    return Table(-255, ndtr(_EDGES / np.clip(255 * strength, 1e-9, 1e9)))
-
-
-@lru_cache(maxsize=16)
-def _uniform(strength: float) -> Table:
-    half = np.clip(255 * strength, 1e-9, 1e9)
-    return Table(-255, np.clip(0.5 + _EDGES / (2 * half), 0, 1))
-
-
-@lru_cache(maxsize=8)  # of 3 MB
-def _counted(photons: float) -> Table:
-    """For each value of a byte, how bright it looks where full white is that many photons on average."""
-    most = np.floor((np.arange(255) + 0.5) / 255 * photons)  # that look no brighter than each level
-    most -= np.rint(255 * (most / photons)) > np.arange(255)
-    counts, places = np.unique(most, return_inverse=True)
-    chances = pdtr(counts, np.arange(256)[:, None] * (photons / 255))[:, places]
-    return Table(0, np.maximum.accumulate(chances, axis=1), cell_bits=12)
-
-
-def _quarters(image: np.ndarray, turns: int) -> np.ndarray:
-    if turns % 2 == 0:
-        return cv2.rotate(image, cv2.ROTATE_180) if turns else image.copy()
-    turned = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE if turns == 1 else cv2.ROTATE_90_CLOCKWISE)
-    (tall, wide), (height, width) = turned.shape[:2], image.shape[:2]
-    if tall == wide:
-        return turned
-    top, left = -((height - tall) // 2), -((width - wide) // 2)  # of the frame in the turned image
-    middle = turned[max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
-    above, before = max(-top, 0), max(-left, 0)
-    below, after = height - above - len(middle), width - before - middle.shape[1]
-    return cv2.copyMakeBorder(middle, above, below, before, after, cv2.BORDER_REFLECT_101)
-
-
-def _require_done_or_not(strength: float) -> None:
-    if strength not in (0, 1):
-        raise VoclabError(f"A flip is done or not: its strength is 0 or 1, not {strength:g}.")
-
-
-def _flipped(image: np.ndarray, strength: float, axis: int) -> np.ndarray:
-    _require_done_or_not(strength)
-    return cv2.flip(image, axis) if strength else image.copy()

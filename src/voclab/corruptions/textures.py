@@ -2,12 +2,11 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
 import numpy as np
-
-from voclab.corruptions.draws import generator, uniform
 
 _SHADES = (60, 255)  # of the ice crystals; the film of ice between them has up to 70
 _LEVELS = (120, 205)  # of a frosted pane on average; those of the five images of ImageNet-C are 131 to 207
@@ -15,6 +14,17 @@ _CONTRAST = 25  # standard deviation of the same images, averaged over crops of 
 _TINT = np.array([-19.0, 3.0, 16.0])  # their red, green and blue against their grey
 _LONGEST = 60  # of the crystals, in pixels of those images
 _PANES = 5  # that frost is cut from
+
+
+def generator(seed: int | Sequence[int] | np.random.SeedSequence) -> np.random.Generator:
+    """The generator of everything random in this package: numpy's fastest."""
+    return np.random.Generator(np.random.SFC64(seed))
+
+
+def uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Independent draws from -1 to 1: ``shape``, float32."""
+    drawn = rng.integers(0, 2**32, shape, np.uint32).view(np.int32)
+    return np.multiply(drawn, 2**-31, dtype=np.float32)
 
 
 def plasma(height: int, width: int, decay: float, rng: np.random.Generator) -> np.ndarray:

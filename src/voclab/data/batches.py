@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 
 from voclab.data.base import VOID, Dataset
-from voclab.data.images import resized
+from voclab.data.images import GREY, resized
 from voclab.errors import VoclabError
 
 POLICIES = ("none", "standard", "advanced", "cifar", "cifar-advanced")
-_GREY = 124  # the mean of ImageNet's pixels: what fills cut-outs and corners says "nothing here"
 
 
 def augmenter(augmentation: str, size: int) -> A.Compose:
@@ -43,7 +42,7 @@ def augmenter(augmentation: str, size: int) -> A.Compose:
     if augmentation == "advanced":
         return A.Compose(
             [
-                A.Rotate(15, border_mode=cv2.BORDER_CONSTANT, fill=_GREY, fill_mask=VOID, p=0.5),
+                A.Rotate(15, border_mode=cv2.BORDER_CONSTANT, fill=GREY, fill_mask=VOID, p=0.5),
                 crop,
                 flip,
                 colour,
@@ -52,7 +51,7 @@ def augmenter(augmentation: str, size: int) -> A.Compose:
                     num_holes_range=(1, 3),
                     hole_height_range=(0.1, 0.3),
                     hole_width_range=(0.1, 0.3),
-                    fill=_GREY,
+                    fill=GREY,
                     fill_mask=VOID,
                     p=0.5,
                 ),

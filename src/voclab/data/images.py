@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+GREY = 124  # the mean of ImageNet's pixels: what is covered with it says "nothing here"
+
 
 def at_size(image: np.ndarray, size: int) -> np.ndarray:
     """The whole (H, W, 3) uint8 image at ``size`` × ``size`` (aspect ignored), uint8."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from voclab.corruptions import SEVERITIES, mean_corruption_error, relative_mce
+from voclab.corruptions import SEVERITIES
 from voclab.errors import VoclabError
 from voclab.evaluation import measure as evaluation
 from voclab.evaluation.consistency import ALL
 from voclab.evaluation.robustness import Measured
+from voclab.metrics import mean_corruption_error
 
 FAMILIES = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -57,12 +58,9 @@ def overview(measured: Mapping[str, Measured], baseline: str | None = None) -> O
         row = {"Dice" if m.segmenter else "accuracy": score[evaluation.CLEAN], "under noise": noisy.mean()}
         row["blurred"] = score[[c for c in score.index if "blur" in c]].mean()
         row |= {c: score[c] for c in score.index if c.startswith(("FGSM", "PGD"))}
-        for title, function, arguments in (
-            ("mCE (%)", mean_corruption_error, (m.errors, base.errors)),
-            ("relative mCE (%)", relative_mce, (m.errors, m.clean_error, base.errors, base.clean_error)),
-        ):
+        for title, clean in (("mCE (%)", ()), ("relative mCE (%)", (m.clean_error, base.clean_error))):
             try:
-                row[title] = function(*arguments)
+                row[title] = mean_corruption_error(m.errors, base.errors, *clean)
             except VoclabError as error:
                 row[title] = float("nan")
                 notes.append(f"{title} is left out: {error}")

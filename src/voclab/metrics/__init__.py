@@ -16,6 +16,7 @@ from voclab.metrics.classification import (
     reliability,
     single_label_report,
 )
+from voclab.metrics.corruption import mean_corruption_error
 from voclab.metrics.segmentation import (
     SegmentationMetrics,
     boundary_f1,
@@ -39,6 +40,7 @@ __all__ = [
     "image_scores",
     "label_dice",
     "mean_average_precision",
+    "mean_corruption_error",
     "most_confused",
     "pixel_frequency",
     "precision_recall_f1",
