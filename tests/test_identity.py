@@ -68,7 +68,7 @@ TAKES_PART = [
         "def share_of_mean(loss, n=1):",
         "voclab.backend.share_of_mean",
     ),
-    ("data/batches.py", "_GREY = 124", "_GREY = 125", "voclab.data.batches._GREY"),
+    ("data/batches.py", "GREY = 124", "GREY = 125", "voclab.data.images.GREY"),
     ("data/batches.py", "scale=(0.35, 1.0)", "scale=(0.5, 1.0)", "voclab.data.batches.augmentation"),
     ("training/loop.py", "5.0 / replicas()", "1.0 / replicas()", "voclab.training.loop.make_optimizer"),
     ("training/loop.py", "self.model.stop_training = True", "pass", "voclab.training.loop._Keeper"),
