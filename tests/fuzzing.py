@@ -844,18 +844,14 @@ def figures(root: Path) -> None:
     at = root / "figures/01_classification"
     _put(at / "02_curves.png", np.zeros((6, 9, 3), np.uint8))
     _put(at / "02_curves.svg", '<svg xmlns="http://www.w3.org/2000/svg"/>')
-    _put(at / "02_curves.json", json.dumps({"title": "Curves", "caption": "Loss.", "alt": "Falling lines"}))
-    rows = [["random", 0.07, 0, None], ["transfer", 0.87, 2257984, "4 min"]]
-    table = {
-        "title": "Results",
-        "caption": "c",
-        "columns": ["model", "mAP", "parameters", "time"],
-        "rows": rows,
-    }
-    _put(at / "03_results.table.json", json.dumps(table))
+    curves = {"name": "02_curves", "title": "Curves", "caption": "Loss.", "alt": "Falling lines"}
+    rows = [["random", "0.070", "0", "–"], ["transfer", "0.870", "2257984", "4 min"]]
+    table = {"name": "03_results", "title": "Results", "caption": "c", "rows": rows,
+             "columns": ["model", "mAP", "parameters", "time"]}  # fmt: skip
     record = {"question": "Which?", "answer": "**This**, *not that*.\n\nWell.", "profile": "demo", "seed": 0,
               "data": "ToyVOC", "versions": {"keras": "3"}, "git": "abc", "run_time_s": 83.4,
-              "submissions": {"submissions/a.csv": "0" * 64}, "parameters": [1, 2]}  # fmt: skip
+              "submissions": {"submissions/a.csv": "0" * 64}, "parameters": [1, 2],
+              "items": [curves, table]}  # fmt: skip
     _put(at / "run.json", json.dumps(record))
 
 

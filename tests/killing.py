@@ -324,7 +324,8 @@ def _figures(folder: Path) -> None:
         place = folder / "figures" / name
         place.mkdir(parents=True)
         Image.new("RGB", (6, 4)).save(place / "01_curves.png")
-        (place / "run.json").write_text(json.dumps({"question": "Why?", "answer": "**So.**"}))
+        items = [{"name": "01_curves", "title": "Curves", "caption": "c", "alt": "a"}]
+        (place / "run.json").write_text(json.dumps({"question": "Why?", "answer": "**So.**", "items": items}))
 
 
 def _images(folder: Path) -> None:

@@ -188,7 +188,7 @@ def test_figures_have_all_panels_and_no_text_upon_another(name, tmp_path):
         for legend in figure.legends:
             assert all(edge >= 0 for edge in legend.get_window_extent().min)
             assert all(legend.get_window_extent().max <= figure.bbox.max)
-        plotting.save(figure, tmp_path / "x", title="A title", caption="c", alt="a", images=images > 1)
+        plotting.save(figure, tmp_path / "x", title="A title", images=images > 1)
     image = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 8
 

@@ -10,7 +10,6 @@ import pytest
 
 from voclab import cli, plotting
 from voclab.data import SOURCES, VOC_CLASSES, VOID, find, folder, load
-from voclab.reporting import pages
 
 
 @pytest.fixture(scope="session")
@@ -75,8 +74,6 @@ def test_names(cases, capsys):
         figure.canvas.draw()
     drawn = {label.get_text() for label in figure.axes[0].get_xticklabels()}
     assert {"50$ and 5$ bill", "<b onmouseover=alert(1)>x", "a_1^2"} <= drawn
-    page = pages.markdown_table(["class"], {name: [] for name in train.class_names})
-    assert "<b onmouseover" not in page
 
 
 def test_renamed(cases):

@@ -16,7 +16,6 @@ from voclab.data import folder, load
 from voclab.evaluation import study as consistency
 from voclab.evaluation.consistency import ALL, CONTROL, Consistency, summary
 from voclab.models import backbones, imagenet
-from voclab.reporting import pages
 
 
 @pytest.fixture(scope="module")
@@ -344,13 +343,3 @@ def test_a_published_network_on_real_images(shared):
     similar = table["cosine"]
     assert similar["horizontal flip"] > similar["rotation by 90°"] > similar[CONTROL]
     assert table.loc[ALL, "kept"] > table.loc[CONTROL, "kept"]
-
-
-def test_a_table_keeps_its_columns():
-    table = pages.markdown_table(["a", "b", "c"], {"x|y": ["1.0 %", "word"], "z": ["–", "2"]})
-    assert table.splitlines() == [
-        "| a | b | c |",
-        "| --- | ---: | --- |",
-        "| x\\|y | 1.0 % | word |",
-        "| z | – | 2 |",
-    ]

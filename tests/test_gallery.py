@@ -1,3 +1,5 @@
+"""Pages of figures, tables and texts: in Markdown and HTML, from what a notebook or a report left."""
+
 import base64
 import io
 import json
@@ -5,17 +7,20 @@ import re
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
+import pandas as pd
 import pytest
 from PIL import Image
 
 from voclab.errors import VoclabError
 from voclab.reporting import gallery
+from voclab.reporting.page import Page, write_page
+from voclab.text import markdown
 
 HOSTILE = '<script>alert(1)</script> "quoted" & <b>bold</b> | pipe [link](http://x.test) `code`'
 VOID_TAGS = {"meta", "link", "img", "br"}
 
 
-class Page(HTMLParser):
+class Read(HTMLParser):
     """What a page holds: tags with attributes, tables as lists of rows, visible texts; tags must match."""
 
     def __init__(self, text: str):
@@ -41,7 +46,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.texts.append(data)
-        if self.open and self.open[-1] in ("th", "td"):
+        if {"th", "td"} & set(self.open):
             kind, text = self.tables[-1][-1][-1]
             self.tables[-1][-1][-1] = (kind, text + data)
 
@@ -49,15 +54,24 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def image(path, size=(6, 4), colour=(1, 2, 3)):
+def image(path, size=(6, 4)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
-    return path
+    Image.new("RGB", size, (1, 2, 3)).save(path)
 
 
-def put(path, **value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+def record(folder, *items, **facts):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps({**facts, "items": items}))
+
+
+def table(*rows, name="03_results", title="Results", caption="On the test part."):
+    columns = ["model", "mAP", "size", "time", "note"][: len(rows[0])]
+    return {"name": name, "title": title, "caption": caption, "columns": columns, "rows": rows}
+
+
+def written(figures):
+    readme, index = gallery.write(figures)
+    return readme.read_text(), Read(index.read_text())
 
 
 @pytest.fixture
@@ -66,127 +80,100 @@ def figures(tmp_path):
     root = tmp_path / "figures"
     first = root / "01_classification"
     image(first / "02_curves.png", (60, 20))
-    put(first / "02_curves.json", title="Curves", caption="Loss over epochs.", alt="Two falling lines")
     (first / "02_curves.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     image(first / "10_images.png", (30, 40))
-    put(first / "10_images.json", title=HOSTILE, caption=HOSTILE, alt=HOSTILE)
-    put(
-        first / "03_results.table.json",
-        title="Results",
-        caption="On the test part.",
-        columns=["model", "mAP", "parameters", "time", "note"],
-        rows=[
-            ["random", 0.07, 0, "0 s", None],
-            ["transfer", 0.8712, 2257984, "4 min 02 s", HOSTILE],
-            ["failed", float("nan"), None, "–", ""],
-        ],
+    rows = (
+        ["random", "0.070", "0", "0 s", ""],
+        ["transfer", "0.871", "2,257,984", "4 min 02 s", HOSTILE],
+        ["failed", "–", "", "–", ""],
     )
-    put(
-        first / "run.json",
+    record(
+        first,
+        {"name": "02_curves", "title": "Curves", "caption": "Loss over epochs.", "alt": "Two falling lines"},
+        table(*rows),
+        {"name": "10_images", "title": HOSTILE, "caption": HOSTILE, "alt": HOSTILE},
         question="What does transfer buy?",
-        answer=HOSTILE,
-        profile="demo",
-        seed=0,
+        answer=markdown(HOSTILE),
         data="toyvoc",
         weights=None,
         parameters={"epsilon": 0.03},
-        versions={"keras": "3.15.1"},
         git="abc1234",
         run_time_s=125.2,
     )
-    image(root / "02_segmentation" / "01_masks with space.png")
+    image(root / "02_segmentation" / "01_masks.png")
+    masks = {"name": "01_masks", "title": "Masks", "caption": "", "alt": "Masks"}
+    record(root / "02_segmentation", masks)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "01_classification.ipynb").write_text("{}")
     (root / "empty").mkdir()
     return root
 
 
-@pytest.fixture
-def page(figures):
-    return Page(gallery.write(figures)[1].read_text())
-
-
-def test_page_is_self_contained_and_its_anchors_exist(page):
+def test_the_page_is_self_contained_and_its_anchors_exist(figures):
+    _, page = written(figures)
     for _, attributes in page.tags:
         for name in ("src", "href", "srcset", "action", "data"):
             assert attributes.get(name, "#").startswith(("#", "data:"))
         assert not any(name.startswith("on") for name in attributes)
     assert {"script", "iframe", "object", "b"}.isdisjoint(tag for tag, _ in page.tags)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    targets = {a["href"][1:] for a in page.of("a")}
     assert len(ids) == len(set(ids))
-    assert targets
-    assert targets <= set(ids)
+    assert {a["href"][1:] for a in page.of("a")} == set(ids) - {"02_segmentation-01_masks"}
 
 
-def test_every_image_is_embedded_with_size_and_alternative_text(page, figures):
+def test_every_image_is_embedded_with_size_and_alternative_text(figures):
+    svg = figures / "01_classification" / "02_curves.svg"
+    _, page = written(figures)
     images = page.of("img")
-    assert [image["alt"] for image in images] == ["Two falling lines", HOSTILE, "Masks with space"]
+    assert [image["alt"] for image in images] == ["Two falling lines", HOSTILE, "Masks"]
     kinds, data = zip(*(image["src"].split(";base64,") for image in images))
     assert kinds == ("data:image/svg+xml", "data:image/png", "data:image/png")
     assert [(image["width"], image["height"]) for image in images] == [("60", "20"), ("30", "40"), ("6", "4")]
-    assert base64.b64decode(data[0]) == (figures / "01_classification" / "02_curves.svg").read_bytes()
+    assert base64.b64decode(data[0]) == svg.read_bytes()
     assert Image.open(io.BytesIO(base64.b64decode(data[1]))).size == (30, 40)
-
-
-def test_huge_vector_copy_gives_way_to_the_image(figures):
-    svg = figures / "01_classification" / "02_curves.svg"
     svg.write_text(svg.read_text() + " " * 500_000)
-    assert Page(gallery.write(figures)[1].read_text()).of("img")[0]["src"].startswith("data:image/png")
+    assert written(figures)[1].of("img")[0]["src"].startswith("data:image/png")  # too large to be embedded
 
 
-def test_table_keeps_its_cells_and_aligns_numbers(page):
-    (table,) = page.tables
-    assert [[text for _, text in row] for row in table] == [
-        ["model", "mAP", "parameters", "time", "note"],
+def test_a_table_keeps_its_cells_and_aligns_numbers(figures):
+    readme, page = written(figures)
+    (found,) = page.tables
+    assert [[text for _, text in row] for row in found] == [
+        ["model", "mAP", "size", "time", "note"],
         ["random", "0.070", "0", "0 s", ""],
         ["transfer", "0.871", "2,257,984", "4 min 02 s", HOSTILE],
         ["failed", "–", "", "–", ""],
     ]
-    for row in table:
+    for row in found:
         assert [kind for kind, _ in row] == ["text", "number", "number", "number", "prose"]
-
-
-def test_texts_and_the_record_of_the_run_are_shown(page):
-    shown = " ".join(page.texts)
-    for text in (
-        "What does transfer buy?",
-        "Loss over epochs.",
-        "On the test part.",
-        "2 min 05 s",
-        "abc1234",
-    ):
-        assert text in shown
-    assert page.texts.count(HOSTILE) >= 2  # as text, in the heading and the caption
-    assert "epsilon 0.03" in shown
-    assert "Weights" not in shown  # not known in this record
-    assert "Empty" not in shown
-
-
-def test_items_are_in_the_order_of_their_numbers(page):
-    headings = [text for text in page.texts if text in ("Curves", "Results", HOSTILE, "Masks with space")]
-    rest = headings[headings.index("Curves") :]  # the answer above the items is hostile too
-    assert rest.index("Results") < rest.index(HOSTILE)
-
-
-def test_readme_links_to_files_that_exist(figures):
-    text = gallery.write(figures)[0].read_text()
-    targets = re.findall(r"(?<!\\)\]\(([^)]*)\)", text)
-    assert len(targets) == 6  # the page, the notebook, three images, one vector copy
-    for target in targets:
-        assert (figures / unquote(target)).exists()
-
-
-def test_readme_shows_hostile_texts_as_text(figures):
-    text = gallery.write(figures)[0].read_text()
-    assert "<script>" not in text
-    assert "<b>" not in text
-    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    rows = [line for line in readme.splitlines() if line.startswith("| ")]
     assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [6] * 5
     assert rows[1] == "| --- | ---: | ---: | ---: | --- |"
 
 
-def test_same_folder_same_bytes_and_own_output_is_not_an_item(figures):
+def test_texts_and_the_record_of_the_run_are_shown_in_order(figures):
+    _, page = written(figures)
+    shown = " ".join(page.texts)
+    for text in ("What does transfer buy?", "Loss over epochs.", "2 min 05 s", "abc1234", "epsilon 0.03"):
+        assert text in shown
+    assert page.texts.count(HOSTILE) >= 3  # as text: in the answer, the heading and the caption
+    assert "Weights" not in shown  # not known in this record
+    assert "Empty" not in shown
+    headings = [text for text in page.texts if text in ("Curves", "Results", "Masks")]
+    assert headings == ["Curves", "Results", "Curves", "Results", "Masks"]  # the list of items, then they
+
+
+def test_the_readme_links_to_files_that_exist_and_shows_hostile_texts_as_text(figures):
+    readme, _ = written(figures)
+    targets = re.findall(r"(?<!\\)\]\(([^)]*)\)", readme)
+    assert len(targets) == 6  # the page, the notebook, three images, one vector copy
+    for target in targets:
+        assert (figures / unquote(target)).exists()
+    assert "<script>" not in readme
+    assert "<b>" not in readme
+
+
+def test_the_same_folder_gives_the_same_bytes(figures):
     first = [path.read_bytes() for path in gallery.write(figures)]
     assert [path.read_bytes() for path in gallery.write(figures)] == first
 
@@ -203,16 +190,20 @@ def test_nothing_to_show_says_what_to_run(tmp_path, folder):
     [
         ("02_curves.png", b"GIF89a"),
         ("02_curves.png", b""),
-        ("02_curves.json", b"[]"),
-        ("02_curves.json", b"\xff\xfe"),
         ("run.json", b"{"),
+        ("run.json", b"[]"),
+        ("run.json", b"\xff\xfe"),
         ("run.json", b'{"answer": 3}'),
-        ("run.json", b'{"question": ["why"]}'),
-        ("03_results.table.json", b'{"columns": ["a", "b"], "rows": [["1", "2"], ["3"]]}'),
-        ("03_results.table.json", b'{"title": "no rows"}'),
+        ("run.json", b'{"items": 3}'),
+        ("run.json", b'{"items": [3]}'),
+        ("run.json", b'{"items": [{"name": "../x", "title": "", "caption": "", "alt": ""}]}'),
+        ("run.json", b'{"items": [{"name": "x", "title": 3, "caption": "", "alt": ""}]}'),
+        ("run.json", json.dumps({"items": [table(["a", "b"], ["c"])]}).encode()),
+        ("run.json", json.dumps({"items": [table(["a", 3])]}).encode()),
+        ("run.json", b'{"items": [{"name": "x", "title": "no rows"}]}'),
     ],
 )
-def test_damaged_file_is_named_and_earlier_pages_stay(figures, name, content):
+def test_a_damaged_file_is_named_and_earlier_pages_stay(figures, name, content):
     before = [path.read_bytes() for path in gallery.write(figures)]
     (figures / "01_classification" / name).write_bytes(content)
     with pytest.raises(VoclabError, match=re.escape(name)):
@@ -220,77 +211,84 @@ def test_damaged_file_is_named_and_earlier_pages_stay(figures, name, content):
     assert [(figures / page).read_bytes() for page in ("README.md", "index.html")] == before
 
 
-def test_a_time_that_is_none_is_shown_as_it_is(tmp_path):
-    for seconds in (10**400, -1, float("nan"), "long", [3]):
-        put(tmp_path / "figures" / "01_first" / "run.json", run_time_s=seconds)
-        gallery.write(tmp_path / "figures")
+@pytest.mark.parametrize("seconds", [10**400, -1, float("nan"), "long", [3]])
+def test_a_time_that_is_none_is_shown_as_it_is(tmp_path, seconds):
+    record(tmp_path / "figures" / "01_first", run_time_s=seconds)
+    gallery.write(tmp_path / "figures")
 
 
-@pytest.mark.parametrize("name", ["02_curves.png", "02_curves.svg"])
-def test_a_folder_or_a_link_to_itself_in_the_place_of_a_figure_is_named(figures, name):
-    place = figures / "01_classification" / name
-    place.unlink()
-    place.mkdir()
-    with pytest.raises(VoclabError, match=re.escape(name)):
-        gallery.write(figures)
-    place.rmdir()
-    place.symlink_to(name)
-    if name.endswith(".png"):
-        with pytest.raises(VoclabError, match=re.escape(name)):
-            gallery.write(figures)
-
-
-def test_an_answer_keeps_its_paragraphs_and_emphasis(tmp_path):
-    folder = tmp_path / "figures" / "01_first"
-    folder.mkdir(parents=True)
-    answer = "**Why?** Because of *it*, 2 * 3 < 7.\n\nAnd more."
-    (folder / "run.json").write_text(json.dumps({"question": "Why?", "answer": answer}))
+def test_an_answer_keeps_its_paragraphs_lists_and_emphasis(tmp_path):
+    answer = "**Why?** Because of *it*, 2 * 3 < 7.\n\n- one \\*\n- *two*"
+    record(tmp_path / "figures" / "01_first", question="Why?", answer=answer)
     readme, index = (path.read_text() for path in gallery.write(tmp_path / "figures"))
-    assert "<p><strong>Why?</strong> Because of <em>it</em>, 2 * 3 &lt; 7.</p><p>And more.</p>" in index
-    assert "**Why?** Because of *it*, 2 " in readme
+    assert "<p><strong>Why?</strong> Because of <em>it</em>, 2 * 3 &lt; 7.</p>" in index
+    assert "<ul><li>one *</li><li><em>two</em></li></ul>" in index
+    assert answer in readme
 
 
-def test_a_chapter_is_called_as_people_write_it():
-    names = ["05_cifar10", "01_classification", "two_words"]
-    assert [gallery.Chapter(name, {}).title for name in names] == [
-        "05 CIFAR-10",
-        "01 Classification",
-        "Two words",
-    ]
+@pytest.mark.parametrize(
+    ("folder", "title"),
+    [("05_cifar10", "05 CIFAR-10"), ("01_classification", "01 Classification"), ("two_words", "Two words")],
+)
+def test_a_chapter_is_called_as_people_write_it(folder, title):
+    assert gallery.title(folder) == title
 
 
 def test_a_table_too_wide_for_a_page_is_turned(tmp_path):
     classes = [f"class {k}" for k in range(17)]
-    folder = tmp_path / "figures" / "01_first"
-    rows = [["net", *[0.5] * 16, 0.25], ["other", *[None] * 18][:18]]
-    put(folder / "01_wide.table.json", title="Wide", columns=["model", *classes], rows=rows)
-    put(folder / "02_texts.table.json", title="Texts", columns=["model", *classes], rows=[["net", *"a" * 17]])
-    readme, index = (path.read_text() for path in gallery.write(tmp_path / "figures"))
-    turned, kept = Page(index).tables
+    scores = pd.DataFrame([[0.5] * 16 + [0.25], [float("nan")] * 17], ["net", "other"], classes)
+    page = Page(tmp_path / "figures" / "01_first")
+    page.table(scores.rename_axis("model"), "wide", title="Wide", caption="")
+    texts = pd.DataFrame([["a"] * 17], ["net"], classes).rename_axis("model")
+    page.table(texts, "texts", title="Texts", caption="")
+    page.close({})
+    readme, index = written(tmp_path / "figures")
+    turned, kept = index.tables
     assert [[text for _, text in row] for row in turned[:2]] == [
         ["model", "net", "other"],
-        ["class 0", "0.500", ""],
+        ["class 0", "0.500", "–"],
     ]
-    assert turned[-1] == [("text", "class 16"), ("number", "0.250"), ("number", "")]
-    assert len(turned) == 18
-    assert len(kept[0]) == 18
-    assert "| model | net | other |\n| --- | ---: | ---: |\n| class 0 | 0.500 |  |" in readme
+    assert turned[-1] == [("text", "class 16"), ("number", "0.250"), ("number", "–")]
+    assert (len(turned), len(kept[0])) == (18, 18)
+    assert "| model | net | other |\n| --- | ---: | ---: |\n| class 0 | 0.500 | – |" in readme
 
 
-def test_a_column_of_dashes_stands_like_the_numbers_beside_it(tmp_path):
-    put(
-        tmp_path / "figures" / "01_first" / "01_a.table.json",
-        columns=["a", "none", "empty"],
-        rows=[["x", "–", ""], ["y", float("nan"), None]],
-    )
-    (table,) = Page(gallery.write(tmp_path / "figures")[1].read_text()).tables
-    assert [kind for kind, _ in table[0]] == ["text", "number", "text"]
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["–", ""], "number"),
+        (["1.0 %", "43.2 % [41.0, 45.1]"], "number"),
+        (["0.5 ± 0.1", "3 / 4", "1,234"], "number"),
+        (["1.0", "word"], "text"),
+        (["", ""], "text"),
+        (["a word " * 6], "prose"),
+    ],
+)
+def test_a_column_is_of_numbers_texts_or_prose(tmp_path, cells, kind):
+    page = Page(tmp_path)
+    frame = pd.DataFrame({"a": cells}, index=pd.Index(range(len(cells)), name="row"))
+    assert page.table(frame, "t", title="", caption="").kinds[1] == kind
 
 
-def test_pages_below_are_named_and_a_page_of_one_folder_has_one_heading(figures):
-    put(figures / "robustness" / "net" / "run.json", question="What harms net?")
-    gallery.write_page(figures / "robustness" / "net", "Robustness of net", "All of it.")
-    (figures / "robustness" / "README.md").write_text("# Robustness\n")
-    assert "Pages of their own: [Robustness](robustness/README.md)." in gallery.write(figures)[0].read_text()
-    page = Page((figures / "robustness" / "net" / "index.html").read_text())
-    assert [name for name, _ in page.tags if name in ("h1", "h2")] == ["h1"]
+def test_figures_of_an_earlier_page_go_when_the_new_one_is_complete(tmp_path):
+    for name in ("01_old.png", "01_old.svg", "01_old.json", "02_t.table.json", "notes.png"):
+        (tmp_path / name).touch()
+    page = Page(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 5
+    page.close({"seed": 0})
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.png", "run.json"}
+
+
+def test_a_page_of_its_own_leads_to_others_and_is_named_by_the_gallery(figures):
+    folder = figures / "robustness"
+    page = Page(folder, "Data: ToyVOC.")
+    frame = pd.DataFrame({"mCE": ["100 %"]}, index=pd.Index(["a net"], name="network"))
+    page.table(frame, "all", title="All", caption="Errors.", links={"a net": "a net"})
+    page.text("Note", "- one *thing*")
+    readme, index = write_page(folder, "Robustness", "All of it.", [page.chapter({"seed": 1})])
+    assert "| [a net](a%20net/README.md) | 100 % |" in readme.read_text()
+    assert "Errors. Data: ToyVOC.\n\n## Note\n\n- one *thing*\n\n- Seed: 1\n" in readme.read_text()
+    found = Read(index.read_text())
+    assert {"href": "a%20net/index.html"} in found.of("a")
+    assert [name for name, _ in found.tags if re.fullmatch("h[1-6]", name)] == ["h1", "h2", "h2", "h2"]
+    assert "Pages of their own: [Robustness](robustness/README.md)." in written(figures)[0]

@@ -14,6 +14,7 @@ from conftest import ROOT
 
 from voclab import plotting
 from voclab.reporting import gallery
+from voclab.reporting.page import Page, read, write_page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -123,7 +124,7 @@ def test_a_committed_page_fits_a_phone_and_loads_all_its_images(page, tmp_path):
 def written(tmp_path_factory) -> tuple[Path, Path]:
     """A gallery made here, and a page of one folder: figures, long words, tables wider than any screen."""
     root = tmp_path_factory.mktemp("gallery") / "figures"
-    folder = plotting.FigureFolder(root / "01_first")
+    folder = Page(root / "01_first")
     texts = {"caption": "c" * 300, "alt": "Lines"}
     folder.figure(
         plotting.block_diagram({"net": [("box", True)] * 6}),
@@ -144,7 +145,7 @@ def written(tmp_path_factory) -> tuple[Path, Path]:
     (root / "02_second").mkdir()
     (root / "02_second" / "run.json").write_text(json.dumps({"question": "And now?"}))
     _, page = gallery.write(root)
-    _, alone = gallery.write_page(root / "01_first", "One folder", "All that is in it.")
+    _, alone = write_page(root / "01_first", "One folder", "All that is in it.", [read(root / "01_first")])
     return page, alone
 
 

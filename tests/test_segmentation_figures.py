@@ -115,7 +115,7 @@ def test_figures_have_all_panels_and_name_what_they_show(name, tmp_path):
             assert all(axis.images for axis in figure.axes)
         texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
         assert sorted(texts) == sorted(named)
-        plotting.save(figure, tmp_path / "x", title="A title", caption="c", alt="a", images=images > 1)
+        plotting.save(figure, tmp_path / "x", title="A title", images=images > 1)
     image = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 8
 
@@ -200,9 +200,7 @@ def test_regions_are_named_where_they_are_and_names_cover_no_other():
 
 
 def test_rare_colours_of_a_legend_survive_the_reduction_to_256(tmp_path):
-    png = plotting.save(
-        MAKERS["prediction_rows"][0](), tmp_path / "x", title="t", caption="c", alt="a", images=True
-    )
+    png = plotting.save(MAKERS["prediction_rows"][0](), tmp_path / "x", title="t", images=True)
     image = np.asarray(Image.open(png).convert("RGB")).reshape(-1, 3)
     shown = {tuple(colour) for colour in image.tolist()}
     assert {tuple(voc_palette()[k].tolist()) for k in (1, 8, 12, 15, 20, VOID)} | {(255, 255, 255)} <= shown

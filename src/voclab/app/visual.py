@@ -15,6 +15,7 @@ from voclab.evaluation.explain import GradCam
 from voclab.evaluation.measure import opened
 from voclab.models.catalogue import BACKBONE
 from voclab.models.classifiers import FEATURES, predict
+from voclab.reporting.page import Page, data_title, write_page
 
 _CHANNELS = 8  # of a layer that are shown
 _MISTAKES = 24
@@ -43,7 +44,8 @@ def visualize(
         progress: receives what :func:`voclab.evaluation.measure.matched` says.
 
     Returns:
-        Paths of the PNGs: ``feature_maps``, ``grad_cam`` and, if there are mistakes, ``misclassified``.
+        Paths of the PNGs, ``feature_maps``, ``grad_cam`` and, if there are mistakes, ``misclassified``, and
+        of a page that shows them, ``README.md`` and ``index.html``.
 
     Raises:
         VoclabError: no such image or layer, a segmenter, and what
@@ -65,17 +67,16 @@ def visualize(
     maps = feature_maps(network, resized(image, size)[None], chosen)
     panels = [_shown(maps[layer][0, :, :, k]) for layer in chosen for k in _strongest(maps[layer][0])]
     titles = [f"{layer} · {k}" for layer in chosen for k in _strongest(maps[layer][0])]
-    saved = [
-        plotting.save(
-            plotting.image_grid(panels, titles, _CHANNELS),
-            to / "feature_maps",
-            title=f"Feature maps of {name}",
-            caption=f"A row a layer of {path}: the channels that vary most over the image, each from"
-            " its lowest (dark) to its highest value (light).",
-            alt=f"Grey maps of {len(panels)} channels of the layers {', '.join(chosen)}",
-            images=True,
-        )
-    ]
+    page = Page(to, f"Data: {data_title(dataset.name)}, {dataset.split}; network: {path}.", numbered=False)
+    page.figure(
+        plotting.image_grid(panels, titles, _CHANNELS),
+        "feature_maps",
+        title=f"Feature maps of {name}",
+        caption="A row a layer: the channels that vary most over the image, each from its lowest (dark) to"
+        " its highest value (light).",
+        alt=f"Grey maps of {len(panels)} channels of the layers {', '.join(chosen)}",
+        images=True,
+    )
     labels, classes = dataset.labels, dataset.class_names
     cam, top = GradCam(network, size), np.argsort(-logits[index])[:3]
     shown = list(dict.fromkeys([*np.flatnonzero(labels[index]), *top]))
@@ -87,16 +88,14 @@ def visualize(
         )
         for k in shown
     ]
-    saved.append(
-        plotting.save(
-            plotting.heat_maps([(image, heats)]),
-            to / "grad_cam",
-            title=f"Grad-CAM of {name}",
-            caption="Places that speak for a class, with its logit; true classes are green, the others"
-            " among the three highest red.",
-            alt=f"Heat maps over {name} for {', '.join(classes[k] for k in shown)}",
-            images=True,
-        )
+    page.figure(
+        plotting.heat_maps([(image, heats)]),
+        "grad_cam",
+        title=f"Grad-CAM of {name}",
+        caption="Places that speak for a class, with its logit; true classes are green, the others among the"
+        " three highest red.",
+        alt=f"Heat maps over {name} for {', '.join(classes[k] for k in shown)}",
+        images=True,
     )
     best = logits.argmax(1)
     wrong = np.flatnonzero(labels[np.arange(len(labels)), best] == 0)
@@ -107,18 +106,17 @@ def visualize(
         texts = [
             f"{', '.join(classes[k] for k in np.flatnonzero(labels[i]))}\n→ {classes[best[i]]}" for i in worst
         ]
-        grid = plotting.image_grid([_small(dataset.image(i)) for i in worst], texts, min(6, len(worst)))
-        saved.append(
-            plotting.save(
-                grid,
-                to / "misclassified",
-                title=f"{len(wrong)} of {len(dataset)} images of {dataset.split} are mistaken",
-                caption=f"True classes → the highest one. The {len(worst)} that are most surely mistaken.",
-                alt="Images with their true class and the one that the classifier gives",
-                images=True,
-            )
+        page.figure(
+            plotting.image_grid([_small(dataset.image(i)) for i in worst], texts, min(6, len(worst))),
+            "misclassified",
+            title=f"{len(wrong)} of {len(dataset)} images of {dataset.split} are mistaken",
+            caption=f"True classes → the highest one. The {len(worst)} that are most surely mistaken.",
+            alt="Images with their true class and the one that the classifier gives",
+            images=True,
         )
-    return saved
+    introduction = "Feature maps and Grad-CAM of one image, and the images that the classifier gets wrong."
+    written = write_page(to, f"What {path} sees", introduction, [page.chapter({})])
+    return [*page.images, *written]
 
 
 def feature_maps(model: keras.Model, images: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:

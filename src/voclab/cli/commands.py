@@ -155,8 +155,6 @@ def evaluate(arguments) -> None:
             plotting.reliability_diagram(tables, eces),
             Path(arguments.figure).with_suffix(""),
             title="Calibration",
-            caption=f"{report.facts['model']} on {report.facts['images']} images of {report.facts['data']}.",
-            alt="Observed frequency over predicted probability",
         )
     say(json.dumps(report.as_dict(), indent=1) if arguments.json else report.text())
 

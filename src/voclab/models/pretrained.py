@@ -26,6 +26,12 @@ class Weights:
     value: str | None
     why: str
 
+    @property
+    def title(self) -> str:
+        """What they are, in a few words."""
+        kinds = {"imagenet": "ImageNet", "source": "source task", "none": "random"}
+        return f"{self.backbone} ({kinds.get(self.kind) or Path(self.value).name})"
+
 
 def resolve_weights(requested: str, default: str, backbone: str | None = None) -> Weights:
     """Turn ``auto``, ``imagenet``, ``none`` or a path into weights that are there.

@@ -1,7 +1,6 @@
 """Every image: one style, colours that colour-blind readers can tell apart, one function a figure.
 
-Each function returns a matplotlib figure; :func:`save` writes it with its title, caption and
-alternative text for the gallery.
+Each function returns a matplotlib figure; :func:`save` writes it.
 """
 
 from voclab.plotting.adversary import (
@@ -28,7 +27,6 @@ from voclab.plotting.base import (
     save,
 )
 from voclab.plotting.classification import class_frequency, heat_maps, reliability_diagram
-from voclab.plotting.folder import FigureFolder
 from voclab.plotting.robustness import (
     condition_scores,
     dots_with_intervals,
@@ -57,7 +55,6 @@ __all__ = [
     "ERROR_COLOURS",
     "ERROR_KINDS",
     "STYLE",
-    "FigureFolder",
     "adversary_curves",
     "architecture",
     "attack_mask_rows",

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from voclab.files import atomic_path, make_folder, write_json
+from voclab.files import atomic_path, make_folder
 from voclab.plotting.letters import FONT, lettered
 
 COLOURS = sns.color_palette("colorblind")
@@ -93,12 +93,10 @@ def save(
     path: str | Path,
     *,
     title: str,
-    caption: str,
-    alt: str,
     images: bool = False,
     dither: bool = False,
 ) -> Path:
-    """Write a figure as PNG with a sidecar that says what it shows, and close it.
+    """Write a figure as PNG, and close it.
 
     Images of images are reduced to 256 colours, those of the legend among them, which keeps
     notebooks small; all others get a vector copy (SVG) for print.
@@ -107,8 +105,6 @@ def save(
         figure: what to write.
         path: file name without suffix.
         title: printed above the figure.
-        caption: what to see in it.
-        alt: text for people who cannot see it.
         images: whether it consists of images.
         dither: of images, whether smooth areas must show no bands; the file is larger.
 
@@ -134,7 +130,6 @@ def save(
             with atomic_path(path.with_name(path.name + ".svg")) as temporary:
                 figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
-    write_json(path.with_name(path.name + ".json"), {"title": title, "caption": caption, "alt": alt})
     return png
 
 

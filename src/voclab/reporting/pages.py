@@ -1,10 +1,8 @@
-"""Pages that can be read without running: a Markdown file with tables, its figures, and the same as JSON."""
+"""The pages of ``voclab consistency`` and ``voclab robustness``: what was measured, in tables and figures."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -19,140 +17,175 @@ from voclab.evaluation.measure import CLEAN
 from voclab.evaluation.robustness import Measured, Subject
 from voclab.evaluation.study import MEASURES, PUBLISHED, Study
 from voclab.experiments import comparison
-from voclab.files import read_json, write_json, write_text
-from voclab.reporting import gallery
+from voclab.files import write_json
+from voclab.reporting.page import Page, data_title, text_of, write_page
 from voclab.text import markdown
 
 _SPREAD = ("nine images of ten keep", "images that keep all", "none")
 _FEW = 30  # images; the bootstrap interval of fewer is too narrow
+_KEPT = {"kept": "images whose top-1 is kept (%)"}
+_FEATURES = {key: MEASURES[key] for key in ("cosine", "euclidean")}
+_SIMILARITY = (
+    "Cosine similarity a·b / (‖a‖ ‖b‖) and Euclidean similarity 1 / (1 + ‖a − b‖ / ‖a‖) of the last feature"
+    " map, averaged over places, of a clean image (a) and its perturbed version (b)."
+)
+_VERSIONS = (
+    "The image as the network sees it and its perturbed versions with the top class: green the original's,"
+    " red another."
+)
 
 
 def consistency_report(study: Study, folder: str | Path) -> list[Path]:
-    """Write ``consistency.md``, ``consistency.json`` and their figures.
+    """Write ``consistency.md``, the same as ``consistency.html``, ``consistency.json`` and their figures.
 
     Args:
         study: what was measured.
         folder: where to; files of the same names are replaced, others stay.
 
     Returns:
-        Paths of the page, the JSON file and the PNGs.
+        Paths of the pages, the JSON file and the PNGs.
 
     Raises:
         VoclabError: a file that cannot be written.
     """
     folder = Path(folder)
-    drawn = consistency_figures(study, folder)
+    page = _consistency_page(study, folder)
+    _add_consistency_figures(page, study)
     write_json(folder / "consistency.json", study.as_dict())
-    return [
-        write_page(folder / "consistency.md", consistency_text(study), drawn),
-        folder / "consistency.json",
-        *drawn,
-    ]
-
-
-def consistency_figures(study: Study, folder: Path) -> list[Path]:
-    """Save the figures of a study of consistency; returns their PNGs."""
-    tables, images = study.tables(), _images(study)
-    apart = len(next(iter(tables.values()))) - len(CONSISTENCY)
-    names = ", ".join(tables)
-    drawn = [
-        plotting.save(
-            plotting.dots_with_intervals(
-                tables, {"kept": "images whose top-1 is kept (%)"}, apart, percent=True
-            ),
-            folder / "consistency_kept",
-            title=f"Which answers stay: {images}",
-            caption="Share of images whose top class stays the same under each perturbation."
-            + _bars(study, " Control: another image instead of a perturbed version."),
-            alt=f"Dots with intervals of {names} for ten perturbations and all together",
-        ),
-        plotting.save(
-            plotting.dots_with_intervals(
-                tables, {key: MEASURES[key] for key in ("cosine", "euclidean")}, apart
-            ),
-            folder / "consistency_features",
-            title=f"Which features stay: {images}",
-            caption="Cosine similarity a·b / (‖a‖ ‖b‖) and Euclidean similarity 1 / (1 + ‖a − b‖ / ‖a‖) of"
-            " the last feature map, averaged over places, of a clean image (a) and its perturbed version (b)."
-            + _bars(study, " Control: b is another image, which says where a network's scale begins."),
-            alt=f"Dots with intervals of {names} for ten perturbations and all together",
-        ),
-    ]
-    if study.facts["images"] > 1:
-        marks = {name: PUBLISHED[name] for name in tables if name in PUBLISHED}
-        drawn.append(
-            plotting.save(
-                plotting.share_distribution(study.kept_shares(), len(CONSISTENCY), marks),
-                folder / "consistency_images",
-                title=f"What a single image would have said: {images}",
-                caption="Images by the number of perturbations under which their answer stays. Every bar is a"
-                f" result that a study of one image could have published. {_published()}",
-                alt=f"Histograms of {names} over the number of answers kept",
-            )
-        )
-    for number, (name, found) in enumerate(study.examples.items(), start=1):
-        kept = sum(found.kept[1:])
-        drawn.append(
-            plotting.save(
-                plotting.perturbed_versions(found.images, found.titles, found.said, found.kept),
-                folder / f"consistency_versions_{number}_{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}",
-                title=f"{name} on {found.image}: {kept} of {len(found.kept) - 1} answers stay",
-                caption="The image as the network sees it and its perturbed versions with the top class:"
-                " green the original's, red another."
-                + (" The same image for all networks, a typical one." if study.facts["images"] > 1 else ""),
-                alt=f"{found.image} and {len(found.kept) - 1} perturbed versions with what {name} calls them",
-                images=True,
-            )
-        )
-    return drawn
+    record = {"data": _images(study), "seed": study.facts["seed"]}
+    names = ("consistency.md", "consistency.html")
+    chapters = [page.chapter(record)]
+    written = write_page(folder, "Prediction consistency", _introduction(study), chapters, names=names)
+    return [*written, folder / "consistency.json", *page.images]
 
 
 def consistency_text(study: Study) -> str:
-    """The page of a study of consistency in Markdown, without its figures."""
-    tables, facts = study.tables(), study.facts
+    """The tables and texts of a study of consistency in Markdown."""
+    return f"{markdown(_introduction(study))}\n\n{text_of(_consistency_page(study, Path()))}"
+
+
+def _introduction(study: Study) -> str:
+    return (
+        f"Measured on {_images(study)} under {len(CONSISTENCY)} perturbations, seed {study.facts['seed']}."
+        " Each image is resized to the network's own square and then perturbed. An answer is kept if the top"
+        " class stays the same, right or wrong."
+    )
+
+
+def _consistency_page(study: Study, folder: Path) -> Page:
+    """The page of a study without its figures."""
+    tables, several = study.tables(), study.facts["images"] > 1
+    page = Page(folder, f"Data: {_images(study)}.", numbered=False)
     totals = {}
     for name, table in tables.items():
         row, found = table.loc[ALL], one_image(study.results[name])
-        totals[name] = [_cell(row, "kept"), _cell(row, "cosine"), _cell(row, "euclidean")]
-        if facts["images"] > 1:
+        totals[name] = [_interval(row, measure) for measure in MEASURES]
+        if several:
             totals[name] += [f"{_percent(found['low'])} to {_percent(found['high'])}"]
             totals[name] += [_percent(found["all"]), _percent(found["none"])]
-    parts = [
-        "# Prediction consistency",
-        f"Measured on {markdown(_images(study))} under {len(CONSISTENCY)} perturbations, seed"
-        f" {facts['seed']}. Each image is resized to the network's own square and then perturbed. An answer"
-        " is kept if the top class stays the same, right or wrong.",
-        markdown_table(["network", *MEASURES.values(), *_SPREAD * (facts["images"] > 1)], totals),
-        _interval_note(facts["images"]),
-        "## Where one image misleads",
-        "\n".join(f"- {markdown(line)}" for line in study.misleading()),
-        _published(),
-    ]
+    page.table(
+        _frame("network", totals, [*MEASURES.values(), *_SPREAD * several]),
+        "totals",
+        title="All perturbations together",
+        caption=_interval_note(study.facts["images"]),
+    )
+    lines = "\n".join(f"- {markdown(line)}" for line in study.misleading())
+    page.text("Where one image misleads", f"{lines}\n\n{_published()}")
     for measure, title in MEASURES.items():
-        titles = next(iter(tables.values())).index
-        rows = {row: [_cell(table.loc[row], measure) for table in tables.values()] for row in titles}
-        parts += [f"## {title[0].upper() + title[1:]}", markdown_table(["perturbation", *tables], rows)]
+        rows = {
+            row: [_interval(table.loc[row], measure) for table in tables.values()]
+            for row in next(iter(tables.values())).index
+        }
+        frame = _frame("perturbation", rows, list(tables))
+        page.table(frame, measure, title=title[0].upper() + title[1:], caption="")
     networks = {
-        name: [entry["weights"], entry["classes"], f"{entry['size']} × {entry['size']}", entry["features"]]
+        name: [
+            entry["weights"],
+            str(entry["classes"]),
+            f"{entry['size']} × {entry['size']}",
+            entry["features"],
+        ]
         for name, entry in study.networks.items()
     }
-    settings = {title: [f"{s.strength:g}", STRENGTHS[s.name]] for title, s in CONSISTENCY.items()}
-    parts += [
-        "## What was measured",
-        markdown_table(
-            ["network", "weights", "classes", "input in pixels", "layer of the features"], networks
-        ),
-        "An answer out of fewer classes is kept more easily: compare networks with as many, or each with its"
-        " control, in which another image takes the place of the perturbed version.",
+    page.table(
+        _frame("network", networks, ["weights", "classes", "input in pixels", "layer of the features"]),
+        "networks",
+        title="What was measured",
+        caption="An answer out of fewer classes is kept more easily: compare networks with as many, or each"
+        " with its control, in which another image takes the place of the perturbed version.",
+    )
+    page.text(
+        "How features are compared",
         "Features are the output of that layer, averaged over places: a of the clean image, b of the"
         " perturbed one. Cosine similarity is a·b / (‖a‖ ‖b‖). Euclidean similarity is"
         " 1 / (1 + ‖a − b‖ / ‖a‖): 1 for the same features, 1/2 where they differ by their own length."
         " Features are never negative after most activations, so even unrelated images are alike: read"
         " similarities against the control, and do not rank networks by them.",
-        markdown_table(["perturbation", "strength", "what is counted"], settings),
-        "Lengths are pixels of the network's input, so the same blur is milder to a network of larger input.",
-    ]
-    return "\n\n".join(parts)
+    )
+    settings = {title: [f"{s.strength:g}", STRENGTHS[s.name]] for title, s in CONSISTENCY.items()}
+    page.table(
+        _frame("perturbation", settings, ["strength", "what is counted"]),
+        "strengths",
+        title="Strength of the perturbations",
+        caption="Lengths are pixels of the network's input, so the same blur is milder to a network of larger"
+        " input.",
+    )
+    return page
+
+
+def _add_consistency_figures(page: Page, study: Study) -> None:
+    tables, images, several = study.tables(), _images(study), study.facts["images"] > 1
+    names = ", ".join(tables)
+    page.source = _source(study)
+    bars = " Means with 95 % bootstrap intervals over images." if several else ""
+    _add_dots(
+        page,
+        tables,
+        ("consistency_kept", "consistency_features"),
+        (f"Which answers stay: {images}", f"Which features stay: {images}"),
+        (
+            "Share of images whose top class stays the same under each perturbation."
+            f"{bars}{' Control: another image instead of a perturbed version.' if several else ''}",
+            f"{_SIMILARITY}{bars}"
+            f"{' Control: b is another image: what unrelated images have in common.' if several else ''}",
+        ),
+        f"Dots with intervals of {names} for ten perturbations and all together",
+    )
+    if several:
+        marks = {name: PUBLISHED[name] for name in tables if name in PUBLISHED}
+        page.figure(
+            plotting.share_distribution(study.kept_shares(), len(CONSISTENCY), marks),
+            "consistency_images",
+            title=f"What a single image would have said: {images}",
+            caption="Images by the number of perturbations under which their answer stays. Every bar is a"
+            f" result that a study of one image could have published. {_published()}",
+            alt=f"Histograms of {names} over the number of answers kept",
+        )
+    for number, (name, found) in enumerate(study.examples.items(), start=1):
+        kept = sum(found.kept[1:])
+        page.figure(
+            plotting.perturbed_versions(found.images, found.titles, found.said, found.kept),
+            f"consistency_versions_{number}_{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}",
+            title=f"{name} on {found.image}: {kept} of {len(found.kept) - 1} answers stay",
+            caption=_VERSIONS + (" The same image for all networks, a typical one." if several else ""),
+            alt=f"{found.image} and {len(found.kept) - 1} perturbed versions with what {name} calls them",
+            images=True,
+        )
+
+
+def _add_dots(
+    page: Page,
+    tables: Mapping[str, pd.DataFrame],
+    names: tuple[str, str],
+    titles: tuple[str, str],
+    captions: tuple[str, str],
+    alt: str,
+) -> None:
+    """Which answers stay, and which features."""
+    apart = len(next(iter(tables.values()))) - len(CONSISTENCY)
+    for name, title, caption, panels in zip(names, titles, captions, (_KEPT, _FEATURES)):
+        figure = plotting.dots_with_intervals(tables, panels, apart, percent=panels is _KEPT)
+        page.figure(figure, name, title=title, caption=caption, alt=alt)
 
 
 def robustness_report(
@@ -162,13 +195,13 @@ def robustness_report(
     folder: str | Path,
     baseline: str | None = None,
 ) -> list[Path]:
-    """Write a page for each network, ``<name>/README.md`` and ``<name>/index.html``, and one to compare them.
+    """Write a page for each network in a folder of its name, and one to compare them.
 
     Args:
         measured: what :func:`voclab.evaluation.robustness.measure` gave.
         tested: the networks.
         dataset: the images that it was given.
-        folder: of the report; ``README.md`` there compares the networks.
+        folder: of the report; ``README.md`` and ``index.html`` there compare the networks.
         baseline: network that mCE is relative to among those of its task; without it the first of each task.
 
     Returns:
@@ -182,59 +215,49 @@ def robustness_report(
         raise VoclabError(f"The baseline {baseline} is not among {', '.join(measured)}; name one of them.")
     for subject in tested:
         pages += _robustness_page(subject, measured[subject.name], dataset, folder / subject.name)
-    facts = next(iter(measured.values())).facts
-    parts = [
-        "# Robustness",
-        f"Measured on {facts['images']} images of {markdown(facts['data'])}, attacks on {facts['attacked']},"
-        f" seed {facts['seed']}."
-        " A name leads to the page of that network.",
-    ]
+    facts, page = next(iter(measured.values())).facts, Page(folder, f"Data: {data_title(dataset.name)}.")
     for segmenters in (False, True):
         part = {name: m for name, m in measured.items() if m.segmenter == segmenters}
-        if part:
-            found = comparison.overview(part, baseline if baseline in part else None)
-            parts += ["## Segmenters" if segmenters else "## Classifiers", _linked(found.table)]
-            parts += [
-                (
-                    "Dice: mean over foreground classes."
-                    if segmenters
-                    else "Accuracy: the top class is a true one."
-                )
-                + " Under noise, blurred: means over those perturbations. mCE: mean corruption error over"
-                " ImageNet-C's fifteen corruptions and five severities relative to"
-                f" {markdown(found.baseline)} (Hendrycks & Dietterich 2019);"
-                " relative mCE: the same of what is lost against clean images. Under 100 % is better than"
-                " that network."
-                + (
-                    ""
-                    if segmenters
-                    else " Answers kept: under the ten perturbations of the consistency study."
-                )
-            ]
-            parts += [markdown(note) for note in found.notes]
-    return [write_page(folder / "README.md", "\n\n".join(parts)), *pages]
-
-
-def _linked(table: pd.DataFrame) -> str:
-    rows = {
-        str(name): ["–" if pd.isna(v) else f"{v:.1f}" if "%" in c else f"{v:.3f}" for c, v in row.items()]
-        for name, row in table.iterrows()
-    }
-    links = {name: f"{quote(os.fsencode(name))}/README.md" for name in rows}
-    return markdown_table(["network", *table.columns], rows, links)
-
-
-def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Path) -> list[Path]:
-    """The page of one network; figures of an earlier one that were not drawn again are dropped."""
-    page, what = plotting.FigureFolder(folder), "mean Dice" if m.segmenter else "top class right (share)"
-    images, error = f"{m.facts['images']} images", "1 - Dice" if m.segmenter else "share of wrong answers"
-    page.figure(
-        plotting.condition_scores({subject.name: m.scores}, what),
-        "conditions",
-        title=f"{subject.name} under perturbations and attacks",
-        caption=f"Measured on {images}; attacks, which use the network's gradient, on {m.facts['attacked']}.",
-        alt=f"Dots: {what} of {subject.name} under each perturbation and attack",
+        if not part:
+            continue
+        found = comparison.overview(part, baseline if baseline in part else None)
+        measure = (
+            "Dice: mean over foreground classes." if segmenters else "Accuracy: the top class is a true one."
+        )
+        kept = "" if segmenters else " Answers kept: under the ten perturbations of the consistency study."
+        page.table(
+            found.table.apply(
+                lambda c: c.map(lambda v: "–" if pd.isna(v) else f"{v:.1f}" if "%" in c.name else f"{v:.3f}")
+            ),
+            "segmenters" if segmenters else "classifiers",
+            title="Segmenters" if segmenters else "Classifiers",
+            caption=f"{measure} Under noise, blurred: means over those perturbations. mCE: mean corruption"
+            " error over ImageNet-C's fifteen corruptions and five severities relative to"
+            f" {found.baseline} (Hendrycks & Dietterich 2019); relative mCE: the same of what is lost against"
+            f" clean images. Under 100 % is better than that network.{kept} {' '.join(found.notes)}",
+            links={name: name for name in part},
+        )
+    introduction = (
+        f"Measured on {facts['images']} images of {_named(dataset)}, attacks on {facts['attacked']}, seed"
+        f" {facts['seed']}. A name leads to the page of that network."
     )
+    return [*write_page(folder, "Robustness", introduction, [page.chapter({})]), *pages]
+
+
+def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Path) -> Sequence[Path]:
+    """The page of one network; figures of an earlier one that were not drawn again are dropped."""
+    name, what = subject.name, "mean Dice" if m.segmenter else "top class right (share)"
+    images, error = f"{m.facts['images']} images", "1 - Dice" if m.segmenter else "share of wrong answers"
+    data = _named(dataset)
+    page = Page(folder, f"Data: {data}; network: {m.facts['model']}.")
+    page.figure(
+        plotting.condition_scores({name: m.scores}, what),
+        "conditions",
+        title=f"{name} under perturbations and attacks",
+        caption=f"Measured on {images}; attacks, which use the network's gradient, on {m.facts['attacked']}.",
+        alt=f"Dots: {what} of {name} under each perturbation and attack",
+    )
+    means = " Precision, recall, F1: means over classes. ECE: expected calibration error."
     page.table(
         m.conditions.drop(columns="images")
         .assign(images=m.conditions["images"].astype(str))
@@ -242,20 +265,15 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
         "conditions",
         title="The same in numbers",
         caption="Fooled: share of what was right (for segmenters: of the Dice) that is lost, for attacks"
-        " their success rate."
-        + (
-            ""
-            if m.segmenter
-            else " Precision, recall, F1: means over classes. ECE: expected calibration error."
-        ),
+        f" their success rate.{'' if m.segmenter else means}",
     )
     page.figure(
         plotting.severity_panels(comparison.corruption_panels(m), error),
         "corruptions",
-        title=f"{subject.name} under ImageNet-C's corruptions",
+        title=f"{name} under ImageNet-C's corruptions",
         caption=f"Error over severity, {images}. Fifteen corruptions of four families (Hendrycks &"
         " Dietterich 2019).",
-        alt=f"Four panels of lines: error of {subject.name} over severity for each corruption",
+        alt=f"Four panels of lines: error of {name} over severity for each corruption",
     )
     page.table(
         comparison.error_table(m),
@@ -269,124 +287,76 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
         page.figure(
             plotting.reliability_diagram({k: m.reliability[k] for k in shown}, eces),
             "reliability",
-            title=f"Can {subject.name}'s probabilities be believed?",
+            title=f"Can {name}'s probabilities be believed?",
             caption="On clean images, under strong noise, and where the calibration error is largest.",
             alt="Observed frequency over predicted probability under several conditions",
         )
     if m.consistency is not None:
-        apart = len(m.consistency) - len(CONSISTENCY)
-        page.figure(
-            plotting.dots_with_intervals(
-                {subject.name: m.consistency}, {"kept": "images whose top-1 is kept (%)"}, apart, percent=True
+        _add_dots(
+            page,
+            {name: m.consistency},
+            ("kept", "features"),
+            (f"Which answers of {name} stay", f"Which features of {name} stay"),
+            (
+                "Share of images whose top class, right or wrong, stays the same, with 95 % intervals over"
+                " images.",
+                _SIMILARITY,
             ),
-            "kept",
-            title=f"Which answers of {subject.name} stay",
-            caption="Share of images whose top class, right or wrong, stays the same, with 95 % intervals"
-            " over images.",
-            alt="Dots with intervals for ten perturbations and all together",
+            "Dots with intervals for ten perturbations and all together",
         )
-        page.figure(
-            plotting.dots_with_intervals(
-                {subject.name: m.consistency}, {key: MEASURES[key] for key in ("cosine", "euclidean")}, apart
-            ),
-            "features",
-            title=f"Which features of {subject.name} stay",
-            caption="Cosine similarity a·b / (‖a‖ ‖b‖) and Euclidean similarity 1 / (1 + ‖a − b‖ / ‖a‖) of"
-            " the last feature map,"
-            " averaged over places, of a clean image (a) and its perturbed version (b).",
-            alt="Dots with intervals for ten perturbations and all together",
-        )
-    _versions(page, subject, m, dataset.spread(m.facts["images"]))
-    page.close(
-        {
-            "question": f"What harms {subject.name}, and how much?",
-            "answer": comparison.text(subject.name, m),
-            "data": f"{dataset.name} {dataset.split}: {dataset.source}",
-            "model": f"{m.facts['model']}, images of {m.facts['size']} pixels",
-            "seed": m.facts["seed"],
-        }
-    )
-    introduction = (
-        f"One network under everything that may happen to an image, on {images} of {m.facts['data']}."
-    )
-    return list(gallery.write_page(folder, f"Robustness of {subject.name}", introduction))
+    _add_versions(page, subject, m, dataset.spread(m.facts["images"]))
+    record = {
+        "question": f"What harms {name}, and how much?",
+        "answer": comparison.text(name, m),
+        "data": f"{data}: {dataset.source}",
+        "model": f"{m.facts['model']}, images of {m.facts['size']} pixels",
+        "seed": m.facts["seed"],
+    }
+    page.close(record)
+    introduction = f"One network under everything that may happen to an image, on {images} of {data}."
+    return write_page(folder, f"Robustness of {name}", introduction, [page.chapter(record)])
 
 
-def _versions(page: plotting.FigureFolder, subject: Subject, m: Measured, dataset: Dataset) -> None:
+def _add_versions(page: Page, subject: Subject, m: Measured, dataset: Dataset) -> None:
     """One image beside its perturbed versions, with what the network says of each."""
     name = dataset.ids[m.example]
     if m.segmenter:
         images, titles, masks = robustness.perturbed_masks(subject, dataset, m.example, m.facts["seed"])
         figure = plotting.image_grid(
-            [p for k in range(len(images)) for p in (images[k], plotting.overlay(images[k], masks[k]))],
+            [p for image, mask in zip(images, masks) for p in (image, plotting.overlay(image, mask))],
             [t for title in titles for t in (title, "its labels")],
             columns=6,
         )
         for axis, mask in zip(figure.axes[1::2], masks):
             plotting.name_regions(axis, mask, dataset.class_names)
         plotting.mask_legend(figure, np.unique(masks), dataset.class_names)
-        title, caption = (
-            f"{subject.name} on {name}",
-            "The image and its perturbed versions with the labels given to them.",
-        )
+        title = f"{subject.name} on {name}"
+        caption = "The image and its perturbed versions with the labels given to them."
     else:
         found = robustness.perturbed_answers(subject, dataset, m.example, m.facts["seed"])
         figure = plotting.perturbed_versions(found.images, found.titles, found.said, found.kept)
         title = f"{subject.name} on {name}: {sum(found.kept[1:])} of {len(CONSISTENCY)} answers stay"
-        caption = (
-            "The image as the network sees it and its perturbed versions with the top class: green the"
-            " original's, red another."
-        )
+        caption = _VERSIONS
     page.figure(
         figure,
         "versions",
         title=title,
-        caption=f"{caption} A typical image, not a choice one.",
+        caption=f"{caption} A typical image, chosen by a rule and not by hand.",
         alt=f"{name} and its perturbed versions with what {subject.name} says",
         images=True,
     )
 
 
-def write_page(path: Path, text: str, images: Sequence[Path] = ()) -> Path:
-    """Write a Markdown page, its figures with title and caption at the end; returns its path.
-
-    Args:
-        path: of the page.
-        text: Markdown.
-        images: PNGs of :func:`voclab.plotting.save` in the same folder.
-    """
-    parts = [text]
-    if images:
-        parts.append("## Figures")
-    for image in images:
-        texts = read_json(image.with_name(image.stem + ".json"))
-        title, alt, caption = (markdown(texts[key]) for key in ("title", "alt", "caption"))
-        parts.append(f"**{title}**\n\n![{alt}]({quote(image.name)})\n\n{caption}")
-    write_text(path, "\n\n".join(parts) + "\n")
-    return path
+def _frame(first: str, rows: Mapping[str, Sequence[str]], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows.values()), pd.Index(rows, name=first), columns)
 
 
-def markdown_table(
-    header: Sequence[str], rows: Mapping[str, Sequence[str]], links: Mapping[str, str] | None = None
-) -> str:
-    """A Markdown table: a row for each name, with its cells; columns of numbers are put to the right.
-
-    Args:
-        header: of the columns, that of the names first; like all cells, it is shown as it is.
-        rows: name -> cells.
-        links: name -> address that it leads to.
-    """
-    lines = [[str(cell) for cell in (name, *cells)] for name, cells in rows.items()]
-    rules = ["---:" if all(re.match(r"[-–\d]", cell) for cell in column) else "---" for column in zip(*lines)]
-    lines = [[markdown(cell) for cell in line] for line in (header, *lines)]
-    for line, name in zip(lines[1:], rows, strict=True):
-        if links:
-            line[0] = f"[{line[0]}]({links[name]})"
-    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rules, *lines[1:]))
+def _named(dataset: Dataset) -> str:
+    return f"{data_title(dataset.name)}, {dataset.split}"
 
 
-def _cell(row: pd.Series, measure: str) -> str:
-    """A mean with its interval: shares as percent, similarities with two digits."""
+def _interval(row: pd.Series, measure: str) -> str:
+    """A mean with its interval: shares as percent, similarities with three decimals."""
     values = [row[measure], row[f"{measure} low"], row[f"{measure} high"]]
     if measure == "kept":
         mean, low, high = (f"{100 * value:.1f}" for value in values)
@@ -404,13 +374,13 @@ def _interval_note(images: int) -> str:
 
 
 def _images(study: Study) -> str:
-    count, data = study.facts["images"], f"{study.facts['data']} {study.facts['split']}".strip()
+    count, data = study.facts["images"], f"{data_title(study.facts['data'])} {study.facts['split']}".strip()
     return f"one image, {study.ids[0]}" if count == 1 else f"{count} images of {data}"
 
 
-def _bars(study: Study, control: str) -> str:
-    several = study.facts["images"] > 1
-    return f" Means with 95 % bootstrap intervals over images.{control}" if several else ""
+def _source(study: Study) -> str:
+    weights = "; ".join(f"{name}, {entry['weights']}" for name, entry in study.networks.items())
+    return f"Data: {_images(study)}. Weights: {weights}."
 
 
 def _published() -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from voclab import parameters, plotting, text
+from voclab import parameters, text
 from voclab.config import Profile
 from voclab.data import (
     EMBEDDED,
@@ -33,26 +33,24 @@ from voclab.data import (
 )
 from voclab.data.base import Dataset
 from voclab.data.drawn import draw
-from voclab.data.obtain import DRAWN, obtain
+from voclab.data.obtain import obtain
 from voclab.data.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.files import make_folder, sha256
 from voclab.kaggle import merge_submissions, write_submission
 from voclab.models.pretrained import Weights, resolve_weights
 from voclab.profiles import profile_for
+from voclab.reporting.page import Page, data_title
 from voclab.revision import git_revision
 from voclab.terminal import say
 from voclab.training import Parts
 
 _MADE = {"toyvoc": TOY_MANIFEST, "toycifar": TOYCIFAR_MANIFEST}  # drawn data -> its file
-_TITLES = {"cifar10": "CIFAR-10", "kaggle": "the competition's files"}
-_TITLES |= {drawn: f"{name} (drawn images)" for drawn, name in DRAWN.items()}
 _COST = (
     "**Cost** The profile `full` needs a GPU. How long a whole notebook takes with it has not been measured;"
     " the last segmenter of notebook 02 alone took 9 minutes on one H200 (Keras on PyTorch, 35 epochs)."
 )
 _NO_GPU = " There is no GPU here: stop this and take `demo`."
-_IMAGES = re.compile("image|image|image", re.IGNORECASE)
 _LIBRARIES = ("tensorflow", "keras", "numpy", "sklearn", "albumentations", "matplotlib")
 
 
@@ -139,7 +137,7 @@ class Session:
             make_folder(folder)
         self._why = found.why
         self._weights: Weights | None = None
-        self._shown = plotting.FigureFolder(self.figures_dir)
+        self._page = Page(self.figures_dir)
         self.trained_s = 0.0  # of runs that were read back, the time that they once took
         if self.profile.name == "full":
             self._say_cost()
@@ -190,7 +188,7 @@ class Session:
                 " by class."
             )
         found = self._sized(found, data)
-        title = _TITLES.get(found.name, f"{found.name} in {found.root}")
+        title = data_title(found.name)
         markdown(f"**Small images** {text.markdown(title)}: {text.markdown(found.why)}.", data=title)
         return found.root.resolve(), profile_for(self.profile.name, found.name)
 
@@ -223,7 +221,7 @@ class Session:
 
     @property
     def _data(self) -> str:
-        return f"{_TITLES.get(self.train.name, self.train.name)}: {self.train.source}"
+        return f"{data_title(self.train.name)}: {self.train.source}"
 
     def describe(self) -> None:
         """Show which data and which weights are used, and why."""
@@ -236,7 +234,7 @@ class Session:
         ]
         if self._weights:
             lines.append(f"**Weights** {text.markdown(self._weights.why)}.")
-        markdown("  \n".join(lines), data=_TITLES.get(self.train.name, self._data))
+        markdown("  \n".join(lines), data=data_title(self.train.name))
 
     def figure(
         self, figure: Figure, name: str, *, images: bool = False, shown: str | None = None, **options
@@ -248,12 +246,17 @@ class Session:
             name: file name, to which its number is added.
             images: whether it consists of images.
             shown: name of the data set that it is about, where that is not the session's.
-            options: title, caption, alt and so on, see ``voclab.plotting.save``.
+            options: title, caption, alt and so on, see ``voclab.reporting.page.Page.figure``.
         """
-        options["caption"] = with_source(options["caption"], shown or self.train.name)
-        png = self._shown.figure(figure, name, images=images, **options)
-        show_png(png, options["alt"])
-        markdown(f"*{text.markdown(options['caption'])}*")
+        self._page.source = self._source(shown)
+        item = self._page.figure(figure, name, images=images, **options)
+        show_png(self.figures_dir / f"{item.name}.png", item.alt)
+        markdown(f"*{text.markdown(item.caption)}*")
+
+    def _source(self, shown: str | None) -> str:
+        """The end of a caption: data and weights, which are known once :meth:`weights` has been called."""
+        weights = f"; weights: {self._weights.title}" if self._weights else ""
+        return f"Data: {data_title(shown or self.train.name)}{weights}."
 
     def table(
         self, frame: pd.DataFrame, name: str, *, title: str, caption: str, shown: str | None = None
@@ -269,13 +272,14 @@ class Session:
         """
         from IPython.display import HTML, display
 
-        caption = with_source(caption, shown or self.train.name)
-        as_text = self._shown.table(frame, name, title=title, caption=caption)
+        self._page.source = self._source(shown)
+        item = self._page.table(frame, name, title=title, caption=caption)
         markdown(f"**{text.markdown(title)}**")
         # A $ in the name of a class begins no formula; both classes, for MathJax 2 and 3.
         no_formulas = ["tex2jax_ignore", "mathjax_ignore"]
+        as_text = pd.DataFrame(item.rows, columns=item.columns)
         display(HTML(as_text.to_html(index=False, border=0, classes=no_formulas)))
-        markdown(f"*{text.markdown(caption)}*")
+        markdown(f"*{text.markdown(item.caption)}*")
 
     def close(self, answer: str) -> None:
         """Write what the gallery says of this run: question, answer, configuration, versions, time."""
@@ -295,7 +299,7 @@ class Session:
             "submissions": self._submissions(),
             "run_time_s": round(max(seconds, self.trained_s)),
         }
-        self._shown.close(record)
+        self._page.close(record)
         markdown(answer)
         if on_kaggle() and record["submissions"]:
             self._hand_in(record["submissions"])
@@ -389,14 +393,6 @@ def markdown(source: str, *, data: str | None = None) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(source), metadata={"voclab": {"data": data}} if data else None)
-
-
-def with_source(caption: str, dataset: str) -> str:
-    """The caption; where it speaks of images and these are drawn, it says so."""
-    name = DRAWN.get(dataset)
-    if name is None or name in caption or not _IMAGES.search(caption):
-        return caption
-    return f"{caption} All images are drawn ({name})."
 
 
 def show_png(path: Path, alt: str) -> None:

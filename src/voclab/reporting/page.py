@@ -1,0 +1,366 @@
+"""Pages of figures, tables and texts: one Markdown file, and the same as one self-contained HTML file."""
+
+import base64
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+from matplotlib import figure as mpl
+from PIL import Image
+
+from voclab import plotting
+from voclab.data.decoding import read_bytes
+from voclab.data.obtain import DRAWN
+from voclab.errors import VoclabError
+from voclab.files import make_folder, read_json, write_json, write_text
+from voclab.text import from_markdown, html, markdown, plain
+
+RECORD = "run.json"
+_LARGEST_SVG = 400_000  # bytes; beyond that (many thousand marks) the PNG is embedded instead
+_LONGEST_TEXT = 32  # characters that a table cell keeps on one line
+_MOST_COLUMNS = 16  # that fit on paper; with more, rows and columns are exchanged
+_QUANTITY = r"[-+−<>≈~]?\d[\d.,]*(?: ?(?:%|[a-zµ]{1,3}))?"
+_NUMBER_LIKE = re.compile(rf"–|{_QUANTITY}(?:(?: | ?(?:±|/|–|×) ?){_QUANTITY})*(?: \[[-\d., ]*\])?")
+_DETAILS = {
+    "profile": "Profile",
+    "seed": "Seed",
+    "data": "Data",
+    "weights": "Weights",
+    "model": "Model",
+    "parameters": "Parameters",
+    "versions": "Versions",
+    "git": "Revision",
+    "run_time_s": "Run time",
+}
+_DATA = {"voc": "PASCAL VOC", "voc2009": "PASCAL VOC 2009", "cifar10": "CIFAR-10"}
+_DATA |= {"kaggle": "the competition's files"}
+_DATA |= {name: f"{title} (drawn images)" for name, title in DRAWN.items()}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The image ``<name>.png`` with its texts; a chart has a vector copy, ``<name>.svg``, too."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of formatted cells; ``links`` lead from its first column to folders of pages."""
+
+    name: str
+    title: str
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    links: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> list[str]:
+        """ "number", "text" or "prose" by column."""
+        return [_kind([row[k] for row in self.rows]) for k in range(len(self.columns))]
+
+    def upright(self) -> "Table":
+        """The table, rows and columns exchanged where numbers make it too wide for a page."""
+        if not len(self.rows) < _MOST_COLUMNS < len(self.columns) or set(self.kinds[1:]) != {"number"}:
+            return self
+        first, *others = (list(line) for line in zip(self.columns, *self.rows, strict=True))
+        return replace(self, columns=first, rows=others)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Paragraphs and lists in Markdown, whose only marks are ``**strong**`` and ``*emphasis*``."""
+
+    name: str
+    title: str
+    markdown: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What one notebook, or one report, shows: the record of its run and its items in order.
+
+    Attributes:
+        folder: of its images.
+        record: question, answer, data, seed and so on.
+        items: figures, tables and texts.
+        title: heading; empty where the page has no other chapter.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    items: Sequence[Figure | Table | Text]
+    title: str = ""
+
+    @property
+    def details(self) -> list[tuple[str, str]]:
+        """How the results came about, as label and text, without what is not known."""
+        known = {label: self.record.get(key) for key, label in _DETAILS.items()}
+        if "Run time" in known:
+            known["Run time"] = _duration(known["Run time"])
+        return [(label, _said(value)) for label, value in known.items() if value not in (None, "", {}, [])]
+
+
+class Page:
+    """Figures, tables and texts in the order in which they are added, with their files in a folder.
+
+    Args:
+        folder: is made where something is written.
+        source: data and weights that the page is about, a sentence that ends every caption.
+        numbered: whether names of files begin with the number of the item.
+    """
+
+    def __init__(self, folder: str | os.PathLike, source: str = "", *, numbered: bool = True):
+        self.folder, self.source = Path(folder), source
+        self.items: list[Figure | Table | Text] = []
+        self._numbered = numbered
+
+    def figure(
+        self, figure: mpl.Figure, name: str, *, title: str, caption: str, alt: str, **options
+    ) -> Figure:
+        """Save and add a figure.
+
+        Args:
+            figure: what to save.
+            name: file name without suffix.
+            title: printed above the figure.
+            caption: what to see in it.
+            alt: text for people who cannot see it.
+            options: see :func:`voclab.plotting.save`.
+        """
+        item = Figure(self._name(name), title, self._caption(caption), alt)
+        plotting.save(figure, self.folder / item.name, title=title, **options)
+        return self._added(item)
+
+    def table(
+        self, frame: pd.DataFrame, name: str, *, title: str, caption: str, links: Mapping[str, str] = {}
+    ) -> Table:
+        """Add a table.
+
+        Args:
+            frame: index and columns have names for people; floats are shown with three decimals.
+            name: as of a figure; there is no file.
+            title: heading.
+            caption: what to see in it.
+            links: entry of the first column -> the folder whose page it leads to.
+        """
+        flat = frame.reset_index()
+        columns = [plain(column) for column in flat.columns]
+        rows = [[_cell(value) for value in row] for row in flat.itertuples(index=False)]
+        return self._added(Table(self._name(name), title, self._caption(caption), columns, rows, dict(links)))
+
+    def text(self, title: str, text: str) -> Text:
+        """Add a heading and the text below it."""
+        return self._added(Text(self._name(f"text-{len(self.items) + 1}"), title, text))
+
+    def chapter(self, record: Mapping[str, Any]) -> Chapter:
+        """All of it, for :func:`write_page`."""
+        return Chapter(self.folder, record, self.items)
+
+    def close(self, record: Mapping[str, Any]) -> None:
+        """Write the record of the run, and drop figures of an earlier one that were not drawn again."""
+        make_folder(self.folder)
+        write_json(self.folder / RECORD, {**record, "items": [asdict(item) for item in self.items]})
+        names = {item.name for item in self.items if isinstance(item, Figure)}
+        for file in self.folder.iterdir():
+            drawn = re.fullmatch(r"(\d\d_.*)\.(png|svg|json)", file.name)
+            if drawn and (drawn[1] not in names or drawn[2] == "json"):
+                file.unlink()
+
+    @property
+    def images(self) -> list[Path]:
+        """The PNGs of its figures."""
+        return [self.folder / f"{item.name}.png" for item in self.items if isinstance(item, Figure)]
+
+    def _name(self, name: str) -> str:
+        return f"{len(self.items) + 1:02d}_{name}" if self._numbered else name
+
+    def _caption(self, caption: str) -> str:
+        return " ".join(filter(None, (caption, self.source)))
+
+    def _added(self, item):
+        self.items.append(item)
+        return item
+
+
+def read(folder: Path, title: str = "") -> Chapter | None:
+    """What :meth:`Page.close` left in a folder; ``None`` where there is nothing.
+
+    Raises:
+        VoclabError: a record that is damaged.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    record = read_json(path, dict)
+    try:
+        items = [_item(entry) for entry in record.pop("items", [])]
+        texts = [record.get(name, "") for name in ("question", "answer")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("question and answer are texts")
+    except (TypeError, ValueError) as error:
+        raise VoclabError(
+            f"{path} is no record of figures and tables; delete it and run its notebook again."
+        ) from error
+    return Chapter(folder, record, items, title)
+
+
+def _item(entry: dict) -> Figure | Table | Text:
+    """An item of a record; ``TypeError`` or ``ValueError`` if it is none."""
+    item = (Table if "rows" in entry else Text if "markdown" in entry else Figure)(**entry)
+    texts = [value for value in vars(item).values() if not isinstance(value, list | dict)]
+    if isinstance(item, Table):
+        texts += [cell for row in (item.columns, *item.rows) for cell in row] + [*item.links.values()]
+        if any(len(row) != len(item.columns) for row in item.rows):
+            raise ValueError("rows do not fit the columns")
+    if not all(isinstance(text, str) for text in texts) or not re.fullmatch(r"[\w-]+", item.name):
+        raise ValueError("not a text")
+    return item
+
+
+def write_page(
+    folder: str | os.PathLike,
+    title: str,
+    introduction: str,
+    chapters: Sequence[Chapter],
+    *,
+    names: tuple[str, str] = ("README.md", "index.html"),
+    others: Mapping[str, Path] = {},
+) -> tuple[Path, Path]:
+    """Write a page in Markdown and, with its images inside, in HTML; returns both paths.
+
+    The same content always gives the same bytes.
+
+    Args:
+        folder: of both files.
+        title: heading.
+        introduction: sentences below it.
+        chapters: one or several.
+        names: of the two files.
+        others: title -> page that the Markdown names as one of its own.
+
+    Raises:
+        VoclabError: an image that cannot be read, or a file that cannot be written.
+    """
+    folder, values = Path(folder), {"title": title, "introduction": introduction, "chapters": chapters}
+    values |= {"others": others, "html": names[1]}
+    texts = [
+        re.sub(r"\n{3,}", "\n\n", _render("page.md", folder, values).strip()) + "\n",
+        _render("page.html", folder, values),
+    ]
+    paths = (folder / names[0], folder / names[1])
+    for path, text in zip(paths, texts):
+        write_text(path, text)
+    return paths
+
+
+def text_of(page: Page) -> str:
+    """The items of a page in Markdown."""
+    values = {"chapter": page.chapter({}), "level": 2}
+    return re.sub(r"\n{3,}", "\n\n", _render("items.md", page.folder, values))
+
+
+def data_title(name: str) -> str:
+    """What people call a data set; of drawn ones it says that they are."""
+    return _DATA.get(name, name)
+
+
+def _render(template: str, folder: Path, values: Mapping[str, Any]) -> str:
+    """A template with all values escaped for its medium, unless they are marked as markup."""
+    is_html = template.endswith(".html")
+    escaped = plain if is_html else lambda value: Markup(markdown(value))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("voclab.reporting"),
+        autoescape=is_html,
+        finalize=lambda value: value if isinstance(value, Markup) else escaped(value),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "prose": _prose if is_html else Markup,
+        "link": lambda path: Markup(quote(os.fsencode(os.path.relpath(path, folder).replace(os.sep, "/")))),
+        "anchor": lambda name: re.sub(r"[^\w-]", "-", name),
+        "kind": lambda item: type(item).__name__,
+        "embedded": _embedded,
+    }
+    return environment.get_template(template).render(values)
+
+
+def _embedded(item: Figure, folder: Path) -> dict[str, Any]:
+    """Size of a figure in pixels, and its data: of the vector copy unless that is too large."""
+    png, svg = folder / f"{item.name}.png", folder / f"{item.name}.svg"
+    data = read_bytes(png)
+    try:
+        width, height = Image.open(io.BytesIO(data), formats=["PNG"]).size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise VoclabError(f"{png} is not a PNG image; delete it and run its notebook again.") from error
+    sharp = svg.exists() and svg.stat().st_size <= _LARGEST_SVG
+    kind, data = ("svg+xml", read_bytes(svg)) if sharp else ("png", data)
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    return {"width": width, "height": height, "source": source}
+
+
+# Strong, emphasis, or text in which names are escaped.
+_SPAN = re.compile(r"(\*\*|\*)((?:\\.|[^\\*])+)\1|((?:\\.|[^\\*])+|.)", re.DOTALL)
+_TAGS = {None: ("", ""), "*": ("<em>", "</em>"), "**": ("<strong>", "</strong>")}
+
+
+def _prose(text: str) -> Markup:
+    """HTML of the Markdown that :class:`Text` knows."""
+    parts = []
+    for block in re.split(r"\n\s*\n", text.strip()):
+        lines = block.split("\n")
+        if all(line.startswith("- ") for line in lines):
+            parts.append(f"<ul>{''.join(f'<li>{_spans(line[2:])}</li>' for line in lines)}</ul>")
+        elif block:
+            parts.append(f"<p>{_spans(block)}</p>")
+    return Markup("".join(parts))
+
+
+def _spans(text: str) -> str:
+    found = ((_TAGS[m[1]], html(from_markdown(m[2] or m[3]))) for m in _SPAN.finditer(text))
+    return "".join(f"{begin}{inner}{end}" for (begin, end), inner in found)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.3f}"
+    return plain(value)
+
+
+def _kind(cells: Sequence[str]) -> str:
+    filled = [cell for cell in cells if cell]
+    if filled and all(map(_NUMBER_LIKE.fullmatch, filled)):
+        return "number"
+    return "prose" if any(len(cell) > _LONGEST_TEXT for cell in cells) else "text"
+
+
+def _said(value: Any) -> str:
+    """A JSON value as people write it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_said(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _duration(seconds: Any) -> Any:
+    if not isinstance(seconds, int | float) or not 0 <= seconds < 1e9:
+        return seconds
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
