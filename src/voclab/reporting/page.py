@@ -292,7 +292,7 @@ def _render(template: str, folder: Path, values: Mapping[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "prose": _prose if is_html else Markup,
+        "prose": _prose if is_html else lambda text: Markup("\n\n".join(map("\n".join, _blocks(text)))),
         "link": lambda path: Markup(quote(os.fsencode(os.path.relpath(path, folder).replace(os.sep, "/")))),
         "anchor": lambda name: re.sub(r"[^\w-]", "-", name),
         "kind": lambda item: type(item).__name__,
@@ -323,13 +323,21 @@ _TAGS = {None: ("", ""), "*": ("<em>", "</em>"), "**": ("<strong>", "</strong>")
 def _prose(text: str) -> Markup:
     """HTML of the Markdown that :class:`Text` knows."""
     parts = []
-    for block in re.split(r"\n\s*\n", text.strip()):
-        lines = block.split("\n")
-        if all(line.startswith("- ") for line in lines):
+    for lines in _blocks(text):
+        if lines[0].startswith("- "):
             parts.append(f"<ul>{''.join(f'<li>{_spans(line[2:])}</li>' for line in lines)}</ul>")
-        elif block:
-            parts.append(f"<p>{_spans(block)}</p>")
+        else:
+            parts.append(f"<p>{_spans(lines[0])}</p>")
     return Markup("".join(parts))
+
+
+def _blocks(text: str) -> list[list[str]]:
+    """Paragraphs of one line each, and lists of a line an entry."""
+    blocks = [block.split("\n") for block in re.split(r"\n\s*\n", text.strip()) if block]
+    is_list = [all(line.startswith("- ") for line in lines) for lines in blocks]
+    return [
+        lines if listed else [" ".join(" ".join(lines).split())] for lines, listed in zip(blocks, is_list)
+    ]
 
 
 def _spans(text: str) -> str:
