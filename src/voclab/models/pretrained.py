@@ -29,7 +29,7 @@ class Weights:
     @property
     def title(self) -> str:
         """What they are, in a few words."""
-        kinds = {"imagenet": "ImageNet", "source": "source task", "none": "random"}
+        kinds = {"imagenet": "ImageNet", "none": "random"}
         return f"{self.backbone} ({kinds.get(self.kind) or Path(self.value).name})"
 
 
