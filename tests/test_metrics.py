@@ -91,35 +91,30 @@ def test_the_commonest_mistakes_are_named_with_their_direction():
     assert metrics.most_confused(np.diag([3, 1]), ("cat", "dog")) == []
 
 
-def test_classes_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="from 0 to 2, expected 0 to 1"):
-        metrics.confusion_matrix(*SINGLE, 2)
-    with pytest.raises(ValueError, match="float64"):
-        metrics.single_label_report(SINGLE[0], SINGLE[1] / 2, 4)
-    with pytest.raises(ValueError, match="shapes"):
-        metrics.single_label_report(np.eye(3), np.arange(3), 3)
-    with pytest.raises(ValueError, match="3 class names"):
-        metrics.most_confused(np.eye(2), ("a", "b", "c"))
-
-
 def test_calibration_error_counts_each_bin_by_its_weight():
     truth = np.array([[1], [0], [1], [1]])
     probabilities = np.array([[0.1], [0.1], [0.9], [0.9]])
     # two forecasts of 0.1 come true half the time, two of 0.9 always
-    assert metrics.expected_calibration_error(truth, probabilities, bins=10) == pytest.approx(
-        0.5 * 0.4 + 0.5 * 0.1
-    )
+    assert metrics.expected_calibration_error(truth, probabilities) == pytest.approx(0.5 * 0.4 + 0.5 * 0.1)
     assert metrics.expected_calibration_error(truth, truth.astype(float)) == 0.0
 
 
-def test_thresholds_beat_one_half_on_their_own_data_and_shrink_for_rare_classes(case):
+def test_thresholds_beat_one_half_and_those_of_rare_classes_stay_close_to_the_common_one(monkeypatch, case):
     truth, scores = case
-    own = metrics.choose_thresholds(truth, scores, shrinkage=0.0)
-    assert metrics.label_dice(truth, scores >= own).mean() >= metrics.label_dice(truth, scores >= 0.5).mean()
-    common = metrics.choose_thresholds(truth, scores, shrinkage=1e9)
-    assert np.ptp(common) < 1e-6
-    spread = [np.ptp(metrics.choose_thresholds(truth, scores, shrinkage=s)) for s in (0.0, 20.0, 1e9)]
+    spread = []
+    for shrinkage in (0.1, 20.0, 1e9):
+        monkeypatch.setattr(metrics.classification, "_SHRINKAGE", shrinkage)
+        spread.append(np.ptp(metrics.choose_thresholds(truth, scores)))
+        chosen = metrics.choose_thresholds(truth, scores)
+        assert (
+            metrics.label_dice(truth, scores >= chosen).mean()
+            > metrics.label_dice(truth, scores >= 0.5).mean()
+        )
     assert spread[0] > spread[1] > spread[2]
+    assert spread[2] < 1e-6
+    monkeypatch.undo()
+    truth, scores = np.array([[1, 0], [0, 0]]), np.array([[0.9, 0.1], [0.2, 0.3]])
+    assert np.isfinite(metrics.choose_thresholds(truth, scores)).all()  # no positive at all
 
 
 def test_confusion_names_the_class_predicted_instead():
@@ -139,12 +134,6 @@ def test_the_random_baseline_has_the_class_frequencies_and_chance_map():
     assert metrics.mean_average_precision(labels, scores) == pytest.approx(labels.mean(), abs=0.03)
 
 
-@pytest.mark.parametrize("shape", [(4,), (4, 3)])
-def test_shapes_that_do_not_fit_are_refused(shape):
-    with pytest.raises(ValueError, match="shapes"):
-        metrics.average_precision(np.zeros((4, 2), int), np.zeros(shape))
-
-
 TRUTH = np.array([[1, 0], [0, 1], [1, 1]])
 FINE = np.array([[0.9, 0.2], [0.1, 0.8], [0.6, 0.7]])
 
@@ -159,30 +148,15 @@ def _with(value, values=FINE):
     ("metric", "truth", "other", "words"),
     [
         (metrics.average_precision, TRUTH, _with(np.nan), "1 of 6 scores are NaN"),
-        (metrics.mean_average_precision, TRUTH, _with(np.nan), "1 of 6 scores are NaN"),
-        (metrics.average_precision, _with(2, TRUTH), FINE, "true labels hold 2.0, expected 0 and 1"),
-        (metrics.average_precision, _with(0.5, TRUTH), FINE, "true labels hold 0.5"),
-        (metrics.average_precision, _with(np.nan, TRUTH), FINE, "true labels hold nan"),
-        (metrics.average_precision, TRUTH, FINE.astype(str), "type <U"),
+        (metrics.average_precision, _with(0.5, TRUTH), FINE, "true labels hold 0.5, expected 0 and 1"),
         (metrics.average_precision, TRUTH, FINE[:2], "shapes"),
-        (metrics.choose_thresholds, TRUTH, _with(np.nan), "NaN"),
         (metrics.choose_thresholds, TRUTH, _with(3.5), r"from 0.2 to 3.5, expected \[0, 1\]; pass no logits"),
-        (metrics.choose_thresholds, TRUTH[:0], FINE[:0], "no probabilities"),
-        (metrics.expected_calibration_error, TRUTH, _with(np.nan), "NaN"),
-        (metrics.expected_calibration_error, TRUTH, _with(1.5), r"expected \[0, 1\]"),
+        (metrics.choose_thresholds, TRUTH[:0], FINE[:0], "empty"),
+        (metrics.expected_calibration_error, TRUTH, _with(np.nan), "nan"),
         (metrics.expected_calibration_error, TRUTH, _with(-0.5), r"expected \[0, 1\]"),
-        (metrics.expected_calibration_error, TRUTH, _with(np.inf), r"expected \[0, 1\]"),
         (metrics.expected_calibration_error, _with(7, TRUTH), FINE, "true labels hold 7.0"),
-        (metrics.expected_calibration_error, TRUTH, FINE[:2], "shapes"),
-        (metrics.expected_calibration_error, TRUTH[:0], FINE[:0], "no probabilities"),
-        (metrics.reliability, TRUTH, _with(-1), r"expected \[0, 1\]"),
         (metrics.decision_report, TRUTH, _with(0.5, TRUTH), "decisions hold 0.5"),
-        (metrics.decision_report, TRUTH, _with(2, TRUTH), "decisions hold 2.0"),
-        (metrics.decision_report, _with(-1, TRUTH), TRUTH, "true labels hold -1.0"),
-        (metrics.decision_report, TRUTH, TRUTH[:2], "shapes"),
-        (metrics.decision_report, TRUTH[:0], TRUTH[:0], "no images"),
-        (metrics.label_dice, TRUTH, FINE, "decisions hold"),
-        (metrics.precision_recall_f1, TRUTH, _with(np.nan, TRUTH), "decisions hold nan"),
+        (metrics.decision_report, TRUTH[:0], TRUTH[:0], "empty"),
         (metrics.confused_instead, TRUTH, 2 * TRUTH, "decisions hold 2"),
     ],
 )
@@ -193,17 +167,10 @@ def test_what_gives_no_figure_is_refused(metric, truth, other, words):
 
 def test_what_only_rounding_took_out_of_range_is_a_probability():
     slightly = _with(1 + 1e-7)
-    assert metrics.expected_calibration_error(TRUTH, slightly, 4) == pytest.approx(
-        metrics.expected_calibration_error(TRUTH, _with(1.0), 4), abs=1e-6
+    assert metrics.expected_calibration_error(TRUTH, slightly) == pytest.approx(
+        metrics.expected_calibration_error(TRUTH, _with(1.0)), abs=1e-6
     )
     assert metrics.average_precision(TRUTH, _with(-np.inf))[0] == 1.0  # never, which is a rank
-
-
-def test_thresholds_are_numbers():
-    with pytest.raises(ValueError, match="threshold is NaN"):
-        metrics.classification_report(TRUTH, FINE, np.array([0.5, np.nan]))
-    truth, scores = np.array([[1, 0], [0, 0]]), np.array([[0.9, 0.1], [0.2, 0.3]])
-    assert np.isfinite(metrics.choose_thresholds(truth, scores, shrinkage=0.0)).all()  # no positive at all
 
 
 def test_a_bootstrap_interval_is_that_of_resampled_images():

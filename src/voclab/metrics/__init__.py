@@ -20,7 +20,6 @@ from voclab.metrics.corruption import mean_corruption_error
 from voclab.metrics.segmentation import (
     SegmentationMetrics,
     boundary_f1,
-    fill_void,
     image_scores,
     pixel_frequency,
     random_segmentation,
@@ -36,7 +35,6 @@ __all__ = [
     "confusion_matrix",
     "decision_report",
     "expected_calibration_error",
-    "fill_void",
     "image_scores",
     "label_dice",
     "mean_average_precision",

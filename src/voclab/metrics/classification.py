@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, logit
 
+_BINS = 15  # of a reliability diagram
+_SHRINKAGE = 20.0  # positives at which a class gets half of its own threshold
 _ROUNDING = 1e-6  # by which a mean of float32 probabilities may leave [0, 1]
 
 
@@ -25,7 +27,10 @@ def average_precision(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: shapes that differ, truth other than 0 and 1, or scores that are NaN.
     """
-    truth, scores = _scored(truth, scores)
+    truth, scores = _labelled(truth, scores)
+    scores = scores.astype(np.float64)
+    if np.isnan(scores).any():
+        raise ValueError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN, which has no rank")
     result = np.full(truth.shape[1], np.nan)
     for k in range(truth.shape[1]):
         positives = truth[:, k].sum()
@@ -50,11 +55,7 @@ def precision_recall_f1(truth: np.ndarray, predicted: np.ndarray) -> dict[str, f
 
     Micro counts all decisions together; macro is the mean over classes, where a class that is never
     predicted has precision 0 and a class that never occurs has recall 0 (scikit-learn's
-    ``zero_division=0``).
-
-    Args:
-        truth: (n, classes), 0 or 1.
-        predicted: (n, classes), 0 or 1.
+    ``zero_division=0``). Truth and decisions are (n, classes).
     """
     truth, predicted = _decisions(truth, predicted)
     hit = (truth * predicted).sum(0).astype(float)
@@ -77,36 +78,30 @@ def label_dice(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.where(both == 0, 1.0, 2.0 * hit / np.maximum(both, 1))
 
 
-def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
-    """ECE (Guo et al. 2017) over all label decisions: mean |frequency - probability|, weighted by bin.
-
-    Each of the n × classes probabilities is one binary forecast; the bins are equally wide.
-
-    Raises:
-        ValueError: shapes that differ, truth other than 0 and 1, or probabilities outside [0, 1].
-    """
-    table = reliability(truth, probabilities, bins)
+def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """ECE (Guo et al. 2017): mean |frequency - probability| of :func:`reliability`, weighted by bin."""
+    table = reliability(truth, probabilities)
     weight = table["count"] / table["count"].sum()
     return float(np.sum(weight * np.abs(table["frequency"] - table["confidence"])))
 
 
-def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> dict[str, np.ndarray]:
+def reliability(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
     """What a reliability diagram shows: count, mean probability and frequency of the non-empty bins.
 
+    Each of the n × classes probabilities is one binary forecast; the 15 bins are equally wide.
+
     Raises:
-        ValueError: as :func:`expected_calibration_error`.
+        ValueError: shapes that differ, truth other than 0 and 1, or probabilities outside [0, 1].
     """
-    if bins < 1:
-        raise ValueError(f"there are {bins} bins, expected 1 or more")
     truth, probabilities = _forecast(truth, probabilities)
     forecast, outcome = probabilities.ravel(), truth.ravel().astype(float)
-    index = np.clip((forecast * bins).astype(int), 0, bins - 1)
-    count = np.bincount(index, minlength=bins).astype(float)
+    index = np.clip((forecast * _BINS).astype(int), 0, _BINS - 1)
+    count = np.bincount(index, minlength=_BINS).astype(float)
     filled = count > 0
     return {
         "count": count[filled],
-        "confidence": np.bincount(index, forecast, bins)[filled] / count[filled],
-        "frequency": np.bincount(index, outcome, bins)[filled] / count[filled],
+        "confidence": np.bincount(index, forecast, _BINS)[filled] / count[filled],
+        "frequency": np.bincount(index, outcome, _BINS)[filled] / count[filled],
     }
 
 
@@ -121,10 +116,7 @@ def classification_report(
         thresholds: (classes,) or a number; a class is predicted where its probability reaches it.
     """
     truth, probabilities = _forecast(truth, probabilities)
-    if np.isnan(thresholds).any():
-        raise ValueError("a threshold is NaN, which no probability reaches; choose it on validation data")
-    predicted = (probabilities >= thresholds).astype(np.uint8)
-    return decision_report(truth, predicted) | {
+    return decision_report(truth, probabilities >= thresholds) | {
         "map": mean_average_precision(truth, probabilities),
         "ece": expected_calibration_error(truth, probabilities),
     }
@@ -137,8 +129,6 @@ def decision_report(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float
         ValueError: no images, shapes that differ, or anything but 0 and 1.
     """
     truth, predicted = _decisions(truth, predicted)
-    if not truth.size:
-        raise ValueError("there are no images, so nothing can be measured on them")
     return {
         **precision_recall_f1(truth, predicted),
         "exact_match": float((truth == predicted).all(1).mean()),
@@ -147,18 +137,17 @@ def decision_report(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float
     }
 
 
-def choose_thresholds(truth: np.ndarray, probabilities: np.ndarray, shrinkage: float = 20.0) -> np.ndarray:
+def choose_thresholds(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Per-class thresholds that maximise the competition's Dice on *validation* data.
 
     First the best threshold common to all classes; then, class by class, the one that raises the
     mean Dice most, in rounds until nothing improves. A class with few positives cannot support a
-    threshold of its own, so each moves only n / (n + ``shrinkage``) of the way from the common one,
-    in logits, n being its positives.
+    threshold of its own, so each moves only n / (n + 20) of the way from the common one, in logits, n
+    being its positives.
 
     Args:
         truth: (n, classes), 0 or 1.
         probabilities: (n, classes) in [0, 1].
-        shrinkage: positives at which a class gets half of its own threshold.
 
     Returns:
         (classes,) float64.
@@ -185,7 +174,7 @@ def choose_thresholds(truth: np.ndarray, probabilities: np.ndarray, shrinkage: f
                 if dice > best + 1e-9:
                     best, thresholds[k], improved = dice, candidate, True
     positives = truth.sum(0)
-    share = np.where(positives > 0, positives / np.maximum(positives + shrinkage, 1), 0.0)
+    share = positives / (positives + _SHRINKAGE)
     return expit(share * logit(thresholds) + (1 - share) * logit(common))
 
 
@@ -235,7 +224,6 @@ def single_label_report(truth: np.ndarray, predicted: np.ndarray, classes: int) 
     """
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-    truth, predicted = _single(truth, predicted, classes)
     precision, recall, f1, support = precision_recall_fscore_support(
         truth, predicted, labels=range(classes), zero_division=0
     )
@@ -264,7 +252,6 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
     """
     from sklearn.metrics import confusion_matrix
 
-    truth, predicted = _single(truth, predicted, classes)
     return confusion_matrix(truth, predicted, labels=range(classes))
 
 
@@ -285,9 +272,6 @@ def most_confused(matrix: np.ndarray, names: Sequence[str], n: int = 5) -> list[
         names: of the classes.
         n: how many at most; pairs that never occur are left out.
     """
-    matrix = np.asarray(matrix)
-    if matrix.shape != (len(names), len(names)):
-        raise ValueError(f"a matrix of shape {matrix.shape} does not fit {len(names)} class names")
     mistakes = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-mistakes, axis=None, kind="stable")[:n]
     pairs = [(i, j) for i, j in zip(*np.unravel_index(order, matrix.shape)) if mistakes[i, j] > 0]
@@ -297,58 +281,34 @@ def most_confused(matrix: np.ndarray, names: Sequence[str], n: int = 5) -> list[
     ]
 
 
-def _single(truth, predicted, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    truth, predicted = np.asarray(truth), np.asarray(predicted)
-    if truth.ndim != 1 or truth.shape != predicted.shape or not len(truth):
-        raise ValueError(f"shapes {truth.shape} and {predicted.shape} differ, are not (n,) or are empty")
-    for part in (truth, predicted):
-        if part.dtype.kind not in "iu" or part.min() < 0 or part.max() >= classes:
-            raise ValueError(f"{part.dtype} from {part.min()} to {part.max()}, expected 0 to {classes - 1}")
-    return truth, predicted
+def _labelled(truth, values) -> tuple[np.ndarray, np.ndarray]:
+    """Truth as int64 and the values that go with it."""
+    truth, values = np.asarray(truth), np.asarray(values)
+    if truth.ndim != 2 or truth.shape != values.shape or not truth.size:
+        raise ValueError(f"shapes {truth.shape} and {values.shape} differ, are not (n, classes) or are empty")
+    return _zeros_and_ones("true labels", truth), values
 
 
 def _decisions(truth, predicted) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and 0/1 decisions as int64; anything else is a ``ValueError``."""
-    truth, predicted = _pair(truth, predicted)
-    return _zeros_and_ones("true labels", truth), _zeros_and_ones("decisions", predicted)
-
-
-def _scored(truth, scores) -> tuple[np.ndarray, np.ndarray]:
-    """Truth as int64 and scores that can be put in order; NaN is a ``ValueError``."""
-    truth, scores = _pair(truth, scores)
-    if scores.dtype.kind not in "biuf":
-        raise ValueError(f"scores have type {scores.dtype}, expected numbers")
-    scores = scores if scores.dtype.kind == "f" else scores.astype(np.int64)
-    if np.isnan(scores).any():
-        raise ValueError(f"{int(np.isnan(scores).sum())} of {scores.size} scores are NaN, which has no rank")
-    return _zeros_and_ones("true labels", truth), scores
+    """Truth and 0/1 decisions as int64."""
+    truth, predicted = _labelled(truth, predicted)
+    return truth, _zeros_and_ones("decisions", predicted)
 
 
 def _forecast(truth, probabilities) -> tuple[np.ndarray, np.ndarray]:
-    """Truth as int64 and probabilities; none at all, and what is not in [0, 1], is a ``ValueError``."""
-    truth, probabilities = _scored(truth, probabilities)
-    if not probabilities.size:
-        raise ValueError("there are no probabilities, so nothing can be measured on them")
+    """Truth as int64 and probabilities."""
+    truth, probabilities = _labelled(truth, probabilities)
     low, high = probabilities.min(), probabilities.max()
-    if low < -_ROUNDING or high > 1 + _ROUNDING:
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # false for NaN too
         raise ValueError(f"probabilities reach from {low:g} to {high:g}, expected [0, 1]; pass no logits")
     return truth, probabilities
 
 
 def _zeros_and_ones(what: str, values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"{what} have type {values.dtype}, expected 0 and 1")
     wrong = (values != 0) & (values != 1)
     if wrong.any():
         raise ValueError(f"{what} hold {values[wrong][0]}, expected 0 and 1")
     return values.astype(np.int64)
-
-
-def _pair(truth, other) -> tuple[np.ndarray, np.ndarray]:
-    truth, other = np.asarray(truth), np.asarray(other)
-    if truth.ndim != 2 or truth.shape != other.shape:
-        raise ValueError(f"shapes {truth.shape} and {other.shape} differ or are not (n, classes)")
-    return truth, other
 
 
 def _ratio(numerator, denominator):

@@ -7,6 +7,8 @@ import numpy as np
 
 from voclab.data.base import VOC_CLASSES, VOID
 
+_TOLERANCE = 0.0075  # of the boundary F1: a share of the image's diagonal
+
 
 class SegmentationMetrics:
     """The figures of a data set, gathered image by image in one confusion matrix and a few sums.
@@ -23,7 +25,6 @@ class SegmentationMetrics:
     """
 
     def __init__(self, classes: int = len(VOC_CLASSES) + 1, boundaries: bool = True):
-        _require_classes(classes)
         self.classes = classes
         self.boundaries = boundaries
         self.matrix = np.zeros((classes, classes), np.int64)
@@ -117,38 +118,35 @@ def image_scores(truth: np.ndarray, predicted: np.ndarray, classes: int = len(VO
     return _foreground_dice(_confusion(truth, predicted, classes))
 
 
-def boundary_f1(truth: np.ndarray, predicted: np.ndarray, tolerance: float = 0.0075) -> float:
+def boundary_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
     """How well the outlines of one image agree, mean over its foreground classes.
 
     Follows Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?" A
     boundary pixel of a class has a 4-neighbour inside the image with another label. Precision is
     the share of the predicted boundary pixels that have a true one of the same class within the
-    tolerance, recall the share of the true ones that have a predicted one; F1 is their harmonic
-    mean, 0 where only one side has the class or a boundary of it. The result is the mean over the
-    foreground classes that either side shows in a valid pixel; a class that fills the image on both
-    sides has no boundary and is left out.
+    tolerance, 0.75 % of the image's diagonal and at least a pixel; recall the share of the true ones
+    that have a predicted one; F1 is their harmonic mean, 0 where only one side has the class or a
+    boundary of it. The result is the mean over the foreground classes that either side shows in a
+    valid pixel; a class that fills the image on both sides has no boundary and is left out.
 
     VOC draws void some 5 pixels wide around objects; the true boundary is put in the middle of it,
-    see :func:`fill_void`. Boundary pixels that lie deeper in void than the tolerance count neither
-    as true nor as predicted.
+    since each void pixel gets the label of the nearest valid one. Boundary pixels that lie deeper in
+    void than the tolerance count neither as true nor as predicted.
 
     Args:
         truth: (H, W) integer label map, 255 void.
         predicted: (H, W) integer label map.
-        tolerance: a distance (Euclidean) as a share of the image's diagonal; at least one pixel.
 
     Returns:
         F1 in [0, 1]; NaN if there is no foreground class to compare.
     """
     truth, predicted = _label_maps(truth, predicted, VOID)
-    if not (np.isfinite(tolerance) and tolerance >= 0):
-        raise ValueError(f"the tolerance is {tolerance}, expected a share of the diagonal, 0 or more")
-    reach = max(1.0, tolerance * float(np.hypot(*truth.shape)))
+    reach = max(1.0, _TOLERANCE * float(np.hypot(*truth.shape)))
     valid = truth != VOID
-    shown, claimed = (set(np.flatnonzero(_count(labels[valid]))) - {0} for labels in (truth, predicted))
+    shown, claimed = (set(np.flatnonzero(np.bincount(labels[valid]))) - {0} for labels in (truth, predicted))
     if not shown | claimed:
         return float("nan")
-    filled, depth = fill_void(truth)
+    filled, depth = _fill_void(truth.astype(np.uint8))
     counts = depth <= reach
     true_edges, predicted_edges = _edges(filled) & counts, _edges(predicted) & counts
     scores = []
@@ -162,22 +160,14 @@ def boundary_f1(truth: np.ndarray, predicted: np.ndarray, tolerance: float = 0.0
     return float(np.mean(scores)) if scores else float("nan")
 
 
-def fill_void(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give each void pixel the label of the nearest valid one.
-
-    Args:
-        mask: (H, W) integer label map, 255 void.
+def _fill_void(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give each void pixel the label of the nearest valid one; some pixel must be valid.
 
     Returns:
         (label map (H, W) uint8 without void, distance (H, W) float32 in pixels to the nearest valid
-        pixel, 0 where valid). A mask that is all void stays so, at infinite distance.
+        pixel, 0 where valid).
     """
-    mask = np.asarray(mask)
-    _check_labels("the mask", mask, VOID, void=True)
-    mask = mask.astype(np.uint8)
     void = mask == VOID
-    if void.all():
-        return mask, np.full(mask.shape, np.inf, np.float32)
     if not void.any():
         return mask, np.zeros(mask.shape, np.float32)
     depth, nearest = cv2.distanceTransformWithLabels(
@@ -197,18 +187,10 @@ def pixel_frequency(masks: Iterable[np.ndarray], classes: int = len(VOC_CLASSES)
 
     Returns:
         (classes,) float64, sums to 1.
-
-    Raises:
-        ValueError: a label out of range, or no valid pixel at all.
     """
-    _require_classes(classes)
     total = np.zeros(classes, np.int64)
     for mask in masks:
-        mask = np.asarray(mask)
-        _check_labels("truth", mask, classes, void=True)
-        total += _count(mask[mask != VOID], classes)
-    if not total.sum():
-        raise ValueError("the masks have no valid pixel, so there are no frequencies")
+        total += np.bincount(mask[mask != VOID], minlength=classes)
     return total / total.sum()
 
 
@@ -224,20 +206,9 @@ def random_segmentation(
 
     Returns:
         (H, W) uint8.
-
-    Raises:
-        ValueError: shares that are negative, not finite or all 0.
     """
-    frequency = np.asarray(frequency, dtype=np.float64)
-    if not np.isfinite(frequency).all() or (frequency < 0).any() or not frequency.sum():
-        raise ValueError(f"the frequencies {frequency} are no shares, which are 0 or more and not all 0")
     below = np.cumsum(frequency)
     return np.searchsorted(below / below[-1], rng.random(shape), side="right").astype(np.uint8)
-
-
-def _require_classes(classes: int) -> None:
-    if not 1 <= classes <= VOID:
-        raise ValueError(f"there are {classes} labels, expected 1 to {VOID}: {VOID} itself is void")
 
 
 def _label_maps(truth, predicted, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -246,27 +217,18 @@ def _label_maps(truth, predicted, classes: int) -> tuple[np.ndarray, np.ndarray]
         raise ValueError(
             f"truth {truth.shape} and prediction {predicted.shape} differ in shape or are not (H, W)"
         )
-    _check_labels("truth", truth, classes, void=True)
-    _check_labels("prediction", predicted, classes, void=False)
+    for name, labels, void in (("truth", truth, VOID), ("prediction", predicted, 0)):
+        if labels.dtype.kind not in "iu":
+            raise ValueError(f"{name} has type {labels.dtype}, expected integer labels")
+        wrong = ((labels < 0) | (labels >= classes)) & (labels != void)
+        if wrong.any():
+            also = f" and {VOID} for void" if void else ""
+            raise ValueError(f"{name} holds label {labels[wrong][0]}, allowed are 0 to {classes - 1}{also}")
     return truth, predicted
-
-
-def _check_labels(name: str, labels: np.ndarray, classes: int, void: bool) -> None:
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"{name} has type {labels.dtype}, expected integer labels")
-    if labels.size == 0 or (labels.min() >= 0 and labels.max() < classes):
-        return
-    wrong = (labels < 0) | (labels >= classes)
-    if void:
-        wrong &= labels != VOID
-    if wrong.any():
-        allowed = f"0 to {classes - 1}" + (f" and {VOID} for void" if void else "")
-        raise ValueError(f"{name} holds label {labels[wrong][0]}, allowed are {allowed}")
 
 
 def _confusion(truth, predicted, classes: int) -> np.ndarray:
     """Confusion matrix of one image, (classes, classes) int64, rows truth; void left out."""
-    _require_classes(classes)
     truth, predicted = (labels.astype(np.uint8) for labels in _label_maps(truth, predicted, classes))
     matrix = np.zeros((classes, classes), np.int64)
     # OpenCV's histogram of pairs counts in one pass and leaves out what is out of range, as void is; it
@@ -311,10 +273,6 @@ def _f1_of_edges(true: np.ndarray, predicted: np.ndarray, reach: float) -> float
 def _distance(pixels: np.ndarray) -> np.ndarray:
     """Distance in pixels, (H, W) float32, to the nearest true one."""
     return cv2.distanceTransform((~pixels).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-
-
-def _count(labels: np.ndarray, classes: int = 0) -> np.ndarray:
-    return np.bincount(labels.ravel(), minlength=classes)
 
 
 def _share(part, whole) -> np.ndarray:
