@@ -363,6 +363,8 @@ def results(folder: Path) -> dict[str, str]:
     """
     found = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path.name.startswith(TEMPORARY):  # what a kill leaves half-written is removed a day later
+            continue
         data = path.read_bytes()
         if path.name in ("history.json", "metrics.json"):
             data = json.dumps(_untimed(json.loads(data))).encode()

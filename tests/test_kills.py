@@ -14,7 +14,7 @@ def same(report, kills):
     assert report["faults"] == []
     assert report["unbroken"]
     for files in report["resumed"]:
-        assert files == report["unbroken"]  # what the kills left half-written is gone too
+        assert files == report["unbroken"]
     return report
 
 

@@ -13,3 +13,8 @@ class VoclabError(Exception):
     def __str__(self) -> str:
         # Tracebacks in notebooks and terminals show it too, and it names files and classes.
         return plain(super().__str__())
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, short enough for a sentence of ours."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import re
 import stat
 import tempfile
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from voclab.errors import VoclabError
+from voclab.errors import VoclabError, first_line
 
 try:
     import fcntl
@@ -50,7 +49,7 @@ _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 def writing_error(path: str | os.PathLike, error: Exception) -> VoclabError:
     """The clear sentence for an error of the system met while ``path`` was being written."""
     number = getattr(error, "errno", None) or _full(error)
-    told = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    told = getattr(error, "strerror", None) or first_line(error)
     reason = _REMEDIES.get(number, f"{told}; check the path")
     return VoclabError(f"Cannot write {path}: {reason}.")
 
@@ -89,32 +88,18 @@ def free_name(path: Path) -> Path:
     return found
 
 
-# Of the machine and the process that writes it.
-_WRITER = re.compile(rf"{re.escape(TEMPORARY)}([0-9a-f]{{8}})-(\d{{1,9}})-")
-_HERE = f"{zlib.crc32(platform.node().encode()):08x}"
 _swept: set[str] = set()  # folders that this process has written into
+_DAY = 86_400  # seconds, after which nobody is still writing a file
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes of this machine were writing in a folder, once a process."""
-    if os.path.abspath(folder) in _swept or os.name != "posix":  # elsewhere signal 0 ends a process
-        return
-    _swept.add(os.path.abspath(folder))
-    for name in os.listdir(folder):
-        found = _WRITER.match(name)
-        if found and found[1] == _HERE and not _runs(int(found[2])):
+    """Remove what killed processes were writing in a folder, once a process."""
+    if os.path.abspath(folder) not in _swept:
+        _swept.add(os.path.abspath(folder))
+        for path in folder.glob(f"{TEMPORARY}*"):
             with suppress(OSError):
-                os.unlink(folder / name)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
+                if time.time() - path.stat().st_mtime > _DAY:
+                    path.unlink()
 
 
 @contextmanager
@@ -124,7 +109,7 @@ def atomic_path(path: str | os.PathLike, sync: bool = True) -> Iterator[Path]:
     The temporary name keeps the suffixes of ``path`` (Keras chooses its format by them). When the
     block raises, the temporary file is removed and ``path`` stays as it was. ``OSError`` from the
     block (a full disk, a folder that cannot be written), and what h5py and Keras make of a full disk, becomes
-    a ``VoclabError`` naming ``path``. What a killed process was writing in that folder is removed.
+    a ``VoclabError`` naming ``path``. What a process killed days ago was writing there is removed.
 
     Args:
         path: the file.
@@ -135,8 +120,7 @@ def atomic_path(path: str | os.PathLike, sync: bool = True) -> Iterator[Path]:
     temporary = None
     try:
         _sweep(path.parent)
-        prefix = f"{TEMPORARY}{_HERE}-{os.getpid()}-"
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix="-" + path.name)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix="-" + path.name)
         os.close(handle)
         yield Path(temporary)
         if sync:
@@ -212,37 +196,12 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
             f"{path} is missing; check the path, or run the step that writes it first."
         ) from error
     except ARRAY_DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise VoclabError(f"{path} is no readable .npz file ({reason}); delete it and run again.") from error
+        raise VoclabError(
+            f"{path} is no readable .npz file ({first_line(error)}); delete it and run again."
+        ) from error
 
 
-_held: dict[Path, int] = {}  # lock files of this process by their path, and their open descriptors
-
-
-@contextmanager
-def locked(path: str | os.PathLike, what: str, patience: float = 0.0) -> Iterator[None]:
-    """Hold ``path`` as a lock for the length of the block; see :func:`lock`.
-
-    Unlike there, a block of this process that holds it already is another holder.
-
-    Args:
-        path: the lock file.
-        what: what it guards, the beginning of the sentence.
-        patience: seconds to wait for another holder.
-    """
-    path, until = Path(os.path.abspath(path)), time.monotonic() + patience
-    while True:
-        try:
-            descriptor = _acquire(path, what)
-            break
-        except _InUse as error:
-            if time.monotonic() >= until:
-                raise VoclabError(str(error)) from None
-            time.sleep(0.1)
-    try:
-        yield
-    finally:
-        _release(path, descriptor)
+_held: dict[Path, int] = {}  # lock files of this process by path, and their open descriptors
 
 
 def lock(path: str | os.PathLike, what: str) -> None:
@@ -262,30 +221,38 @@ def lock(path: str | os.PathLike, what: str) -> None:
     if path in _held and _is_open_at(_held[path], path):
         return
     unlock(path)
-    try:
-        descriptor = _acquire(path, what)
-    except _InUse as error:
-        raise VoclabError(str(error)) from None
+    descriptor = _acquire(path, what)
     if descriptor is not None:
         _held[path] = descriptor
 
 
 def unlock(path: str | os.PathLike) -> None:
-    """Give a lock of this process back and remove its file; none is held, nothing happens."""
+    """Give a lock of this process back and remove its file; if none is held, nothing happens."""
     path = Path(os.path.abspath(path))
     _release(path, _held.pop(path, None))
 
 
-class _InUse(Exception):
-    """Somebody else holds the lock; the text is the sentence."""
+@contextmanager
+def locked(path: str | os.PathLike, what: str, patience: float = 0.0) -> Iterator[None]:
+    """Hold ``path`` as a lock for the length of the block, also against others of this process.
+
+    Args:
+        path: the lock file.
+        what: what it guards, the beginning of the sentence.
+        patience: seconds to wait for another holder.
+    """
+    path = Path(os.path.abspath(path))
+    descriptor = _acquire(path, what, patience)
+    try:
+        yield
+    finally:
+        _release(path, descriptor)
 
 
-_LONGEST_NUMBER = 20  # bytes: what a lock file holds is the number of a process
-
-
-def _acquire(path: Path, what: str) -> int | None:
+def _acquire(path: Path, what: str, patience: float = 0.0) -> int | None:
     """The descriptor that holds the lock; ``None`` on a file system without locks."""
     make_folder(path.parent)
+    until = time.monotonic() + patience
     while True:
         descriptor = _open_lock(path)
         try:
@@ -297,10 +264,13 @@ def _acquire(path: Path, what: str) -> int | None:
                 with suppress(OSError):
                     path.unlink()
                 return None  # as some network disks are
-            number = f" (number {holder})" if holder.isdecimal() else ""
-            raise _InUse(
-                f"{what} is in use by another process{number}; wait until that ends, or stop it."
-            ) from None
+            if time.monotonic() >= until:
+                number = f" (number {holder})" if holder.isdecimal() else ""
+                raise VoclabError(
+                    f"{what} is in use by another process{number}; wait until that ends, or stop it."
+                ) from None
+            time.sleep(0.1)
+            continue
         # Whoever held it before may have removed the file between our opening and locking it.
         if _is_open_at(descriptor, path):
             with suppress(OSError):  # a full disk: others' sentences lack the number, no more
@@ -308,6 +278,17 @@ def _acquire(path: Path, what: str) -> int | None:
                 os.write(descriptor, str(os.getpid()).encode())
             return descriptor
         os.close(descriptor)
+
+
+def _release(path: Path, descriptor: int | None) -> None:
+    if descriptor is not None:
+        if _is_open_at(descriptor, path):
+            with suppress(OSError):  # Windows removes no open file
+                path.unlink()
+        os.close(descriptor)
+
+
+_LONGEST_NUMBER = 20  # bytes: what a lock file holds is the number of a process
 
 
 def _open_lock(path: Path) -> int:
@@ -323,14 +304,6 @@ def _open_lock(path: Path) -> int:
         os.close(descriptor)
         raise VoclabError(f"{path} is not a lock file of voclab; move it away.")
     return descriptor
-
-
-def _release(path: Path, descriptor: int | None) -> None:
-    if descriptor is not None:
-        if _is_open_at(descriptor, path):
-            with suppress(OSError):  # Windows removes no open file
-                path.unlink()
-        os.close(descriptor)
 
 
 def _is_open_at(descriptor: int, path: Path) -> bool:

@@ -12,6 +12,7 @@ from voclab.config import Profile
 from voclab.corruptions import CONSISTENCY, CORRUPTIONS, SEVERITIES, corrupted, perturbed
 from voclab.data.base import Dataset
 from voclab.data.images import eight_bit
+from voclab.errors import first_line
 from voclab.evaluation import measure as evaluation
 from voclab.evaluation import study as consistency
 from voclab.evaluation.consistency import one_image, summary
@@ -31,7 +32,6 @@ from voclab.training.identity import (
     made_elsewhere,
     weights_digest,
 )
-from voclab.training.run import first_line
 
 _FEW = 64  # images that attacks are measured on by default: PGD takes 40 times as long as an answer
 

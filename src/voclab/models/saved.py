@@ -1,11 +1,11 @@
-"""Saved models as files: whether one is there and what layers it names, known without Keras."""
+"""Saved models as files: which are there and what layers they name, known without Keras; loading one."""
 
 import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from voclab.errors import VoclabError
+from voclab.errors import VoclabError, first_line
 from voclab.files import ARRAY_DAMAGE
 from voclab.models.catalogue import BACKBONE, IMAGENET_CLASSIFIERS, imagenet_named
 
@@ -93,3 +93,24 @@ def _layers(path: Path) -> list[str] | None:
         return [str(layer["config"]["name"]) for layer in found]
     except (IndexError, *ARRAY_DAMAGE):
         return None
+
+
+def load_model(path: str | Path):
+    """Load a ``.keras`` file in safe mode: nothing in it can execute code.
+
+    Raises:
+        VoclabError: it is missing, damaged or of another kind.
+    """
+    import keras
+
+    import voclab.models.generator
+    import voclab.models.segmenters  # noqa: F401  (both register our layers)
+
+    if Path(path).suffix != ".keras":  # older formats can hold code, whatever the mode
+        raise VoclabError(f"Model file {path} is no .keras file; save the model as one with Keras 3.")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # zip, HDF5 and Keras each have their own errors for a damaged file
+        raise VoclabError(
+            f"Model file {path} cannot be loaded ({first_line(error)}); train it again."
+        ) from error

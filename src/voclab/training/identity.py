@@ -1,5 +1,6 @@
 """What a run is known by: settings, data, the weights that it starts from and the code that made it."""
 
+import dataclasses
 import hashlib
 import json
 import platform
@@ -13,12 +14,14 @@ import numpy as np
 from voclab import __version__
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
-from voclab.training.code import UNREADABLE, code_digest
+from voclab.files import sha256
+from voclab.training.code import UNREADABLE, code_digest, fingerprint
 
-FORMAT = 1  # of the files in a run folder; a new one makes every run anew
+FORMAT = 2  # of the files in a run folder; a new one makes every run anew
 MADE_WITH = "made_with"  # versions are kept and said; another one alone makes no other run
 _LIBRARIES = ("tensorflow", "keras", "numpy", "albumentations")
 _SHOWN = 4  # changes that a sentence lists
+_ABSENT = object()
 _masks: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()  # reading those of VOC takes seconds
 
 
@@ -29,35 +32,38 @@ def known_by(settings: Mapping, *code) -> dict:
         settings: what was asked for, with :func:`data_digest` and :func:`weights_digest` of what goes in.
         code: the functions and classes that make the run, see :func:`voclab.training.code.code_digest`.
     """
-    return {
-        **settings,
-        "format": FORMAT,
-        "code": code_digest(*code, named=_texts(settings)),
-        MADE_WITH: _versions(),
-    }
+    settings = plain(settings)
+    made_with = {"voclab": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            made_with[name] = version(name)
+        except PackageNotFoundError:  # tensorflow-cpu, say, is tensorflow under another name
+            made_with[name] = version("tensorflow-cpu") if name == "tensorflow" else "unknown"
+    code = code_digest(*code, named=_texts(settings))
+    return {**settings, "format": FORMAT, "code": code, MADE_WITH: made_with}
+
+
+def plain(value):
+    """Dataclasses, tuples, paths and numpy numbers as what JSON gives back; code by its fingerprint."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value) if isinstance(value, Path) else fingerprint(value)
 
 
 def _texts(value) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        for entry in value.values():
+    elif isinstance(value, (dict, list)):
+        for entry in value.values() if isinstance(value, dict) else value:
             yield from _texts(entry)
-    elif isinstance(value, (list, tuple)):
-        for entry in value:
-            yield from _texts(entry)
-    elif hasattr(value, "__dataclass_fields__"):
-        yield from _texts(vars(value))
-
-
-def _versions() -> dict[str, str]:
-    found = {"voclab": __version__, "python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # tensorflow-cpu, say, is tensorflow under another name
-            found[name] = version("tensorflow-cpu") if name == "tensorflow" else "unknown"
-    return found
 
 
 def weights_digest(weights: str | None) -> str | None:
@@ -70,8 +76,7 @@ def weights_digest(weights: str | None) -> str | None:
         return weights
     if not Path(weights).is_file():
         raise VoclabError(f"The weights file {weights} is missing; name a file, or imagenet.")
-    with open(weights, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(weights)[:16]
 
 
 def data_digest(*parts: Dataset, masks: bool = False) -> dict[str, dict]:
@@ -100,19 +105,11 @@ def digest(dataset: Dataset, masks: bool = False) -> str:
 def changes(before: dict, now: dict) -> list[str]:
     """What differs between two configurations, for people; nothing if they describe the same run."""
     if before.get("format") != now.get("format"):
-        made = before.get("format")
-        if made is None:
-            return ["it was made before runs kept the code that makes them"]
-        return [f"the format of run folders is {now.get('format')} and was {made}"]
+        return [f"the format of run folders is {now.get('format')} and was {before.get('format')}"]
     old, new = dict(_leaves(before)), dict(_leaves(now))
-    found: dict[str, None] = {}
-    for path in sorted(old.keys() | new.keys(), key=lambda path: ("code" not in path, path)):
-        if old.get(path, _ABSENT) != new.get(path, _ABSENT):
-            found |= dict.fromkeys(_said(path, old.get(path, _ABSENT), new.get(path, _ABSENT)))
-    return list(found)
-
-
-_ABSENT = object()
+    paths = sorted(old.keys() | new.keys(), key=lambda path: ("code" not in path, path))
+    pairs = [(path, old.get(path, _ABSENT), new.get(path, _ABSENT)) for path in paths]
+    return list(dict.fromkeys(_said(*pair) for pair in pairs if pair[1] != pair[2]))
 
 
 def _leaves(value, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
@@ -124,36 +121,25 @@ def _leaves(value, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...]
             yield from _leaves(entry, (*path, key))
 
 
-def _said(path: tuple[str, ...], before, now) -> list[str]:
+def _said(path: tuple[str, ...], before, now) -> str:
+    if "code" in path[:-1] and str(now).startswith(UNREADABLE):
+        return f"the code of {path[-1]} cannot be read, so it may have changed"
     if "code" in path[:-1]:
-        old, new = (_definitions(text) for text in (before, now))
-        names = sorted(n for n in old.keys() | new.keys() if old.get(n) != new.get(n))
-        return [
-            f"the code of {path[-1]}.{name} cannot be read, so it may have changed"
-            if new.get(name, "").startswith(UNREADABLE)
-            else f"{path[-1]}{'' if name.startswith('(') else '.'}{name} changed"
-            for name in names
-        ]
+        return f"{path[-1]} changed"
     if "data" in path[:-1]:
-        return [f"the data changed ({path[path.index('data') + 1]})"]
+        return f"the data changed ({path[path.index('data') + 1]})"
     if path[-1] == "weights" and "experiment" not in path:
-        return ["the weights that it starts from changed"]
+        return "the weights that it starts from changed"
     name = ".".join(p for p in path if p not in ("experiment", "plan"))
     if _ABSENT in (before, now):
-        return [f"{name} is {'new' if before is _ABSENT else 'gone'}"]
+        return f"{name} is {'new' if before is _ABSENT else 'gone'}"
     if max(len(str(before)), len(str(now))) > 40 or _is_digest(before):
-        return [f"{name} changed"]
-    return [f"{name} is {now} and was {before}"]
+        return f"{name} changed"
+    return f"{name} is {now} and was {before}"
 
 
 def _is_digest(value) -> bool:
     return isinstance(value, str) and len(value) == 16 and not set(value) - set("0123456789abcdef")
-
-
-def _definitions(text) -> dict[str, str]:
-    """Name -> digest of what :func:`voclab.training.code.code_digest` says of a module."""
-    parts = text.split(", ") if isinstance(text, str) else []
-    return dict(part.rpartition(" ")[::2] for part in parts)
 
 
 def listed(found: list[str]) -> str:

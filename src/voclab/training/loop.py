@@ -14,10 +14,10 @@ import numpy as np
 from voclab.backend import out_of_memory, replicas, train_as_one
 from voclab.data.base import Dataset
 from voclab.data.batches import DecodedCache, steps_per_epoch, training_batches
-from voclab.errors import VoclabError
+from voclab.errors import VoclabError, first_line
 from voclab.files import atomic_path, make_folder, read_json, write_json
 from voclab.terminal import say
-from voclab.training.run import Run, first_line
+from voclab.training.run import Run
 
 
 @dataclass(frozen=True)

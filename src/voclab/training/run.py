@@ -1,18 +1,18 @@
-"""The folder of one training: what was asked for, how it went, the model, the figures."""
+"""The folder of one piece of work: what was asked for, how it went, the model, the figures."""
 
-import dataclasses
 import hashlib
 import re
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from voclab.errors import VoclabError
+from voclab.errors import VoclabError, first_line
 from voclab.files import (
     TEMPORARY,
     atomic_path,
@@ -24,16 +24,20 @@ from voclab.files import (
     unlock,
     write_json,
 )
-from voclab.training.code import fingerprint
-from voclab.training.identity import changes, listed, made_elsewhere
+from voclab.models.saved import load_model
+from voclab.training.identity import changes, listed, made_elsewhere, plain
+
+_NEVER = "nothing was begun there"
+_FILES = ("config.json", "metrics.json", "history.json", "results.json", "model.keras", "predictions.npz")
+_PARTS_OF_A_MODEL = {"metadata.json", "config.json", "model.weights.h5"}
 
 
 class Run:
-    """The folder of one training: configuration, history, metrics, model. Everything in it is whole.
+    """A folder of results, all of them whole, that stands for one configuration.
 
-    ``config.json`` says what was asked for, ``history.json`` holds one entry an epoch,
-    ``model.keras`` the best model so far, ``metrics.json`` is written last, so its presence means
-    that the run is complete. ``resume/`` and the lock file exist only while a training is under way.
+    ``config.json`` says what was asked for, ``history.json`` holds one entry an epoch, ``model.keras`` the
+    best model so far, ``results.json`` and ``arrays/`` what :meth:`once` kept. ``metrics.json`` is written
+    last: it means that the run is complete. ``resume/`` and ``.lock`` are there while work is under way.
     """
 
     def __init__(self, folder: str | Path):
@@ -79,7 +83,7 @@ class Run:
 
     def save_history(self, entries: list[dict]) -> None:
         """Replace the history, atomically."""
-        write_json(self.folder / "history.json", _plain(entries))
+        write_json(self.folder / "history.json", plain(entries))
 
     def once(self, key: str, compute: Callable[[], Any]) -> Any:
         """What ``compute()`` gives; computed once, kept in the folder, and read back from then on.
@@ -96,11 +100,10 @@ class Run:
             The result as it is read back: of tuples lists, of numpy's numbers Python's, floats in a dict of
             arrays as arrays without dimensions.
         """
-        path = self.folder / "arrays" / f"{_file_name(key)}.npz"
-        try:
+        name = key if re.fullmatch(r"[\w.-]{1,80}", key) else hashlib.sha256(key.encode()).hexdigest()[:16]
+        path = self.folder / "arrays" / f"{name}.npz"
+        with suppress(VoclabError):  # missing; or damaged, then it is computed again
             return read_arrays(path)
-        except VoclabError:  # missing; or damaged, then it is computed again
-            pass
         results = self.results
         if key in results:
             return results[key]
@@ -109,7 +112,7 @@ class Run:
             with atomic_path(path) as temporary:
                 np.savez(temporary, **found)
             return {name: np.asarray(value) for name, value in found.items()}
-        found = _plain(found)
+        found = plain(found)
         write_json(self.folder / "results.json", {**results, key: found})
         return found
 
@@ -149,7 +152,7 @@ class Run:
             VoclabError: another process has begun there, or the folder cannot be read or written.
         """
         make_folder(self.folder)
-        config = _plain(config)
+        config = plain(config)
         if self.complete and not self._reasons(config, files, figures):
             return self._read_back(config, progress)
         self._lock()
@@ -189,8 +192,6 @@ class Run:
                 self.history  # noqa: B018 - reading it checks it
             self.results  # noqa: B018
         except VoclabError as error:
-            if not self.complete:
-                raise
             return [f"a file of it is damaged: {str(error).partition(';')[0]}"]
         resuming = (self.folder / "resume").exists()
         wanted = files if self.complete else ("model.keras",) if resuming else ()
@@ -219,30 +220,20 @@ class Run:
         """Whether anything was finished that took time: an epoch, a measurement."""
         if any((self.folder / name).exists() for name in ("history.json", "results.json", "arrays")):
             return True
-        try:
+        with suppress(VoclabError, KeyError, TypeError):
             return len(read_json(self.folder / "resume" / "state.json", dict)["history"]) > 1
-        except (VoclabError, KeyError, TypeError):
-            return (self.folder / "resume").exists()
+        return (self.folder / "resume").exists()
 
     def _clear(self) -> None:
-        for name in (
-            "config.json",
-            "metrics.json",
-            "history.json",
-            "model.keras",
-            "predictions.npz",
-            "results.json",
-        ):
-            (self.folder / name).unlink(missing_ok=True)
-        for pattern in ("*_masks.zip", f"{TEMPORARY}*"):
-            for leftover in self.folder.glob(pattern):
-                leftover.unlink(missing_ok=True)
+        for pattern in (*_FILES, "*_masks.zip", f"{TEMPORARY}*"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
         for name in ("resume", "resume.new", "arrays"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def finish(self, metrics: dict) -> None:
         """Write the metrics, which completes the run, and drop what only resuming needs."""
-        write_json(self.folder / "metrics.json", _plain(metrics))
+        write_json(self.folder / "metrics.json", plain(metrics))
         shutil.rmtree(self.folder / "resume", ignore_errors=True)
         self._unlock()
 
@@ -272,34 +263,6 @@ class Run:
         return arrays
 
 
-def _file_name(key: str) -> str:
-    return key if re.fullmatch(r"[\w.-]{1,80}", key) else hashlib.sha256(key.encode()).hexdigest()[:16]
-
-
-def load_model(path: str | Path) -> keras.Model:
-    """Load a ``.keras`` file in safe mode; one that is missing, damaged or of a kind without it is an error.
-
-    Raises:
-        VoclabError: one sentence with the remedy.
-    """
-    import voclab.models.generator
-    import voclab.models.segmenters  # noqa: F401  (both register our layers)
-
-    if Path(path).suffix != ".keras":  # older formats can hold code, whatever the mode
-        raise VoclabError(f"Model file {path} is no .keras file; save the model as one with Keras 3.")
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # zip, HDF5 and Keras each have their own errors for a damaged file
-        raise VoclabError(
-            f"Model file {path} cannot be loaded ({first_line(error)}); train it again."
-        ) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error of another library says, short enough for a sentence of ours."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
-
-
 class _Figures(dict):
     """What a file of a run holds; a missing entry is an error that names the file."""
 
@@ -313,10 +276,6 @@ class _Figures(dict):
 
     def __missing__(self, key):
         raise VoclabError(f"{self.path} has no {key!r}; delete {self.path.parent} and run again.")
-
-
-_NEVER = "nothing was begun there"
-_PARTS_OF_A_MODEL = {"metadata.json", "config.json", "model.weights.h5"}
 
 
 def _damage(path: Path) -> str | None:
@@ -339,18 +298,3 @@ def _damage(path: Path) -> str | None:
         return f"its {path.name} is damaged ({cut})" if cut else None
     except Exception as error:  # zip and HDF5 each have their own errors for a damaged file
         return f"its {path.name} is damaged ({first_line(error)})"
-
-
-def _plain(value):
-    """Dataclasses, tuples, paths and numpy numbers as what JSON gives back; code by its fingerprint."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    return str(value) if isinstance(value, Path) else fingerprint(value)
