@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from voc_trees import make_tree, save_mask
 
-from voclab.data import annotations, archives, cifar10, folder, masks, samples, vocdevkit
+from voclab.data import annotations, archives, cifar10, decoding, masks, vocdevkit
 from voclab.data import competition as kaggle
 from voclab.errors import VoclabError
 from voclab.kaggle import (
@@ -80,7 +80,7 @@ def image(size=(40, 30)):
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": b"Exif\0\0II*\0" + bytes(40)}])
 def test_damaged_images(tmp_path, options):
     image().save(tmp_path / "a.jpg", **options)
-    survives(lambda: samples.decode_jpeg(tmp_path / "a.jpg"), tmp_path / "a.jpg", 400)
+    survives(lambda: decoding.decode(tmp_path / "a.jpg"), tmp_path / "a.jpg", 400)
 
 
 @needs_proc
@@ -90,14 +90,14 @@ def test_damaged_masks(tmp_path):
 
 
 @needs_proc
-@pytest.mark.parametrize("suffix", folder.SUFFIXES)
+@pytest.mark.parametrize("suffix", decoding.SUFFIXES)
 def test_damaged_images_of_every_kind(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a title"
     options = {} if suffix in (".bmp", ".gif", ".ppm") else {"exif": exif}
     (image().quantize(16) if suffix == ".gif" else image()).save(path, **options)
-    survives(lambda: folder.decode(path), path, 120)
+    survives(lambda: decoding.decode(path), path, 120)
 
 
 # --- the VOC devkit and the competition ---

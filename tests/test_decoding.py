@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, features
 from voc_trees import fails
 
-from voclab.data import decoding, samples
-from voclab.data.base import MAX_DECODED
+from voclab.data import decoding
+from voclab.data.decoding import MAX_DECODED
 
 RAMP = np.linspace(0, 65535, 4096).reshape(64, 64)
 
@@ -318,5 +318,5 @@ def test_numbers_of_other_types():
 def test_what_lies_behind_a_image_is_no_matter_to_the_reader_of_voc(tmp_path):
     data = saved(tmp_path / "a.jpg", np.zeros((20, 20, 3), np.uint8)).read_bytes()
     film = written(tmp_path / "a.jpg", data + b"ftypmp42\xff\xda")
-    assert samples.decode_jpeg(film).shape == (20, 20, 3)
-    fails("truncated", samples.decode_jpeg, written(tmp_path / "a.jpg", data[:-2] + b"\xff\xda\0\0"))
+    assert decoding.decode(film).shape == (20, 20, 3)
+    fails("its end is missing", decoding.decode, written(tmp_path / "a.jpg", data[:-2] + b"\xff\xda\0\0"))

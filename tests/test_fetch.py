@@ -490,7 +490,7 @@ def test_fetch_keeps_other_years(served, tmp_path):
     before = content(tmp_path)
     after = get(served, tmp_path)
     assert after == before
-    assert vocdevkit.find_tree(tmp_path).name == "VOC2009"
+    assert vocdevkit.find_trees(tmp_path)[""].name == "VOC2009"
 
 
 def test_official_addresses_and_checksums():

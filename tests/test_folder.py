@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from voc_trees import fails
 
-from voclab.data import SOURCES, find, folder, load
+from voclab.data import SOURCES, decoding, find, folder, load
 
 
 def image(path, colour, mode="RGB", size=(20, 12), **options):
@@ -78,7 +78,7 @@ def test_what_is_no_data_set_is_one_sentence(pets, tmp_path):
 
 
 def test_a_damaged_image_is_one_sentence(pets):
-    fails("gone.png is missing", folder.decode, pets / "gone.png")
+    fails("gone.png is missing", decoding.decode, pets / "gone.png")
     (pets / "cat" / "4.png").write_bytes((pets / "cat" / "5.png").read_bytes()[:40])
     fails("4.png is a damaged image", load("folder", pets, "val").image, 0)
     (pets / "cat" / "4.png").write_text("hello")
@@ -163,7 +163,7 @@ def test_an_unlabelled_test_folder_is_not_measured_on(tmp_path):
 def test_train_may_be_a_class(tmp_path):
     data = folder.read(spread(tmp_path / "a", "bus", "car", "train"), "train")
     assert data.class_names == ("bus", "car", "train")
-    assert folder.is_folder(spread(tmp_path / "other", "blood test", "skin test"))
+    assert folder.recognise(spread(tmp_path / "other", "blood test", "skin test"))
     spread(tmp_path / "a", "train/more")
     assert len(folder.read(tmp_path / "a", "train")) + len(folder.read(tmp_path / "a", "val")) == 20
     spread(tmp_path / "a", "train/steam")

@@ -283,9 +283,9 @@ def test_wrong_image_file_is_named(exported, data, pattern):
 @pytest.mark.parametrize(
     ("change", "pattern"),
     [
-        (lambda mask: mask + 0.5, "holds float64"),
-        (lambda mask: np.where(mask, np.nan, 0), "holds float64"),
-        (lambda mask: mask > 0, "holds bool"),
+        (lambda mask: mask + 0.5, "no whole number"),
+        (lambda mask: np.where(mask, np.nan, 0), "no whole number"),
+        (lambda mask: mask > 0, "has the value 255"),
         (lambda mask: np.repeat(mask[..., None], 3, 2), "shape"),
         (lambda mask: mask[None], "shape"),
         (lambda mask: np.full(mask.shape, 21.0), "has the value 21"),

@@ -18,7 +18,7 @@ from PIL import Image
 from test_damage import bounded_memory, needs_proc
 from voc_trees import fails
 
-from voclab.data import archives, cifar10, folder, masks, samples
+from voclab.data import archives, cifar10, decoding, masks
 from voclab.data import competition as kaggle
 from voclab.files import read_arrays
 from voclab.models.backbones import build_backbone
@@ -52,7 +52,7 @@ def test_no_data_file_executes_code(tmp_path, flag):
     harm = np.array([Payload(flag)], dtype=object)
     for name in ("image.npy", "mask.npy"):
         np.save(tmp_path / name, harm, allow_pickle=True)
-    fails("not a plain .npy array", kaggle.load_image, tmp_path / "image.npy")
+    fails("not a plain .npy array", decoding.load_image, tmp_path / "image.npy")
     fails("not a plain .npy array", kaggle.load_mask, tmp_path / "mask.npy")
     np.savez(tmp_path / "predictions.npz", logits=harm)
     fails("no readable .npz file", read_arrays, tmp_path / "predictions.npz")
@@ -155,14 +155,13 @@ def gif(width, height):
 @pytest.mark.parametrize(
     ("data", "decode"),
     [
-        (jpeg(65000, 65000), samples.decode_jpeg),
-        (jpeg(15000, 11000), samples.decode_jpeg),  # Pillow and OpenCV would both decode that one
-        (jpeg(65000, 65000), folder.decode),
+        (jpeg(65000, 65000), decoding.decode),
+        (jpeg(15000, 11000), decoding.decode),  # Pillow and OpenCV would both decode that one
         (png(2**31 - 1, 2**31 - 1), masks.decode),
         (png(15000, 11000), masks.decode),
-        (png(60000, 60000, colours=6), folder.decode),
-        (png(15000, 11000, colours=6), folder.decode),
-        (gif(65000, 65000), folder.decode),
+        (png(60000, 60000, colours=6), decoding.decode),
+        (png(15000, 11000, colours=6), decoding.decode),
+        (gif(65000, 65000), decoding.decode),
     ],
 )
 def test_a_image_that_declares_a_giant_size_is_refused(tmp_path, data, decode):
@@ -192,7 +191,7 @@ def test_an_array_that_declares_a_giant_shape_is_refused(tmp_path, shape):
     with zipfile.ZipFile(tmp_path / "predictions.npz", "w") as archive:
         archive.writestr("logits.npy", npy_header(shape) + bytes(100))
     with bounded_memory():
-        fails("not a plain .npy array", kaggle.load_image, tmp_path / "image.npy")
+        fails("not a plain .npy array", decoding.load_image, tmp_path / "image.npy")
         fails("no readable .npz", read_arrays, tmp_path / "predictions.npz")
 
 

@@ -11,9 +11,8 @@ import defusedxml
 import defusedxml.ElementTree
 import numpy as np
 
-from voclab.data.base import VOC_CLASSES
+from voclab.data.base import VOC_CLASSES, refusal
 from voclab.data.decoding import read_bytes
-from voclab.errors import VoclabError
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]{1,40})["']""")
@@ -45,27 +44,24 @@ def read_objects(path: str | Path) -> list[Object]:
     try:
         root = defusedxml.ElementTree.fromstring(_decoded(data), forbid_dtd=True)
     except (ElementTree.ParseError, defusedxml.DefusedXmlException, LookupError, ValueError) as error:
-        raise VoclabError(f"{path} is no readable annotation ({error}); extract the file again.") from error
+        raise refusal(path, f"is no readable annotation ({error})", "extract the file again") from error
     found = [child for child in root if _tag(child) == "object"] if _tag(root) == "annotation" else []
     if not found:
         tags = {_tag(child) for child in root}
         if _tag(root) != "annotation" or "size" not in tags or tags - _HEADER:
-            raise VoclabError(
-                f"{path} has no <object> inside an <annotation>, so it says nothing about its image; restore"
-                " it or take its image out."
-            )
+            what = "has no <object> inside an <annotation>, so it says nothing about its image"
+            raise refusal(path, what, "restore it or take its image out")
     return [_object(path, element) for element in found]
 
 
 def _object(path: Path, element) -> Object:
     name = _text(element, "name")
     if not name:
-        raise VoclabError(f"{path} has an object without a name; correct the file.")
+        raise refusal(path, "has an object without a name", "correct the file")
     difficult = _text(element, "difficult").lower()
     if difficult not in _YES | _NO:
-        raise VoclabError(
-            f"{path} has an object that is difficult {difficult!r}, neither 0 nor 1; correct the file."
-        )
+        what = f"has an object that is difficult {difficult!r}, neither 0 nor 1"
+        raise refusal(path, what, "correct the file")
     return Object(name, difficult in _YES)
 
 
@@ -101,9 +97,8 @@ def class_names(objects: Iterable[tuple[Path, Sequence[Object]]]) -> tuple[str, 
         for item in found:
             first, where = names.setdefault(item.name.casefold(), (item.name, path))
             if first != item.name and item.name.casefold() not in voc:
-                raise VoclabError(
-                    f"{path} has the class {item.name!r}, and {where.name} has {first!r}; write both alike."
-                )
+                what = f"has the class {item.name!r}, and {where.name} has {first!r}"
+                raise refusal(path, what, "write both alike")
     return tuple(sorted(first if key not in voc else key for key, (first, _) in names.items()))
 
 
@@ -125,10 +120,8 @@ def labels(objects: Sequence[tuple[Path, Sequence[Object]]], names: Sequence[str
         for item in found:
             k = index.get(_plain(item.name) if voc else item.name.casefold())
             if k is None:
-                raise VoclabError(
-                    f"{path} has an object of unknown class {item.name!r}, not one of {', '.join(names[:20])}"
-                    f"{' …' if len(names) > 20 else ''}; correct the file or name the class in a"
-                    " labelmap.txt."
-                )
+                known = ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
+                what = f"has an object of unknown class {item.name!r}, not one of {known}"
+                raise refusal(path, what, "correct the file or name the class in a labelmap.txt")
             row[k] |= not item.difficult
     return table

@@ -13,7 +13,6 @@ VOC_CLASSES = (
     "train", "tvmonitor",
 )  # fmt: skip
 VOID = 255
-MAX_DECODED = 3 * 2**27  # bytes of a decoded image: 134 million pixels of RGB, more than cameras give
 
 
 def voc_palette() -> np.ndarray:
@@ -30,25 +29,9 @@ def voc_palette() -> np.ndarray:
     return palette
 
 
-def require_size(path, size: tuple[int, int], pixel_bytes: int = 3) -> None:
-    """Refuse an image whose header declares more bytes than memory should be spent on.
-
-    Args:
-        path: the file, for the sentence.
-        size: (width, height) that it declares.
-        pixel_bytes: what a decoded pixel takes: channels times bytes of a sample. RGB is the least that
-            is counted, because every image ends as RGB.
-    """
-    if size[0] * size[1] * max(3, pixel_bytes) > MAX_DECODED:
-        raise too_large(path, f"{size[0]} × {size[1]} pixels of {max(3, pixel_bytes)} bytes")
-
-
-def too_large(path, what: str = "a size") -> VoclabError:
-    """The sentence for a file that declares more than ``MAX_DECODED`` bytes; Pillow refuses some itself."""
-    return VoclabError(
-        f"{path} declares {what}, more than {MAX_DECODED // 10**6} million bytes when it is decoded; shrink"
-        " or remove it."
-    )
+def refusal(path, what: str, remedy: str = "restore the file") -> VoclabError:
+    """The sentence ``<path> <what>; <remedy>.`` for a file or folder that cannot be read as it is."""
+    return VoclabError(f"{path} {what}; {remedy}.")
 
 
 @dataclass(frozen=True, eq=False)

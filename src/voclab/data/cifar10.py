@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from voclab.data import samples
-from voclab.data.base import Dataset
+from voclab.data.base import Dataset, refusal
 from voclab.data.cifar_pickle import PLANES, SIDE, read_pickle
+from voclab.data.decoding import read_bytes
+from voclab.data.listing import subfolders
 from voclab.errors import VoclabError
 from voclab.files import atomic_path, write_text
 
@@ -24,6 +25,7 @@ SPLITS = ("train", "test")
 BATCHES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")  # of the published archive
 BINARY, PYTHON = "cifar-10-batches-bin", "cifar-10-batches-py"
 _NAMES = "batches.meta.txt"
+_FETCH = "fetch CIFAR-10 again"
 TOY_MANIFEST = "toycifar.json"
 _CIFAR100 = (("train.bin", "test.bin", "fine_label_names.txt"), ("train", "test", "meta"))
 
@@ -40,7 +42,7 @@ def locate(folder: Path) -> Path | None:
     """``folder`` or the first folder in it that holds batches of CIFAR-10 which are not ToyCIFAR's."""
     if not folder.is_dir() or (folder / TOY_MANIFEST).is_file():
         return None
-    for root in (folder, *samples.subfolders(folder)):
+    for root in (folder, *subfolders(folder)):
         if not (root / TOY_MANIFEST).is_file() and tree(root):
             return root
     return None
@@ -58,10 +60,10 @@ def _refuse_cifar100(root: Path) -> None:
     """CIFAR-100 has other records and a hundred classes."""
     for folder in (root, root / "cifar-100-binary", root / "cifar-100-python"):
         if any(all((folder / name).is_file() for name in names) for names in _CIFAR100):
-            raise VoclabError(
-                f"{folder} holds CIFAR-100, which is not read here; fetch CIFAR-10 with `voclab data fetch"
-                " cifar10`, or sort its images into a folder a class."
+            remedy = (
+                "fetch CIFAR-10 with `voclab data fetch cifar10`, or sort its images into a folder a class"
             )
+            raise refusal(folder, "holds CIFAR-100, which is not read here", remedy)
 
 
 def read(root: str | Path, split: str, name: str = "cifar10") -> Dataset:
@@ -82,9 +84,8 @@ def read(root: str | Path, split: str, name: str = "cifar10") -> Dataset:
     if not files:
         _refuse_cifar100(Path(root))
         batch = "data_batch_1" if split == "train" else "test_batch"
-        raise VoclabError(
-            f"{root} holds no {batch} of CIFAR-10; run `voclab data fetch cifar10` or name the folder."
-        )
+        remedy = "run `voclab data fetch cifar10` or name the folder"
+        raise refusal(root, f"holds no {batch} of CIFAR-10", remedy)
     parts = [read_batch(path) for path in files]
     images = np.concatenate([part.images for part in parts])
     labels = np.concatenate([part.labels for part in parts])
@@ -121,17 +122,12 @@ def read_batch(path: str | Path) -> Batch:
     path = Path(path)
     if path.suffix != ".bin":
         return _batch(path, *read_pickle(path))
-    try:
-        data = np.fromfile(path, np.uint8)
-    except FileNotFoundError as error:
-        raise VoclabError(f"{path} is missing; fetch CIFAR-10 again.") from error
-    except OSError as error:
-        raise VoclabError(f"{path} cannot be read ({error.strerror}); check file and disk.") from error
+    data = np.frombuffer(read_bytes(path), np.uint8)
     if not data.size or data.size % RECORD:
         what = f"whole records of {RECORD}"
         if data.size and data.size % (RECORD + 1) == 0:
             what += f" but of {RECORD + 1}, as CIFAR-100 has them"
-        raise VoclabError(f"{path} has {data.size} bytes, which are not {what}; fetch CIFAR-10 again.")
+        raise refusal(path, f"has {data.size} bytes, which are not {what}", _FETCH)
     records = data.reshape(-1, RECORD)
     return _batch(path, records[:, 1:], records[:, 0])
 
@@ -185,16 +181,16 @@ def class_names(folder: str | Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise VoclabError(f"{path} is no text ({error}); fetch CIFAR-10 again.") from error
+        raise refusal(path, f"is no text ({error})", _FETCH) from error
     lines = tuple(line.strip() for line in text.splitlines() if line.strip())
     names = lines if len(lines) == 10 else tuple(text.split())
     if len(names) != 10 or len(set(names)) < 10:
-        raise VoclabError(f"{path} names {len(set(names))} classes, not 10; fetch CIFAR-10 again.")
+        raise refusal(path, f"names {len(set(names))} classes, not 10", _FETCH)
     return names
 
 
 def _batch(path: Path, planes: np.ndarray, labels: np.ndarray) -> Batch:
     if labels.max() > 9:
-        raise VoclabError(f"{path} has the label {labels.max()}, above 9; fetch CIFAR-10 again.")
+        raise refusal(path, f"has the label {labels.max()}, above 9", _FETCH)
     images = planes.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     return Batch(np.ascontiguousarray(images), labels.astype(np.uint8))

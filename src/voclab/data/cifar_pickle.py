@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 
+from voclab.data.base import refusal
 from voclab.data.decoding import read_bytes
 from voclab.errors import VoclabError
 
@@ -41,10 +42,8 @@ def read_pickle(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
         raise
     except Exception as error:  # a damaged pickle can raise anything
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).split("\n")[0]
-        raise VoclabError(
-            f"{path} is no batch of CIFAR-10's Python distribution ({reason}); fetch it again, or take the"
-            " binary one."
-        ) from error
+        what = f"is no batch of CIFAR-10's Python distribution ({reason})"
+        raise refusal(path, what, "fetch it again, or take the binary one") from error
 
 
 class _Stored:

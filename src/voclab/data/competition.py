@@ -5,18 +5,18 @@ The competition has no void label: an exported mask has background where VOC has
 
 import hashlib
 import io
-import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from voclab.data.base import VOC_CLASSES, VOID, Dataset
-from voclab.data.decoding import read_bytes, to_uint8
+from voclab.data import masks
+from voclab.data.base import VOC_CLASSES, VOID, Dataset, refusal
+from voclab.data.decoding import load_image, read_array
 from voclab.data.tables import HEADER, read_table
 from voclab.errors import VoclabError
-from voclab.files import ARRAY_DAMAGE, TEMPORARY, atomic_path, make_folder, read_json, write_json, write_text
+from voclab.files import TEMPORARY, atomic_path, make_folder, read_json, write_json, write_text
 
 TRAIN_CSV, TEST_CSV, TRUTH_CSV = "train_set.csv", "test_set.csv", "truth_set.csv"
 MANIFEST = "export.json"
@@ -37,10 +37,8 @@ def recognise(folder: Path) -> tuple[Path, str] | None:
     """Where the competition's layout is in a folder, and these words; an unfinished export is refused."""
     root = locate(folder)
     if root is None and (folder / MANIFEST).is_file():
-        raise VoclabError(
-            f"{folder} holds data that `voclab data export --to {folder}` did not finish; give that command"
-            " again."
-        )
+        what = f"holds data that `voclab data export --to {folder}` did not finish"
+        raise refusal(folder, what, "give that command again")
     return root and (root, "the competition's layout")
 
 
@@ -70,9 +68,8 @@ def read(root: str | Path, split: str, truth_root: str | Path | None = None) -> 
     if split == "test" and seg_root is not None:
         truth_ids, labels = read_table(seg_root / TRUTH_CSV)
         if truth_ids != ids:
-            raise VoclabError(
-                f"{seg_root / TRUTH_CSV} has other Ids than {table}; name the truth that belongs to it."
-            )
+            what = f"has other Ids than {table}"
+            raise refusal(seg_root / TRUTH_CSV, what, "name the truth that belongs to it")
     if seg_root is not None:
         _require(table, seg_root / "seg", split, ids)
 
@@ -82,12 +79,10 @@ def read(root: str | Path, split: str, truth_root: str | Path | None = None) -> 
     def read_mask(i: int) -> np.ndarray:
         name = f"{split}_{ids[i]}.npy"
         mask = load_mask(seg_root / "seg" / name)
-        height, width = _read_array(images / name).shape[:2]
+        height, width = read_array(images / name).shape[:2]
         if mask.shape != (height, width):
-            raise VoclabError(
-                f"{seg_root / 'seg' / name} is {mask.shape[1]} × {mask.shape[0]} pixels, but its image is"
-                f" {width} × {height}; restore the mask that belongs to the image."
-            )
+            what = f"is {mask.shape[1]} × {mask.shape[0]} pixels, but its image is {width} × {height}"
+            raise refusal(seg_root / "seg" / name, what, "restore the mask that belongs to the image")
         return mask
 
     return Dataset(
@@ -108,22 +103,8 @@ def _require(table: Path, folder: Path, split: str, ids: Iterable[str]) -> None:
     there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     for image in ids:
         if f"{split}_{image}.npy" not in there:
-            raise VoclabError(
-                f"{table} names the Id {image}, but {folder / f'{split}_{image}.npy'} is missing; restore the"
-                " file or take the row out."
-            )
-
-
-def load_image(path: str | Path) -> np.ndarray:
-    """An image file: (H, W, 3) uint8 RGB. Whole numbers of any type from 0 to 255 are taken, and floats from
-    0 to 1; ``VoclabError`` for anything else, a pickle in particular.
-    """
-    array = _read_array(path)
-    if array.ndim != 3 or array.shape[2] != 3:
-        raise VoclabError(
-            f"{path} holds {array.dtype} of shape {array.shape}, not uint8 of shape (H, W, 3); restore it."
-        )
-    return np.array(to_uint8(path, array), order="C")
+            what = f"names the Id {image}, but {folder / f'{split}_{image}.npy'} is missing"
+            raise refusal(table, what, "restore the file or take the row out")
 
 
 def load_mask(path: str | Path) -> np.ndarray:
@@ -132,50 +113,12 @@ def load_mask(path: str | Path) -> np.ndarray:
     Raises:
         VoclabError: other types, shapes and values.
     """
-    array = _read_array(path)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    whole = array.dtype.kind in "iu" or (array.dtype.kind == "f" and (array == np.rint(array)).all())
-    if not whole or array.ndim != 2:
-        raise VoclabError(
-            f"{path} holds {array.dtype} of shape {array.shape}, not whole numbers of shape (H, W);"
-            " restore the file."
-        )
+    array = masks.whole_numbers(path, read_array(path))
     wrong = (array < 0) | (array > len(VOC_CLASSES))
     if wrong.any():
-        raise VoclabError(
-            f"{path} has the value {array[wrong][0]:g}, but the competition's masks hold"
-            f" 0–{len(VOC_CLASSES)}; restore the file."
-        )
+        what = f"has the value {array[wrong][0]}, but the competition's masks hold 0–{len(VOC_CLASSES)}"
+        raise refusal(path, what)
     return np.array(array, dtype=np.uint8, order="C")
-
-
-def _read_array(path: str | Path) -> np.ndarray:
-    """A .npy file, read-only: the header is checked against the file's size, and nothing is ever unpickled.
-
-    Not mapped: a file that shrinks while it is mapped would end the process.
-    """
-    data = read_bytes(path)
-    try:
-        file = io.BytesIO(data)
-        shape, by_columns, dtype = _read_header(file)
-        count = math.prod(shape)
-        if dtype.hasobject or min(shape) < 1 or count * dtype.itemsize != len(data) - file.tell():
-            raise ValueError("its size is not that of its header")
-        return np.frombuffer(data, dtype, count, file.tell()).reshape(shape, order="F" if by_columns else "C")
-    except ARRAY_DAMAGE as error:
-        raise VoclabError(
-            f"{path} is not a plain .npy array (pickled, truncated or damaged); download or export it again."
-        ) from error
-
-
-def _read_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"version {version}")
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    return np.lib.format.read_array_header_2_0(file)
 
 
 def export(

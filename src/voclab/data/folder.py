@@ -1,16 +1,14 @@
 """People's own images: one sub-folder a class, as ImageNet lays out its images."""
 
-import itertools
 import os
 import re
-import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from voclab.data import pairs
-from voclab.data.base import Dataset
+from voclab.data.base import Dataset, refusal
 from voclab.data.decoding import SUFFIXES, decode, is_image_file
 from voclab.data.listing import (
     SPLIT_WORDS,
@@ -20,41 +18,28 @@ from voclab.data.listing import (
     frames_sentence,
     is_litter,
     list_images,
+    nfc,
     shown,
+    some,
+    subfolders,
 )
 from voclab.errors import VoclabError
 
-__all__ = ["SUFFIXES", "decode", "images", "is_folder", "read"]
-
 _EVERY = 5  # without folders for training and validation, every fifth image of a class is held out
-_IMAGES = {"images", "image", "imgs", "img", "jpegimages", "photos", "rgb"}
-_MASKS = {
-    "masks", "mask", "labels", "label", "annotations", "annotation", "anns", "ann", "seg", "segmentation",
-    "segmentations", "segmentationclass", "segmentationobject", "groundtruth", "gt",
-}  # fmt: skip
 
 
 def recognise(root: Path) -> tuple[Path, str] | None:
-    """``root`` and what it holds, in words; ``None`` where it has no two classes of images."""
-    if not is_folder(root):
-        return None
-    pairs.require_images(root, bases(root))
-    return root, "a sub-folder of images for each class"
-
-
-def is_folder(root: str | Path) -> bool:
-    """Whether ``root`` holds at least two classes with images, directly or in a folder to train on.
+    """``root`` and what it holds, in words; ``None`` where it has no two classes of images.
 
     Raises:
-        VoclabError: there are such folders, but which are classes and which are splits is not clear.
+        VoclabError: there are such folders, but which are classes and which are splits is not clear, or they
+            hold masks.
     """
-    return Path(root).is_dir() and len(_layout(Path(root)).classes) >= 2
-
-
-def bases(root: str | Path) -> tuple[Path, ...]:
-    """The folders whose sub-folders are classes: one to train on, and those to measure on."""
-    layout = _layout(Path(root))
-    return (layout.base, *layout.held.values())
+    layout = _layout(root)
+    if len(layout.classes) < 2:
+        return None
+    pairs.require_images(root, (layout.base, *layout.held.values()))
+    return root, "a sub-folder of images for each class"
 
 
 def read(root: str | Path, split: str) -> Dataset:
@@ -82,14 +67,11 @@ def read(root: str | Path, split: str) -> Dataset:
         choices = "train, val or test" if "test" in layout.held else "train or val"
         raise VoclabError(f"Images in {root} have no split {split!r}; choose {choices}.")
     if len(layout.classes) < 2:
-        raise VoclabError(
-            f"{layout.base} holds images of {len(layout.classes)} classes; it needs a sub-folder with"
-            " images for each of two classes or more."
-        )
+        what = f"holds images of {len(layout.classes)} classes"
+        remedy = "add a sub-folder with images for each of two classes or more"
+        raise refusal(layout.base, what, remedy)
     if layout.trained and split != "train" and not layout.held:
-        raise VoclabError(
-            f"{_lonely(layout)}; add one of them, or name {layout.base} to hold out a fifth of it."
-        )
+        raise refusal(*_lonely(layout), f"add one of them, or name {layout.base} to hold out a fifth of it")
     top, names, remarks = layout.base, tuple(layout.classes), list(layout.remarks)
     found, left_out = layout.classes, layout.left_out
     if split != "train" and layout.held:
@@ -99,27 +81,22 @@ def read(root: str | Path, split: str) -> Dataset:
     images = {name: found[name].images if name in found else () for name in names}
     if not layout.trained:
         images = {name: _part(files, split == "val") for name, files in images.items()}
+    if not any(images.values()):
+        what = f"holds no images for {split}: of every class with two images or more, one in five is held out"
+        raise refusal(root, what, "add some until a class has two")
+    if absent := [name for name in names if not images[name]]:
+        remarks.append(f"none of {some(absent, 5)}")
     files = [path for name in names for path in images[name]]
-    if not files:
-        raise VoclabError(
-            f"{root} holds no images for {split}: of every class with two images or more, one in five is"
-            " held out; add some until a class has two."
-        )
-    absent = [name for name in names if not images[name]]
-    if absent:
-        remarks.append(f"none of {', '.join(absent[:5])}{', …' if len(absent) > 5 else ''}")
-    return Dataset(
-        name="folder",
-        split=split,
-        task="multiclass",
-        ids=tuple(shown(path.relative_to(top).as_posix()) for path in files),
+    return _dataset(
+        "folder",
+        split,
+        files,
+        [path.relative_to(top).as_posix() for path in files],
+        f"{shown(top)}, labels from the names of its {len(names)} sub-folders"
+        + "".join(f"; {remark}" for remark in remarks),
+        left_out,
         class_names=names,
         labels=np.eye(len(names), dtype=np.uint8)[[k for k, n in enumerate(names) for _ in images[n]]],
-        read_image=lambda i: decode(files[i]),
-        read_mask=None,
-        source=f"{counted(len(files), 'image')} in {shown(top)}, labels from the names of its {len(names)}"
-        f" sub-folders{''.join(f'; {remark}' for remark in remarks)}{frames_sentence(files)}"
-        f"{left_out.sentence()}",
     )
 
 
@@ -131,22 +108,26 @@ def images(path: str | Path) -> Dataset:
     """
     path = Path(path)
     if not os.path.exists(path):
-        raise VoclabError(f"{path} is missing; name an image or a folder of images.")
+        raise refusal(path, "is missing", "name an image or a folder of images")
     listing = list_images(path, deep=False) if path.is_dir() else Listing((path,), LeftOut())
+    if not listing.images:
+        raise refusal(path, f"holds no images ({', '.join(SUFFIXES)}) itself", "name a folder that does")
+    name = shown(path.resolve().stem if path.is_file() else path.resolve().name)
     files = listing.images
-    if not files:
-        raise VoclabError(f"{path} holds no images ({', '.join(SUFFIXES)}) itself; name a folder that does.")
+    return _dataset(name, "", files, [f.name for f in files], shown(path), listing.left_out)
+
+
+def _dataset(name, split, files, ids, where, left_out, class_names=(), labels=None) -> Dataset:
     return Dataset(
-        name=shown(path.resolve().stem if path.is_file() else path.resolve().name),
-        split="",
+        name=name,
+        split=split,
         task="multiclass",
-        ids=tuple(shown(file.name) for file in files),
-        class_names=(),
-        labels=None,
+        ids=tuple(map(shown, ids)),
+        class_names=class_names,
+        labels=labels,
         read_image=lambda i: decode(files[i]),
         read_mask=None,
-        source=f"{counted(len(files), 'image')} of {shown(path)}{frames_sentence(files)}"
-        f"{listing.left_out.sentence()}",
+        source=f"{counted(len(files), 'image')} in {where}{frames_sentence(files)}{left_out.sentence()}",
     )
 
 
@@ -178,7 +159,7 @@ class _Layout:
 
 def _layout(root: Path) -> _Layout:
     if not root.is_dir():
-        raise VoclabError(f"{root} is no folder; name one with a sub-folder of images for each class.")
+        raise refusal(root, "is no folder", "name one with a sub-folder of images for each class")
     root = _unwrapped(root)
     parts, others = _parts(root)
     base = parts.pop("train", None)
@@ -192,16 +173,13 @@ def _layout(root: Path) -> _Layout:
     _refuse_masks(base, classes)
     odd = [name for name in classes if _split_of(name, alone=True) in ("val", "test")]
     if odd and not any((part / odd[0]).is_dir() for part in parts.values()):
-        raise VoclabError(
-            f"{base / odd[0]} is by name a split inside the one to train on; move it beside {base.name}, or"
-            " rename it if it is a class."
-        )
+        what = "is by name a split inside the one to train on"
+        raise refusal(base / odd[0], what, f"move it beside {base.name}, or rename it if it is a class")
     layout = _Layout(base, classes, trained=True, held=parts, left_out=left_out)
     if foreign and not parts:
-        raise VoclabError(
-            f"{_lonely(layout)}, and also {_below(foreign[0], root)} with images; name the folder of the"
-            " classes, or name the splits train and val."
-        )
+        path, what = _lonely(layout)
+        what += f", and also {_below(foreign[0], root)} with images"
+        raise refusal(path, what, "name the folder of the classes, or name the splits train and val")
     roles = [f"{_below(base, root)} is train"]
     if parts:
         roles.append(f"{_below(layout.measured, root)} is val, which is measured on")
@@ -214,16 +192,14 @@ def _layout(root: Path) -> _Layout:
 def _parts(root: Path) -> tuple[dict[str, Path], list[Path]]:
     """Split -> the folder of its classes, and the folders of ``root`` that are none of these."""
     parts, others = {}, []
-    for folder in _subfolders(root)[0]:
+    for folder in subfolders(root):
         split = _split_of(folder.name)
         inner = _unwrapped(folder, split) if split else folder
-        if split is None or not any(list_images(sub).images for sub in _subfolders(inner)[0]):
+        if split is None or not any(list_images(sub).images for sub in subfolders(inner)):
             others.append(folder)
         elif split in parts:
-            raise VoclabError(
-                f"{root} has two folders of a {split} split, {_below(parts[split], root)} and"
-                f" {_below(inner, root)}; leave one of them there."
-            )
+            both = f"{_below(parts[split], root)} and {_below(inner, root)}"
+            raise refusal(root, f"has two folders of a {split} split, {both}", "leave one of them there")
         else:
             parts[split] = inner
     return parts, others
@@ -235,99 +211,54 @@ def _flat(root: Path, held: dict[str, Path]) -> _Layout:
     named = [name for name in classes if _split_of(name)]
     splits = {_split_of(name) for name in named}
     if held or len(splits) > 1 or any(_split_of(name, alone=True) in ("val", "test") for name in named):
-        raise VoclabError(
-            f"{root} holds {' and '.join(named[:2])}, by name a split, but no folder train with a sub-folder"
-            " for each class; sort the images of each split by class, or rename what is a class."
-        )
+        what = f"holds {' and '.join(named[:2])}, by name a split, but no folder train with a sub-folder"
+        remedy = "sort the images of each split by class, or rename what is a class"
+        raise refusal(root, f"{what} for each class", remedy)
     _refuse_masks(root, classes)
-    for name, listing in classes.items():
-        below = {path.relative_to(root).parts[1:-1] for path in listing.images}
-        inner = {_split_of(parts[0]): parts[0] for parts in sorted(below) if parts}
-        if "train" in inner and {"val", "test"} & set(inner):
-            raise VoclabError(
-                f"{root} has the splits inside the classes ({name}/{inner['train']}); turn the folders round,"
-                " so that each split holds its classes."
-            )
-    inside = [
-        {path.relative_to(root).parts[1] for path in listing.images if len(path.relative_to(root).parts) > 2}
-        for listing in classes.values()
-    ]
-    shared = sorted(set.intersection(*inside)) if len(inside) > 1 else []
-    if len(shared) > 1:
-        first, second, *_ = classes
-        raise VoclabError(
-            f"{root} holds {first} and {second}, which both hold {shared[0]} and {shared[1]}, so either could"
-            " be the classes; call the outer folders train and val if they are splits, else put the images of"
-            " a class directly into its folder."
-        )
+    _refuse_nested(root, classes)
     return _Layout(root, classes, trained=False, left_out=left_out, remarks=_alike(classes))
 
 
 def _class_folders(base: Path) -> tuple[dict[str, Listing], LeftOut]:
     """Class -> its images, both in the order of their names, and what else there is."""
-    own = list_images(base, deep=False)
-    folders, links = _subfolders(base)
-    left_out = LeftOut(own.left_out.files, own.left_out.hidden, links)
+    own, folders = list_images(base, deep=False), subfolders(base)
+    left_out = own.left_out
+    left_out.links -= sum(folder.is_symlink() for folder in folders)  # these are followed
     if own.images:
         left_out.more.append(f"{counted(len(own.images), 'image')} beside the class folders")
     found, seen, empty = {}, {}, []
     for folder in folders:
         listing = list_images(folder)
         left_out.add(listing.left_out)
-        name = unicodedata.normalize("NFC", shown(folder.name).strip())
+        name = nfc(shown(folder.name).strip())
         if listing.unread and not listing.images:
-            raise VoclabError(
-                f"{folder} holds only images that cannot be read ({', '.join(listing.unread)}); save them as"
-                " JPEG or PNG, or move the folder away."
-            )
+            what = f"holds only images that cannot be read ({', '.join(listing.unread)})"
+            raise refusal(folder, what, "save them as JPEG or PNG, or move the folder away")
         if not listing.images:
             empty.append(name)
             continue
         for key in (name, folder.resolve()):
             if (twin := seen.setdefault(key, folder)) != folder:
-                raise VoclabError(
-                    f"{folder} and {twin} are the same class by their names, or the same folder; rename or"
-                    " remove one."
-                )
+                what = f"and {twin} are the same class by their names, or the same folder"
+                raise refusal(folder, what, "rename or remove one")
         found[name] = listing
     if empty:
-        names = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
-        left_out.more.append(f"{counted(len(empty), 'sub-folder')} without images ({names})")
+        left_out.more.append(f"{counted(len(empty), 'sub-folder')} without images ({some(empty, 3)})")
     return dict(sorted(found.items())), left_out
-
-
-def _subfolders(folder: Path) -> tuple[list[Path], int]:
-    """The folders in a folder, by name, and how many more are links to a folder that holds it."""
-    try:
-        names = sorted(
-            entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_litter(entry.name)
-        )
-    except OSError as error:
-        raise VoclabError(f"{folder} cannot be listed ({error.strerror}); check folder and disk.") from error
-    here = folder.resolve()
-    around = {here, *here.parents}
-    kept = [folder / name for name in names if (folder / name).resolve() not in around]
-    return kept, len(names) - len(kept)
 
 
 def _unwrapped(folder: Path, split: str | None = None) -> Path:
     """Below the folders that hold nothing but one folder of folders with images, as archives often do."""
     for _ in range(4):
-        inner = _with_images(folder)
+        inner = [inside for inside in subfolders(folder) if _holds_image(inside)]
         if len(inner) != 1 or _split_of(inner[0].name) not in (None, split):
             break
-        deeper = _subfolders(inner[0])[0]
         same = split is not None and _split_of(inner[0].name) == split
-        if not deeper or (not same and any(list_images(p, deep=False).images for p in (folder, inner[0]))):
+        loose = any(list_images(p, deep=False).images for p in (folder, inner[0]))
+        if not subfolders(inner[0]) or (loose and not same):
             break
         folder = inner[0]
     return folder
-
-
-def _with_images(folder: Path) -> list[Path]:
-    """Of the folders in a folder, those that hold images at any depth; two at most."""
-    found = (f for f in _subfolders(folder)[0] if _holds_image(f))
-    return list(itertools.islice(found, 2))
 
 
 def _holds_image(folder: Path) -> bool:
@@ -353,9 +284,8 @@ def _matched(found: dict, names: tuple, base: Path, top: Path, remarks: list[str
     for name, listing in found.items():
         alike = [n for n in names if n.casefold() == name.casefold() and n not in found]
         if name not in names and len(alike) != 1:
-            raise VoclabError(
-                f"{top} has the class {name!r}, which {base} lacks; name its folder like one there."
-            )
+            what = f"has the class {name!r}, which {base} lacks"
+            raise refusal(top, what, "name its folder like one there")
         matched[name if name in names else alike[0]] = listing
         if name not in names:
             remarks.append(f"{name} there is {alike[0]}")
@@ -367,14 +297,33 @@ def _part(files: tuple[Path, ...], held: bool) -> tuple[Path, ...]:
     return tuple(path for k, path in enumerate(files) if (k % every == every - 1) == held)
 
 
-def _refuse_masks(base: Path, classes: dict) -> None:
-    words = {re.sub("[^a-z]", "", name.casefold()): name for name in classes}
-    images, masks = sorted(_IMAGES & set(words)), sorted(_MASKS & set(words))
-    if images and masks:
-        raise VoclabError(
-            f"{base} holds {words[images[0]]} and {words[masks[0]]}, which are no classes, and their files"
-            " are no pairs of image and mask; give each pair one name, or name a folder with a sub-folder a"
-            " class."
+def _refuse_masks(base: Path, classes: dict[str, Listing]) -> None:
+    if words := pairs.names_pairs(classes):
+        what = f"holds {words[0]} and {words[1]}, which are no classes, and their files are no pairs of image"
+        remedy = "give each pair one name, or name a folder with a sub-folder a class"
+        raise refusal(base, f"{what} and mask", remedy)
+
+
+def _refuse_nested(base: Path, classes: dict[str, Listing]) -> None:
+    """Refuse sub-folders that are hardly classes, for they all hold the same folders."""
+    inside = []  # of each class the folders with images, without the name of the class
+    for name, listing in classes.items():
+        below = {path.relative_to(base).parts[1:-1] for path in listing.images}
+        below = sorted({parts[0] for parts in below if parts})
+        splits = {_split_of(folder): folder for folder in below}
+        if "train" in splits and {"val", "test"} & set(splits):
+            what = f"has the splits inside the classes ({name}/{splits['train']})"
+            raise refusal(base, what, "turn the folders round, so that each split holds its classes")
+        inside.append({folder.removeprefix(name) for folder in below})
+    shared = sorted(set.intersection(*inside)) if len(inside) > 1 else []
+    if len(shared) > 1:
+        first, second, *_ = classes
+        raise refusal(
+            base,
+            f"holds {first} and {second}, which both hold {shared[0]} and {shared[1]}, so either could be the"
+            " classes",
+            "call the outer folders train and val if they are splits, put the images of a class directly into"
+            " its folder, or images and their masks into folders images and masks",
         )
 
 
@@ -386,10 +335,9 @@ def _alike(classes: dict) -> tuple[str, ...]:
     return tuple(f"{' and '.join(same)} are classes of their own" for same in seen.values() if len(same) > 1)
 
 
-def _lonely(layout: _Layout) -> str:
-    return (
-        f"{layout.base.parent} has {layout.base.name} but no val or test beside it that holds class folders"
-    )
+def _lonely(layout: _Layout) -> tuple[Path, str]:
+    folder = layout.base.parent
+    return folder, f"has {layout.base.name} but no val or test beside it that holds class folders"
 
 
 def _below(path: Path, root: Path) -> str:

@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from voclab.data.base import VOC_CLASSES, VOID, voc_palette
+from voclab.data.base import VOC_CLASSES, VOID, refusal, voc_palette
 from voclab.data.decoding import SUFFIXES, read_bytes
-from voclab.errors import VoclabError
 
 # In this order: what has colours or values comes before lists of names.
 FILES = (
@@ -112,20 +111,16 @@ def find(folders: Iterable[Path]) -> LabelMap | None:
 def _checked(found: LabelMap) -> LabelMap:
     path = found.path
     if not found.class_names:
-        raise VoclabError(f"{path} names no class beside background; add one a line.")
-    if len(found.class_names) > MAX_CLASSES:
-        raise VoclabError(
-            f"{path} names {len(found.class_names)} classes, more than a mask of 8 bits can hold"
-            f" ({MAX_CLASSES}); leave some out."
-        )
+        raise refusal(path, "names no class beside background", "add one a line")
+    if (n := len(found.class_names)) > MAX_CLASSES:
+        held = f"names {n} classes, more than the {MAX_CLASSES} that a mask of 8 bits can hold"
+        raise refusal(path, held, "leave some out")
     seen: dict = {}
     for entry in found.entries:
         for what, key in (("name", entry.name), ("colour", entry.colour), ("value", entry.value)):
             if key is not None and seen.setdefault((what, key), entry) is not entry:
-                other = seen[what, key].name
-                raise VoclabError(
-                    f"{path} has the {what} {key} twice, for {other!r} and {entry.name!r}; correct the file."
-                )
+                both = f"for {seen[what, key].name!r} and {entry.name!r}"
+                raise refusal(path, f"has the {what} {key} twice, {both}", "correct the file")
     return found
 
 
@@ -136,7 +131,7 @@ def _entries(path: Path) -> tuple[Entry, ...]:
     try:
         return tuple(_from_json(path.name.lower(), json.loads(text)))
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
-        raise VoclabError(f"{path} is no readable label map ({error}); restore the file.") from error
+        raise refusal(path, f"is no readable label map ({error})") from error
 
 
 def read_text(path: Path) -> str:
@@ -149,7 +144,7 @@ def read_text(path: Path) -> str:
         data = read_bytes(path)
         return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise VoclabError(f"{path} is not a text of UTF-8 ({error.reason}); save it as UTF-8.") from error
+        raise refusal(path, f"is not a text of UTF-8 ({error.reason})", "save it as UTF-8") from error
 
 
 def _from_lines(path: Path, text: str) -> tuple[Entry, ...]:
@@ -162,7 +157,7 @@ def _from_lines(path: Path, text: str) -> tuple[Entry, ...]:
     if any(with_colons):
         if None in with_colons:
             wrong = lines[with_colons.index(None)]
-            raise VoclabError(f"{path} has the line {wrong!r}, not name:r,g,b:parts:actions; correct it.")
+            raise refusal(path, f"has the line {wrong!r}, not name:r,g,b:parts:actions", "correct it")
         return tuple(_entry(path, match.groupdict()) for match in with_colons)
     # A table may have a header: it is what does not look like the other lines.
     for skip in (0, 1):
@@ -172,7 +167,7 @@ def _from_lines(path: Path, text: str) -> tuple[Entry, ...]:
             if body and all(matches):
                 return tuple(_entry(path, match.groupdict()) for match in matches)
     if any(re.search(r"\d+[\s,;]+\d+[\s,;]+\d+", line) for line in lines):
-        raise VoclabError(f"{path} has lines of different forms; write name:r,g,b in each.")
+        raise refusal(path, "has lines of different forms", "write name:r,g,b in each")
     if path.suffix.lower() == ".csv" and any("," in line for line in lines):
         return ()  # some other table
     return tuple(_entry(path, {"name": line}) for line in lines)
@@ -187,7 +182,7 @@ def _make(name: str, colour=None, value=None, path: Path | str = "") -> Entry:
     if colour is not None:
         colour = tuple(int(c) for c in colour)
         if len(colour) != 3 or not all(0 <= c <= 255 for c in colour):
-            raise VoclabError(f"{path} gives {name!r} the colour {colour}, not three of 0–255; correct it.")
+            raise refusal(path, f"gives {name!r} the colour {colour}, not three of 0–255", "correct it")
     return Entry(str(name), colour, None if value is None else int(value))
 
 

@@ -6,25 +6,24 @@ that of a label map, or, where pairs of images and masks come without one, class
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from voclab.data.base import VOC_CLASSES, VOID, require_size, too_large, voc_palette
-from voclab.data.decoding import read_bytes
+from voclab.data.base import VOC_CLASSES, VOID, refusal, voc_palette
+from voclab.data.decoding import opened, read_array
 from voclab.data.labelmap import MAX_CLASSES, VOID_COLOUR, LabelMap
 from voclab.errors import VoclabError
-from voclab.files import ARRAY_DAMAGE
 
 SUFFIXES = (".png", ".npy", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jpg", ".jpeg", ".pgm", ".ppm")
 WHITE = "foreground"  # the class of masks that are black and white
-_KNOWN = ("PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "PPM")
 _FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # those that keep every pixel as it was
 _LOSSY = ("jpeg", "tiff_jpeg", "webp")  # of TIFF
 _MAX_COLOURS = 4096  # more are an image's
-_PALETTE = voc_palette().astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+_PACKED = np.array([1 << 16, 1 << 8, 1], np.int32)  # (r, g, b) @ this is 0xRRGGBB
+_PALETTE = voc_palette().astype(np.int32) @ _PACKED
+_AGAIN = "export the masks again as PNG"
 _GREY = 0x010101  # times v is the packed colour (v, v, v)
 
 
@@ -122,23 +121,22 @@ def fitted(legend: Legend, stored: Sequence[tuple[Path, str, tuple[int, ...]]]) 
     """
     numbers = {v for _, kind, used in stored if kind != "colours" for v in used}
     n = len(legend.class_names)
-    if not legend.numbers and not legend.colours:
-        if numbers - {0, VOID} and max(numbers - {VOID}) == n:
-            every = {0: 0, VOID: VOID} | {k: k for k in range(1, n + 1)}
-            legend = replace(legend, numbers=every)
-        elif numbers - {0, VOID}:
-            raise VoclabError(
-                f"{legend.origin} names {n} classes, but the largest number in the masks is"
-                f" {max(numbers - {VOID})}; write background as its first line if 0 is background."
+    if not legend.numbers and not legend.colours and numbers - {0, VOID}:
+        largest = max(numbers - {VOID})
+        if largest != n:
+            raise refusal(
+                legend.origin,
+                f"names {n} classes, but the largest number in the masks is {largest}",
+                "write background as its first line if 0 is background",
             )
+        legend = replace(legend, numbers={0: 0, VOID: VOID} | {k: k for k in range(1, n + 1)})
     whites = [path for path, kind, used in stored if _white(kind, used)]
     if not whites or legend.numbers.get(VOID, VOID) != VOID:
         return legend
-    greys = [used for _, kind, used in stored if kind == "greys"]
-    if n == 1 and all(set(used) <= {0, VOID} for used in greys):
-        white = {VOID: 1, 0: 0}
-        return replace(legend, numbers=legend.numbers | white, colours=legend.colours)
-    if any(VOID in used and set(used) - {0, VOID} for used in greys):
+    greys = [set(used) for _, kind, used in stored if kind == "greys"]
+    if n == 1 and all(used <= {0, VOID} for used in greys):
+        return replace(legend, numbers=legend.numbers | {VOID: 1, 0: 0})
+    if any(VOID in used and used - {0, VOID} for used in greys):
         return replace(legend, void_if_white=True)
     raise _ambiguous(whites[0])
 
@@ -148,9 +146,10 @@ def _white(kind: str, used: tuple[int, ...]) -> bool:
 
 
 def _ambiguous(path: Path) -> VoclabError:
-    return VoclabError(
-        f"{path} holds nothing but 0 and 255, so 255 could be void or a class; write the class's number"
-        " instead, or add a labelmap.txt with the one class."
+    return refusal(
+        path,
+        "holds nothing but 0 and 255, so 255 could be void or a class",
+        "write the class's number instead, or add a labelmap.txt with the one class",
     )
 
 
@@ -170,24 +169,21 @@ def generic_legend(stored: Sequence[tuple[Path, str, tuple[int, ...]]]) -> Legen
         for v in used:
             k = place.get(v) if kind == "colours" else v
             if k is None:
-                raise VoclabError(f"{path} has the colour {_name(v)}, and nothing says its class; {remedy}.")
+                raise refusal(path, f"has the colour {_name(v)}, and nothing says its class", remedy)
             numbers.setdefault(k, path)
     classes = sorted(set(numbers) - {0, VOID})
     if not classes:
         if any(kind == "indices" and VOID in used for _, kind, used in stored) or VOID not in numbers:
-            raise VoclabError(
-                f"{stored[0][0].parent} holds masks of background only; name a folder whose masks show"
-                " classes."
-            )
+            where = stored[0][0].parent
+            raise refusal(where, "holds masks of background only", "name a folder whose masks show classes")
         return Legend((WHITE,), {0: 0, VOID: 1}, {}, "the masks, which are black and white")
     # Numbers of classes begin at 1 and leave few gaps; levels of grey, compressed masks and depths do not.
-    dense = len(classes) >= classes[-1] / 2 or all(kind != "greys" for _, kind, _ in stored)
-    if classes[-1] > MAX_CLASSES or not (dense or classes[-1] <= 40):
-        bad = classes[-1]
-        raise VoclabError(
-            f"{numbers[bad]} has the value {bad} beside {len(classes) - 1} others from {classes[0]}, which"
-            f" are no class numbers; {remedy}, and save masks without compression."
-        )
+    last = classes[-1]
+    dense = len(classes) >= last / 2 or all(kind != "greys" for _, kind, _ in stored)
+    if last > MAX_CLASSES or not (dense or last <= 40):
+        what = f"has the value {last} beside {len(classes) - 1} others from {classes[0]}"
+        remedy += ", and save masks without compression"
+        raise refusal(numbers[last], f"{what}, which are no class numbers", remedy)
     whites = [path for path, kind, used in stored if _white(kind, used)]
     seen = any(VOID in used and set(used) & set(classes) for _, kind, used in stored)
     if whites and not seen:
@@ -212,29 +208,23 @@ def decode(path: str | Path, legend: Legend | None = None) -> np.ndarray:
     Raises:
         VoclabError: see :func:`read`; or a number or colour that the legend does not have.
     """
-    return translate(path, read(path), legend or voc_legend())
-
-
-def translate(path: str | Path, stored: Stored, legend: Legend) -> np.ndarray:
-    """The mask's values, (H, W) uint8; errors as :func:`decode`."""
-    table = meaning(path, stored.kind, stored.used, legend)
+    stored = read(path)
+    table = meaning(path, stored.kind, stored.used, legend or voc_legend())
     if stored.used[-1] < 1 << 16:
         lookup = np.zeros(stored.used[-1] + 1, np.uint8)
         lookup[list(table)] = list(table.values())
         return lookup[stored.pixels]
-    values = np.array(list(table.values()), np.uint8)
-    return values[np.searchsorted(np.array(list(table)), stored.pixels)]
+    return np.array(list(table.values()), np.uint8)[np.searchsorted(list(table), stored.pixels)]
 
 
 def meaning(path: str | Path, kind: str, used: tuple[int, ...], legend: Legend) -> dict[int, int]:
     """What each number or colour of a file becomes, in the order of ``used``; errors as :func:`decode`."""
-    options = [(legend.numbers, used)]  # (table, what the file holds in its terms)
-    if kind == "colours":
-        options = [(legend.colours, used)]
-        if all(v % _GREY == 0 for v in used):
-            options.append((legend.numbers, tuple(v // _GREY for v in used)))
-    elif kind == "indices" and legend.coloured:
+    by_colour = kind == "colours" or (kind == "indices" and legend.coloured)
+    options = [(legend.colours if by_colour else legend.numbers, used)]  # (table, the file in its terms)
+    if kind == "indices" and by_colour:
         options = [(legend.colours, tuple(int(_PALETTE[v]) for v in used))]
+    elif kind == "colours" and all(v % _GREY == 0 for v in used):
+        options.append((legend.numbers, tuple(v // _GREY for v in used)))
     for table, terms in options:
         if all(v in table for v in terms):
             greys = kind == "greys" or (kind == "colours" and table is legend.numbers)
@@ -243,28 +233,18 @@ def meaning(path: str | Path, kind: str, used: tuple[int, ...], legend: Legend) 
             return {v: table[term] for v, term in zip(used, terms, strict=True)}
     table, terms = options[0]
     wrong = next(v for v in terms if v not in table)
-    if kind == "colours" or (kind == "indices" and legend.coloured):
-        raise VoclabError(
-            f"{path} has the colour {_name(wrong)}, which is none of {_whose(legend)}; restore the mask or"
-            " name its class in a labelmap.txt."
+    remedy = "restore the mask or name its class in a labelmap.txt"
+    if by_colour:
+        raise refusal(
+            path, f"has the colour {_name(wrong)}, which is none of {legend.origin}'s colours", remedy
         )
     if not table:
-        raise VoclabError(
-            f"{path} holds numbers, but {legend.origin} does not say which class is which number; save the"
-            " masks in its colours."
-        )
+        unsaid = f"holds numbers, but {legend.origin} does not say which class is which number"
+        raise refusal(path, unsaid, "save the masks in its colours")
     last = max(v for v in table if v != VOID)
     held = f"0–{last}" if set(range(last + 1)) <= set(table) else ", ".join(map(str, sorted(table)[:-1]))
-    raise VoclabError(
-        f"{path} has the value {wrong}, but a {legend.origin} mask holds {held} and {VOID} (void);"
-        " restore the original mask."
-        if legend.origin == "VOC"
-        else f"{path} has the value {wrong}, which is no class of {legend.origin} ({held}); restore the mask."
-    )
-
-
-def _whose(legend: Legend) -> str:
-    return "VOC's colours" if legend.origin == "VOC" else f"the colours of {legend.origin}"
+    known = f"which is no class of {legend.origin} ({held}, and {VOID} for void)"
+    raise refusal(path, f"has the value {wrong}, {known}", remedy)
 
 
 def read(path: str | Path) -> Stored:
@@ -279,154 +259,117 @@ def read(path: str | Path) -> Stored:
     path = Path(path)
     if path.suffix.lower() == ".npy":
         return _from_array(path)
-    data = read_bytes(path)  # at once: one that shrinks while libtiff has it mapped would end the process
-    try:
-        with Image.open(BytesIO(data), formats=_KNOWN) as image:
-            require_size(path, image.size)
-            if image.format not in _FORMATS:
-                raise VoclabError(
-                    f"{path} is a {image.format}, a format that may change the numbers of a mask; export"
-                    " the masks again as PNG."
-                )
-            scale = _scale(path, image, data)
-            if image.mode in ("P", "PA"):
-                return _from_palette(path, image)
-            if image.mode in ("RGB", "RGBA"):
-                return _from_colours(path, image)
-            if image.mode not in ("1", "L", "LA", "I", "F") and not image.mode.startswith("I;16"):
-                raise VoclabError(
-                    f"{path} is a {image.mode} image, not one of class numbers or colours; export the"
-                    " masks again as PNG."
-                )
-            pixels = np.array(image)
-    except VoclabError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise too_large(path) from error
-    except Exception as error:  # a damaged file can raise anything
-        raise VoclabError(f"{path} is a truncated or damaged PNG; copy or extract it again.") from error
+    with opened(path) as (image, data):
+        if image.format not in _FORMATS:
+            what = f"is a {image.format}, a format that may change the numbers of a mask"
+            raise refusal(path, what, _AGAIN)
+        scale = _scale(path, image, data)
+        if image.mode in ("P", "PA"):
+            return _from_palette(path, image)
+        pixels = np.array(image)
+        if image.mode in ("RGB", "RGBA"):
+            return _from_colours(path, pixels)
+        if image.mode not in ("1", "L", "LA", "I", "F") and not image.mode.startswith("I;16"):
+            raise refusal(path, f"is a {image.mode} image, not one of class numbers or colours", _AGAIN)
     if pixels.ndim == 3:  # grey with transparency
         _check_opaque(path, pixels[..., 1] < 255, pixels[..., 0] > 0)
         pixels = pixels[..., 0]
-    pixels = _whole(path, pixels)
+    pixels = whole_numbers(path, pixels)
     return _numbers(path, pixels // np.asarray(scale, pixels.dtype) if scale > 1 else pixels)
 
 
 def _scale(path: Path, image: Image.Image, data: bytes) -> int:
     """By what Pillow multiplied the numbers: it spreads greys of 2 and 4 bits over 0–255."""
     if getattr(image, "n_frames", 1) > 1:
-        raise VoclabError(f"{path} holds several images; export one mask a file.")
+        raise refusal(path, "holds several images", "export one mask a file")
     if image.format == "PNG":
         depth, colour_type = data[24:26]
         if depth == 16 and colour_type != 0:
-            raise VoclabError(f"{path} has 16 bits a channel; export the masks again with 8 bits.")
+            raise refusal(path, "has 16 bits a channel", "export the masks again with 8 bits")
         return 255 // (2**depth - 1) if colour_type == 0 and depth in (2, 4) else 1
     if image.format == "TIFF":
         if (how := image.info.get("compression")) in _LOSSY:
-            raise VoclabError(
-                f"{path} is a TIFF compressed as {how}, which changes the numbers of a mask; export the masks"
-                " again as PNG."
-            )
-        bits = image.tag_v2.get(258, (1,))
-        inverted = image.tag_v2.get(262) == 0
-        if inverted or any(b not in (1, 8, 16, 32) for b in (bits if isinstance(bits, tuple) else (bits,))):
-            raise VoclabError(f"{path} is a TIFF of {bits} bits or inverted; export the masks again as PNG.")
+            raise refusal(path, f"is a TIFF compressed as {how}, which changes the numbers of a mask", _AGAIN)
+        bits = np.atleast_1d(image.tag_v2.get(258, 1))
+        if image.tag_v2.get(262) == 0 or not np.isin(bits, (1, 8, 16, 32)).all():
+            raise refusal(path, f"is a TIFF of {bits} bits or inverted", _AGAIN)
     return 1
 
 
 def _from_palette(path: Path, image: Image.Image) -> Stored:
     if image.mode == "PA":
-        raise VoclabError(f"{path} has transparent pixels; export the masks again without transparency.")
+        raise refusal(path, "has transparent pixels", "export the masks again without transparency")
     palette = np.array(image.getpalette("RGB") or (), np.int32).reshape(-1, 3)
     pixels = np.array(image)
     used = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
     if used[-1] >= len(palette):
-        raise VoclabError(f"{path} uses colour {used[-1]}, which its palette lacks; restore the mask.")
-    colours = palette @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    if np.array_equal(colours[used], _PALETTE[used]):
-        return Stored("indices", pixels, tuple(used.tolist()))
-    if np.array_equal(colours[used], used * _GREY):
-        return Stored("greys", pixels, tuple(used.tolist()))
-    return _by_colours(colours[pixels], sorted(set(colours[used].tolist())))
+        raise refusal(path, f"uses colour {used[-1]}, which its palette lacks", "restore the mask")
+    colours = palette @ _PACKED
+    for kind, wanted in (("indices", _PALETTE[used]), ("greys", used * _GREY)):
+        if np.array_equal(colours[used], wanted):
+            return Stored(kind, pixels, tuple(used.tolist()))
+    return _by_colours(colours[pixels])
 
 
-def _from_colours(path: Path, image: Image.Image) -> Stored:
-    pixels = np.array(image)
-    counted = image.convert("RGB").getcolors(_MAX_COLOURS)
-    if counted is None:
-        raise VoclabError(
-            f"{path} has more than {_MAX_COLOURS} colours, so it is an image or a compressed mask; export the"
-            " masks again as PNG."
-        )
+def _from_colours(path: Path, pixels: np.ndarray) -> Stored:
+    packed = pixels[..., :3].astype(np.int32) @ _PACKED
     if pixels.shape[2] == 4:
         _check_opaque(path, pixels[..., 3] < 255, pixels[..., :3].any(-1))
-    packed = pixels[..., :3].astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    return _by_colours(packed, sorted(_pack(colour) for _, colour in counted))
+    stored = _by_colours(packed)
+    if len(stored.used) > _MAX_COLOURS:
+        what = f"has more than {_MAX_COLOURS} colours, so it is an image or a compressed mask"
+        raise refusal(path, what, _AGAIN)
+    return stored
 
 
-def _by_colours(packed: np.ndarray, used: list[int]) -> Stored:
+def _by_colours(packed: np.ndarray) -> Stored:
     """Colours; those of an image in black and white, or in numbers stored as greys, are numbers."""
-    levels = [v // _GREY for v in used]
-    grey = all(v % _GREY == 0 for v in used)
-    if grey and (levels[-1] <= len(VOC_CLASSES) or set(levels) <= {0, VOID}):
-        return Stored("greys", packed & 255, tuple(levels))
-    return Stored("colours", packed, tuple(used))
+    used = np.unique(packed)
+    levels = used // _GREY
+    grey = (used % _GREY == 0).all()
+    if grey and (levels[-1] <= len(VOC_CLASSES) or set(levels.tolist()) <= {0, VOID}):
+        return Stored("greys", packed & 255, tuple(levels.tolist()))
+    return Stored("colours", packed, tuple(used.tolist()))
 
 
 def _check_opaque(path: Path, transparent: np.ndarray, coloured: np.ndarray) -> None:
     if (transparent & coloured).any():
-        raise VoclabError(f"{path} has transparent colours; export the masks again without transparency.")
+        raise refusal(path, "has transparent colours", "export the masks again without transparency")
 
 
 def _from_array(path: Path) -> Stored:
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError as error:
-        raise VoclabError(f"{path} is missing; restore the file.") from error
-    except ARRAY_DAMAGE as error:
-        raise VoclabError(
-            f"{path} is not a plain .npy array (pickled, truncated or damaged); export it again."
-        ) from error
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    colours = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
-    numbers = array.ndim == 2 and array.dtype.kind in "buif"
-    if not (colours or numbers) or not array.size:
-        raise VoclabError(
-            f"{path} holds {array.dtype} of shape {array.shape}, not whole numbers of shape (H, W); restore"
-            " the file."
-        )
-    require_size(path, (array.shape[1], array.shape[0]))
-    if colours:
-        return _from_colours(path, Image.fromarray(np.array(array)))
-    pixels = _whole(path, np.array(array))
+    array = read_array(path)
+    if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
+        return _from_colours(path, array)
+    pixels = whole_numbers(path, array)
     if pixels.dtype.kind == "i":
-        pixels = np.where(pixels == -1, pixels.dtype.type(VOID) if pixels.dtype.itemsize > 1 else -1, pixels)
-        if pixels.dtype.itemsize == 1:
-            pixels = pixels.view(np.uint8)  # int8: -1 is 255
+        void = VOID if pixels.dtype.itemsize > 1 else -1  # int8 has no 255
+        pixels = np.where(pixels == -1, pixels.dtype.type(void), pixels)
+        pixels = pixels.view(np.uint8) if pixels.dtype.itemsize == 1 else pixels
     return _numbers(path, pixels)
 
 
-def _whole(path: Path, pixels: np.ndarray) -> np.ndarray:
-    """Integers; floats are taken where every one is whole, and true is white."""
-    if pixels.dtype.kind == "b":
-        return pixels.astype(np.uint8) * np.uint8(VOID)
-    if pixels.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            whole = pixels.astype(np.int64)
-        if not np.array_equal(whole, pixels):
-            odd = pixels[whole != pixels][0]
-            raise VoclabError(f"{path} has the value {odd}, which is no whole number; restore the mask.")
-        return whole
-    return pixels
+def whole_numbers(path: str | Path, array: np.ndarray) -> np.ndarray:
+    """(H, W) integers of a mask; floats are taken where every one is whole, and true is white."""
+    array = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if array.ndim != 2 or array.dtype.kind not in "buif":
+        what = f"holds {array.dtype} of shape {array.shape}, not whole numbers of shape (H, W)"
+        raise refusal(path, what)
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8) * np.uint8(VOID)
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(invalid="ignore"):
+        whole = array.astype(np.int64)
+    if not np.array_equal(whole, array):
+        odd = array[whole != array][0]
+        raise refusal(path, f"has the value {odd}, which is no whole number", "restore the mask")
+    return whole
 
 
 def _numbers(path: Path, pixels: np.ndarray) -> Stored:
-    if pixels.dtype == np.uint8:
-        used = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
-    else:
-        used = np.unique(pixels)
-    if not used.size or used[0] < 0 or used[-1] >= 1 << 16:
-        bad = used[0] if used.size and used[0] < 0 else used[-1] if used.size else "nothing"
-        raise VoclabError(f"{path} has the value {bad}, which is no class number; restore the mask.")
+    used = np.unique(pixels)
+    for bad in (used[0], used[-1]):
+        if not 0 <= bad < 1 << 16:
+            raise refusal(path, f"has the value {bad}, which is no class number", "restore the mask")
     return Stored("greys", pixels.astype(np.uint16) if used[-1] > 255 else pixels, tuple(used.tolist()))

@@ -6,15 +6,18 @@ The folders are known by their names and by what they hold: files of equal names
 like that and is not clear is refused, never taken for images by class.
 """
 
+import filecmp
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from voclab.data import annotations, labelmap, masks, samples, vocdevkit
-from voclab.data.base import VOC_CLASSES, Dataset
-from voclab.data.samples import IMAGE_SUFFIXES, PARTS, Sample
+from voclab.data import labelmap, masks, samples, vocdevkit
+from voclab.data.base import Dataset, refusal
+from voclab.data.decoding import SUFFIXES
+from voclab.data.listing import PARTS, files, part_named, subfolders
+from voclab.data.samples import Sample
 from voclab.errors import VoclabError
 
 LEVELS = 2  # below the folder that is named
@@ -31,10 +34,11 @@ _MASKS = {
     "groundtruth", "groundtruths", "target", "targets", "trimaps", "y", "gtfine", "masksmachine",
     "semanticmasks", "classmasks", "pngmasks", "labelmasks", "maskspng", "masksimages", "labelimages",
     "maskimages", "imagemasks", "xml", "xmls", "annotationsxml", "segmentationclassnpy", "maskshuman",
+    "1stmanual",
 }  # fmt: skip
 _MASK_ENDS = re.compile(
     r"[ _.-]+(mask|masks|seg|segm|segmentation|label|labels|labelids|gt|groundtruth|ground_truth|annotation|"
-    r"annot|l|gtfine_labelids|labeltrainids|trimap|target|m)$",
+    r"annot|l|manual1|gtfine_labelids|labeltrainids|trimap|target|m)$",
     re.IGNORECASE,
 )
 _SIDES = re.compile(
@@ -42,10 +46,12 @@ _SIDES = re.compile(
     r"|[ _.-]+(?:image|img|sat|rgb|leftimg8bit|image)$",
     re.IGNORECASE,
 )
-_ARRAYS = (*IMAGE_SUFFIXES, ".npy")
+_PART_ENDS = re.compile(rf"[ _.-]+({'|'.join(PARTS)})$", re.IGNORECASE)  # DRIVE's 21_training, 21_manual1
+_ARRAYS = (*SUFFIXES, ".npy")
 _LISTS = ("", "ImageSets/Segmentation", "ImageSets/Main", "ImageSets", "splits", "lists")
 _SAMPLE = 8  # files at most that an image with its mask has in a folder of its own
 _OTHER_TRUTH = (".json", ".txt", ".csv", ".mat")
+_TRAINED_ON = "for an image that was trained on must not be measured on"
 
 
 @dataclass
@@ -77,17 +83,15 @@ def find(root: str | Path) -> Layout | None:
         VoclabError: several such folders, or files that do not belong together.
     """
     level = [Path(root)]
-    for depth in range(LEVELS + 1):
+    for _ in range(LEVELS + 1):
         found = [layout for folder in level if (layout := _layout(folder)) is not None]
         if len(found) > 1:
             names = ", ".join(str(layout.base.relative_to(root)) for layout in found[:3])
             names += ", …" if len(found) > 3 else ""
-            raise VoclabError(
-                f"{root} holds several folders of images with masks ({names}); name one of them."
-            )
-        if found or depth == LEVELS:
-            return found[0] if found else None
-        level = [inside for folder in level for inside in samples.subfolders(folder)]
+            raise refusal(root, f"holds several folders of images with masks ({names})", "name one of them")
+        if found:
+            return found[0]
+        level = [inside for folder in level for inside in subfolders(folder)]
     return None
 
 
@@ -100,7 +104,7 @@ def recognise(root: Path) -> tuple[Path, str] | None:
     return root, f"images with {'masks' if first.mask else 'annotations'} of the same names"
 
 
-def read(root: str | Path, split: str, layout: Layout | None = None) -> Dataset:
+def read(root: str | Path, split: str) -> Dataset:
     """The images of a part, with masks where there are any.
 
     Labels are from the annotations where every image has one, else from the masks. Classes are those of a
@@ -111,34 +115,24 @@ def read(root: str | Path, split: str, layout: Layout | None = None) -> Dataset:
         root: see :func:`find`.
         split: ``"train"``, ``"val"`` (``test`` where there is no ``val``) or ``"test"``. Where nothing
             divides the images, a seed does, in ``train`` and ``val``.
-        layout: what :func:`find` found.
 
     Raises:
         VoclabError: no such data or part, masks whose numbers or colours have no meaning, annotations that
             are damaged, an image in both parts. Images are checked when they are decoded.
     """
-    layout = layout or find(root)
+    layout = find(root)
     if layout is None:
-        raise VoclabError(
-            f"{root} holds no images with masks or annotations of the same names; name a folder with images/"
-            " and masks/."
-        )
+        what = "holds no images with masks or annotations of the same names"
+        raise refusal(root, what, "name a folder with images/ and masks/")
     here, where = _split(layout, split)
-    every = [sample for part in layout.parts.values() for sample in part]
-    folders = [layout.base, *samples.subfolders(layout.base)]
-    if layout.base != Path(root):
-        folders += [p for p in layout.base.parents if p == Path(root) or Path(root) in p.parents]
-    found = _label_map(folders)
-    legend, names, labels, origin = _truth(every, here, found)
+    mine = {sample.image for sample in here}
+    others = [sample for part in layout.parts.values() for sample in part if sample.image not in mine]
+    folders = [layout.base, *subfolders(layout.base)]
+    folders += [p for p in layout.base.parents if p == Path(root) or Path(root) in p.parents]
     left = f" ({'; '.join(layout.left)})" if layout.left else ""
-    return samples.dataset(
-        here,
-        legend,
-        names,
-        labels,
-        name="pairs",
-        split=split,
-        source=f"{len(here)} images of {where}{left}; {origin}",
+    source = f"{len(here)} images of {where}{left}"
+    return samples.labelled(
+        here, others, _label_map(folders), voc=False, name="pairs", split=split, source=source
     )
 
 
@@ -147,7 +141,7 @@ def _label_map(folders: Sequence[Path]) -> labelmap.LabelMap | None:
     maps = [found for folder in folders if (found := labelmap.find([folder])) is not None]
     for other in maps[1:]:
         if other.path.name == maps[0].path.name and other.entries != maps[0].entries:
-            raise VoclabError(f"{maps[0].path} and {other.path} name different classes; correct one of them.")
+            raise refusal(maps[0].path, f"and {other.path} name different classes", "correct one of them")
     return maps[0] if maps else None
 
 
@@ -157,39 +151,13 @@ def count_objects(root: str | Path, split: str) -> tuple[int, ...] | None:
     return None if layout is None else samples.count_objects(_split(layout, split)[0])
 
 
-def _truth(every: Sequence[Sample], here: Sequence[Sample], found: labelmap.LabelMap | None):
-    """Legend, classes and labels of a part, and a sentence for people, the classes being those of all."""
-    masked, annotated = every[0].mask is not None, every[0].annotation is not None
-    objects = samples.annotated(every) if annotated else []
-    names = None if found is None else VOC_CLASSES if found.is_voc else found.class_names
-    legend = None
-    if masked:
-        stored = samples.scan(every)
-        legend = masks.generic_legend(stored) if found is None else masks.legend_of(found)
-        if found is not None:
-            legend = legend if found.is_voc else masks.fitted(legend, stored)
-        names = legend.class_names
-    elif names is None:
-        names = annotations.class_names(objects)
-    source = f"{found.path.name}" if found else ""
-    if annotated:
-        labels = annotations.labels(samples.annotated(here), names)
-        origin = "labels from the annotations, without difficult objects"
-        source = source or "the annotations"
-    else:
-        labels = samples.labels_from(samples.scan(here), legend)
-        origin = "labels from the masks"
-        source = source or f"{legend.origin}, for no label map names them"
-    return legend, names, labels, f"{origin}; classes from {source}"
-
-
 def _split(layout: Layout, split: str) -> tuple[list[Sample], str]:
     parts = layout.parts
     known = [name for name in parts if name]
-    if set(map(str.casefold, known)) & {n for n, part in PARTS.items() if part != "train"}:
-        name = samples.part_named(split, known)
+    if {PARTS[name.casefold()] for name in known} - {"train"}:
+        name = part_named(split, known)
         if name is None:
-            raise VoclabError(f"{layout.base} has no part for {split!r}; choose from: {', '.join(known)}.")
+            raise refusal(layout.base, f"has no part for {split!r}", f"choose from: {', '.join(known)}")
         _check_apart(layout, name)
         return list(parts[name]), f"{layout.base.resolve().name}/{name}"
     (only,) = parts.values()
@@ -215,23 +183,19 @@ def _lists(base: Path) -> dict[str, Path]:
 
 
 def _listed(lists: Mapping[str, Path], by_id: Mapping[str, Sample], split: str) -> tuple[list[Sample], str]:
-    name = samples.part_named(split, lists)
+    name = part_named(split, lists)
     if name is None:
         raise VoclabError(f"There is no list {split}.txt; choose from: {', '.join(lists)}.")
     ids = vocdevkit.read_list(lists[name], by_id)
     for i in ids:
         if i not in by_id:
-            raise VoclabError(
-                f"{lists[name]} names {i}, which is no image with a mask or annotation; restore its files or"
-                " take it off the list."
-            )
+            what = f"names {i}, which is no image with a mask or annotation"
+            raise refusal(lists[name], what, "restore its files or take it off the list")
     for other, path in lists.items():
         both = set(ids) & set(vocdevkit.read_list(path, by_id)) if other != name else ()
         if both:
-            raise VoclabError(
-                f"{lists[name]} and {path.name} both have {min(both)}; take it out of one, for an image that"
-                " was trained on must not be measured on."
-            )
+            what = f"and {path.name} both have {min(both)}"
+            raise refusal(lists[name], what, f"take it out of one, {_TRAINED_ON}")
     return [by_id[i] for i in ids], f"{lists[name].parent.resolve().name}/{lists[name].name}"
 
 
@@ -241,76 +205,75 @@ def _check_apart(layout: Layout, name: str) -> None:
     for other, part in layout.parts.items():
         for sample in part if other != name else ():
             image = mine.get(sample.id)
-            if image and _same(image, sample.image):
-                raise VoclabError(
-                    f"{image} also lies in {other}; remove it from one, for an image that was trained on must"
-                    " not be measured on."
-                )
-
-
-def _same(one: Path, two: Path) -> bool:
-    return one.stat().st_size == two.stat().st_size and one.read_bytes() == two.read_bytes()
+            if image and filecmp.cmp(image, sample.image, shallow=False):
+                raise refusal(image, f"also lies in {other}", f"remove it from one, {_TRAINED_ON}")
 
 
 def _layout(base: Path) -> Layout | None:
-    groups = _groups(base)
     parts, left = {}, []
-    for name, group in groups.items():
-        found = _match(base, group)
+    for name, group in _groups(base).items():
+        found = _match(group)
         if found:
             parts[name] = found
             left += [f"{name}: {words}" if name else words for words in group.left]
         elif group.images:
             left.append(f"{name} left out, for it has no masks or annotations")
-    if not parts:
-        return None
     kinds = {(s.mask is not None, s.annotation is not None) for part in parts.values() for s in part}
     if len(kinds) > 1:
-        raise VoclabError(
-            f"{base} has masks or annotations for some of its parts only; add them or remove the other parts."
-        )
-    return Layout(base, parts, tuple(left))
+        what = "has masks or annotations for some of its parts only"
+        raise refusal(base, what, "add them or remove the other parts")
+    return Layout(base, parts, tuple(left)) if parts else None
 
 
 def _groups(base: Path) -> dict[str, _Group]:
     """Part -> its files; the part is ``""`` where the data is not divided."""
-    found: dict[tuple[str, str], list[Path]] = {}
-    for folder in samples.subfolders(base):
-        part, role = _role(folder.name)
-        if role or part:
-            found.setdefault((part, role), []).append(folder)
-    parts = list(dict.fromkeys(part for part, _ in found))
+    found: dict[str, dict[str, list[Path]]] = {}  # part -> role -> folders
+    for folder in subfolders(base):
+        for part, role, path in _roles(folder):
+            found.setdefault(part, {}).setdefault(role, []).append(path)
+    truth = [folder for roles in found.values() for folder in roles.get("masks", ())]
+    if any(_plain(folder.name) == "1stmanual" for folder in truth):  # DRIVE: mask is the field of view
+        for roles in found.values():
+            roles["masks"] = [f for f in roles.get("masks", ()) if _plain(f.name) == "1stmanual"]
     groups: dict[str, _Group] = {}
-    for part in parts:
-        truth = found.get((part, "masks"), [])
-        images = found.get((part, "images"), [])
-        if truth and not images and part:
-            images = found.get((part, ""), [])  # train and train_masks
+    for part, roles in found.items():
+        truth, alone = roles.get("masks", []), roles.get("", [])
+        images = roles.get("images") or (alone if truth else [])  # train and train_masks
         if {f.name.casefold() for f in (*images, *truth)} == {"x", "y"} and _are_letters(base):
             continue
-        if truth and images:
-            groups |= _of_folders(part, images, truth)
-        elif part and not truth and not images:
-            (inside, *more) = found[part, ""]
-            if more:
-                raise VoclabError(f"{inside} and {more[0]} both mean {PARTS[part.casefold()]}; remove one.")
-            below = {}
-            for folder in samples.subfolders(inside):
-                if not _role(folder.name)[0] and _role(folder.name)[1]:
-                    below.setdefault(_role(folder.name)[1], []).append(folder)
-            if below.keys() >= {"images", "masks"}:
-                groups |= {part: _of_folders("", below["images"], below["masks"]).get("", _Group())}
-            elif "images" in below:
-                groups[part] = _Group(samples.files(below["images"][0], _ARRAYS))
-            elif not samples.subfolders(inside):
-                groups[part] = _of_one_folder(inside)
+        if images and (truth or part):
+            groups[part] = _of_folders(images, truth)
+        elif len(alone) > 1:
+            raise refusal(alone[0], f"and {alone[1]} both mean {PARTS[part]}", "remove one")
+        elif alone and not subfolders(alone[0]):
+            groups[part] = _of_one_folder(alone[0])
     return groups or {"": _of_one_folder(base)}
+
+
+def _roles(folder: Path) -> list[tuple[str, str, Path]]:
+    """(part, role, folder) that the names of a folder and of those in it mean; see :func:`_role`."""
+    part, role = _role(folder.name)
+    if part and not role:
+        below = [
+            (part, inner[1], f) for f in subfolders(folder) if (inner := _role(f.name))[1] and not inner[0]
+        ]
+        return below or [(part, "", folder)]
+    if not role:
+        return []
+    inside = _inside(folder, role)
+    divided = [
+        (f.name.casefold(), role, f) for i in inside for f in subfolders(i) if f.name.casefold() in PARTS
+    ]
+    return divided if divided and not part else [(part, role, i) for i in inside]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _role(name: str) -> tuple[str, str]:
     """(the word for a part or "", ``"images"``, ``"masks"`` or "") that a folder's name means."""
-    plain = name.casefold()
-    words = [word for word in re.split(r"[\W_]+", plain) if word]
+    words = [word for word in re.split(r"[\W_]+", name.casefold()) if word]
     part = next((word for word in words if word in PARTS), "")
     rest = "".join(word for word in words if word != part)
     if not part:
@@ -320,57 +283,47 @@ def _role(name: str) -> tuple[str, str]:
     return (part, role) if role or not rest else ("", "")
 
 
+def names_pairs(names: Iterable[str]) -> tuple[str, str] | None:
+    """Of folders' names the first that means images and the first that means masks, if there are both."""
+    roles = {_role(name)[1]: name for name in sorted(names, reverse=True) if len(name) > 1}
+    return (roles["images"], roles["masks"]) if roles.keys() >= {"images", "masks"} else None
+
+
 def _are_letters(base: Path) -> bool:
     """Whether folders X and Y are two of the classes A to Z, and so no images and masks."""
-    others = [f for f in samples.subfolders(base) if _role(f.name) == ("", "")]
-    return any(samples.files(f, _ARRAYS, twins=True) for f in others)
-
-
-def _of_folders(part: str, images: list[Path], truth: list[Path]) -> dict[str, _Group]:
-    """Groups of a folder of images and one of masks or annotations, which may be divided inside."""
-    images = [inside for folder in images for inside in _inside(folder, "images")]
-    truth = [inside for folder in truth for inside in _inside(folder, "masks")]
-    if len(images) > 1:
-        raise VoclabError(f"{images[0]} and {images[1].name} could both hold the images; remove one.")
-    names = {re.sub(r"[\W_]+", "", folder.name.casefold()): folder for folder in truth}
-    if "masksmachine" in names:  # Supervisely's numbers, and the same in colours for people
-        truth = [folder for folder in truth if folder != names.get("maskshuman")]
-    divided = {f.name: f for f in samples.subfolders(images[0]) if f.name.casefold() in PARTS}
-    if divided and not part:
-        below = {f.name: [t / f.name for t in truth if (t / f.name).is_dir()] for f in divided.values()}
-        return {name: _files(folder, below[name]) for name, folder in divided.items() if below[name]}
-    return {part: _files(images[0], truth)}
+    others = [f for f in subfolders(base) if _role(f.name) == ("", "")]
+    return any(files(f, _ARRAYS, twins=True) for f in others)
 
 
 def _inside(folder: Path, role: str) -> list[Path]:
     """Its sub-folders of the same kind, where it holds nothing else: images/images, annotations/trimaps."""
-    inside = [f for f in samples.subfolders(folder) if _role(f.name) == ("", role)]
-    if not inside or samples.files(folder, (*_ARRAYS, ".xml"), deep=False, twins=True):
+    inside = [f for f in subfolders(folder) if _role(f.name) == ("", role)]
+    if not inside or files(folder, (*_ARRAYS, ".xml"), deep=False, twins=True):
         return [folder]
     return [deeper for f in inside for deeper in _inside(f, role)]
 
 
-def _files(images: Path, truth: list[Path]) -> _Group:
-    group = _Group(samples.files(images, _ARRAYS))
+def _of_folders(images: list[Path], truth: list[Path]) -> _Group:
+    """A folder of images and those of masks and annotations."""
+    if len(images) > 1:
+        raise refusal(images[0], f"and {images[1].name} could both hold the images", "remove one")
+    if "masksmachine" in map(
+        _plain, (f.name for f in truth)
+    ):  # Supervisely's numbers, and colours for people
+        truth = [folder for folder in truth if _plain(folder.name) != "maskshuman"]
+    group = _Group(files(images[0], _ARRAYS))
     used = []
     for folder in truth:
-        drawn, xmls = samples.files(folder, masks.SUFFIXES), samples.files(folder, (".xml",))
-        if drawn and group.masks:
-            raise VoclabError(f"{used[-1]} and {folder.name} could both hold the masks; remove one.")
-        if drawn:
+        if drawn := files(folder, masks.SUFFIXES):
             group.masks = drawn
             used.append(folder)
-        if xmls:
-            group.xmls = xmls
+        group.xmls = files(folder, (".xml",)) or group.xmls
+    if len(used) > 1:
+        raise refusal(used[0], f"and {used[1].name} could both hold the masks", "remove one")
     if group.images and not (group.masks or group.xmls):
-        other = next(
-            (p for f in truth for p in sorted(f.rglob("*")) if p.suffix.lower() in _OTHER_TRUTH), None
-        )
-        if other is not None:
-            raise VoclabError(
-                f"{other} is neither a mask nor a VOC annotation; export the data set with masks as PNG, or"
-                " in the form of Pascal VOC."
-            )
+        for other in (p for f in truth for p in sorted(f.rglob("*")) if p.suffix.lower() in _OTHER_TRUTH):
+            remedy = "export the data set with masks as PNG, or in the form of Pascal VOC"
+            raise refusal(other, "is neither a mask nor a VOC annotation", remedy)
     return group
 
 
@@ -379,46 +332,37 @@ def _of_one_folder(folder: Path) -> _Group:
     names = [os.path.splitext(name) for name in os.listdir(folder)]
     if not any(suffix.lower() == ".xml" or _MASK_ENDS.search(stem) for stem, suffix in names):
         return _Group()
-    every = samples.files(folder, _ARRAYS, deep=False, twins=True)
+    every = files(folder, _ARRAYS, deep=False, twins=True)
     ends = {name: _MASK_ENDS.sub("", name) for name in every}
     there = {_SIDES.sub("", name) for name in every if ends[name] == name} | every.keys()
     found = {name: path for name, path in every.items() if ends[name] != name and ends[name] in there}
-    xmls = samples.files(folder, (".xml",), deep=False)
+    xmls = files(folder, (".xml",), deep=False)
     images = {name: path for name, path in every.items() if name not in found}
     if not (found or xmls.keys() & images.keys()):
         return _Group()
-    samples.files(folder, _ARRAYS, deep=False)  # refuses two of a name
+    files(folder, _ARRAYS, deep=False)  # refuses two of a name
     return _Group(images, found, xmls)
 
 
-def _match(base: Path, group: _Group) -> tuple[Sample, ...]:
+def _match(group: _Group) -> tuple[Sample, ...]:
     """The images that have what the others have; what is left is written down in the group."""
-    if not group.images or not (group.masks or group.xmls):
+    given = {kind: there for kind, there in (("mask", group.masks), ("annotation", group.xmls)) if there}
+    if not group.images or not given:
         return ()
-    found = {}
-    for kind, there in (("mask", group.masks), ("annotation", group.xmls)):
-        if there:
-            pairs = _pairs(base, kind, group.images, there)
-            if pairs:
-                found[kind] = pairs
+    found = {kind: pairs for kind, there in given.items() if (pairs := _pairs(kind, group.images, there))}
     if not found:
         one = next(iter((group.masks or group.xmls).values()))
-        raise VoclabError(
-            f"{one} has the name of no image in {next(iter(group.images.values())).parent}; give a mask or"
-            " annotation the name of its image."
-        )
+        what = f"has the name of no image in {next(iter(group.images.values())).parent}"
+        raise refusal(one, what, "give a mask or annotation the name of its image")
     if len(found.get("annotation", ())) < len(found.get("mask", ())):
         # Labels are the masks' then: annotations of some of the images are no truth of the rest.
         spare = found.pop("annotation", None)
         group.left += [f"annotations of only {len(spare)} images left out"] if spare else []
-        group.xmls = {}
     chosen = [name for name in sorted(group.images) if all(name in pairs for pairs in found.values())]
-    left = len(group.images) - len(chosen)
-    if left:
+    if left := len(group.images) - len(chosen):
         group.left.append(f"{left} without {' or '.join(found)} left out")
     for kind, pairs in found.items():
-        spare = len(group.masks if kind == "mask" else group.xmls) - len(pairs)
-        if spare:
+        if spare := len(given[kind]) - len(pairs):
             group.left.append(f"{spare} {kind}s without an image left out")
     return tuple(
         Sample(i, group.images[i], *(found.get(kind, {}).get(i) for kind in ("mask", "annotation")))
@@ -426,27 +370,31 @@ def _match(base: Path, group: _Group) -> tuple[Sample, ...]:
     )
 
 
-def _pairs(base: Path, kind: str, images: Mapping[str, Path], truth: Mapping[str, Path]) -> dict[str, Path]:
+def _pairs(kind: str, images: Mapping[str, Path], truth: Mapping[str, Path]) -> dict[str, Path]:
     """Image's name -> its mask: equal names, else names that differ by what says image and mask."""
     by_name = {name: truth[name] for name in images if name in truth}
     if len(by_name) == len(images):
         return by_name
     full = {f"{name}{path.suffix}": name for name, path in images.items()}  # a.jpg.png
     whole = {full[name]: path for name, path in truth.items() if name in full}
-    keys: dict[str, str] = {}
-    for name in images:
-        keys[_SIDES.sub("", name)] = name if _SIDES.sub("", name) not in keys else ""
-    plain: dict[str, Path] = {}
-    for name, path in truth.items():
-        image = keys.get(_SIDES.sub("", _MASK_ENDS.sub("", name)))
-        if image and plain.setdefault(image, path) != path:
-            if len(by_name) or len(whole):
-                continue
-            raise VoclabError(
-                f"{plain[image]} and {path.name} could both be the {kind} of {images[image].name}; remove"
-                " one."
-            )
-    return max(by_name, whole, plain, key=len)
+    for bare in (_bare, lambda name: _PART_ENDS.sub("", _bare(name))):
+        keys: dict[str, str] = {}
+        for name in images:
+            keys[bare(name)] = name if bare(name) not in keys else ""
+        plain: dict[str, Path] = {}
+        for name, path in truth.items():
+            image = keys.get(bare(_MASK_ENDS.sub("", name)))
+            if image and plain.setdefault(image, path) != path and not by_name and not whole:
+                what = f"and {path.name} could both be the {kind} of {images[image].name}"
+                raise refusal(plain[image], what, "remove one")
+        if found := max(by_name, whole, plain, key=len):
+            return found
+    return {}
+
+
+def _bare(name: str) -> str:
+    """A name without the word for image at its end or for image or mask at its beginning."""
+    return _SIDES.sub("", name)
 
 
 def require_images(root: str | Path, bases: Iterable[Path]) -> None:
@@ -460,52 +408,48 @@ def require_images(root: str | Path, bases: Iterable[Path]) -> None:
         VoclabError: two folders with files of the same names where one holds masks, or a class folder with
             masks beside its images.
     """
+    no_classes = f"so {root} is not images by class"
     for base in bases:
-        inside = samples.subfolders(base)
+        inside = subfolders(base)
         for folder in inside:
             names = sorted(os.listdir(folder))
             stems = {_role(stem): name for name in names if len(stem := os.path.splitext(name)[0]) > 1}
             image, mask = stems.get(("", "images")), stems.get(("", "masks"))
             if image and mask and len(names) <= _SAMPLE and (folder / image).is_file():
-                raise VoclabError(
-                    f"{folder} holds an image and its mask, {image} and {mask}, so {root}"
-                    " is not images by class; put all images in one folder, all masks in another, each pair"
-                    " under one name (labelme2voc.py does so with labelme's files)."
+                raise refusal(
+                    folder,
+                    f"holds an image and its mask, {image} and {mask}, {no_classes}",
+                    "put all images in one folder, all masks in another, each pair under one name"
+                    " (labelme2voc.py does so with labelme's files)",
                 )
             group = _of_one_folder(folder)
-            if len(group.masks) * 2 >= len(group.images) > 0 and group.masks:
-                raise VoclabError(
-                    f"{next(iter(group.masks.values()))} looks like the mask of an image beside it, so {root}"
-                    " is not images by class; put images and masks in folders of these names."
-                )
+            if group.masks and len(group.masks) * 2 >= len(group.images) > 0:
+                what = f"looks like the mask of an image beside it, {no_classes}"
+                remedy = "put images and masks in folders of these names"
+                raise refusal(next(iter(group.masks.values())), what, remedy)
         if len(inside) > 4:  # the classes and a folder or two of something else
             continue
-        folders = {
-            f: samples.files(f, _ARRAYS, twins=True) for f in inside if not _role(f.name)[0]
-        }  # no train, test
-        folders = {f: _by_plain_name(found) for f, found in folders.items() if found}
-        if len(folders) != 2:
+        held = {f: files(f, _ARRAYS, twins=True) for f in inside if not _role(f.name)[0]}  # no train, test
+        held = {
+            f: {_bare(_MASK_ENDS.sub("", name)): p for name, p in found.items()}
+            for f, found in held.items()
+            if found
+        }
+        if len(held) != 2:
             continue
-        (one, mine), (two, theirs) = folders.items()
+        (one, mine), (two, theirs) = held.items()
         both = sorted(mine.keys() & theirs.keys())
-        if len(both) * 2 > min(len(mine), len(theirs)):
-            looks = [_looks_like_masks([found[name] for name in both[:3]]) for found in (mine, theirs)]
-            if looks[0] == looks[1] and {one.name.casefold(), two.name.casefold()} & _ONLY_IMAGES:
-                raise VoclabError(
-                    f"{one} and {two.name} hold files of the same names, so they are not images by class;"
-                    " call the folders images and masks if they are, or give the files of each class names of"
-                    " their own."
-                )
-            if looks[0] != looks[1]:
-                first, second = (two, one) if looks[0] else (one, two)
-                raise VoclabError(
-                    f"{second} looks like masks of the images in {first}; call the folders images and masks."
-                )
-
-
-def _by_plain_name(found: Mapping[str, Path]) -> dict[str, Path]:
-    """Files by what is left of their names without words for image and mask."""
-    return {_SIDES.sub("", _MASK_ENDS.sub("", name)): path for name, path in found.items()}
+        if len(both) * 2 <= min(len(mine), len(theirs)):
+            continue
+        looks = [_looks_like_masks([found[name] for name in both[:3]]) for found in (mine, theirs)]
+        if looks[0] != looks[1]:
+            first, second = (two, one) if looks[0] else (one, two)
+            what = f"looks like masks of the images in {first}"
+            raise refusal(second, what, "call the folders images and masks")
+        if {one.name.casefold(), two.name.casefold()} & _ONLY_IMAGES:
+            what = f"and {two.name} hold files of the same names, so they are not images by class"
+            remedy = "call the folders images and masks if they are, or give the files of each class names of"
+            raise refusal(one, what, f"{remedy} their own")
 
 
 def _looks_like_masks(paths: Sequence[Path]) -> bool:

@@ -8,12 +8,12 @@ import re
 
 import numpy as np
 
-from voclab.data.base import VOC_CLASSES
+from voclab.data.base import VOC_CLASSES, refusal
 from voclab.data.decoding import read_bytes
-from voclab.errors import VoclabError
 
 HEADER = ("Id", *VOC_CLASSES)
 _NAMES = {name.casefold(): name for name in HEADER}
+_RESTORE = "restore the table"
 _UNKNOWN = 255  # in the array of labels, while it is read
 Row = tuple[int, list[str]]  # the line of the file, from 1, and its cells
 
@@ -35,7 +35,7 @@ def read_table(path: str | os.PathLike, unknown: bool = False) -> tuple[tuple[st
     header, rows = _read_rows(path)
     columns = _columns(path, header, unknown)
     if not rows:
-        raise VoclabError(f"{path} has a header but no rows; download or export the data again.")
+        raise refusal(path, "has a header but no rows", "download or export the data again")
     return _ids(path, rows, columns[0]), _labels(path, rows, columns[1:], unknown)
 
 
@@ -43,14 +43,14 @@ def _read_rows(path: str | os.PathLike) -> tuple[list[str], list[Row]]:
     """The header and the rows under it, stripped, all as long as the header; empty ones are left out."""
     data = read_bytes(path)
     if not data.strip():
-        raise VoclabError(f"{path} is empty, so it has no column 'Id'; download or export the data again.")
+        raise refusal(path, "is empty, so it has no column 'Id'", "download or export the data again")
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise VoclabError(
-            f"{path}, line {line}, is no UTF-8 text; save the table as CSV in UTF-8."
+        raise refusal(
+            f"{path}, line {line},", "is no UTF-8 text", "save the table as CSV in UTF-8"
         ) from error
     lines = re.split(r"[\r\n]+", text.lstrip("\r\n"), maxsplit=2)
     # Excel may say the delimiter in a line of its own.
@@ -63,10 +63,9 @@ def _read_rows(path: str | os.PathLike) -> tuple[list[str], list[Row]]:
             if any(cells):
                 rows.append((reader.line_num, cells))
     except csv.Error as error:
-        raise VoclabError(
-            f"{path}, line {reader.line_num}, cannot be read as CSV ({error}); correct that line or download"
-            " the table again."
-        ) from error
+        remedy = "correct that line or download the table again"
+        where = f"{path}, line {reader.line_num},"
+        raise refusal(where, f"cannot be read as CSV ({error})", remedy) from error
     if re.fullmatch("sep=.?", "".join(rows[0][1]), re.IGNORECASE):  # Excel's own first line
         rows = rows[1:] or rows
     (_, header), rows = rows[0], rows[1:]
@@ -74,10 +73,8 @@ def _read_rows(path: str | os.PathLike) -> tuple[list[str], list[Row]]:
         while len(cells) > len(header) and not cells[-1]:  # a delimiter at the end
             cells.pop()
         if len(cells) != len(header):
-            raise VoclabError(
-                f"{path}, line {line}, has {len(cells)} columns, not {len(header)} as the header; restore the"
-                " table."
-            )
+            what = f"has {len(cells)} columns, not {len(header)} as the header"
+            raise refusal(f"{path}, line {line},", what, _RESTORE)
     return header, rows
 
 
@@ -91,14 +88,14 @@ def _columns(path: str | os.PathLike, header: list[str], unknown: bool) -> list[
         return [there[0][0]]
     for column in HEADER:
         if column not in names:
-            raise VoclabError(f"{path} has no column {column!r}; {remedy}.")
+            raise refusal(path, f"has no column {column!r}", remedy)
     for column in names:
         if column not in HEADER or names.count(column) > 1:
             what = "a second" if column in HEADER else "an unknown"
-            raise VoclabError(f"{path} has {what} column {column!r}; {remedy}.")
+            raise refusal(path, f"has {what} column {column!r}", remedy)
     for name, wanted in zip(names, HEADER, strict=True):
         if name != wanted:
-            raise VoclabError(f"{path} has the column {name!r} where VOC's order has {wanted!r}; {remedy}.")
+            raise refusal(path, f"has the column {name!r} where VOC's order has {wanted!r}", remedy)
     return [k for k, _ in there]
 
 
@@ -108,15 +105,11 @@ def _ids(path: str | os.PathLike, rows: list[Row], column: int) -> tuple[str, ..
         # Whole numbers that a program took for floats.
         image = re.sub(r"^(\d+)[.,]0+$", r"\1", cells[column])
         if not re.fullmatch(r"[\w-]+", image):
-            raise VoclabError(
-                f"{path}, line {line}, has the Id {image!r}, which cannot be part of a file name; restore the"
-                " table."
-            )
+            what = f"has the Id {image!r}, which cannot be part of a file name"
+            raise refusal(f"{path}, line {line},", what, _RESTORE)
         if image in ids:
-            raise VoclabError(
-                f"{path}, line {line}, has the Id {image!r} twice (first in line {ids[image]}); restore the"
-                " table."
-            )
+            what = f"has the Id {image!r} twice (first in line {ids[image]})"
+            raise refusal(f"{path}, line {line},", what, _RESTORE)
         ids[image] = line
     return tuple(ids)
 
@@ -130,19 +123,15 @@ def _labels(path: str | os.PathLike, rows: list[Row], columns: list[int], unknow
             code = _code(cells[column])
             if code is None or (code == _UNKNOWN and not unknown):
                 allowed = "0, 1 or -1" if unknown else "0 or 1"
-                raise VoclabError(
-                    f"{path}, line {line}, column {VOC_CLASSES[k]}, has {cells[column]!r} instead of"
-                    f" {allowed}; restore the table."
-                )
+                where = f"{path}, line {line}, column {VOC_CLASSES[k]},"
+                raise refusal(where, f"has {cells[column]!r} instead of {allowed}", _RESTORE)
             row[k] = code
     known = labels != _UNKNOWN
     if not known.any() or (unknown and not labels.any()):  # no image of any class: nobody's truth
         return None
     if not known.all():
         line = rows[int((~known).any(1).argmax())][0]
-        raise VoclabError(
-            f"{path} mixes labels with -1 (line {line}); a test table is filled with -1 throughout."
-        )
+        raise refusal(path, f"mixes labels with -1 (line {line})", "fill a test table with -1 throughout")
     return labels
 
 

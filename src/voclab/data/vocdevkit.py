@@ -9,17 +9,18 @@ without lists.
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from voclab.data import annotations, labelmap, masks, samples
-from voclab.data.base import VOC_CLASSES, Dataset, voc_palette
-from voclab.data.listing import is_litter
-from voclab.data.samples import IMAGE_SUFFIXES, PARTS, Sample
+from voclab.data import labelmap, masks, samples
+from voclab.data.base import VOC_CLASSES, Dataset, refusal, voc_palette
+from voclab.data.decoding import SUFFIXES
+from voclab.data.listing import PARTS, files, is_litter, nfc, part_named, subfolders
+from voclab.data.samples import Sample
 from voclab.errors import VoclabError
 
 YEARS = tuple(range(2007, 2013))
@@ -33,89 +34,75 @@ _MASKS = (
     "SegmentationClassNpy",
 )  # fmt: skip
 _KINDS = ("Segmentation", "Main")
-_CLASS_LIST = re.compile(r".+_(train|val|trainval|test)")  # Main has one a class, with -1, 0 or 1 an image
+_CLASS_LIST = re.compile(
+    r"([^/]+)_(train|val|trainval|test)"
+)  # Main has one a class, with -1, 0 or 1 an image
 _FLAGS = ("-1", "0", "1", "+1")
 _PALETTE = voc_palette().tobytes()
 
 
-def find_tree(root: str | Path, year: int | str | None = None) -> Path:
-    """The one tree in ``root``.
-
-    Args:
-        root: a folder that is ``VOC20xx``, or holds ``VOC20xx`` or ``VOCdevkit/VOC20xx``; or one with a
-            tree of any name, itself or up to three levels below.
-        year: 2007 to 2012; without it 2009 is preferred, then the newest that is there.
-
-    Raises:
-        VoclabError: there is no such tree, not of that year, or several that are no years.
-    """
-    trees = _find_trees(Path(root), year)
-    if len(trees) > 1:
-        raise VoclabError(f"{root} holds trees for {', '.join(trees)}; name one of them.")
-    return next(iter(trees.values()))
-
-
 def locate(folder: Path) -> Path | None:
     """``folder`` or the first folder in it that holds a tree of VOC's name which is not ToyVOC's."""
-    for root in (folder, *samples.subfolders(folder)) if folder.is_dir() else ():
+    for root in (folder, *subfolders(folder)) if folder.is_dir() else ():
         if not _is_toyvoc(root) and _years(root):
             return root
     return None
 
 
+def recognise(root: Path) -> tuple[Path, str] | None:
+    """``root`` and which tree in it is read, in words; ``None`` without one. Errors as :func:`find_trees`."""
+    if _is_toyvoc(root):
+        held = f"holds data that `voclab data make --root {root}` did not finish"
+        raise refusal(root, held, "give that command again")
+    years, every = _years(root), _search(root)
+    if not years and not every:
+        return None
+    trees = find_trees(root)
+    if len(trees) > 1:
+        return root, f"a tree in VOC's layout for each of {', '.join(trees)}"
+    (tree,) = trees.values()
+    what = "a VOCdevkit tree" if years else "a tree in VOC's layout"
+    what += "" if tree == root else f", {tree.relative_to(root)}"
+    others = sorted(other.name for other in {*years.values(), *every} if other != tree)
+    return root, what + (f" (and {', '.join(others)}, not used)" if others else "")
+
+
+def find_trees(root: Path) -> dict[str, Path]:
+    """The tree in ``root`` as ``{"": tree}``, or a tree for each part, e.g. ``train`` and ``valid``.
+
+    Args:
+        root: a folder that is ``VOC20xx``, or holds ``VOC20xx`` or ``VOCdevkit/VOC20xx`` (of several years
+            2009, then the newest); or one with a tree of any name, itself or up to three levels below.
+
+    Raises:
+        VoclabError: there is no such tree, or there are several that are no years.
+    """
+    if not root.is_dir():
+        raise refusal(root, "is no folder", f"name the folder that holds VOCdevkit/VOC{PREFERRED_YEAR}")
+    if trees := _years(root):
+        return {"": _preferred(trees)}
+    found = _search(root)
+    years = {int(m[1]): tree for tree in found if (m := re.fullmatch(r"VOC(20\d\d)", tree.name))}
+    if len(found) == 1:
+        return {"": found[0]}
+    if found and len(years) == len(found):
+        return {"": _preferred(years)}
+    if found and len({tree.parent for tree in found}) == 1 and all(t.name.casefold() in PARTS for t in found):
+        return {tree.name: tree for tree in found}
+    if found:
+        names = ", ".join(str(tree.relative_to(root)) for tree in found)
+        raise refusal(root, f"holds several trees in VOC's layout ({names})", "name one of them")
+    raise refusal(
+        root,
+        f"holds no VOCdevkit/VOC{PREFERRED_YEAR} with JPEGImages and ImageSets, nor JPEGImages with"
+        " SegmentationClass or Annotations",
+        "name the folder the VOC archive was extracted into, or run `voclab data fetch voc2009`",
+    )
+
+
 def _is_toyvoc(root: Path) -> bool:
     """Whether a folder is the drawn ToyVOC, or what a killed process has made of one."""
     return (root / TOY_MANIFEST).is_file() or (root / TOY_MARKER).is_file()
-
-
-def recognise(root: Path) -> tuple[Path, str] | None:
-    """``root`` and which tree in it is read, in words; ``None`` without one. Errors as :func:`find_tree`."""
-    if _is_toyvoc(root):
-        raise VoclabError(
-            f"{root} holds data that `voclab data make --root {root}` did not finish; give that command"
-            " again."
-        )
-    return (root, _describe(root)) if _years(root) or _search(root) else None
-
-
-def _describe(root: Path) -> str:
-    trees = _find_trees(root)
-    if len(trees) > 1:
-        return f"a tree in VOC's layout for each of {', '.join(trees)}"
-    (tree,) = trees.values()
-    what = "a VOCdevkit tree" if _years(root) else "a tree in VOC's layout"
-    what += "" if tree == root else f", {tree.relative_to(root)}"
-    others = [other for other in {*_years(root).values(), *_search(root)} if other != tree]
-    return what + (f" (and {', '.join(sorted(t.name for t in others))}, not used)" if others else "")
-
-
-def _find_trees(root: Path, year: int | str | None = None) -> dict[str, Path]:
-    """The tree in ``root`` as ``{"": tree}``, or a tree for each part, e.g. ``train`` and ``valid``."""
-    if not root.is_dir():
-        raise VoclabError(f"{root} is no folder; name the folder that holds VOCdevkit/VOC{PREFERRED_YEAR}.")
-    trees = _years(root)
-    if year is not None:
-        if not str(year).isdigit() or int(year) not in YEARS:
-            raise VoclabError(f"VOC year {year} is not supported; choose one of {YEARS[0]} to {YEARS[-1]}.")
-        if int(year) in trees:
-            return {"": trees[int(year)]}
-    elif trees:
-        return {"": _preferred(trees)}
-    elif found := _search(root):
-        years = {int(m[1]): tree for tree in found if (m := re.fullmatch(r"VOC(20\d\d)", tree.name))}
-        if len(found) == 1 or len(years) == len(found):
-            return {"": found[0] if len(found) == 1 else _preferred(years)}
-        if len({tree.parent for tree in found}) == 1 and all(t.name.casefold() in PARTS for t in found):
-            return {tree.name: tree for tree in found}
-        names = ", ".join(str(tree.relative_to(root)) for tree in found)
-        raise VoclabError(f"{root} holds several trees in VOC's layout ({names}); name one of them.")
-    wanted = f"VOC{PREFERRED_YEAR if year is None else year}"
-    there = ", ".join(f"VOC{y}" for y in sorted(trees))
-    raise VoclabError(
-        f"{root} holds no VOCdevkit/{wanted} with JPEGImages and ImageSets"
-        + (f" (only {there})" if there else ", nor JPEGImages with SegmentationClass or Annotations")
-        + "; name the folder the VOC archive was extracted into, or run `voclab data fetch voc2009`."
-    )
 
 
 def _preferred(trees: Mapping[int, Path]) -> Path:
@@ -136,13 +123,12 @@ def _years(root: Path) -> dict[int, Path]:
 
 def _search(root: Path) -> list[Path]:
     """Trees by what they hold: those of the first level that has any; the drawn ToyVOC is left out."""
-    level = [root] if root.is_dir() and not _is_toyvoc(root) else []
-    for depth in range(LEVELS + 1):
-        below = {folder: samples.subfolders(folder) for folder in level}
-        trees = [folder for folder, inside in below.items() if _is_tree(inside)]
-        if trees or depth == LEVELS:
+    level = [root]
+    for _ in range(LEVELS + 1):
+        below = {folder: subfolders(folder) for folder in level if not _is_toyvoc(folder)}
+        if trees := [folder for folder, inside in below.items() if _is_tree(inside)]:
             return trees
-        level = [f for inside in below.values() for f in inside if not _is_toyvoc(f)]
+        level = [f for inside in below.values() for f in inside]
     return []
 
 
@@ -173,12 +159,34 @@ class _Part:
     path: Path | None
     where: str
 
-    @property
-    def segmented(self) -> bool:
-        return self.path is not None and self.path.parent.name.casefold() == "segmentation"
+    def samples(self) -> list[Sample]:
+        """The files of each image, as far as they are there."""
+        images = files(_child(self.tree, _IMAGES), SUFFIXES)
+        _, found = _mask_files(self.truth, self.ids)
+        xmls = files(_child(self.truth, _ANNOTATIONS), (".xml",))
+        return [Sample(i, images.get(i, self.tree), found.get(i), xmls.get(i)) for i in self.ids]
+
+    def require_files(self, split: str) -> None:
+        """Refuse a list that names an image whose file, mask or annotation is missing."""
+        images = _child(self.tree, _IMAGES)
+        self._require(images, files(images, SUFFIXES), ".jpg")
+        mask_folder, found = _mask_files(self.truth, self.ids)
+        segmented = self.path is not None and self.path.parent.name.casefold() == "segmentation"
+        if segmented and (found.keys() & set(self.ids) or split != "test"):
+            self._require(mask_folder, found, ".png")
+        xml_folder = _child(self.truth, _ANNOTATIONS)
+        xmls = files(xml_folder, (".xml",))
+        if xmls.keys() & set(self.ids) or (xmls and split != "test"):
+            self._require(xml_folder, xmls, ".xml")
+
+    def _require(self, folder: Path, there: Collection[str], suffix: str) -> None:
+        absent = [image for image in self.ids if image not in there]
+        if absent:
+            missing = f"names {absent[0]}, but {folder / (absent[0] + suffix)} is missing{_more(absent)}"
+            raise refusal(self.path or self.where, missing, "restore the file or take it off the list")
 
 
-def read(root: str | Path, split: str, year: int | str | None = None, name: str = "voc2009") -> Dataset:
+def read(root: str | Path, split: str, name: str = "voc2009") -> Dataset:
     """The images of one list, with labels and masks.
 
     Labels come from ``Annotations`` (objects marked ``difficult`` do not count) or, where the tree has
@@ -190,10 +198,9 @@ def read(root: str | Path, split: str, year: int | str | None = None, name: str 
     without masks, those that the annotations name. Then the data set is called ``"voc"``.
 
     Args:
-        root: see :func:`find_tree`; or a folder with a tree for each part, e.g. ``train`` and ``valid``.
+        root: see :func:`find_trees`; or a folder with a tree for each part, e.g. ``train`` and ``valid``.
         split: the name of a list, e.g. ``"train"``, ``"val"``, ``"trainval"``, ``"test"``. A tree without
             lists is split by a seed in ``train`` and ``val``.
-        year: see :func:`find_tree`.
         name: what VOC's own classes are called in results.
 
     Raises:
@@ -202,105 +209,61 @@ def read(root: str | Path, split: str, year: int | str | None = None, name: str 
             are VOC's, are checked when they are decoded.
     """
     root = Path(root)
-    trees = _find_trees(root, year)
+    trees = find_trees(root)
     part = _part(trees, split)
-    here = _samples(part, split)
+    part.require_files(split)
+    here = part.samples()
     others = [] if name == "toyvoc" else _others(trees, part, split)
-    every = [*here, *others]
-    legend, names, classes = _classes(root, part, every)
-    if here[0].annotation:
-        labels = annotations.labels(samples.annotated(here), names)
-        origin = "labels from Annotations, without difficult objects"
-    elif all(sample.mask for sample in here):
-        labels = samples.labels_from(samples.scan(here), legend)
-        origin = "labels from the masks, because there are no Annotations"
-    elif split == "test":
-        labels, origin = None, "without truth"
-    else:
-        raise VoclabError(
-            f"{part.tree} has neither Annotations nor a mask of every image in {part.where}, so there are no"
-            " labels; extract the whole VOC archive there."
+    if split != "test" and not (here[0].annotation or all(sample.mask for sample in here)):
+        raise refusal(
+            part.tree,
+            f"has neither Annotations nor a mask of every image in {part.where}, so there are no labels",
+            "extract the whole VOC archive there",
         )
-    return samples.dataset(
-        here,
-        legend if any(sample.mask for sample in here) else None,
-        names,
-        labels,
-        name=name if names == VOC_CLASSES else "voc",
-        split=split,
-        source=f"{len(here)} images of {part.where}; {origin}{classes}",
-    )
-
-
-def _classes(
-    root: Path, part: _Part, every: Sequence[Sample]
-) -> tuple[masks.Legend | None, tuple[str, ...], str]:
-    """What the masks mean (``None`` without masks), the classes, and who says so; alike for every split."""
     above = [part.tree, *part.tree.parents]
     above = above[: above.index(root) + 1] if root in above else above[:1]
-    found = labelmap.find(above)
+    found = samples.labelled(
+        here,
+        others,
+        labelmap.find(above),
+        _is_of_a_year(part.tree) or _are_vocs([*here, *others]),
+        name=name,
+        split=split,
+        source=f"{len(here)} images of {part.where}",
+    )
+    return found if found.class_names == VOC_CLASSES else replace(found, name="voc")
+
+
+def _are_vocs(every: Sequence[Sample]) -> bool:
+    """Whether masks in a tree of another name are VOC's: annotations or VOC's palette say so."""
     masked = [sample for sample in every if sample.mask]
-    if found is not None and not found.is_voc:
-        legend = masks.legend_of(found)
-        if masked:
-            legend = masks.fitted(legend, samples.scan(masked))
-        return legend if masked else None, found.class_names, f"; classes from {found.path.name}"
-    objects = samples.annotated([sample for sample in every if sample.annotation])
-    if found is None and masked and not objects and not _is_of_a_year(part.tree):
-        stored = samples.scan(masked)
-        if any(kind == "greys" and set(used) - {0} for _, kind, used in stored):
-            legend = masks.generic_legend(stored)
-            return legend, legend.class_names, f"; classes from {legend.origin}, for no label map names them"
-    names = annotations.class_names(objects)
-    if names != VOC_CLASSES and (masked or found is not None):
-        annotations.labels(objects, VOC_CLASSES)  # names the file, for the masks know no such class
-    words = "" if names == VOC_CLASSES else "; classes from the annotations"
-    if found is not None:
-        words = f"; VOC's classes, as in {found.path.name}"
-    return masks.voc_legend() if masked else None, names, words
-
-
-def _samples(part: _Part, split: str) -> list[Sample]:
-    """The files of each image of a part; every one is there."""
-    images = samples.files(_child(part.tree, _IMAGES), IMAGE_SUFFIXES)
-    mask_folder, found = _mask_files(part.truth, part.ids)
-    xml_folder = _child(part.truth, _ANNOTATIONS)
-    xmls = samples.files(xml_folder, (".xml",))
-    _require(part, _child(part.tree, _IMAGES), images, ".jpg")
-    if part.segmented and (found.keys() & set(part.ids) or split != "test"):
-        _require(part, mask_folder, found, ".png")
-    if xmls.keys() & set(part.ids) or (xmls and split != "test"):
-        _require(part, xml_folder, xmls, ".xml")
-    return [Sample(i, images[i], found.get(i), xmls.get(i)) for i in part.ids]
+    return any(sample.annotation for sample in every) or not any(
+        kind == "greys" and set(used) - {0} for _, kind, used in samples.scan(masked)
+    )
 
 
 def _others(trees: Mapping[str, Path], part: _Part, split: str) -> list[Sample]:
     """What other splits have by way of masks and annotations: they decide about the classes as well."""
     found = []
-    for other in ("train", "val", "test"):
-        if other == split:
-            continue
+    for other in (name for name in ("train", "val", "test") if name != split):
         try:
             there = _part(trees, other)
         except VoclabError:
             continue  # no such list
-        _, mask_files = _mask_files(there.truth, there.ids)
-        xmls = samples.files(_child(there.truth, _ANNOTATIONS), (".xml",))
         mine = set(part.ids) if there.tree == part.tree else set()
         both = [i for i in there.ids if i in mine] if {split, other} == {"train", "val"} else []
         if both:
-            raise VoclabError(
-                f"{part.where} and {there.where} both have {both[0]}{_more(both)}; take it out of one, for"
-                " val must hold images that were not trained on."
-            )
-        found += [Sample(i, there.tree, mask_files.get(i), xmls.get(i)) for i in there.ids if i not in mine]
+            what = f"and {there.where} both have {both[0]}{_more(both)}"
+            remedy = "take it out of one, for val must hold images that were not trained on"
+            raise refusal(part.where, what, remedy)
+        found += [sample for sample in there.samples() if sample.id not in mine]
     return found
 
 
 def _mask_files(truth: Path, ids: Collection[str]) -> tuple[Path, dict[str, Path]]:
     """The folder of masks and its files by name."""
     folders = [folder for name in _MASKS if (folder := _child(truth, name)).is_dir()]
-    found = [(folder, samples.files(folder, masks.SUFFIXES)) for folder in folders]
+    found = [(folder, files(folder, masks.SUFFIXES)) for folder in folders]
     complete = [pair for pair in found if set(ids) <= pair[1].keys()]
     some = [pair for pair in found if set(ids) & pair[1].keys()]
     return next(iter((*complete, *some, *found)), (truth / _MASKS[0], {}))
@@ -309,7 +272,7 @@ def _mask_files(truth: Path, ids: Collection[str]) -> tuple[Path, dict[str, Path
 def _part(trees: Mapping[str, Path], split: str) -> _Part:
     """Which images a split has, by the trees' names, by lists, or by a seed."""
     if "" not in trees:
-        name = samples.part_named(split, trees)
+        name = part_named(split, trees)
         if name is None:
             raise VoclabError(f"There is no tree for {split!r}; choose from: {', '.join(trees)}.")
         tree = trees[name]
@@ -318,36 +281,33 @@ def _part(trees: Mapping[str, Path], split: str) -> _Part:
     tree = trees[""]
     lists = _lists(tree)
     path = _list_path(tree, lists, split)
+    images = files(_child(tree, _IMAGES), SUFFIXES)
     if path is not None:
-        images = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
         where = "/".join((tree.name, *path.relative_to(tree).parts))
         where = f"VOCdevkit/{where}" if _is_of_a_year(tree) else where
         return _Part(tree, _truth_folder(tree, split), read_list(path, images), path, where)
     whole = [p for n, p in lists.items() if n.casefold() not in PARTS]
-    images = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
     if whole:
-        ids, left = tuple(dict.fromkeys(i for p in whole for i in read_list(p, images))), ""
+        ids = tuple(dict.fromkeys(i for p in whole for i in read_list(p, images)))
+        words = f" ({', '.join(p.name for p in whole)})"
     else:
-        ids, left = _unlisted(tree)
-    names = f" ({', '.join(p.name for p in whole)})" if whole else ""
-    where = f"{tree.resolve().name}{names}{left}, where {samples.SPLIT_BY_SEED}"
+        ids, words = _unlisted(tree)
+    where = f"{tree.resolve().name}{words}, where {samples.SPLIT_BY_SEED}"
     return _Part(tree, tree, samples.split_by_seed(ids, split), whole[0] if whole else None, where)
 
 
 def _unlisted(tree: Path) -> tuple[tuple[str, ...], str]:
     """The images of a tree without lists that have a mask or, without masks, an annotation; what is left."""
-    images = samples.files(_child(tree, _IMAGES), IMAGE_SUFFIXES)
-    _, found = _mask_files(tree, images)
-    what, known = (
-        ("mask", found) if found else ("annotation", samples.files(_child(tree, _ANNOTATIONS), (".xml",)))
-    )
-    ids = tuple(i for i in images if i in known)
+    images = files(_child(tree, _IMAGES), SUFFIXES)
+    what, known = "mask", _mask_files(tree, images)[1]
+    if not known:
+        what, known = "annotation", files(_child(tree, _ANNOTATIONS), (".xml",))
+    ids = tuple(sorted(i for i in images if i in known))
     if not ids:
-        raise VoclabError(
-            f"{tree} has no image in JPEGImages with a mask or an annotation of its name; restore the files."
-        )
+        lacks = "has no image in JPEGImages with a mask or an annotation of its name"
+        raise refusal(tree, lacks, "restore the files")
     left = len(images) - len(ids)
-    return tuple(sorted(ids)), f" ({left} without {what} left out)" if left else ""
+    return ids, f" ({left} without {what} left out)" if left else ""
 
 
 def _lists(tree: Path) -> dict[str, Path]:
@@ -355,16 +315,13 @@ def _lists(tree: Path) -> dict[str, Path]:
     folder = _child(tree, _LISTS)
     if not folder.is_dir():
         return {}
-    others = [
-        f for f in samples.subfolders(folder) if f.name.casefold() not in {k.casefold() for k in _KINDS}
-    ]
-    for kind in (*(_child(folder, kind) for kind in _KINDS), folder, *others):
-        if kind.is_dir():
-            paths = sorted(p for p in kind.glob("*.[tT][xX][tT]") if not is_litter(p.name))
-            if lists := {p.stem: p for p in paths if not _CLASS_LIST.fullmatch(p.stem)}:
-                return lists
-            if paths:  # of classes only, each of which names every image of its split
-                return {_CLASS_LIST.fullmatch(p.stem)[1]: p for p in reversed(paths)}
+    known = [_child(folder, kind) for kind in _KINDS]
+    for kind in (*known, folder, *(f for f in subfolders(folder) if f not in known)):
+        paths = sorted(p for p in kind.glob("*.[tT][xX][tT]") if not is_litter(p.name))
+        if lists := {p.stem: p for p in paths if not _CLASS_LIST.fullmatch(p.stem)}:
+            return lists
+        if paths:  # of classes only, each of which names every image of its split
+            return {_CLASS_LIST.fullmatch(p.stem)[2]: p for p in reversed(paths)}
     return {}
 
 
@@ -372,22 +329,20 @@ def _list_path(tree: Path, lists: Mapping[str, Path], split: str) -> Path | None
     """The list of a split; ``None`` where nobody divided the images, so that a seed must."""
     if split in lists:
         return lists[split]
-    if _CLASS_LIST.fullmatch(split) and "/" not in split:
-        path = _child(_child(tree, _LISTS), "Main") / f"{split}.txt"
-        if path.is_file():
-            return path
+    of_class = _child(_child(tree, _LISTS), "Main") / f"{split}.txt"
+    if _CLASS_LIST.fullmatch(split) and of_class.is_file():
+        return of_class
     words = {PARTS[name.casefold()] for name in lists if name.casefold() in PARTS}
     if split in ("train", "val") and not words:
         return None
     whole = next((path for name, path in lists.items() if name.casefold() == "trainval"), None)
     if split == "train" and words == {"test"} and whole:
         return whole
-    if split in PARTS and (name := samples.part_named(split, lists)):
+    if split in PARTS and (name := part_named(split, lists)):
         return lists[name]
     folder = next(iter(lists.values())).parent if lists else _child(tree, _LISTS)
-    raise VoclabError(
-        f"{folder} has no list {split}.txt; choose from: {', '.join(sorted(lists)) or 'train, val'}."
-    )
+    choices = ", ".join(sorted(lists)) or "train, val"
+    raise refusal(folder, f"has no list {split}.txt", f"choose from: {choices}")
 
 
 def read_list(path: Path, images: Collection[str]) -> tuple[str, ...]:
@@ -402,53 +357,39 @@ def read_list(path: Path, images: Collection[str]) -> tuple[str, ...]:
         shorter[base] = image if base not in shorter else None
 
     def known(text: str) -> str | None:
-        text = samples.nfc(text).replace("\\", "/").lstrip("/")
+        text = nfc(text).replace("\\", "/").lstrip("/")
         text = text.partition(f"{_IMAGES}/")[2] or text.removeprefix("./")
         bare, _, suffix = text.rpartition(".")
-        for form in (text, bare if f".{suffix.lower()}" in (*IMAGE_SUFFIXES, ".xml") else ""):
+        for form in (text, bare if f".{suffix.lower()}" in (*SUFFIXES, ".xml") else ""):
             if form in images:
                 return form
             if shorter.get(form.rpartition("/")[2]):
                 return shorter[form.rpartition("/")[2]]
         return None
 
-    ids: dict[str, None] = {}
-    for line in labelmap.read_text(path).splitlines():
+    def named(line: str) -> list[str]:
         words = line.split()
-        if not words:
-            continue
-        if ".." in re.split(r"[/\\]", line.strip()):
-            raise VoclabError(
-                f"{path} has the entry {line.strip()!r}, which is no image name; correct the list."
-            )
-        flagged = len(words) > 1 and words[-1] in _FLAGS
-        whole = line.strip()
-        if whole.startswith("#") and not known(whole):
-            continue
-        if (quoted := re.fullmatch(r'"(.+)"(.*)', whole)) and known(
-            quoted[1]
-        ):  # Datumaro, of names with spaces
-            whole, words = quoted[1], [quoted[1]]
-        named = known(whole) or (flagged and known(whole[: -len(words[-1])].strip()))
-        several = [named] if named else list(dict.fromkeys(known(word) for word in words))
-        if None in several:  # it is missing, which others will say
-            several = [samples.nfc(whole[: -len(words[-1])].strip() if flagged else whole)]
-        for image in several:
+        if ".." in re.split(r"[/\\]", line):
+            raise refusal(path, f"has the entry {line!r}, which is no image name", "correct the list")
+        if line.startswith("#") and not known(line):
+            return []
+        quoted = re.fullmatch(r'"(.+)".*', line)  # Datumaro, of names with spaces
+        bare = line[: -len(words[-1])].strip() if len(words) > 1 and words[-1] in _FLAGS else line
+        for form in (quoted[1] if quoted else "", line, bare):
+            if form and (image := known(form)):
+                return [image]
+        several = list(dict.fromkeys(map(known, words)))
+        return several if None not in several else [nfc(bare)]  # it is missing, which others will say
+
+    ids: dict[str, None] = {}
+    for line in filter(None, map(str.strip, labelmap.read_text(path).splitlines())):
+        for image in named(line):
             if image in ids:
-                raise VoclabError(f"{path} lists {image} twice; remove the second entry.")
+                raise refusal(path, f"lists {image} twice", "remove the second entry")
             ids[image] = None
     if not ids:
-        raise VoclabError(f"{path} is empty; a split needs at least one image name, so restore the list.")
+        raise refusal(path, "is empty", "restore the list, for a split needs at least one image name")
     return tuple(ids)
-
-
-def _require(part: _Part, folder: Path, there: Collection[str], suffix: str) -> None:
-    absent = [image for image in part.ids if image not in there]
-    if absent:
-        raise VoclabError(
-            f"{part.path or part.where} names {absent[0]}, but {folder / (absent[0] + suffix)} is missing"
-            f"{_more(absent)}; restore the file or take it off the list."
-        )
 
 
 def _more(names: Sequence[str]) -> str:
@@ -462,11 +403,9 @@ def _truth_folder(tree: Path, split: str) -> Path:
     return tree
 
 
-def count_objects(root: str | Path, split: str, year: int | str | None = None) -> tuple[int, ...] | None:
+def count_objects(root: str | Path, split: str) -> tuple[int, ...] | None:
     """Objects in each image of a split, difficult ones included; ``None`` without Annotations."""
-    part = _part(_find_trees(Path(root), year), split)
-    xmls = samples.files(_child(part.truth, _ANNOTATIONS), (".xml",))
-    return samples.count_objects([Sample(i, part.tree, None, xmls.get(i)) for i in part.ids])
+    return samples.count_objects(_part(find_trees(Path(root)), split).samples())
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
