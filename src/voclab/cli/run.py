@@ -1,0 +1,64 @@
+"""``voclab run``: execute notebooks."""
+
+from pathlib import Path
+
+from voclab import options
+from voclab.cli import base
+from voclab.errors import VoclabError
+from voclab.parameters import CHECKS, check
+from voclab.profiles import PROFILES
+from voclab.terminal import say
+
+
+def add(group) -> None:
+    """Add the command to the parser."""
+    parser = base.command(group, "run", run)
+    base.option(parser, "notebook", help="its number or name, e.g. 01, or all")
+    base.option(parser, "--profile", help=f"auto, {', '.join(PROFILES)}")
+    base.dataset(parser)
+    base.option(parser, "--small-images", help="small images by class, for adversarial training (04)")
+    base.option(parser, "--weights", help="auto, imagenet, none, or a weights file")
+    base.option(parser, "--backbone", help="another backbone for the transfer models")
+    base.option(parser, "--seed", help="of everything random (default: 0)")
+    base.option(parser, "--epsilon", help="bound of the adversary in steps of 1/255 (03)")
+    base.option(parser, "--out", metavar="FOLDER", help="where runs, figures and submissions go")
+    base.option(parser, "--notebooks", default="notebooks", help="folder of the notebooks")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--in-place", action="store_true", help="save into the notebook itself (ToyVOC only)")
+    text = "save the executed notebook there"
+    base.option(target, "--output", options.target_file, metavar="FILE", help=text)
+
+
+def run(arguments) -> None:
+    """Execute a notebook, or all of them."""
+    typed = {name: getattr(arguments, name) for name in CHECKS}
+    given = check(**{name: value for name, value in typed.items() if value is not None})
+    if arguments.notebook == "all" and arguments.output:
+        raise VoclabError(
+            f"All notebooks cannot be saved in the one file {arguments.output}; name one notebook."
+        )
+    from voclab.data import EMBEDDED, NAMES, find
+    from voclab.reporting import notebooks
+
+    for name in ("data", "small_images"):
+        if name in given and given[name] not in (*NAMES, EMBEDDED):  # those may yet have to be downloaded
+            find(given[name])
+    for name in ("data", "small_images", "weights", "out"):  # the kernel works in another folder
+        if name in given and (name == "out" or Path(given[name]).exists()):
+            given[name] = str(Path(given[name]).resolve())
+    chosen = [arguments.notebook]
+    if arguments.notebook == "all":
+        chosen, data = notebooks.available(arguments.notebooks), arguments.data
+        if data not in (None, EMBEDDED):
+            kind = data if data in NAMES else find(data).name
+            chosen = [which for which in chosen if notebooks.suits(which, kind, arguments.notebooks)]
+            say(f"{', '.join(chosen)}: the notebooks that are about data such as {data}")
+    for which in chosen:
+        written = notebooks.run(
+            which,
+            parameters=given,
+            notebooks_dir=arguments.notebooks,
+            output=arguments.output,
+            in_place=arguments.in_place,
+        )
+        say(f"{which}: executed, saved in {written}")
