@@ -63,10 +63,10 @@ def server(monkeypatch, tmp_path):
         (None, {}, "toyvoc", False),
         ("toyvoc", {"unasked": True}, "toyvoc", False),
         ("embedded", {"unasked": True}, "toyvoc", False),
-        ("cifar10", {"images": True}, "cifar10", True),
-        (None, {"images": True, "unasked": True}, "cifar10", True),
-        (None, {"images": True}, "toycifar", False),
-        ("toycifar", {"images": True, "unasked": True}, "toycifar", False),
+        ("cifar10", {"single_label": True}, "cifar10", True),
+        (None, {"single_label": True, "unasked": True}, "cifar10", True),
+        (None, {"single_label": True}, "toycifar", False),
+        ("toycifar", {"single_label": True, "unasked": True}, "toycifar", False),
     ],
 )
 def test_what_is_downloaded_and_when(server, tmp_path, data, options, name, downloaded):

@@ -179,7 +179,6 @@ WRONG = {
     "submit push gone.csv --competition slug": "gone.csv",
     "submit push gone.csv": "--competition",
     "badges --repo nonsense": "'nonsense' is no repository; name it as OWNER/NAME",
-    "gallery --figures nowhere": "nowhere holds no figures",
     "gallery --figures ''": "--figures is ''",
 }
 

@@ -284,7 +284,7 @@ def test_credentials_from_the_file(server, file, tmp_path):
     folder.mkdir(parents=True)
     (folder / "kaggle.json").write_text(json.dumps({"username": USER, "key": KEY}))
     keep = {k: v for k, v in os.environ.items() if k not in ("KAGGLE_USERNAME", "KAGGLE_KEY")}
-    command = [sys.executable, "-m", "voclab.cli", "submit", "push", file, "--competition", SLUG, "--wait"]
+    command = [sys.executable, "-m", "voclab", "submit", "push", file, "--competition", SLUG, "--wait"]
     done = subprocess.run(command, env=keep, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "public score 0.61234" in done.stdout

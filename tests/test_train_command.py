@@ -124,7 +124,7 @@ def test_options_reach_the_recipe(colours, tmp_path):
     ("change", "words"),
     [
         ({"model": "alexnet"}, "no model 'alexnet'.*resnet8"),
-        ({"augmentation": "heavy"}, "no augmentations 'heavy'.*adversarial"),
+        ({"augmentation": "heavy"}, "no augmentation 'heavy'.*adversarial"),
         ({"optimizer": "adagrad"}, "no optimizer 'adagrad'"),
         ({"epochs": -1}, "--epochs is -1"),
         ({"dropout": 1.5}, "--dropout is 1.5"),
