@@ -1,4 +1,4 @@
-"""From a data set to batches: augmentation policies, a bounded cache, a reproducible `tf.data` stream."""
+"""From a data set to batches: augmentation, a bounded cache, a reproducible `tf.data` stream."""
 
 import os
 import random
@@ -14,11 +14,9 @@ from voclab.data.base import VOID, Dataset
 from voclab.data.images import GREY, resized
 from voclab.errors import VoclabError
 
-POLICIES = ("none", "standard", "advanced", "cifar", "cifar-advanced")
-
 
 def augmenter(augmentation: str, size: int) -> A.Compose:
-    """The augmentation policy of that name; image and mask come out as ``size`` × ``size``.
+    """The augmentation of that name; image and mask come out as ``size`` × ``size``.
 
     ``none`` only resizes. ``standard`` adds a random crop at random scale and aspect, a horizontal
     flip and colour jitter. ``advanced`` adds rotation, noise, blur and cut-out. Whatever comes in
@@ -29,42 +27,35 @@ def augmenter(augmentation: str, size: int) -> A.Compose:
     ``cifar-advanced`` adds rotation and colour jitter. There, what comes in from outside is the reflected
     image, and its mask.
     """
-    if augmentation == "none":
-        return A.Compose([A.Resize(size, size, area_for_downscale="image")])
     # Shrinking without averaging would show aliased pixels to the augmented models alone.
+    resize = A.Resize(size, size, area_for_downscale="image")
     crop = A.RandomResizedCrop(
         (size, size), scale=(0.35, 1.0), ratio=(0.75, 4 / 3), area_for_downscale="image"
     )
     flip = A.HorizontalFlip(p=0.5)
     colour = A.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.04, p=0.8)
-    if augmentation == "standard":
-        return A.Compose([crop, flip, colour])
-    if augmentation == "advanced":
-        return A.Compose(
-            [
-                A.Rotate(15, border_mode=cv2.BORDER_CONSTANT, fill=GREY, fill_mask=VOID, p=0.5),
-                crop,
-                flip,
-                colour,
-                A.OneOf([A.GaussNoise(std_range=(0.02, 0.08)), A.GaussianBlur(blur_limit=(3, 5))], p=0.3),
-                A.CoarseDropout(
-                    num_holes_range=(1, 3),
-                    hole_height_range=(0.1, 0.3),
-                    hole_width_range=(0.1, 0.3),
-                    fill=GREY,
-                    fill_mask=VOID,
-                    p=0.5,
-                ),
-            ]
-        )
-    resize = A.Resize(size, size, area_for_downscale="image")
-    pad = A.Pad(size // 8, border_mode=cv2.BORDER_REFLECT_101)
-    if augmentation == "cifar":
-        return A.Compose([resize, pad, A.RandomCrop(size, size), flip])
-    if augmentation == "cifar-advanced":
-        rotate = A.Rotate(15, border_mode=cv2.BORDER_REFLECT_101, p=0.5)
-        return A.Compose([resize, rotate, pad, A.RandomCrop(size, size), flip, colour])
-    raise ValueError(f"augmentation policy {augmentation!r} is not one of {', '.join(POLICIES)}")
+    rotate = A.Rotate(15, border_mode=cv2.BORDER_CONSTANT, fill=GREY, fill_mask=VOID, p=0.5)
+    coarse = A.OneOf([A.GaussNoise(std_range=(0.02, 0.08)), A.GaussianBlur(blur_limit=(3, 5))], p=0.3)
+    cut_out = A.CoarseDropout(
+        num_holes_range=(1, 3),
+        hole_height_range=(0.1, 0.3),
+        hole_width_range=(0.1, 0.3),
+        fill=GREY,
+        fill_mask=VOID,
+        p=0.5,
+    )
+    shift = [A.Pad(size // 8, border_mode=cv2.BORDER_REFLECT_101), A.RandomCrop(size, size)]
+    turn = A.Rotate(15, border_mode=cv2.BORDER_REFLECT_101, p=0.5)
+    transforms = {
+        "none": [resize],
+        "standard": [crop, flip, colour],
+        "advanced": [rotate, crop, flip, colour, coarse, cut_out],
+        "cifar": [resize, *shift, flip],
+        "cifar-advanced": [resize, turn, *shift, flip, colour],
+    }
+    if augmentation not in transforms:
+        raise ValueError(f"augmentation {augmentation!r} is not one of {', '.join(transforms)}")
+    return A.Compose(transforms[augmentation])
 
 
 def apply_augmentation(compose: A.Compose, seed: tuple[int, ...], image, mask=None) -> dict:
@@ -74,7 +65,7 @@ def apply_augmentation(compose: A.Compose, seed: tuple[int, ...], image, mask=No
     (albumentations 2.0.8), so the state is set for every sample.
 
     Args:
-        compose: what :func:`augmentation` returned.
+        compose: what :func:`augmenter` returned.
         seed: integers, e.g. (seed, epoch, index).
         image: (H, W, 3) uint8.
         mask: (H, W) uint8 or ``None``.
@@ -142,38 +133,50 @@ def batch_maker(
     cache: DecodedCache | None = None,
     failures: list[VoclabError] | None = None,
 ) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
-    """The batches of :func:`training_batches` one by one, for any number of threads; see there.
+    """Shuffled, augmented batches one by one, for any number of threads.
+
+    Order and augmentation of a sample depend only on (seed, epoch, index).
+
+    Args:
+        dataset: with labels, and with masks when ``target`` is ``"masks"``.
+        size: side of the square images, pixels.
+        augmentation: see :func:`augmenter`.
+        batch_size: samples a batch; a data set smaller than that gives one batch an epoch.
+        seed: any integer ≥ 0.
+        target: ``"labels"`` or ``"masks"``.
+        cache: decoded images to reuse; by default a new one with the default budget.
+        failures: receives the ``VoclabError`` of a damaged file, which TensorFlow would replace by an
+            error of its own.
 
     Returns:
-        Function of a step, counted from the first epoch on, to its images (B, size, size, 3) and targets
-        (B, classes) or (B, size, size), all uint8.
+        Function of a step, counted from the first epoch on, to its images (B, size, size, 3) and targets,
+        (B, classes) labels or (B, size, size) masks with 255 = void, all uint8.
     """
     cache = cache or DecodedCache(dataset)
     steps, batch_size = steps_per_epoch(len(dataset), batch_size), min(batch_size, len(dataset))
-    shape = (size, size) if target == "masks" else (len(dataset.class_names),)
     local = threading.local()
 
     @lru_cache(maxsize=2)
     def order(epoch):
         return np.random.default_rng([seed, epoch]).permutation(len(dataset))
 
+    def sample(epoch, index):
+        image, mask = cache.image(index), cache.mask(index) if target == "masks" else None
+        out = apply_augmentation(local.compose, (seed, epoch, index), image, mask)
+        return out["image"], out["mask"] if target == "masks" else dataset.labels[index]
+
     def batch(step):
         if not hasattr(local, "compose"):
             local.compose = augmenter(augmentation, size)
         epoch, k = divmod(int(step), steps)
-        images = np.empty((batch_size, size, size, 3), np.uint8)
-        wanted = np.empty((batch_size, *shape), np.uint8)
-        for row, index in enumerate(order(epoch)[k * batch_size : (k + 1) * batch_size].tolist()):
-            try:
-                image, mask = cache.image(index), cache.mask(index) if target == "masks" else None
-            except VoclabError as error:
-                if failures is not None:
-                    failures.append(error)
-                raise
-            out = apply_augmentation(local.compose, (seed, epoch, index), image, mask)
-            images[row] = out["image"]
-            wanted[row] = out["mask"] if target == "masks" else dataset.labels[index]
-        return images, wanted
+        chosen = order(epoch)[k * batch_size : (k + 1) * batch_size].tolist()
+        try:
+            images, wanted = zip(*(sample(epoch, index) for index in chosen), strict=True)
+        except VoclabError as error:
+            if failures is not None:
+                failures.append(error)
+            raise
+        return np.stack(images), np.stack(wanted)
 
     return batch
 
@@ -182,41 +185,33 @@ def training_batches(
     dataset: Dataset,
     *,
     size: int,
-    augmentation: str,
     batch_size: int,
     seed: int,
     epochs: int,
     start_epoch: int = 0,
     target: str = "labels",
-    cache: DecodedCache | None = None,
     smoothing: float = 0.0,
     mixup: float = 0.0,
-    workers: int | None = None,
-    failures: list[VoclabError] | None = None,
+    **options,
 ):
-    """An endless-enough stream of shuffled, augmented batches for ``fit(steps_per_epoch=…)``.
+    """A stream of the batches of :func:`batch_maker` for ``fit(steps_per_epoch=…)``, as floats.
 
-    Order and augmentation of a sample depend only on (seed, epoch, index): the stream is the same
-    for any number of workers, and a run resumed at ``start_epoch`` sees what an unbroken one sees.
-    The last, incomplete batch of an epoch is left out; see :func:`steps_per_epoch`.
+    It is the same for any number of cores, and a run resumed at ``start_epoch`` sees what an unbroken one
+    sees. The last, incomplete batch of an epoch is left out; see :func:`steps_per_epoch`.
 
     Args:
-        dataset: with labels, and with masks when ``target`` is ``"masks"``.
-        size: side of the square images, pixels.
-        augmentation: name of the augmentation policy.
-        batch_size: samples a batch; a data set smaller than that gives one batch an epoch.
-        seed: any integer ≥ 0.
+        dataset: see :func:`batch_maker`.
+        size: see there.
+        batch_size: see there.
+        seed: see there.
         epochs: how many epochs the stream lasts, counted from epoch 0.
         start_epoch: first epoch to deliver.
         target: ``"labels"`` or ``"masks"``.
-        cache: decoded images to reuse; by default a new one with the default budget.
-        smoothing: label smoothing, see :func:`smoothed`.
+        smoothing: label smoothing, see :func:`smoothed`. For labels only.
         mixup: alpha of mixup (Zhang et al. 2018): each batch becomes weight × batch + (1 - weight) × the
             batch in another order, pixels and labels alike, the weight drawn from Beta(alpha, alpha) once a
-            batch as in the authors' code. 0 mixes nothing.
-        workers: parallel decoding threads; one a core by default.
-        failures: receives the ``VoclabError`` of a damaged file, which TensorFlow would replace by an
-            error of its own.
+            batch as in the authors' code. 0 mixes nothing. For labels only.
+        **options: ``augmentation``, ``cache`` and ``failures`` of :func:`batch_maker`.
 
     Returns:
         ``tf.data.Dataset`` of (images (B, size, size, 3) float32 in [0, 1], targets), the targets
@@ -224,30 +219,15 @@ def training_batches(
     """
     import tensorflow as tf
 
-    if target not in ("labels", "masks"):
-        raise ValueError(f"target is {target!r}, expected 'labels' or 'masks'")
     if target == "masks" and (smoothing or mixup):
         raise ValueError("label smoothing and mixup are for labels, not for masks")
-    if not 0 <= smoothing <= 1 or mixup < 0:
-        raise ValueError(f"smoothing is {smoothing} and mixup {mixup}, expected 0 to 1 and at least 0")
-    steps, batch_size = steps_per_epoch(len(dataset), batch_size), min(batch_size, len(dataset))
+    steps, shown = steps_per_epoch(len(dataset), batch_size), min(batch_size, len(dataset))
     shape = (size, size) if target == "masks" else (len(dataset.class_names),)
-    batch = batch_maker(
-        dataset,
-        size=size,
-        augmentation=augmentation,
-        batch_size=batch_size,
-        seed=seed,
-        target=target,
-        cache=cache,
-        failures=failures,
-    )
+    batch = batch_maker(dataset, size=size, batch_size=batch_size, seed=seed, target=target, **options)
 
     def load(step):
         images, wanted = tf.numpy_function(batch, (step,), (tf.uint8, tf.uint8), stateful=False)
-        images.set_shape((batch_size, size, size, 3))
-        wanted.set_shape((batch_size, *shape))
-        return images, wanted
+        return tf.ensure_shape(images, (shown, size, size, 3)), tf.ensure_shape(wanted, (shown, *shape))
 
     def to_float(images, wanted):
         images = tf.cast(images, tf.float32) / 255.0
@@ -259,21 +239,23 @@ def training_batches(
     def partners(step):
         # The spawn key keeps these draws apart from those of order and augmentation.
         rng = np.random.default_rng(np.random.SeedSequence((seed, int(step)), spawn_key=(1,)))
-        return np.float32(rng.beta(mixup, mixup)), rng.permutation(batch_size)
+        return np.float32(rng.beta(mixup, mixup)), rng.permutation(shown)
 
     def mix(step, batch):
         weight, other = tf.numpy_function(partners, (step,), (tf.float32, tf.int64), stateful=False)
-        weight.set_shape(())
-        other.set_shape((batch_size,))
+        weight, other = tf.ensure_shape(weight, ()), tf.ensure_shape(other, (shown,))
         return tuple(weight * part + (1.0 - weight) * tf.gather(part, other) for part in batch)
 
     # One call of Python a batch: a generator of indices and a call a sample took as long as the augmentation.
     stream = tf.data.Dataset.range(start_epoch * steps, epochs * steps)
-    stream = stream.map(load, num_parallel_calls=workers or os.cpu_count() or 1, deterministic=True)
+    stream = stream.map(load, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
     stream = stream.map(to_float, num_parallel_calls=1)
     if mixup:
         stream = stream.enumerate(start_epoch * steps).map(mix, num_parallel_calls=1)
-    return stream.prefetch(2).with_options(_no_autotune())
+    fixed = tf.data.Options()
+    fixed.autotune.enabled = False  # its thread delays the end of an iterator by seconds on small machines
+    fixed.deterministic = True
+    return stream.prefetch(2).with_options(fixed)
 
 
 def smoothed(labels, smoothing: float, task: str):
@@ -292,16 +274,6 @@ def smoothed(labels, smoothing: float, task: str):
     """
     unknown = 0.5 if task == "multilabel" else 1.0 / labels.shape[-1]
     return labels * (1.0 - smoothing) + smoothing * unknown
-
-
-def _no_autotune():
-    """Autotune's thread delays the end of an iterator by seconds on small machines."""
-    import tensorflow as tf
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.deterministic = True
-    return options
 
 
 def steps_per_epoch(samples: int, batch_size: int) -> int:
