@@ -79,7 +79,7 @@ MAKERS = {
         set(),
     ),
     "class_dice_bars": (
-        lambda: plotting.class_dice_bars(DICE, VOC_CLASSES, order=range(20), notes=["1 %"] * 20),
+        lambda: plotting.per_class_scores(DICE, VOC_CLASSES, "Dice", order=range(20), notes=["1 %"] * 20),
         0,
         {f"{name} (mean {np.nanmean(values):.2f})" for name, values in DICE.items()},
     ),
@@ -217,11 +217,11 @@ def test_learning_curves_skip_what_is_not_recorded():
 
 def test_classes_stand_in_the_order_that_is_asked_for_with_their_notes():
     notes = [f"{k} %" for k in range(20)]
-    figure = plotting.class_dice_bars(DICE, VOC_CLASSES, order=[19, 4, 0], notes=notes)
+    figure = plotting.per_class_scores(DICE, VOC_CLASSES, "Dice", order=[19, 4, 0], notes=notes)
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     texts = [text.get_text() for text in figure.axes[0].texts]
     plt.close(figure)
-    assert labels[::-1] == ["tvmonitor (19 %)", "bottle (4 %)", "aeroplane (0 %)"]
+    assert labels == ["tvmonitor (19 %)", "bottle (4 %)", "aeroplane (0 %)"]
     assert texts == ["does not occur"]
 
 

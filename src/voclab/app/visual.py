@@ -19,7 +19,6 @@ from voclab.reporting.page import Page, data_title, write_page
 
 _CHANNELS = 8  # of a layer that are shown
 _MISTAKES = 24
-_RIGHT, _WRONG = "#1b7837", "#b2182b"
 
 
 def visualize(
@@ -84,7 +83,7 @@ def visualize(
         (
             f"{classes[k]} ({logits[index, k]:+.1f})",
             cam(image, int(k)),
-            _RIGHT if labels[index, k] else _WRONG,
+            plotting.RIGHT if labels[index, k] else plotting.WRONG,
         )
         for k in shown
     ]

@@ -1,32 +1,37 @@
 """Images of attacks: what was changed and what came of it, over the bound, the epochs and the victims."""
 
 import re
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import cv2
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from voclab.plotting.base import COLOURS, _curve, grid_axes, look, panel_width, row_height, styled
-from voclab.plotting.segmentation import (
-    _image_axes,
-    _labels,
-    _remove_empty,
-    _show,
-    mask_legend,
-    name_regions,
-    overlay,
+from voclab.plotting.base import (
+    COLOURS,
+    chart,
+    curve,
+    curve_look,
+    grid_axes,
+    heat_map,
+    image_axes,
+    legend_below,
+    look,
+    most_lines,
+    panel_width,
+    remove_empty,
+    row_heights,
+    show,
+    spread,
+    styled,
+    wrapped,
 )
+from voclab.plotting.segmentation import labels_in, mask_legend, mask_rows, name_regions, overlay
 
 _FOOLED, _HOLDS = COLOURS[3], COLOURS[0]  # vermilion and blue
 _PERCENT = (-4, 104)  # markers at 0 and 100 are whole
@@ -64,27 +69,20 @@ def attack_triptychs(rows: Sequence[tuple[np.ndarray, np.ndarray, str, str, bool
         (_said(before, side), _said(f"{'fooled' if fooled else 'holds'}: {after}", side))
         for _, _, before, after, fooled in rows
     ]
-    heights = [side * row_height([row[0] for row in rows[k : k + pairs]]) for k in range(0, len(rows), pairs)]
-    below = 0.15 + 0.15 * _most_lines(text for pair in texts for text in pair)
-    figure, axes = plt.subplots(
-        len(heights),
-        4 * pairs - 1,
-        figsize=(3.15 * side * pairs, sum(heights) + below * len(heights) + 0.6),
-        height_ratios=heights,
-        width_ratios=[1, 1, 1, 0.15, 1, 1, 1][: 4 * pairs - 1],
-        squeeze=False,
-        layout="constrained",
-    )
+    heights = [side * height for height in row_heights([row[0] for row in rows], pairs)]
+    more = (0.15 + 0.15 * most_lines(text for pair in texts for text in pair)) * len(heights) + 0.6
+    widths = [1, 1, 1, 0.15, 1, 1, 1][: 4 * pairs - 1]  # a gap between the pairs
+    figure, axes = image_axes(heights, 3.15 * side * pairs, widths, more=more)
     names = ("image", _times(factor), "perturbed image")
     for k, ((clean, perturbed, _, _, fooled), (before, after)) in enumerate(zip(rows, texts)):
         row, pair = divmod(k, pairs)
         line = axes[row, 4 * pair : 4 * pair + 3]
         for axis, image, name in zip(line, (clean, magnified(perturbed, clean, factor), perturbed), names):
-            _show(axis, image, "" if row else name)
+            show(axis, image, "" if row else name)
             axis.set_anchor("N")  # beside a portrait, others stay below their titles
         line[0].set_xlabel(before, fontsize=9)
         line[2].set_xlabel(after, fontsize=9, color=_FOOLED if fooled else _HOLDS)
-    _remove_empty(axes)
+    remove_empty(axes)
     return figure
 
 
@@ -105,10 +103,9 @@ def attack_mask_rows(
     """
     known = any(row[2] is not None for row in rows)
     names = ("image", _times(factor), "perturbed image", *["truth"] * known, "mask before", "mask after")
-    figure, axes = _image_axes([row_height([row[0]]) for row in rows], len(names))
     texts = [tuple(_said(text, panel_width(len(names))) for text in row[5:7]) for row in rows]
-    below = 0.15 * _most_lines(text for pair in texts for text in pair) - 0.1  # one line has room as it is
-    figure.set_figheight(figure.get_figheight() + below * len(rows))
+    below = 0.15 * most_lines(text for pair in texts for text in pair) - 0.1  # one line has room as it is
+    figure, axes = mask_rows([row[0] for row in rows], len(names), below)
     shown = []
     for k, (clean, perturbed, truth, before, after, *_) in enumerate(rows):
         images = [clean, magnified(perturbed, clean, factor), perturbed]
@@ -119,14 +116,14 @@ def attack_mask_rows(
             if image is None:
                 image = np.full_like(clean, 255)
                 axis.text(0.5, 0.5, "not known", transform=axis.transAxes, ha="center", va="center")
-            _show(axis, image, "" if k else name)
+            show(axis, image, "" if k else name)
         for axis, text, mask in zip(axes[k, -2:], texts[k], (before, after)):
             axis.set_xlabel(text, fontsize=9)
             name_regions(axis, mask, class_names)
         if truth is not None:
             name_regions(axes[k, 3], truth, class_names)
         shown += [mask for mask in (truth, before, after) if mask is not None]
-    mask_legend(figure, _labels(shown), class_names)
+    mask_legend(figure, labels_in(shown), class_names)
     return figure
 
 
@@ -141,10 +138,10 @@ def fooling_over_epsilon(
         ylabels: title -> label of the axis, in percent, e.g. ``"images fooled (%)"``.
     """
     figure, axes = grid_axes(1, len(panels), width=3.9, height=3.3)
-    looks = _looks(attack for curves in panels.values() for attack in curves)
+    attacks = list(dict.fromkeys(attack for curves in panels.values() for attack in curves))
     for axis, (title, curves) in zip(axes[0], panels.items()):
         for attack, (epsilons, values) in curves.items():
-            axis.plot(epsilons, 100 * np.asarray(values), **looks[attack])
+            axis.plot(epsilons, 100 * np.asarray(values), label=attack, **look(attacks.index(attack)))
         # 255 · (8 / 255) is not always 8: two ticks must not stand on each other.
         ticks = sorted({round(float(e), 4) for epsilons, _ in curves.values() for e in epsilons})
         axis.set_xscale("log", base=2)
@@ -152,7 +149,7 @@ def fooling_over_epsilon(
         axis.set(xlabel="epsilon (steps of 1/255)", ylabel=ylabels[title], title=title)
         axis.sharey(axes[0, 0])
     axes[0, 0].set(ylim=_PERCENT, yticks=_TICKS)
-    _legend_below(figure, _line_keys(looks))
+    legend_below(figure)
     return figure
 
 
@@ -167,15 +164,13 @@ def adversary_curves(histories: Mapping[str, list[dict]]) -> Figure:
     """
     figure, axes = grid_axes(1, 3, width=3.7, height=3.4)
     fooling, penalty, fooled = axes[0]
-    looks = _looks(histories)
     for k, (name, history) in enumerate(histories.items()):
-        step = max(1, len(history) // 6)
-        style = {**looks[name], "markevery": (k % step, step)}
+        style = curve_look(k, history)
         for axis, key in ((fooling, "perturbed_loss"), (penalty, "perturbation_loss")):
-            _curve(axis, history, key, **style)
-            _curve(axis, history, f"validation_{key}", **style, ls="--", lw=1.2)
+            curve(axis, history, key, **style)
+            curve(axis, history, f"validation_{key}", **style, ls="--", lw=1.2)
         percent = [{"epoch": e["epoch"], "fooled": 100 * e["fooled"]} for e in history if "fooled" in e]
-        _curve(fooled, percent, "fooled", **style)
+        curve(fooled, percent, "fooled", label=name, **style)
     for axis in axes[0]:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_xlabel("epoch")
@@ -184,7 +179,7 @@ def adversary_curves(histories: Mapping[str, list[dict]]) -> Figure:
     penalty.set(ylabel="weight · penalty", title=f"Penalty on the perturbation{dashes}")
     fooled.set(ylabel="images fooled (%)", title="Fooled validation images")
     fooled.set(ylim=_PERCENT, yticks=_TICKS)
-    _legend_below(figure, _line_keys(looks))
+    legend_below(figure)
     return figure
 
 
@@ -199,17 +194,16 @@ def trade_off(
             order in which a line joins them. A point that is not finite is left out.
         label: of the axis of the shares, in percent.
     """
-    figure, axes = grid_axes(1, 1, width=7.2, height=4.6)
-    axis = axes[0, 0]
-    looks, texts = _looks(curves), []
-    for name, points in curves.items():
+    figure, axis = chart(7.2, 4.6)
+    texts = []
+    for k, (name, points) in enumerate(curves.items()):
         points = [point for point in points if np.isfinite(point[:2]).all()]
-        looks[name]["ls"] = "-" if len(points) > 1 else ""
-        axis.plot([p[0] for p in points], [100 * p[1] for p in points], **looks[name])
+        joined = "-" if len(points) > 1 else ""
+        axis.plot([p[0] for p in points], [100 * p[1] for p in points], ls=joined, label=name, **look(k))
         texts += [(psnr, 100 * share, text) for psnr, share, text in points if text]
     axis.set(xlabel="PSNR (dB) (right: less visible)", ylabel=label, ylim=(-10, 110), yticks=_TICKS)
     axis.margins(x=0.12)
-    _legend_below(figure, _line_keys(looks))
+    legend_below(figure)
     _annotate(axis, texts)
     return figure
 
@@ -226,24 +220,13 @@ def transfer_matrix(
         column_names: what they are tested on.
         label: of the colours, in percent, e.g. ``"images fooled (%)"``.
     """
-    percent = 100 * np.asarray(matrix, np.float64)
-    rows, columns = percent.shape
-    row_names = [_wrapped(name, 22) for name in row_names]
-    column_names = [_wrapped(name, 12) for name in column_names]
+    rows, columns = np.shape(matrix)
+    row_names = [wrapped(name, 22) for name in row_names]
+    column_names = [wrapped(name, 12) for name in column_names]
     width = 1.6 + _longest(row_names) + columns * max(0.7, 0.15 + _longest(column_names))
-    figure, axes = grid_axes(1, 1, width=width, height=max(2.8, 1.3 + 0.62 * rows))
-    axis = axes[0, 0]
-    colours = mpl.colormaps["cividis"].with_extremes(bad="#cccccc")
-    image = axis.imshow(np.ma.masked_invalid(percent), cmap=colours, vmin=0, vmax=100, aspect="auto")
-    for (i, j), value in np.ndenumerate(percent):
-        known = np.isfinite(value)
-        luma = np.dot(colours(value / 100)[:3], (0.299, 0.587, 0.114)) if known else 1
-        text = f"{value:.0f}" if known else "–"
-        axis.text(j, i, text, ha="center", va="center", color="black" if luma > 0.5 else "white")
-    axis.set_xticks(range(columns), column_names)
-    axis.set_yticks(range(rows), row_names)
+    figure, axis = chart(width, max(2.8, 1.3 + 0.62 * rows))
+    image = heat_map(axis, matrix, row_names, column_names, aspect="auto")
     axis.set(xlabel="tested on", ylabel="trained on / computed on")
-    axis.grid(visible=False)
     figure.colorbar(image, ax=axis, label=label)
     return figure
 
@@ -257,20 +240,16 @@ def survival(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
         label: of the axis, in percent, e.g. ``"images still fooled (%)"``.
     """
     handlings = list(dict.fromkeys(how for values in shares.values() for how in values))
-    slot = 0.8 / len(shares)
-    figure, axes = grid_axes(1, 1, width=7.2, height=1.3 + len(handlings) * max(0.3, 0.13 * len(shares)))
-    axis = axes[0, 0]
-    looks = _looks(shares)
+    figure, axis = chart(7.2, 1.3 + len(handlings) * max(0.3, 0.13 * len(shares)))
     for row in range(0, len(handlings), 2):
         axis.axhspan(row - 0.5, row + 0.5, color="#f3f3f3", lw=0, zorder=0)
     for k, (attack, values) in enumerate(shares.items()):
-        y = [handlings.index(how) + (k - (len(shares) - 1) / 2) * slot for how in values]
-        x = [100 * share for share in values.values()]
-        axis.plot(x, y, ls="", **looks[attack])
+        y = [handlings.index(how) + spread(k, len(shares), 0.8 / len(shares)) for how in values]
+        axis.plot([100 * share for share in values.values()], y, ls="", label=attack, **look(k))
     axis.set_yticks(range(len(handlings)), handlings)
     axis.set(xlabel=label, ylabel="handling", xlim=_PERCENT, ylim=(len(handlings) - 0.5, -0.5))
     axis.grid(axis="y", visible=False)
-    _legend_below(figure, _line_keys(looks, ls=""))
+    legend_below(figure)
     return figure
 
 
@@ -283,13 +262,12 @@ def defence(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
         label: of the axis, in percent, e.g. ``"images fooled (%)"``.
     """
     attacks = list(dict.fromkeys(attack for values in shares.values() for attack in values))
-    names = [_wrapped(attack, 14) for attack in attacks]
+    names = [wrapped(attack, 14) for attack in attacks]
     group = max(0.25 + 0.38 * len(shares), 0.15 + _longest(names))
-    figure, axes = grid_axes(1, 1, width=max(4.0, 1.0 + group * len(attacks)), height=3.6)
-    axis = axes[0, 0]
+    figure, axis = chart(max(4.0, 1.0 + group * len(attacks)), 3.6)
     width = 0.8 / len(shares)
     for k, (victim, values) in enumerate(shares.items()):
-        x = np.arange(len(attacks)) + (k - (len(shares) - 1) / 2) * width
+        x = np.arange(len(attacks)) + spread(k, len(shares), width)
         heights = np.array([100 * values.get(attack, np.nan) for attack in attacks])
         axis.bar(x, heights, width, label=victim, color=COLOURS[k], ec="white")
         for at, height in zip(x, heights):
@@ -299,7 +277,7 @@ def defence(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
     axis.set(xlabel="attack", ylabel=label, ylim=(0, 110), yticks=_TICKS)
     axis.set_xlim(-0.6, len(attacks) - 0.4)
     axis.grid(axis="x", visible=False)
-    _legend_below(figure, [Patch(fc=COLOURS[k], label=victim) for k, victim in enumerate(shares)])
+    legend_below(figure)
     return figure
 
 
@@ -313,24 +291,17 @@ def patterns(images: Mapping[str, np.ndarray]) -> Figure:
     """
     shown = list(images.values())
     columns = -(-len(shown) // -(-len(shown) // 5))  # 3 + 3 rather than 5 + 1
-    ratios = [row_height(shown[k : k + columns]) for k in range(0, len(shown), columns)]
     side = panel_width(columns)
+    ratios = row_heights(shown, columns)
     heights = [0.85 * side * height for ratio in ratios for height in (ratio, 1)]
-    figure, axes = plt.subplots(
-        len(heights),
-        columns + 1,
-        figsize=(side * columns + 1.4, sum(heights) + 0.9 * len(ratios) + 0.3),
-        height_ratios=heights,
-        width_ratios=[1] * columns + [0.06],
-        squeeze=False,
-        layout="constrained",
-    )
+    widths = [*[1] * columns, 0.06]
+    figure, axes = image_axes(heights, side * columns + 1.4, widths, more=0.9 * len(ratios) + 0.3)
     spectra = [_spectrum(image) for image in shown]
     limits = {"vmin": min(s.min() for s in spectra), "vmax": max(s.max() for s in spectra)}
     for k, (title, image) in enumerate(images.items()):
         row, column = divmod(k, columns)
-        _show(axes[2 * row, column], image)
-        axes[2 * row, column].set_title(_wrapped(title, 22), fontsize=10)
+        show(axes[2 * row, column], image)
+        axes[2 * row, column].set_title(wrapped(title, 22), fontsize=10)
         axis = axes[2 * row + 1, column]
         x, y = (np.fft.fftshift(np.fft.fftfreq(size)) for size in (image.shape[1], image.shape[0]))
         half = 0.5 / x.size, 0.5 / y.size
@@ -345,9 +316,7 @@ def patterns(images: Mapping[str, np.ndarray]) -> Figure:
             figure.colorbar(spectrum, cax=axes[2 * row + 1, -1], label="power (dB)")
         else:
             axis.tick_params(labelleft=False)
-    for axis in axes.flat:
-        if not axis.has_data():
-            axis.remove()
+    remove_empty(axes)
     return figure
 
 
@@ -362,16 +331,7 @@ def _spectrum(image: np.ndarray) -> np.ndarray:
 
 def _said(text: str, inches: float) -> str:
     """A text to stand below an image of that width; a class and its probability stay on one line."""
-    return _wrapped(re.sub(r" (?=\d)", "\u00a0", text), int(14.7 * inches)).replace("\u00a0", " ")
-
-
-def _wrapped(text: str, width: int) -> str:
-    """A text in lines of that many letters; words stay whole."""
-    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-
-
-def _most_lines(texts: Iterable[str]) -> int:
-    return max(text.count("\n") + 1 for text in texts)
+    return wrapped(re.sub(r" (?=\d)", "\u00a0", text), int(14.7 * inches)).replace("\u00a0", " ")
 
 
 def _longest(texts: Iterable[str]) -> float:
@@ -381,25 +341,6 @@ def _longest(texts: Iterable[str]) -> float:
 
 def _times(factor: float) -> str:
     return f"perturbation × {factor:g}"
-
-
-def _looks(names: Iterable[str]) -> dict[str, dict]:
-    """Name -> colour and marker of its line, by the order in which names occur first."""
-    return {name: look(k) for k, name in enumerate(dict.fromkeys(names))}
-
-
-def _line_keys(looks: Mapping[str, dict], **style) -> list[Line2D]:
-    return [Line2D([], [], label=name, **{**own, **style}) for name, own in looks.items()]
-
-
-def _legend_below(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
-    """A legend in as many columns as the figure is wide enough for; the figure grows by its height."""
-    widest = 0.5 + 0.08 * max(len(handle.get_label()) for handle in handles)  # inches
-    columns = max(1, min(len(handles), int(figure.get_figwidth() / widest)))
-    rows = -(-len(handles) // columns)
-    columns = -(-len(handles) // rows)  # 3 + 3 rather than 5 + 1
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
-    figure.set_figheight(figure.get_figheight() + 0.2 * rows)
 
 
 def _annotate(axis: Axes, points: Sequence[tuple[float, float, str]]) -> None:

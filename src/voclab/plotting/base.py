@@ -1,8 +1,8 @@
-"""The style of every image, how it is saved, and the images that several tasks share."""
+"""The style of every figure, how it is saved, and the layouts and legends that several share."""
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 
@@ -10,16 +10,16 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from voclab.files import atomic_path, make_folder
 from voclab.plotting.letters import FONT, lettered
 
 COLOURS = sns.color_palette("colorblind")
+RIGHT, WRONG = "#1b7837", "#b2182b"  # of titles: green and red of unlike lightness
 # Without its yellow and pale pink, which are lost on white ground.
 _SERIES = [
     *(COLOURS[k] for k in (0, 1, 2, 3, 4)),
@@ -31,8 +31,10 @@ _SERIES = [
 ]
 # Of the same weight for the eye: matplotlib's stars and crosses of a size are smaller than its squares.
 _MARKERS = {"o": 1.0, "s": 0.95, "D": 0.85, "^": 1.15, "v": 1.15, "P": 1.2, "X": 1.2, "*": 1.6}
+_WHITE = (255, 255, 255)
 STYLE = {
     "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
     "savefig.bbox": "tight",
     "savefig.pad_inches": 0.1,
     "font.size": 10,
@@ -76,30 +78,14 @@ def look(k: int, size: float = 6) -> dict:
     return style | {"mec": "white", "mew": 0.5}
 
 
-def abreast(k: int, count: int) -> float:
-    """How far above its line the k-th of ``count`` dots stands, in lines, so that equal ones hide none."""
-    return ((count - 1) / 2 - k) * min(0.18, 0.66 / count)
+# --- saving ---
 
 
-def names_below(figure: Figure, axis: Axes) -> None:
-    """A legend of what an axis shows, below its figure."""
-    handles, labels = axis.get_legend_handles_labels()
-    columns = 2 if len(labels) == 4 else min(3, len(labels))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-
-
-def save(
-    figure: Figure,
-    path: str | Path,
-    *,
-    title: str,
-    images: bool = False,
-    dither: bool = False,
-) -> Path:
+def save(figure: Figure, path: str | Path, *, title: str, images: bool = False, dither: bool = False) -> Path:
     """Write a figure as PNG, and close it.
 
-    Images of images are reduced to 256 colours, those of the legend among them, which keeps
-    notebooks small; all others get a vector copy (SVG) for print.
+    Grids of images are reduced to 256 colours, those of the legend among them, which keeps
+    notebooks small; charts get a vector copy (SVG) for print.
 
     Args:
         figure: what to write.
@@ -117,15 +103,12 @@ def save(
     _entitle(figure, title)
     with mpl.rc_context(STYLE):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=110)
+        image = Image.open(buffer).convert("RGB")
+        if images:
+            image = _few_colours(image, [_WHITE, *_legend_colours(figure)], dither)
         with atomic_path(png) as temporary:
-            if images:
-                image = _few_colours(
-                    Image.open(buffer).convert("RGB"), [_WHITE, *_legend_colours(figure)], dither
-                )
-                image.save(temporary, format="png", optimize=True)
-            else:
-                temporary.write_bytes(buffer.getvalue())
+            image.save(temporary, format="png", optimize=True)
         if not images:
             with atomic_path(path.with_name(path.name + ".svg")) as temporary:
                 figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None})
@@ -138,9 +121,6 @@ def _entitle(figure: Figure, title: str) -> None:
     """Title a figure; suptitles collide with axes titles unless the layout engine knows them."""
     lines = textwrap.fill(title, max(20, int(figure.get_figwidth() / 0.11)))  # a letter is 0.11 inches wide
     figure.suptitle(lines, fontsize=12, fontweight="bold")
-
-
-_WHITE = (255, 255, 255)
 
 
 def _legend_colours(figure: Figure) -> list[tuple[int, ...]]:
@@ -164,16 +144,74 @@ def _few_colours(image: Image.Image, kept: list[tuple[int, ...]], dither: bool) 
     return reduced
 
 
-def grid_axes(rows: int, columns: int, *, width: float, height: float):
+# --- layouts ---
+
+
+def chart(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of that size in inches and its one axis."""
+    figure, axes = grid_axes(1, 1, width=width, height=height)
+    return figure, axes[0, 0]
+
+
+def grid_axes(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, np.ndarray]:
     """A figure and its (rows, columns) axes, each about ``width`` x ``height`` inches."""
+    return plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+
+
+def image_axes(
+    heights: Sequence[float], width: float, columns: int | Sequence[float], *, more: float
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its (rows, columns) axes for images.
+
+    Args:
+        heights: of the rows, inches.
+        width: of the figure, inches.
+        columns: their number, or their widths in any unit.
+        more: inches in all that titles and labels need beside the rows.
+    """
+    widths = [1] * columns if isinstance(columns, int) else columns
     return plt.subplots(
-        rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
+        len(heights),
+        len(widths),
+        figsize=(width, sum(heights) + more),
+        height_ratios=heights,
+        width_ratios=widths,
+        squeeze=False,
     )
 
 
 def panel_width(columns: float) -> float:
     """Inches that an image in a grid may take: no grid is so wide that a page must make its texts small."""
     return min(2.05, 10.4 / columns)
+
+
+def row_heights(images: Sequence[np.ndarray], columns: int) -> list[float]:
+    """Height over width of each row of images; a portrait is made as small as what stands beside it."""
+    heights = []
+    for start in range(0, len(images), columns):
+        ratios = [p.shape[0] / p.shape[1] for p in images[start : start + columns]]
+        narrow = min(ratios) > 1
+        heights.append(1.0 if narrow else max(0.75 if ratio > 1 else ratio for ratio in ratios))
+    return heights
+
+
+def show(axis: Axes, image: np.ndarray, title: str = "") -> None:
+    """Show an image without frame and ticks, at the top of its place: titles of a row stand in one line."""
+    axis.imshow(image, interpolation="nearest" if max(image.shape[:2]) < 200 else "antialiased")
+    axis.set(xticks=[], yticks=[])
+    axis.set_title(textwrap.fill(title, 26), fontsize=10)
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
+
+
+def remove_empty(axes: np.ndarray) -> None:
+    """Remove what shows nothing."""
+    for axis in axes.flat:
+        if not axis.has_data():
+            axis.remove()
+
+
+# --- texts and legends ---
 
 
 def fitted(title: str, inches: float, points: int = 9) -> str:
@@ -183,199 +221,112 @@ def fitted(title: str, inches: float, points: int = 9) -> str:
     return "\n".join("\n".join(line) for line in lines)
 
 
-def row_height(images: Sequence[np.ndarray]) -> float:
-    """Height over width that a row of these needs; a portrait is made as small as what stands beside it."""
-    ratios = [p.shape[0] / p.shape[1] for p in images]
-    if min(ratios) > 1:
-        return 1.0
-    return max(0.75 if ratio > 1 else ratio for ratio in ratios)
+def wrapped(text: str, width: int) -> str:
+    """A text in lines of that many letters; words stay whole."""
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-@styled
-def image_grid(
-    images: Sequence[np.ndarray], titles: Sequence[str], columns: int, colours: Sequence[str] | None = None
-) -> Figure:
-    """Images (H, W, 3) uint8 in rows, each with a title, in its own colour if given."""
-    side = panel_width(columns)
-    size = 9 if side > 1.6 else 8
-    titles = [fitted(title, side, size) for title in titles]
-    starts = range(0, len(images), columns)
-    heights = [side * row_height(images[k : k + columns]) for k in starts]
-    titled = sum(0.17 * max(t.count("\n") + 1.5 for t in titles[k : k + columns]) for k in starts)
-    figure, axes = plt.subplots(
-        len(heights),
-        columns,
-        figsize=(side * columns, sum(heights) + titled + 0.3),
-        height_ratios=heights,
-        squeeze=False,
-        layout="constrained",
-    )
-    for k, axis in enumerate(axes.flat):
-        axis.axis("off")
-        axis.set_anchor("N")  # titles of a row stand in one line
-        if k < len(images):
-            axis.imshow(images[k])
-            axis.set_title(titles[k], fontsize=size, color="black" if colours is None else colours[k])
-    return figure
+def most_lines(texts: Iterable[str]) -> int:
+    """Lines of the text that has most."""
+    return max((text.count("\n") + 1 for text in texts), default=1)
 
 
-@styled
-def learning_curves(
-    histories: Mapping[str, list[dict]],
-    levels: Mapping[str, float] | None = None,
-    *,
-    metric: str = "map",
-    metric_label: str = "mAP",
-    loss_label: str = "binary cross-entropy",
-) -> Figure:
-    """Loss and a metric of all runs over epochs; runs without epochs as horizontal lines.
+def legend_below(figure: Figure, handles: Sequence[Artist] | None = None) -> None:
+    """A legend in as many columns as the figure is wide enough for; the figure grows by its height.
 
     Args:
-        histories: run -> entries with ``epoch``, the metric on validation data and, where they are known,
-            ``loss``, ``validation_loss`` and ``training_`` + the metric.
-        levels: run -> validation metric of a model that has no epochs.
-        metric: key of the metric, higher is better.
-        metric_label: its name for people.
-        loss_label: of the axis of the losses.
+        figure: gets it.
+        handles: what it names; by default all that the axes have labels for.
     """
-    figure, axes = grid_axes(1, 2, width=4.9, height=3.7)
-    left, right = axes[0]
-    seen = f"training_{metric}"
-    trained = any(seen in e for history in histories.values() for e in history)
-    validation = {"ls": "--", "lw": 1.2} if trained else {}  # dashes mean validation wherever both are drawn
-    for k, (name, history) in enumerate(histories.items()):
-        # Dashes mean validation, so that markers must tell apart what colours alone do not.
-        step = max(1, len(history) // 6)
-        style = {**look(k, 4.5), "markevery": (k % step, step)}
-        _curve(left, history, "loss", **style)
-        _curve(left, history, "validation_loss", ls="--", lw=1.2, **style)
-        _curve(right, history, seen, **style)
-        _curve(right, history, metric, label=name, **style, **validation)
-        best = max((e for e in history if metric in e), key=lambda e: e[metric])
-        outlined = {**look(k, 8), "mec": "black", "mew": 1, "zorder": 3}
-        right.plot(best["epoch"], best[metric], **outlined)
-    for k, (name, level) in enumerate((levels or {}).items(), start=len(histories)):
-        right.axhline(level, color=look(k)["color"], ls=":", lw=1.8, label=name)
-    for axis in (left, right):
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    validated = any("validation_loss" in e for history in histories.values() for e in history)
-    title = "Loss: training (solid), validation (dashed)" if validated else "Training loss"
-    left.set(xlabel="epoch", ylabel=loss_label, title=title)
-    title = f"{metric_label[0].upper()}{metric_label[1:]}: training (solid), validation (dashed)"
-    right.set(xlabel="epoch", ylabel=metric_label, title=title)
-    if not trained:
-        right.set_title(f"Validation {metric_label}, best epoch outlined")
-    right.set_ylim(bottom=0)
-    figure.set_figheight(
-        figure.get_figheight() + 0.2 * max(0, -(-len(right.get_legend_handles_labels()[1]) // 3) - 2)
-    )
-    names_below(figure, right)
-    return figure
+    if handles is None:
+        named = {}
+        for handle in (handle for axis in figure.axes for handle in axis.get_legend_handles_labels()[0]):
+            named.setdefault(handle.get_label(), handle)
+        handles = list(named.values())
+    widest = 0.5 + 0.08 * max(len(handle.get_label()) for handle in handles)  # inches
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / widest)))
+    rows = -(-len(handles) // columns)
+    columns = -(-len(handles) // rows)  # 3 + 3 rather than 5 + 1
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    figure.set_figheight(figure.get_figheight() + 0.2 * rows)
 
 
-def _curve(axis: Axes, history: list[dict], key: str, **style) -> None:
+# --- charts ---
+
+
+def spread(k: int, count: int, width: float) -> float:
+    """Where the middle of the k-th of ``count`` bars or dots side by side lies, each ``width`` wide."""
+    return (k - (count - 1) / 2) * width
+
+
+def dots(axis: Axes, rows: Sequence[str], series: Mapping[str, np.ndarray], size: float = 6) -> None:
+    """A line a row with a dot for each series; rows from top to bottom, and no dot hides another.
+
+    Args:
+        axis: is drawn on.
+        rows: their names.
+        series: name for the legend -> a value for each row; NaN is left out.
+        size: of the dots, points.
+    """
+    y = np.arange(len(rows))[::-1]
+    for k, (name, values) in enumerate(series.items()):
+        at = y + dot_height(k, len(series))
+        axis.plot(np.asarray(values), at, ls="", label=name, **look(k, size))
+    axis.set_yticks(y, rows)
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.7, len(rows) - 0.3))
+
+
+def dot_height(k: int, count: int) -> float:
+    """How far above its line the k-th of ``count`` dots stands, in lines, so that equal ones hide none."""
+    return -spread(k, count, min(0.18, 0.66 / count))
+
+
+def curve(axis: Axes, history: list[dict], key: str, **style) -> None:
+    """A value over epochs, where it is known."""
     known = [e for e in history if key in e]
     if known:
         axis.plot([e["epoch"] for e in known], [e[key] for e in known], **style)
 
 
-@styled
-def per_class_scores(
-    scores: Mapping[str, np.ndarray],
-    class_names: Sequence[str],
-    label: str,
+def curve_look(k: int, history: list[dict], size: float = 6) -> dict:
+    """Of the k-th curve: six markers or so, not where those of others are."""
+    step = max(1, len(history) // 6)
+    return {**look(k, size), "markevery": (k % step, step)}
+
+
+def heat_map(
+    axis: Axes,
+    shares: np.ndarray,
+    row_names: Sequence[str],
+    column_names: Sequence[str],
     *,
-    order: Sequence[int] | None = None,
-    notes: Sequence[str] | None = None,
-) -> Figure:
-    """One score a class and model, as dots on a line a class.
+    least: float = 0.0,
+    **options,
+):
+    """A matrix of shares in [0, 1] as colours from 0 to 100 %, with values in a colour that can be read.
 
     Args:
-        scores: model -> (classes,); NaN is left out.
-        class_names: the classes.
-        label: of the axis, e.g. ``"average precision"``.
-        order: the classes from top to bottom; else the best model's classes from best to worst.
-        notes: written behind the name of each class.
+        axis: is drawn on.
+        shares: (rows, columns); NaN is grey and written as "–".
+        row_names: of the rows.
+        column_names: of the columns.
+        least: share from which values are written.
+        options: of ``imshow``.
+
+    Returns:
+        What a colour bar is made of.
     """
-    figure, axes = grid_axes(1, 1, width=7.6, height=6.2)
-    axis = axes[0, 0]
-    if order is None:
-        best = max(scores, key=lambda name: np.nanmean(scores[name]))
-        upwards = np.argsort(np.nan_to_num(scores[best], nan=-1))
-    else:
-        upwards = np.asarray(order)[::-1]
-    stacked = np.stack(list(scores.values()))[:, upwards]
-    known = ~np.isnan(stacked).all(0)
-    y = np.arange(len(upwards))
-    span = np.nanmin(stacked[:, known], 0), np.nanmax(stacked[:, known], 0)
-    axis.hlines(y[known], *span, color="#bbbbbb", lw=1.5)
-    for row in y[~known]:
-        axis.text(0.01, row, "does not occur", color="#767676", fontsize=8, va="center")
-    for k, (name, values) in enumerate(zip(scores, stacked)):
-        key = f"{name} (mean {np.nanmean(values):.2f})"
-        axis.plot(values, y + abreast(k, len(scores)), ls="", label=key, **look(k))
-    names = class_names if notes is None else [f"{n} ({note})" for n, note in zip(class_names, notes)]
-    axis.set_yticks(y, [names[k] for k in upwards])
-    axis.set(xlabel=label, xlim=(-0.02, 1.02), ylim=(-0.7, len(upwards) - 0.3))
-    figure.legend(loc="outside lower center", ncols=2)
-    return figure
-
-
-@styled
-def confusion(
-    matrix: np.ndarray,
-    class_names: Sequence[str],
-    xlabel: str,
-    ylabel: str,
-    row_names: Sequence[str] | None = None,
-    outlined: Sequence[tuple[int, int]] = (),
-) -> Figure:
-    """A (classes, classes) matrix of shares as a heat map, entries over 5 % written out.
-
-    Args:
-        matrix: shares in [0, 1]; NaN counts as 0.
-        class_names: of the columns.
-        xlabel: of the columns.
-        ylabel: of the rows.
-        row_names: of the rows, if others.
-        outlined: (row, column) of entries that the text speaks of.
-    """
-    figure, axes = grid_axes(1, 1, width=8.4, height=7.2)
-    axis = axes[0, 0]
-    filled = np.nan_to_num(matrix)
-    image = axis.imshow(100 * filled, cmap="cividis", vmin=0, vmax=100)
-    for i, j in np.argwhere(filled >= 0.05):
-        colour = "black" if filled[i, j] > 0.55 else "white"
-        axis.text(j, i, f"{100 * filled[i, j]:.0f}", ha="center", va="center", fontsize=8, color=colour)
-    for i, j in outlined:
-        axis.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec=COLOURS[3], lw=2))
-    axis.set_xticks(range(len(class_names)), class_names, rotation=90)
-    axis.set_yticks(range(len(class_names)), row_names or class_names)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
+    percent = 100 * np.asarray(shares, np.float64)
+    colours = mpl.colormaps["cividis"].with_extremes(bad="#cccccc")
+    image = axis.imshow(np.ma.masked_invalid(percent), cmap=colours, vmin=0, vmax=100, **options)
+    for (i, j), value in np.ndenumerate(percent):
+        if value < 100 * least:
+            continue
+        known = np.isfinite(value)
+        luma = np.dot(colours(value / 100)[:3], (0.299, 0.587, 0.114)) if known else 1
+        style = {"color": "black" if luma > 0.5 else "white", "fontsize": 8 if least else 10}
+        axis.text(j, i, f"{value:.0f}" if known else "–", ha="center", va="center", **style)
+    axis.set_xticks(range(percent.shape[1]), column_names)
+    axis.set_yticks(range(percent.shape[0]), row_names)
     axis.grid(visible=False)
-    figure.colorbar(image, ax=axis, label="%", shrink=0.8)
-    return figure
-
-
-@styled
-def block_diagram(rows: Mapping[str, Sequence[tuple[str, bool]]]) -> Figure:
-    """Networks as rows of boxes joined by arrows; boxes that are trained are filled.
-
-    Args:
-        rows: name -> boxes as (text, trained).
-    """
-    figure, axes = grid_axes(1, 1, width=10, height=0.4 + 0.85 * len(rows))
-    axis = axes[0, 0]
-    axis.axis("off")
-    widest = max(len(boxes) for boxes in rows.values())
-    for y, (name, boxes) in enumerate(rows.items()):
-        axis.text(-0.12, -y, name, ha="right", va="center", fontsize=10, fontweight="bold")
-        for x, (text, trained) in enumerate(boxes):
-            style = {"boxstyle": "round,pad=0.45", "lw": 1.2, "ec": COLOURS[0] if trained else "#777777"}
-            style["fc"] = (*COLOURS[0], 0.25) if trained else "#f2f2f2"
-            axis.text(x + 0.5, -y, text, ha="center", va="center", fontsize=8.5, bbox=style)
-            if x:
-                arrow = {"arrowstyle": "->", "color": "#777777"}
-                axis.annotate("", (x + 0.11, -y), (x - 0.11, -y), arrowprops=arrow)
-    axis.set(xlim=(-1.3, widest), ylim=(-len(rows) + 0.5, 0.5))
-    return figure
+    return image

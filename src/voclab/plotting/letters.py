@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import pandas as pd
 from matplotlib import font_manager
@@ -17,7 +18,7 @@ _INVISIBLE = "[\u200b-\u200d\u2060\ufe00-\ufe0f\ufeff]"  # joins others, or choo
 _SHOWN = "\u200b"  # before an underscore, for matplotlib leaves labels that begin with one out of legends
 
 
-def lettered(value):
+def lettered(value: Any) -> tuple[Any, list[str]]:
     """(what can be drawn for ``value``, the families of fonts to draw it in, the usual one first).
 
     Args:
@@ -27,51 +28,32 @@ def lettered(value):
         The same with its texts changed where they must be: control characters as escapes, letters that no
         font here has as their code points, e.g. ``U+732B``, and lines for which no figure has room cut.
     """
-    short = _shortened(_texts(value))
-    letters = frozenset(letter for text in _texts(value) for letter in plain(text) if letter > "~")
+    texts: dict[str, str] = {}
+    _changed(value, lambda text: texts.setdefault(text, text))
+    letters = frozenset(letter for text in texts for letter in plain(text) if letter > "~")
     families, missing = _fonts(letters - _usual_letters())
-    return _changed(value, lambda text: _drawable(short.get(text, text), missing)), [FONT, *families]
+    times = Counter()
+    for text in texts:
+        short = "\n".join(line if len(line) <= _LONGEST else f"{line[:_CUT]}…" for line in text.split("\n"))
+        if short != text:
+            times[short] += 1
+            # No two alike, for they may be keys.
+            short += f" {times[short]}" if times[short] > 1 else ""
+        texts[text] = _drawable(short, missing)
+    return _changed(value, texts.__getitem__), [FONT, *families]
 
 
-def _shortened(texts: Iterable[str]) -> dict[str, str]:
-    """Texts with lines that are too long, and what stands for each: no two alike, for they may be keys."""
-    found, times = {}, Counter()
-    for text in dict.fromkeys(texts):
-        cut = "\n".join(line if len(line) <= _LONGEST else f"{line[:_CUT]}…" for line in text.split("\n"))
-        if cut != text:
-            times[cut] += 1
-            found[text] = cut if times[cut] == 1 else f"{cut} {times[cut]}"
-    return found
-
-
-def _texts(value) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, entry in value.items():
-            yield from _texts(key)
-            yield from _texts(entry)
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            yield from _texts(entry)
-    elif isinstance(value, pd.DataFrame | pd.Series):
-        for axis in value.axes:
-            yield from _texts(list(axis))
-
-
-def _changed(value, change):
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    """The value with each text in it changed."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
         return {_changed(key, change): _changed(entry, change) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        changed = [_changed(entry, change) for entry in value]
-        return changed if isinstance(value, list) else tuple(changed)
+        return (list if isinstance(value, list) else tuple)(_changed(entry, change) for entry in value)
     if isinstance(value, pd.DataFrame | pd.Series):
-        axes = [[_changed(name, change) for name in axis] for axis in value.axes]
-        return (
-            value.set_axis(axes[0]) if len(axes) == 1 else value.set_axis(axes[0]).set_axis(axes[1], axis=1)
-        )
+        for number, axis in enumerate(value.axes):
+            value = value.set_axis(_changed(list(axis), change), axis=number)
     return value
 
 

@@ -6,9 +6,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from voclab.plotting.base import abreast, grid_axes, image_grid, look, names_below, styled
+from voclab.plotting.base import (
+    RIGHT,
+    WRONG,
+    chart,
+    dot_height,
+    dots,
+    grid_axes,
+    legend_below,
+    look,
+    remove_empty,
+    styled,
+)
+from voclab.plotting.classification import image_grid
 
-_KEPT, _CHANGED = "#1b7837", "#b2182b"
 _COLUMNS = 4  # of images
 
 
@@ -35,7 +46,7 @@ def dots_with_intervals(
             values = factor * table[[measure, f"{measure} low", f"{measure} high"]].to_numpy(float)
             # Rounding can put an end of a narrow interval on the wrong side of its mean.
             reach = np.clip(np.abs(values[:, :1] - values[:, 1:]), 0, None).T
-            at = y + abreast(k, len(tables))
+            at = y + dot_height(k, len(tables))
             axis.errorbar(values[:, 0], at, xerr=reach, ls="", lw=1.4, capsize=2.5, label=name, **look(k))
         for row in y[:-1]:
             last = row == apart
@@ -48,7 +59,7 @@ def dots_with_intervals(
             axis.set_xlim(-2, 102)
     for axis in axes[0, 1:]:
         axis.set_yticklabels([])
-    names_below(figure, axes[0, 0])
+    legend_below(figure)
     return figure
 
 
@@ -83,8 +94,7 @@ def share_distribution(shares: Mapping[str, np.ndarray], steps: int, marks: Mapp
         axis.set_ylim(0, 1.08 * highest)
     for axis in axes[:, 0]:
         axis.set_ylabel("images (%)")
-    for axis in axes.flat[len(shares) :]:
-        axis.remove()
+    remove_empty(axes)
     return figure
 
 
@@ -104,7 +114,7 @@ def perturbed_versions(
         f"{title}\n{'kept' if same else 'now'}: {_short(answer)}"
         for title, answer, same in zip(titles[1:], said[1:], kept[1:], strict=True)
     ]
-    colours = ["black", *(_KEPT if same else _CHANGED for same in kept[1:])]
+    colours = ["black", *(RIGHT if same else WRONG for same in kept[1:])]
     return image_grid(images, texts, min(_COLUMNS, len(images)), colours)
 
 
@@ -121,15 +131,13 @@ def condition_scores(scores: Mapping[str, pd.Series], label: str) -> Figure:
         label: of the score.
     """
     rows = list(next(iter(scores.values())).index)
-    figure, axes = grid_axes(1, 1, width=7.6, height=1.2 + 0.27 * len(rows))
-    axis, y = axes[0, 0], np.arange(len(rows))[::-1]
-    for k, (name, series) in enumerate(scores.items()):
+    figure, axis = chart(7.6, 1.2 + 0.27 * len(rows))
+    for k, series in enumerate(scores.values()):
         axis.axvline(series.iloc[0], color=look(k)["color"], lw=1, ls=":")
-        axis.plot(series.to_numpy(), y + abreast(k, len(scores)), ls="", label=name, **look(k, 7))
-    axis.set_yticks(y, rows)
-    axis.set(xlabel=f"{label} (dotted: clean)", xlim=(-0.02, 1.02), ylim=(-0.7, len(rows) - 0.3))
+    dots(axis, rows, scores, 7)
+    axis.set_xlabel(f"{label} (dotted: clean)")
     if len(scores) > 1:
-        names_below(figure, axis)
+        legend_below(figure)
     return figure
 
 
@@ -154,8 +162,7 @@ def severity_panels(panels: Mapping[str, Mapping[str, Sequence[float]]], label: 
             axis.set_ylabel(label)
         if not same:
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-    for axis in axes.flat[len(panels) :]:
-        axis.remove()
+    remove_empty(axes)
     if same:
-        names_below(figure, axes[0, 0])
+        legend_below(figure)
     return figure

@@ -1,10 +1,9 @@
 """Images of masks and segmenters: overlays, errors, edges, scores of classes, the U-Net's shape."""
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -16,13 +15,15 @@ from matplotlib.patheffects import withStroke
 from voclab.data.base import VOID, voc_palette
 from voclab.plotting.base import (
     COLOURS,
-    confusion,
-    grid_axes,
+    chart,
+    image_axes,
     panel_width,
-    per_class_scores,
-    row_height,
+    remove_empty,
+    row_heights,
+    show,
     styled,
 )
+from voclab.plotting.classification import confusion
 
 ERROR_KINDS = ("right", "missed object", "invented object", "wrong class", "void (not scored)")
 """What the codes of :func:`error_kinds` mean."""
@@ -139,16 +140,16 @@ def segmentation_samples(
     images: Sequence[np.ndarray], masks: Sequence[np.ndarray], class_names: Sequence[str], columns: int
 ) -> Figure:
     """Images (H, W, 3) uint8, ``columns`` in a row, and under each the same with its mask (H, W) uint8."""
-    starts = range(0, len(images), columns)
-    ratios = [row_height(images[k : k + columns]) for k in starts for _ in range(2)]
-    figure, axes = _image_axes(ratios, min(columns, len(images)))
+    side = panel_width(min(columns, len(images)))
+    heights = [side * height for height in row_heights(images, columns) for _ in range(2)]
+    figure, axes = _mask_axes(heights, min(columns, len(images)))
     for k, (image, mask) in enumerate(zip(images, masks)):
         row, column = divmod(k, columns)
-        _show(axes[2 * row, column], image)
-        _show(axes[2 * row + 1, column], overlay(image, mask))
+        show(axes[2 * row, column], image)
+        show(axes[2 * row + 1, column], overlay(image, mask))
         name_regions(axes[2 * row + 1, column], mask, class_names)
-    _remove_empty(axes)
-    mask_legend(figure, _labels(masks), class_names)
+    remove_empty(axes)
+    mask_legend(figure, labels_in(masks), class_names)
     return figure
 
 
@@ -165,19 +166,19 @@ def prediction_rows(
             the same models.
         class_names: label k + 1 is class k.
     """
-    figure, axes = _image_axes([row_height([row[1]]) for row in rows], 2 + len(rows[0][3]))
+    figure, axes = mask_rows([row[1] for row in rows], 2 + len(rows[0][3]))
     for k, (title, image, truth, models) in enumerate(rows):
         line, first = axes[k], k == 0
-        _show(line[0], image, "image" if first else "")
+        show(line[0], image, "image" if first else "")
         line[0].set_ylabel(textwrap.fill(title, 16), fontsize=10, fontweight="bold")
-        _show(line[1], overlay(image, truth), "truth" if first else "")
+        show(line[1], overlay(image, truth), "truth" if first else "")
         name_regions(line[1], truth, class_names)
         for axis, (name, predicted, score) in zip(line[2:], models):
-            _show(axis, overlay(image, predicted), name if first else "")
+            show(axis, overlay(image, predicted), name if first else "")
             name_regions(axis, predicted, class_names)
             axis.set_xlabel(score, fontsize=9)
     shown = [mask for _, _, truth, models in rows for mask in (truth, *(m[1] for m in models))]
-    mask_legend(figure, _labels(shown), class_names)
+    mask_legend(figure, labels_in(shown), class_names)
     return figure
 
 
@@ -191,7 +192,7 @@ def error_maps(
         rows: each an image (H, W, 3) uint8, its label map (H, W) uint8, the predicted one, and a title.
         class_names: label k + 1 is class k.
     """
-    figure, axes = _image_axes([row_height([row[0]]) for row in rows], 4)
+    figure, axes = mask_rows([row[0] for row in rows], 4)
     seen = set()
     for k, (image, truth, predicted, title) in enumerate(rows):
         kinds = error_kinds(truth, predicted)
@@ -201,11 +202,11 @@ def error_maps(
         errors += weight * (ERROR_COLOURS[kinds] - errors)
         images = (image, overlay(image, truth), overlay(image, predicted), np.rint(errors).astype(np.uint8))
         for axis, original, name in zip(axes[k], images, ("image", "truth", "prediction", "errors")):
-            _show(axis, original, "" if k else name)
+            show(axis, original, "" if k else name)
         name_regions(axes[k, 1], truth, class_names)
         name_regions(axes[k, 2], predicted, class_names)
         axes[k, 0].set_ylabel(textwrap.fill(title, 16), fontsize=10, fontweight="bold")
-    mask_legend(figure, _labels(m for row in rows for m in row[1:3]), class_names, loc="outside lower left")
+    mask_legend(figure, labels_in(m for row in rows for m in row[1:3]), class_names, loc="outside lower left")
     keys = [_patch(ERROR_COLOURS[k], ERROR_KINDS[k]) for k in sorted(seen - {RIGHT})]
     if keys:
         figure.legend(handles=keys, loc="outside lower right", **_LEGEND)
@@ -228,8 +229,9 @@ def edge_closeups(
             each model, and a box (y0, y1, x0, x1) in pixels. All rows have the same models.
         class_names: label k + 1 is class k.
     """
-    ratios = [max(row_height([image]), row_height([_crop(image, box)])) for image, _, _, box in rows]
-    figure, axes = _image_axes(ratios, 3 + len(rows[0][2]))
+    columns = 3 + len(rows[0][2])
+    ratios = [max(row_heights([image, _crop(image, box)], 1)) for image, _, _, box in rows]
+    figure, axes = _mask_axes([panel_width(columns) * ratio for ratio in ratios], columns)
     shown = []
     for k, (image, truth, models, box) in enumerate(rows):
         line = axes[k]
@@ -238,7 +240,7 @@ def edge_closeups(
         names = ("image", "close-up", "truth", *(name for name, _ in models))
         images = [_crop(overlay(image, mask, contour=False), box) for mask in masks]
         for axis, name, original in zip(line, names, [image, _crop(image, box), *images]):
-            _show(axis, original, "" if k else name)
+            show(axis, original, "" if k else name)
             axis.set_anchor("N")  # a box may be less high than its image, and titles stand in one line
         corner, size = (x0 - 0.5, y0 - 0.5), (x1 - x0, y1 - y0)
         outline = _outline(_crop(truth, box))
@@ -248,26 +250,8 @@ def edge_closeups(
                 lines = LineCollection(outline, colors=colour, linewidths=width, capstyle="projecting")
                 axis.add_collection(lines, autolim=False)
         shown += [_crop(mask, box) for mask in masks]
-    mask_legend(figure, _labels(shown), class_names)
+    mask_legend(figure, labels_in(shown), class_names)
     return figure
-
-
-def class_dice_bars(
-    scores: Mapping[str, np.ndarray],
-    class_names: Sequence[str],
-    *,
-    order: Sequence[int] | None = None,
-    notes: Sequence[str] | None = None,
-) -> Figure:
-    """Dice of each class and model as dots, see :func:`~voclab.plotting.base.per_class_scores`.
-
-    Args:
-        scores: model -> (classes,) Dice; NaN where the class does not occur.
-        class_names: the classes.
-        order: the classes from top to bottom; else the best model's classes from best to worst.
-        notes: written behind the name of each class, e.g. its share of the pixels.
-    """
-    return per_class_scores(scores, class_names, "Dice", order=order, notes=notes)
 
 
 def pixel_confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -302,8 +286,7 @@ def architecture(
         ends: what goes in and what comes out.
     """
     depth = len(levels) - 1
-    figure, axes = grid_axes(1, 1, width=9, height=0.4 + 0.85 * len(levels))
-    axis = axes[0, 0]
+    figure, axis = chart(9, 0.4 + 0.85 * len(levels))
     axis.axis("off")
     wide, high, side = 2.1, 0.56, 2.3
     old, new = COLOURS[2] if pretrained else COLOURS[0], COLOURS[0]
@@ -379,7 +362,8 @@ def _crop(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     return image[y0:y1, x0:x1]
 
 
-def _labels(masks: Iterable[np.ndarray]) -> set[int]:
+def labels_in(masks: Iterable[np.ndarray]) -> set[int]:
+    """Labels that occur in any of these masks."""
     return {label for mask in masks for label in np.unique(mask).tolist()}
 
 
@@ -391,29 +375,12 @@ def _patch(colour: np.ndarray, name: str) -> Patch:
     return Patch(fc=colour / 255, ec="#777777", lw=0.6, label=name)
 
 
-def _image_axes(ratios: Sequence[float], columns: int) -> tuple[Figure, np.ndarray]:
-    """(rows, columns) axes, rows as high as their images; room for titles and labels is added."""
+def mask_rows(images: Sequence[np.ndarray], columns: int, below: float = 0.0) -> tuple[Figure, np.ndarray]:
+    """Axes with a row for each of these images and ``below`` inches more than one line of text under each."""
     side = panel_width(columns)
-    heights = [side * ratio for ratio in ratios]
-    return plt.subplots(
-        len(ratios),
-        columns,
-        figsize=(side * columns + 0.3, sum(heights) + 0.25 * len(ratios) + 0.6),
-        height_ratios=heights,
-        squeeze=False,
-        layout="constrained",
-    )
+    return _mask_axes([side * height for height in row_heights(images, 1)], columns, below)
 
 
-def _show(axis: Axes, image: np.ndarray, title: str = "") -> None:
-    axis.imshow(image, interpolation="nearest" if max(image.shape[:2]) < 200 else "antialiased")
-    axis.set(xticks=[], yticks=[])
-    axis.set_title(textwrap.fill(title, 26), fontsize=10)
-    axis.grid(visible=False)
-    axis.spines[:].set_visible(False)
-
-
-def _remove_empty(axes: np.ndarray) -> None:
-    for axis in axes.flat:
-        if not axis.images:
-            axis.remove()
+def _mask_axes(heights: Sequence[float], columns: int, below: float = 0.0) -> tuple[Figure, np.ndarray]:
+    width = panel_width(columns) * columns + 0.3
+    return image_axes(heights, width, columns, more=(0.25 + below) * len(heights) + 0.6)
