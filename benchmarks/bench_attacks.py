@@ -66,7 +66,7 @@ def plain_cnn(train: int, test: int, epochs: int) -> Attacked:
     """Trained until it is right often enough for an attack to mean something."""
     (images, labels), attacked = drawn_images(train, test)
     keras.utils.set_random_seed(0)
-    model = zoo.build("cnn", 10)
+    model = zoo.build("small_cnn", 10)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(2e-3), loss, jit_compile=False)
     rng = np.random.default_rng(0)

@@ -687,7 +687,7 @@ def read_log(root: Path) -> None:
 
 
 def run_texts(root: Path) -> None:
-    plan = {"dataset": "toycifar", "model": "cnn", "epochs": 2, "rate": 0.1, "weights": None}
+    plan = {"dataset": "toycifar", "model": "small_cnn", "epochs": 2, "rate": 0.1, "weights": None}
     _put(root / "run/config.json", json.dumps({"plan": plan, "recipe": {"size": 32, "rate": 0.5}}))
     _put(
         root / "run/history.json",

@@ -283,7 +283,7 @@ def commanding(folder: Path, moments: Moments) -> None:
 
     images.decode = counted
     options = ["--size=32", "--width=4", "--epochs=3", "--batch-size=8", "--name=run"]
-    _command("train", "--data=images", "--model=cnn", *options)
+    _command("train", "--data=images", "--model=small_cnn", *options)
 
 
 def _command(*arguments: str) -> None:

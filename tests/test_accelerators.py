@@ -109,7 +109,7 @@ def _halves(model):
 @pytest.mark.parametrize("target", ["labels", "masks"])
 def test_a_network_trains_in_half_precision(target, half, parts, tmp_path):
     if target == "labels":
-        model, loss = zoo.build("cnn", 4, width=4), keras.losses.BinaryCrossentropy(from_logits=True)
+        model, loss = zoo.build("small_cnn", 4, width=4), keras.losses.BinaryCrossentropy(from_logits=True)
     else:
         model, loss = build_unet(5, width=4, depth=1), get_loss("cross_entropy_dice")
     run = Run(tmp_path / target)
@@ -127,7 +127,7 @@ def test_the_adversary_trains_in_half_precision(half, parts, tmp_path):
 
 
 def test_the_defence_trains_in_half_precision(half, parts, tmp_path):
-    victim = Network(zoo.build("cnn", 4, width=4), "multilabel")
+    victim = Network(zoo.build("small_cnn", 4, width=4), "multilabel")
     run = harden("h", victim, *parts, tmp_path, recipe=RECIPE, progress=lambda line: None)
     assert "float16" in _halves(_assert_sound(run))
 

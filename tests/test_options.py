@@ -28,8 +28,10 @@ WRONG = {
     "": "required: COMMAND",
     # earlier names
     "pretrain --images 100": "`voclab pretrain` is gone; ImageNet weights take its place",
-    "train --dataset DATA --model cnn --rate 0.1": "--rate is called --learning-rate now",
-    "train --dataset DATA --model cnn --augmentations=none": "--augmentations is called --augmentation now",
+    "train --dataset DATA --model small_cnn --rate 0.1": "--rate is called --learning-rate now",
+    "train --dataset DATA --model small_cnn --augmentations=none": (
+        "--augmentations is called --augmentation now"
+    ),
     "run 04 --pictures DATA": "--pictures is called --small-images now",
     "run 01 --weights source": "weights 'source' is gone; use auto, or imagenet with the backbone",
     # data
@@ -78,44 +80,51 @@ WRONG = {
     "run 01 --in-place --data DATA --notebooks NOTEBOOKS": "may only show the embedded data",
     # train
     "train": "--dataset and --model must be named",
-    "train --model cnn": "--dataset must be named",
+    "train --model small_cnn": "--dataset must be named",
     "train --dataset DATA": "--model must be named",
-    "train --dataset nowhere --model cnn": "There is no folder nowhere",
-    "train --dataset '' --model cnn": "--dataset is ''",
-    "train --dataset DATA --model alexnet": "no model 'alexnet'; choose one of cnn, resnet8",
+    "train --dataset nowhere --model small_cnn": "There is no folder nowhere",
+    "train --dataset '' --model small_cnn": "--dataset is ''",
+    "train --dataset DATA --model cnn": "cnn is now called small_cnn",
+    "train --dataset DATA --model alexnet": "no model 'alexnet'; choose one of small_cnn, resnet8",
     "train --dataset DATA --model ''": "no model ''; choose one of",
-    "train --dataset DATA --model cnn --augmentation heavy": "no augmentation 'heavy'; choose one of none",
-    "train --dataset DATA --model cnn --optimizer adagrad": "no optimizer 'adagrad'; choose one of adam, sgd",
-    "train --dataset DATA --model cnn --epochs -1": "--epochs is -1; choose a whole number, 0 or more",
-    "train --dataset DATA --model cnn --epochs 1000000000000": "at most 100000",
-    "train --dataset DATA --model cnn --epochs ten": "--epochs is ten",
-    "train --dataset DATA --model cnn --learning-rate 0": "--learning-rate is 0; choose a number above 0",
-    "train --dataset DATA --model cnn --learning-rate nan": "--learning-rate is nan",
-    "train --dataset DATA --model cnn --learning-rate inf": "--learning-rate is inf",
-    "train --dataset DATA --model cnn --batch-size 0": "--batch-size is 0",
-    "train --dataset DATA --model cnn --size -3": "--size is -3; choose a whole number, 8 or more",
-    "train --dataset DATA --model cnn --size 1000000": "at most 4096",
-    "train --dataset DATA --model cnn --momentum 1": "--momentum is 1",
-    "train --dataset DATA --model cnn --weight-decay -1": "--weight-decay is -1",
-    "train --dataset DATA --model cnn --dropout 1.5": "--dropout is 1.5; choose a number, 0 or more",
-    "train --dataset DATA --model cnn --label-smoothing 2": "--label-smoothing is 2",
-    "train --dataset DATA --model cnn --mixup -1": "--mixup is -1",
-    "train --dataset DATA --model cnn --width 0": "--width is 0",
-    "train --dataset DATA --model cnn --width 0.5": "number of channels, such as 16",
+    "train --dataset DATA --model small_cnn --augmentation heavy": (
+        "no augmentation 'heavy'; choose one of none"
+    ),
+    "train --dataset DATA --model small_cnn --optimizer adagrad": (
+        "no optimizer 'adagrad'; choose one of adam, sgd"
+    ),
+    "train --dataset DATA --model small_cnn --epochs -1": "--epochs is -1; choose a whole number, 0 or more",
+    "train --dataset DATA --model small_cnn --epochs 1000000000000": "at most 100000",
+    "train --dataset DATA --model small_cnn --epochs ten": "--epochs is ten",
+    "train --dataset DATA --model small_cnn --learning-rate 0": (
+        "--learning-rate is 0; choose a number above 0"
+    ),
+    "train --dataset DATA --model small_cnn --learning-rate nan": "--learning-rate is nan",
+    "train --dataset DATA --model small_cnn --learning-rate inf": "--learning-rate is inf",
+    "train --dataset DATA --model small_cnn --batch-size 0": "--batch-size is 0",
+    "train --dataset DATA --model small_cnn --size -3": "--size is -3; choose a whole number, 8 or more",
+    "train --dataset DATA --model small_cnn --size 1000000": "at most 4096",
+    "train --dataset DATA --model small_cnn --momentum 1": "--momentum is 1",
+    "train --dataset DATA --model small_cnn --weight-decay -1": "--weight-decay is -1",
+    "train --dataset DATA --model small_cnn --dropout 1.5": "--dropout is 1.5; choose a number, 0 or more",
+    "train --dataset DATA --model small_cnn --label-smoothing 2": "--label-smoothing is 2",
+    "train --dataset DATA --model small_cnn --mixup -1": "--mixup is -1",
+    "train --dataset DATA --model small_cnn --width 0": "--width is 0",
+    "train --dataset DATA --model small_cnn --width 0.5": "number of channels, such as 16",
     "train --dataset DATA --model efficientnet_b0 --width 0.5": "one width only",
-    "train --dataset DATA --model resnet50 --width 8": "--width is for cnn, resnet8",
-    "train --dataset DATA --model cnn --epsilon 300": "--epsilon is 300",
-    "train --dataset DATA --model cnn --steps 0": "--steps is 0",
-    "train --dataset DATA --model cnn --patience 0": "--patience is 0",
-    "train --dataset DATA --model cnn --seed -1": SEED,
-    "train --dataset DATA --model cnn --weights missing.h5": "missing.h5 does not exist",
-    "train --dataset DATA --model cnn --weights imagenet": "no ImageNet weights",
-    "train --dataset DATA --model cnn --config missing.json": "missing.json is missing",
+    "train --dataset DATA --model resnet50 --width 8": "--width is for small_cnn, resnet8",
+    "train --dataset DATA --model small_cnn --epsilon 300": "--epsilon is 300",
+    "train --dataset DATA --model small_cnn --steps 0": "--steps is 0",
+    "train --dataset DATA --model small_cnn --patience 0": "--patience is 0",
+    "train --dataset DATA --model small_cnn --seed -1": SEED,
+    "train --dataset DATA --model small_cnn --weights missing.h5": "missing.h5 does not exist",
+    "train --dataset DATA --model small_cnn --weights imagenet": "no ImageNet weights",
+    "train --dataset DATA --model small_cnn --config missing.json": "missing.json is missing",
     "train --config FILE": "FILE is not readable JSON",
     "train --config DATA": "DATA cannot be read",
-    "train --dataset DATA --model cnn --name ''": "--name is ''",
-    "train --dataset DATA --model cnn --name ../elsewhere": "--name is '../elsewhere'",
-    "train --dataset DATA --model cnn --runs FILE": "FILE is a file",
+    "train --dataset DATA --model small_cnn --name ''": "--name is ''",
+    "train --dataset DATA --model small_cnn --name ../elsewhere": "--name is '../elsewhere'",
+    "train --dataset DATA --model small_cnn --runs FILE": "FILE is a file",
     # evaluate
     "evaluate": "--model",
     "evaluate --model nowhere": "nowhere is missing; name a run's folder or a .keras file",
@@ -321,12 +330,12 @@ def test_what_is_no_number_is_refused_on_one_line(check, value):
 
 def test_a_wrong_value_of_any_kind_in_a_configuration_is_one_sentence(tmp_path):
     path = tmp_path / "config.json"
-    good = {"dataset": "toycifar", "model": "cnn"}
+    good = {"dataset": "toycifar", "model": "small_cnn"}
     for plan, words in (
         ([], "not of a run"),
-        ({"model": "cnn"}, "not of a run"),
+        ({"model": "small_cnn"}, "not of a run"),
         (good | {"dataset": 3}, "dataset in .*config.json is 3"),
-        (good | {"model": ["cnn"]}, "no model in .*config.json"),
+        (good | {"model": ["small_cnn"]}, "no model in .*config.json"),
         (good | {"epochs": "ten"}, "epochs in .*config.json is ten"),
         (good | {"epochs": 1.5}, "epochs in .* is 1.5"),
         (good | {"epochs": None}, "epochs in .* is None"),
@@ -348,7 +357,7 @@ def test_a_wrong_value_of_any_kind_in_a_configuration_is_one_sentence(tmp_path):
 
 
 def test_a_plan_is_taken_as_it_was_meant(tmp_path):
-    plan = checked(Plan("toycifar", "cnn", epochs=3, epsilon=16, learning_rate=None, width=4))
+    plan = checked(Plan("toycifar", "small_cnn", epochs=3, epsilon=16, learning_rate=None, width=4))
     assert (plan.epochs, plan.epsilon, plan.learning_rate, plan.size, plan.width) == (
         3,
         16.0,

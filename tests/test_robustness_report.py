@@ -37,7 +37,7 @@ def images(tmp_path_factory):
 def runs(images, tmp_path_factory):
     """Folder with two classifiers of these images, made by the command: one trained, one hardly."""
     folder = tmp_path_factory.mktemp("runs")
-    common = ["train", "--dataset", str(images), "--model", "cnn", "--width", "4", "--batch-size", "12"]
+    common = ["train", "--dataset", str(images), "--model", "small_cnn", "--width", "4", "--batch-size", "12"]
     for name, epochs in (("trained", "4"), ("hardly", "0")):
         options = ["--learning-rate", "0.02", "--epochs", epochs, "--name", name, "--runs", str(folder)]
         assert cli.main([*common, *options]) == 0

@@ -37,7 +37,8 @@ def colours(tmp_path_factory):
 @pytest.fixture(scope="module")
 def typed(colours):
     """What is typed for a quick run."""
-    text = f"train --dataset {colours} --model cnn --width 4 --epochs 4 --batch-size 16 --learning-rate 0.01"
+    text = f"train --dataset {colours} --model small_cnn --width 4 --epochs 4"
+    text += " --batch-size 16 --learning-rate 0.01"
     return text.split()
 
 
@@ -58,7 +59,7 @@ def figures(folder):
 
 
 def test_it_learns_and_says_how_well(first):
-    run = first / "colours-cnn-standard-seed0"
+    run = first / "colours-small_cnn-standard-seed0"
     history, test_set = figures(run)
     assert [entry["epoch"] for entry in history] == [0, 1, 2, 3, 4]  # the start first
     assert history[-1]["loss"] < history[1]["loss"]
@@ -68,9 +69,9 @@ def test_it_learns_and_says_how_well(first):
 
 
 def test_a_run_is_repeated_from_its_own_file(first, capsys):
-    config = str(first / "colours-cnn-standard-seed0" / "config.json")
+    config = str(first / "colours-small_cnn-standard-seed0" / "config.json")
     assert cli.main(["train", "--config", config, "--name", "again", "--runs", str(first)]) == 0
-    assert figures(first / "again") == figures(first / "colours-cnn-standard-seed0")
+    assert figures(first / "again") == figures(first / "colours-small_cnn-standard-seed0")
     # What is typed changes what the file says, and a complete run is not trained anew.
     other = ["train", "--config", config, "--name", "other", "--seed", "1", "--runs", str(first)]
     assert cli.main(other) == 0
@@ -81,15 +82,21 @@ def test_a_run_is_repeated_from_its_own_file(first, capsys):
 
 
 def test_a_trained_run_is_evaluated(first, colours, capsys):
-    command = ["evaluate", "--model", str(first / "colours-cnn-standard-seed0"), "--dataset", str(colours)]
+    command = [
+        "evaluate",
+        "--model",
+        str(first / "colours-small_cnn-standard-seed0"),
+        "--dataset",
+        str(colours),
+    ]
     assert cli.main([*command, "--no-attacks", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["conditions"]
-    _, test_set = figures(first / "colours-cnn-standard-seed0")
+    _, test_set = figures(first / "colours-small_cnn-standard-seed0")
     assert rows["clean"]["accuracy"] == pytest.approx(test_set["accuracy"])
 
 
 def test_adversarial_training_is_scored_under_attack(colours, tmp_path):
-    plan = Plan(str(colours), "cnn", "adversarial", epochs=4, learning_rate=0.01, epsilon=16, **QUICK)
+    plan = Plan(str(colours), "small_cnn", "adversarial", epochs=4, learning_rate=0.01, epsilon=16, **QUICK)
     run = training.train_classifier(plan, "hard", tmp_path, lambda _: None)
     robust = [entry["robust"] for entry in run.history]
     assert run.metrics["validation"]["robust"] == max(robust) > 0.5  # the epoch that was kept
@@ -101,14 +108,16 @@ def test_a_voc_data_set_is_trained_with_independent_outputs(tmp_path):
     from toyvoc.voc import make_toyvoc
 
     root = make_toyvoc(tmp_path / "toyvoc", train=40, val=16, test=4, size=64)
-    plan = Plan(str(root), "cnn", epochs=1, size=32, **QUICK)
+    plan = Plan(str(root), "small_cnn", epochs=1, size=32, **QUICK)
     run = training.train_classifier(plan, "voc", tmp_path, lambda _: None)
     assert json.loads((run.folder / "config.json").read_text())["task"] == "multilabel"
     assert 0 < run.metrics["test"]["map"] < 1
 
 
 def test_options_reach_the_recipe(colours, tmp_path):
-    plan = Plan(str(colours), "cnn", "advanced", optimizer="sgd", epochs=1, smoothing=0.1, mixup=0.2, **QUICK)
+    plan = Plan(
+        str(colours), "small_cnn", "advanced", optimizer="sgd", epochs=1, smoothing=0.1, mixup=0.2, **QUICK
+    )
     training.train_classifier(plan, "options", tmp_path, lambda _: None)
     recipe = json.loads((tmp_path / "options" / "config.json").read_text())["recipe"]
     assert recipe["augmentation"] == "cifar-advanced"
@@ -132,12 +141,12 @@ def test_options_reach_the_recipe(colours, tmp_path):
         ({"learning_rate": 0.0}, "--learning-rate is 0.0"),
         ({"patience": 0}, "--patience is 0"),
         ({"model": "efficientnet_b0", "width": 0.5}, "one width only"),
-        ({"width": 0.5}, "width of 'cnn' is 0.5"),
+        ({"width": 0.5}, "width of 'small_cnn' is 0.5"),
         ({"weights": "missing.h5"}, "missing.h5"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence_before_anything_is_trained(colours, tmp_path, change, words):
-    plan = Plan(**({"dataset": str(colours), "model": "cnn"} | change))
+    plan = Plan(**({"dataset": str(colours), "model": "small_cnn"} | change))
     fails(words, training.train_classifier, plan, "bad", tmp_path, lambda _: None)
     assert not (tmp_path / "bad" / "model.keras").exists()
 
@@ -151,7 +160,7 @@ def test_files_of_other_runs_are_refused(tmp_path):
 
 
 def test_cifar_10_learns_in_two_epochs(shared, tmp_path):
-    plan = Plan(str(shared / "cifar10"), "cnn", epochs=2, learning_rate=3e-3, batch_size=64)
+    plan = Plan(str(shared / "cifar10"), "small_cnn", epochs=2, learning_rate=3e-3, batch_size=64)
     run = training.train_classifier(plan, "cifar", tmp_path, lambda _: None)
     assert run.metrics["test"]["accuracy"] > 0.25  # a tenth by chance
 
@@ -174,7 +183,7 @@ def test_a_pretrained_backbone_is_transferred_to_ones_own_images(shared, colours
 @pytest.fixture
 def shown(first, colours, tmp_path, capsys):
     """Images of the quick run, by name."""
-    model = str(first / "colours-cnn-standard-seed0")
+    model = str(first / "colours-small_cnn-standard-seed0")
     command = ["visualize", "--model", model, "--dataset", str(colours), "--to", str(tmp_path)]
 
     def run(*more):
@@ -199,7 +208,7 @@ def test_feature_maps_and_attention_are_images(shown, first, colours):
 
 
 def test_maps_of_features_are_the_layers_own(first):
-    model = load_model(first / "colours-cnn-standard-seed0" / "model.keras")
+    model = load_model(first / "colours-small_cnn-standard-seed0" / "model.keras")
     images = np.random.default_rng(0).random((2, 24, 24, 3)).astype(np.float32)
     maps = visual.feature_maps(model, images, ["conv1", "relu1"])
     kernel, bias = model.get_layer("backbone").get_layer("conv1").get_weights()
@@ -209,7 +218,7 @@ def test_maps_of_features_are_the_layers_own(first):
 
 
 def test_mistakes_are_shown_and_counted(first, colours, tmp_path):
-    path = first / "colours-cnn-standard-seed0" / "model.keras"
+    path = first / "colours-small_cnn-standard-seed0" / "model.keras"
     dataset = load("folder", colours, "val")
     swapped = replace(dataset, labels=dataset.labels[:, [1, 0, 2]])  # blue is called green, green blue
     saved = visual.visualize(path, swapped, "0", tmp_path)

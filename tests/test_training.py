@@ -123,7 +123,7 @@ def test_sgd_with_mixed_and_smoothed_labels_learns_and_resumes_alike(parts, tmp_
 
     def run(folder, score=None, recipe=recipe):
         keras.utils.set_random_seed(recipe.seed)
-        return _train(folder, parts, recipe, score, zoo.build("cnn", 3, width=4, dropout=0.2))
+        return _train(folder, parts, recipe, score, zoo.build("small_cnn", 3, width=4, dropout=0.2))
 
     unbroken, model = run(tmp_path / "unbroken")
     assert unbroken.history[-1]["loss"] < unbroken.history[1]["loss"]

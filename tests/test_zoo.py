@@ -13,7 +13,7 @@ from voclab.models.classifiers import build_classifier, count_parameters, featur
 from voclab.training import load_model
 
 TINY = {
-    "cnn": 4,
+    "small_cnn": 4,
     "resnet8": 4,
     "resnet20": 4,
     "resnet18": 4,
@@ -81,7 +81,7 @@ def test_normalisation_is_inside(name, mode, tiny):
 @pytest.mark.parametrize(
     ("name", "trainable"),
     [
-        ("cnn", 94_538),
+        ("small_cnn", 94_538),
         ("resnet8", 78_042),
         ("resnet20", 272_474),
         ("resnet18", 11_173_962),
@@ -108,7 +108,7 @@ def test_a_depth_that_densenet_cannot_have_is_refused():
 @pytest.mark.parametrize(
     ("backbone", "options"),
     [
-        ("plain_cnn", {"width": 4}),
+        ("small_cnn", {"width": 4}),
         ("resnet8", {"width": 4}),
         ("vgg11", {"width": 4}),
         ("densenet_bc", {"width": 4, "depth": 10}),
@@ -160,7 +160,7 @@ def test_genuine_weights_are_transferred_to_enlarged_images(shared):
 
 def test_what_cannot_be_built_is_one_sentence():
     with pytest.raises(
-        VoclabError, match=r"no classifier 'lenet'; choose one of cnn, resnet8, .*efficientnet_b0\.$"
+        VoclabError, match=r"no classifier 'lenet'; choose one of small_cnn, resnet8, .*efficientnet_b0\.$"
     ):
         zoo.build("lenet", 10)
     with pytest.raises(VoclabError, match="one width only"):

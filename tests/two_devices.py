@@ -46,7 +46,7 @@ def kill(line):
 
 def classifier(folder, **options):
     keras.utils.set_random_seed(0)
-    model, run = zoo.build("cnn", 3, width=4), Run(folder)
+    model, run = zoo.build("small_cnn", 3, width=4), Run(folder)
     run.begin({})
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     return train(model, FIT, loss=loss, recipe=RECIPE, run=run, **NONE | options)

@@ -103,8 +103,8 @@ _ADVERSARY_ON_IMAGES = replace(
 _CIFAR10 = Cifar10Profile(
     toy_counts=(3000, 1000),
     trainings={
-        "cnn": Training("cnn", "none", 12, 1e-3, "adam"),
-        "cnn-augmented": Training("cnn", "standard", 12, 1e-3, "adam"),
+        "cnn": Training("small_cnn", "none", 12, 1e-3, "adam"),
+        "cnn-augmented": Training("small_cnn", "standard", 12, 1e-3, "adam"),
         "resnet8": Training("resnet8", "standard", 12, 0.1),
         "vgg": Training("vgg", "standard", 14, 0.05, width=16),
         "transfer": Training(None, "standard", 6, 1e-3, "adam"),
@@ -115,8 +115,8 @@ _CIFAR10 = Cifar10Profile(
 _CIFAR10_ON_IMAGES = replace(
     _CIFAR10,
     trainings={
-        "cnn": Training("cnn", "none", 30, 1e-3, "adam"),
-        "cnn-augmented": Training("cnn", "standard", 40, 1e-3, "adam"),
+        "cnn": Training("small_cnn", "none", 30, 1e-3, "adam"),
+        "cnn-augmented": Training("small_cnn", "standard", 40, 1e-3, "adam"),
         "resnet8": Training("resnet8", "advanced", 40, 0.1),
         "vgg": Training("vgg", "standard", 60, 0.05, width=32, mixup=0.2),
         "transfer": Training(None, "standard", 12, 5e-4, "adam"),
@@ -124,7 +124,7 @@ _CIFAR10_ON_IMAGES = replace(
 )
 
 _SMALL = Training("vgg", "standard", 14, 0.05, width=16, weight_decay=2e-3, dropout=0.0)
-_PLAIN = Training("cnn", "standard", 30, 0.05, weight_decay=2e-3, dropout=0.0)
+_PLAIN = Training("small_cnn", "standard", 30, 0.05, weight_decay=2e-3, dropout=0.0)
 _ROBUSTNESS = RobustnessProfile(
     classifiers=("scratch", "scratch-augmented", "finetuned", "finetuned-augmented"),
     segmenters=("encoder-both", "deeplab-tuned"),
@@ -157,8 +157,8 @@ _FULL_ROBUSTNESS = replace(
 _FULL_CIFAR10 = replace(
     _CIFAR10,
     trainings={
-        "cnn": Training("cnn", "none", 20, 1e-3, "adam", batch_size=128),
-        "cnn-augmented": Training("cnn", "standard", 30, 1e-3, "adam", batch_size=128),
+        "cnn": Training("small_cnn", "none", 20, 1e-3, "adam", batch_size=128),
+        "cnn-augmented": Training("small_cnn", "standard", 30, 1e-3, "adam", batch_size=128),
         "resnet18": Training("resnet18", "advanced", 30, 0.1, batch_size=128),
         "vgg": Training("vgg", "standard", 30, 0.05, mixup=0.2, batch_size=128),
         "densenet": Training("densenet", "standard", 30, 0.1, batch_size=128),
@@ -346,8 +346,8 @@ _SMOKE = replace(
     cifar10=Cifar10Profile(
         toy_counts=(160, 60),
         trainings={
-            "cnn": Training("cnn", "none", 1, 1e-3, "adam", width=4),
-            "cnn-augmented": Training("cnn", "standard", 1, 1e-3, "adam", width=4),
+            "cnn": Training("small_cnn", "none", 1, 1e-3, "adam", width=4),
+            "cnn-augmented": Training("small_cnn", "standard", 1, 1e-3, "adam", width=4),
             "vgg": Training("vgg", "standard", 1, 0.05, width=2, mixup=0.2),
             "transfer": Training(None, "standard", 1, 1e-3, "adam"),
         },
@@ -358,8 +358,8 @@ _SMOKE = replace(
         segmenters=("deeplab-tuned",),
         images=8,
         attacked=4,
-        standard=Training("cnn", "standard", 1, 0.05, width=4),
-        hardened=Training("cnn", "adversarial", 1, 0.05, width=4, steps=1),
+        standard=Training("small_cnn", "standard", 1, 0.05, width=4),
+        hardened=Training("small_cnn", "adversarial", 1, 0.05, width=4, steps=1),
         small_images=16,
         epsilons=(4, 8),
     ),

@@ -10,7 +10,7 @@ from voclab.terminal import say
 # Field of a plan -> help.
 _HELP = {
     "dataset": "a name, or a folder, also of images by class",
-    "model": "cnn, resnet8, resnet20, resnet18, vgg, densenet, mobilenet_v2, …",
+    "model": "small_cnn, resnet8, resnet20, resnet18, vgg, densenet, mobilenet_v2, …",
     "augmentation": "none, standard (default), advanced, adversarial",
     "epochs": "longest training (default: 20)",
     "learning_rate": "its peak (default: by optimizer)",

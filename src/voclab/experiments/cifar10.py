@@ -54,7 +54,7 @@ def label(name: str, plan: Plan) -> str:
 
 
 _TITLES = {
-    "cnn": "plain CNN",
+    "small_cnn": "plain CNN",
     "resnet8": "ResNet-8",
     "resnet20": "ResNet-20",
     "resnet18": "ResNet-18",

@@ -9,7 +9,7 @@ from typing import Any
 from voclab import options
 from voclab.errors import VoclabError
 from voclab.files import read_json
-from voclab.models.catalogue import TRAINABLE, ZOO, require_weights, require_width
+from voclab.models.catalogue import ZOO, require_weights, require_width, trainable
 
 AUGMENTATIONS = ("none", "standard", "advanced", "adversarial")
 OPTIMIZERS = ("adam", "sgd")
@@ -87,7 +87,7 @@ class Plan:
 # Field of a plan -> what it may be.
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "dataset": options.text,
-    "model": partial(options.one_of, allowed=TRAINABLE),
+    "model": trainable,
     "augmentation": partial(options.one_of, allowed=AUGMENTATIONS),
     "epochs": partial(options.whole, low=0, high=100_000),
     "learning_rate": partial(options.positive, high=1000),

@@ -143,7 +143,7 @@ LITE = {
 
 # Name -> (function in voclab.models.small, its arguments as published).
 SMALL: dict[str, tuple[str, dict]] = {
-    "plain_cnn": ("plain", {}),
+    "small_cnn": ("plain", {}),
     "resnet8": ("resnet", {"blocks": (1, 1, 1), "width": 16}),
     "resnet20": ("resnet", {"blocks": (3, 3, 3), "width": 16}),
     "resnet18": ("resnet", {"blocks": (2, 2, 2, 2), "width": 64}),
@@ -165,7 +165,7 @@ IMAGENET_CLASSIFIERS = (*APPLICATIONS, *LITE)  # published with their top and wi
 _BOTH = ("average", "maximum")
 # What each is: voclab.models.small. The numbers are trainable parameters with ten classes.
 ZOO: dict[str, Architecture] = {
-    "cnn": Architecture("plain_cnn"),  # 94,538
+    "small_cnn": Architecture("small_cnn"),  # 94,538
     "resnet8": Architecture("resnet8"),  # 78,042
     "resnet20": Architecture("resnet20"),  # 272,474; published as 0.27 M
     "resnet18": Architecture("resnet18"),  # 11,173,962; known as 11.17 M
@@ -176,11 +176,18 @@ ZOO: dict[str, Architecture] = {
     "efficientnet_b0": Architecture("efficientnet_b0", None, _BOTH, 96),  # 4,033,158
 }
 
-# What `voclab train --model` takes; where a name is in both, it is the zoo's.
-TRAINABLE = (*ZOO, *(name for name in BACKBONES if name not in ZOO))
+# What `voclab train --model` takes: the zoo, and backbones that are not in it, perhaps under another name.
+TRAINABLE = (*ZOO, *(name for name in BACKBONES if name not in {*ZOO, *(a.backbone for a in ZOO.values())}))
 SCALABLE = ("mobilenet", "mobilenet_v2")  # that come in several widths
 
 _SPECIFICATION = re.compile(r"(?P<name>\w+)(?::(?P<alpha>[^=]+))?(?:=(?P<file>.+))?", re.DOTALL)
+
+
+def trainable(option: str, name: str) -> str:
+    """One of :data:`TRAINABLE`; anything else is a ``VoclabError``."""
+    if name == "cnn":
+        raise VoclabError("The model cnn is now called small_cnn; that of notebook 01 is residual_cnn.")
+    return options.one_of(option, name, TRAINABLE)
 
 
 def get_backbone(name: str) -> Backbone:
