@@ -34,10 +34,12 @@ import numpy as np
 from PIL import Image
 from voc_trees import make_tree, save_mask, write_annotation
 
-from voclab.data import archives, cifar10, count_objects, find, folder, info, load, test_split
+from voclab.data import cifar10, count_objects, find, folder, info, load, test_split
 from voclab.data import competition as kaggle
+from voclab.data.archives import unpack
 from voclab.data.base import VOID, Dataset, voc_palette
 from voclab.errors import VoclabError
+from voclab.kaggle.export import export
 from voclab.text import plain
 
 MEMORY = 2**30  # bytes that reading one damaged input may take beyond what is in use
@@ -568,7 +570,7 @@ def competition(root: Path) -> None:
     with tempfile.TemporaryDirectory() as made:
         make_tree(made, {"train": 3, "val": 2})
         parts = (load("voc2009", made, split) for split in ("train", "val"))
-        kaggle.export(*parts, root / "data", root / "truth", progress=False)
+        export(*parts, root / "data", root / "truth", progress=False)
 
 
 def read_competition(root: Path) -> None:
@@ -584,7 +586,7 @@ def manifest(root: Path) -> None:
 def read_manifest(root: Path) -> None:
     """An export that is given again goes on with what is there."""
     parts = (load("voc2009", root / "voc", split) for split in ("train", "val"))
-    kaggle.export(*parts, root / "competition/data", root / "competition/truth", progress=False)
+    export(*parts, root / "competition/data", root / "competition/truth", progress=False)
 
 
 def cifar_records(root: Path) -> None:
@@ -801,12 +803,11 @@ def zips(root: Path) -> None:
 def read_archives(root: Path) -> None:
     refused = []
     for path in sorted(root.iterdir()):
-        extract = archives.extract_zip if ".zip" in path.name else archives.extract_tar
         out = root / f"of {path.name}"
         try:
-            extract(path, out, max_bytes=10**7)
+            unpack(path, out, max_bytes=10**7)
         except VoclabError as error:
-            assert not out.exists() or not list(out.iterdir()), "a half of an archive"
+            assert not out.exists(), "a half of an archive"
             refused.append(error)
     if refused:
         raise refused[0]

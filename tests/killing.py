@@ -6,6 +6,7 @@ are counted in file operations and in items read, not in seconds: the same seed 
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -18,7 +19,6 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from pathlib import Path
 
 import nbformat
@@ -183,8 +183,8 @@ def writing(folder: Path, moments: Moments) -> None:
 
 def exporting(folder: Path, moments: Moments) -> None:
     """A data set in the competition's layout."""
-    from voclab.data import competition as kaggle
     from voclab.data.base import VOC_CLASSES, Dataset
+    from voclab.kaggle.export import export
 
     def reader(shape, top):
         def decode(i):
@@ -196,7 +196,7 @@ def exporting(folder: Path, moments: Moments) -> None:
     labels = np.random.default_rng(0).integers(0, 2, (5, 20), np.uint8)
     readers = reader((12, 10, 3), 256), reader((12, 10), 21)
     data = Dataset("drawn", "train", "multilabel", tuple("abcde"), VOC_CLASSES, labels, *readers, "drawn")
-    kaggle.export(data, data, folder / "out", folder / "truth", progress=False)
+    export(data, data, folder / "out", folder / "truth", progress=False)
 
 
 def fetching(folder: Path, moments: Moments) -> None:
@@ -213,7 +213,8 @@ def fetching(folder: Path, moments: Moments) -> None:
 
     tqdm.update = arrived
     address, md5 = os.environ["KILLING_URL"], os.environ["KILLING_MD5"]
-    fetch.voc2009(folder / "data", None, [address], md5)
+    archive = dataclasses.replace(fetch.VOC2009, addresses=(address,), md5=md5)
+    fetch.fetch(archive, folder / "data", None)
 
 
 def executing(folder: Path, moments: Moments) -> None:
@@ -248,7 +249,7 @@ def pushing(folder: Path, moments: Moments) -> None:
 
     for name in ("sendall", "recv_into"):  # every piece that was sent, every answer
         counted(name)
-    push._UNCERTAIN = timedelta(seconds=0.3)  # this server answers at once
+    push._UNCERTAIN = 0.3  # this server answers at once
     log = folder / "submissions/log.csv"
     push_submission(folder / FILE, COMPETITION, wait=True, log=log, pause=0, say=lambda line: None)
 
@@ -260,10 +261,11 @@ def making(folder: Path, moments: Moments) -> None:
 
 def extracting(folder: Path, moments: Moments) -> None:
     """A tar and a zip archive of several files and folders."""
-    from voclab.data import archives
+    from voclab.data.archives import unpack
 
-    archives.extract_tar(folder / "a.tar.gz", folder / "data")
-    archives.extract_zip(folder / "b.zip", folder / "data")
+    for name in ("a.tar.gz", "b.zip"):
+        if not (folder / "data" / name).exists():  # as whoever fetches looks first
+            unpack(folder / name, folder / "data" / name)
 
 
 def showing(folder: Path, moments: Moments) -> None:

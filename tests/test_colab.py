@@ -23,6 +23,7 @@ from voclab.data import competition as kaggle
 from voclab.data import load
 from voclab.errors import VoclabError
 from voclab.kaggle import check_submission, write_submission
+from voclab.kaggle.export import export
 from voclab.reporting import badges, notebooks
 from voclab.reporting.session import Session
 
@@ -292,7 +293,7 @@ def test_a_notebook_on_kaggle_leaves_one_submission_and_few_files(wheel, elsewhe
     tree = make_toyvoc(tmp_path / "toyvoc", train=60, val=12, test=4, size=64, progress=False)
     train, test_set = (load("toyvoc", tree, split) for split in ("train", "val"))
     mounted, work = tmp_path / "input", tmp_path / "working"
-    kaggle.export(train, test_set, mounted / "some-competition", progress=False)
+    export(train, test_set, mounted / "some-competition", progress=False)
     (mounted / "package").mkdir()
     shutil.copy(wheel, mounted / "package")
     before = contents(mounted)

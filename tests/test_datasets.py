@@ -8,8 +8,8 @@ from voc_trees import make_tree
 
 from toyvoc import voc as toyvoc
 from voclab.data import NAMES, SOURCES, Found, count_objects, find, load, vocdevkit
-from voclab.data import competition as kaggle
 from voclab.errors import VoclabError
+from voclab.kaggle.export import export
 
 
 def voc(root):
@@ -26,7 +26,7 @@ def toy(root):
 def competition(root, source):
     make_tree(source)
     parts = (vocdevkit.read(source, split) for split in ("train", "val"))
-    return kaggle.export(*parts, root, progress=False)
+    return export(*parts, root, progress=False)
 
 
 @pytest.fixture
@@ -117,12 +117,12 @@ def test_what_a_killed_process_began_is_no_data(tmp_path, places, monkeypatch):
 
     train = load("toyvoc", toy, "train")
     with monkeypatch.context() as stop:
-        stop.setattr(kaggle, "write_text", killed)
+        stop.setattr("voclab.kaggle.export.write_text", killed)
         with pytest.raises(KeyboardInterrupt):
-            kaggle.export(train, train, exported, progress=False)
+            export(train, train, exported, progress=False)
     with pytest.raises(VoclabError, match=r"`voclab data export --to .*exported` did not finish; give"):
         find(exported, **places)
-    kaggle.export(train, train, exported, progress=False)
+    export(train, train, exported, progress=False)
     assert find(exported, **places).name == "kaggle"
 
 

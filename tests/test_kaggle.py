@@ -15,6 +15,7 @@ from voclab import files
 from voclab.data import competition as kaggle
 from voclab.data import vocdevkit
 from voclab.data.base import VOC_CLASSES
+from voclab.kaggle.export import export
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def voc(tmp_path):
 
 @pytest.fixture
 def exported(tmp_path, voc):
-    return kaggle.export(*voc, tmp_path / "out", tmp_path / "truth", progress=False)
+    return export(*voc, tmp_path / "out", tmp_path / "truth", progress=False)
 
 
 def assert_same(written, read):
@@ -73,13 +74,13 @@ def test_layout_is_the_competitions(exported, voc):
 def test_real_images_read_back_equal(shared, tmp_path):
     train = vocdevkit.read(shared / "voc2009", "train").subset([0, 100, 570])
     test = vocdevkit.read(shared / "voc2009", "val").subset([3, 500])
-    kaggle.export(train, test, tmp_path / "out", tmp_path / "out/truth", progress=False)
+    export(train, test, tmp_path / "out", tmp_path / "out/truth", progress=False)
     assert_same(train, kaggle.read(tmp_path / "out", "train"))
     assert_same(test, kaggle.read(tmp_path / "out", "test", tmp_path / "out/truth"))
 
 
 def test_full_disk_keeps_what_is_there_and_the_next_run_goes_on(tmp_path, voc, monkeypatch):
-    whole = kaggle.export(*voc, tmp_path / "whole", progress=False)
+    whole = export(*voc, tmp_path / "whole", progress=False)
     left = 5
 
     def fsync(_):
@@ -89,77 +90,60 @@ def test_full_disk_keeps_what_is_there_and_the_next_run_goes_on(tmp_path, voc, m
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", fsync)
-    fails("disk is full; free some space", kaggle.export, *voc, tmp_path / "out", progress=False)
+    fails("disk is full; free some space", export, *voc, tmp_path / "out", progress=False)
     monkeypatch.undo()
     before = content(tmp_path / "out")
     assert len(before) == 5  # the manifest and four arrays, no half of anything
     assert all(not name.endswith(".csv") for name in before)
-    kaggle.export(*voc, tmp_path / "out", progress=False)
+    export(*voc, tmp_path / "out", progress=False)
     assert content(tmp_path / "out") == content(whole)
 
 
-def test_rest_of_a_killed_run_is_cleaned_up(tmp_path, voc, exported):
+def test_a_killed_export_goes_on_and_what_is_whole_is_not_written_again(tmp_path, voc, exported):
     before = content(exported)
-    (exported / "train/img/.part-x-train_3.npy").write_bytes(b"half")
+    os.utime(exported / "train/img/train_0.npy", (1, 1))
     (exported / "train/img/train_3.npy").unlink()
-    kaggle.export(*voc, exported, tmp_path / "truth", progress=False)
+    export(*voc, exported, tmp_path / "truth", progress=False)
     assert content(exported) == before
+    assert (exported / "train/img/train_0.npy").stat().st_mtime == 1
 
 
-def test_complete_export_is_not_written_again(tmp_path, voc, exported):
-    path = exported / "train/img/train_0.npy"
-    os.utime(path, (1, 1))
-    kaggle.export(*voc, exported, tmp_path / "truth", progress=False)
-    assert path.stat().st_mtime == 1
-
-
-@pytest.mark.parametrize("name", ["holiday.jpg", "train/img/notes.txt", "train/img/train_99.npy"])
-def test_foreign_files_are_refused(tmp_path, voc, exported, name):
-    (exported / name).write_text("mine")
-    before = content(exported)
-    fails(rf"holds {name}, not of this export", kaggle.export, *voc, exported, tmp_path / "truth")
-    assert content(exported) == before
-    shutil.rmtree(tmp_path / "out")
-    (tmp_path / "out/train/img").mkdir(parents=True)
-    (tmp_path / "out" / name).write_text("mine")
-    fails("not of this export", kaggle.export, *voc, tmp_path / "out")
-    assert content(tmp_path / "out") == {k: v for k, v in before.items() if k == name}
-
-
-def test_a_link_to_itself_in_the_folder_is_refused(tmp_path, voc, exported):
-    (exported / "train/loop").symlink_to("loop")
-    fails("holds train/loop, not of this export", kaggle.export, *voc, exported, tmp_path / "truth")
+def test_a_folder_of_something_else_is_refused(tmp_path, voc):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/holiday.jpg").write_text("mine")
+    fails("out is not empty, and holds no export; name an empty", export, *voc, tmp_path / "out")
+    assert content(tmp_path / "out") == {"holiday.jpg": b"mine"}
 
 
 def test_export_of_other_images_is_refused(tmp_path, voc, exported):
     before = content(exported)
     train, test = voc
-    fails("holds the export of other images", kaggle.export, train.subset([1, 0]), test, exported)
+    fails("holds the export of other images", export, train.subset([1, 0]), test, exported)
     make_tree(tmp_path / "other", seed=1)
     other = vocdevkit.read(tmp_path / "other", "train")
     assert other.ids == train.ids
     relit = replace(train, read_image=lambda i: 255 - train.image(i))
-    fails("holds the export of other images", kaggle.export, relit, test, exported)
-    fails("holds the export of other images", kaggle.export, other, test, exported)
+    fails("holds the export of other images", export, relit, test, exported)
+    fails("holds the export of other images", export, other, test, exported)
     assert content(exported) == before
 
 
 def test_truth_must_lie_apart(tmp_path, voc):
-    fails("apart from the images", kaggle.export, *voc, tmp_path / "out", tmp_path / "out")
+    fails("apart from the images", export, *voc, tmp_path / "out", tmp_path / "out")
 
 
 def test_unwritable_target_is_named(tmp_path, voc):
     (tmp_path / "file").write_text("")
-    fails(r"Cannot write .*file.*a file", kaggle.export, *voc, tmp_path / "file/out")
-    fails(r"Cannot write .*file", kaggle.export, *voc, tmp_path / "file")
+    fails(r"Cannot write .*file.*a file", export, *voc, tmp_path / "file/out")
+    fails(r"Cannot write .*file", export, *voc, tmp_path / "file")
 
 
 def test_export_needs_truth(tmp_path, voc, exported):
-    fails("no labels or no masks", kaggle.export, kaggle.read(exported, "test"), voc[1], tmp_path / "x")
+    fails("no labels or no masks", export, kaggle.read(exported, "test"), voc[1], tmp_path / "x")
     hidden = kaggle.read(exported, "test")
-    fails("no labels or no masks", kaggle.export, voc[0], hidden, tmp_path / "x", tmp_path / "y")
+    fails("no labels or no masks", export, voc[0], hidden, tmp_path / "x", tmp_path / "y")
     assert not (tmp_path / "x").exists()
-    kaggle.export(voc[0], hidden, tmp_path / "x", progress=False)
+    export(voc[0], hidden, tmp_path / "x", progress=False)
     np.testing.assert_array_equal(kaggle.read(tmp_path / "x", "test").image(2), hidden.image(2))
 
 
@@ -233,7 +217,7 @@ def test_missing_and_empty_tables(exported):
 
 
 def test_truth_of_another_test_set_is_refused(tmp_path, voc, exported):
-    kaggle.export(*voc[::-1], tmp_path / "other", tmp_path / "other_truth", progress=False)
+    export(*voc[::-1], tmp_path / "other", tmp_path / "other_truth", progress=False)
     fails("other Ids than", kaggle.read, exported, "test", tmp_path / "other_truth")
 
 

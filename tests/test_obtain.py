@@ -5,7 +5,7 @@ import io
 import socket
 import sys
 import tarfile
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +48,8 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setattr(download, "WAIT", 0)
     for path, name in (("/voc", "voc2009"), ("/cifar", "cifar10")):
         md5 = hashlib.md5(served.files[path], usedforsecurity=False).hexdigest()
-        official = partial(getattr(fetch, name), addresses=[served.url(path)], md5=md5)
-        monkeypatch.setattr(fetch, name, official)
+        archive = replace(fetch.ARCHIVES[name], addresses=(served.url(path),), md5=md5)
+        monkeypatch.setitem(fetch.ARCHIVES, name, archive)
     yield served
     served.close()
 

@@ -17,9 +17,9 @@ from PIL import Image
 
 from toyvoc.voc import make_toyvoc
 from voclab import plotting
-from voclab.data import competition as kaggle
 from voclab.data import load
 from voclab.errors import VoclabError
+from voclab.kaggle.export import export
 from voclab.models import backbones, pretrained
 from voclab.models.prediction import TestTime
 from voclab.models.pretrained import resolve_weights
@@ -281,7 +281,7 @@ def test_the_record_of_a_run_says_what_it_was_made_with(open_session):
 
 def test_without_truth_results_are_those_of_the_validation_part(open_session, tree, tmp_path, capsys):
     train, test_set = (load("toyvoc", tree, split) for split in ("train", "val"))
-    kaggle.export(train, test_set, tmp_path / "competition", progress=False)
+    export(train, test_set, tmp_path / "competition", progress=False)
     session = open_session(data=str(tmp_path / "competition"))
     assert session.test_set.labels is None
     assert session.scored is session.validation

@@ -55,7 +55,8 @@ def make(arguments) -> None:
 
 def fetch(arguments) -> None:
     """Download the original data."""
-    from voclab.data import fetch
+    from voclab.data.fetch import ARCHIVES, fetch
+    from voclab.kaggle.fetch import fetch_competition
 
     source, root, urls = arguments.source, arguments.root, tuple(arguments.url or ())
     if source == "kaggle" and not arguments.competition:
@@ -63,12 +64,10 @@ def fetch(arguments) -> None:
     stray = "--url" if source == "kaggle" else "--competition"
     if urls if source == "kaggle" else arguments.competition:
         raise VoclabError(f"{stray} does not go with {source}; leave it out.")
-    if source == "voc2009":
-        say(f"PASCAL VOC 2009 is in {fetch.voc2009(root, addresses=fetch.VOC2009.addresses + urls)}")
-    elif source == "cifar10":
-        say(f"CIFAR-10 is in {fetch.cifar10(root, addresses=fetch.CIFAR10.addresses + urls)}")
+    if source == "kaggle":
+        say(f"{arguments.competition} is in {fetch_competition(arguments.competition, root)}")
     else:
-        say(f"{arguments.competition} is in {fetch.competition(arguments.competition, root)}")
+        say(f"{ARCHIVES[source].title} is in {fetch(ARCHIVES[source], root, mirrors=urls)}")
 
 
 def info(arguments) -> None:
@@ -83,10 +82,11 @@ def info(arguments) -> None:
 
 def export(arguments) -> None:
     """Write a data set in the competition's layout."""
-    from voclab.data import competition, find, load, test_split
+    from voclab.data import find, load, test_split
+    from voclab.kaggle.export import export
 
     found = find(arguments.data)
     train = load(found.name, found.root, "train")
     test = load(found.name, found.root, arguments.test_split or test_split(found.name))
-    competition.export(train, test, arguments.to, truth_root=arguments.truth)
+    export(train, test, arguments.to, truth_root=arguments.truth)
     say(f"{found.name} is in {arguments.to}, in the competition's layout")

@@ -33,7 +33,6 @@ def obtain(
         VoclabError: what is named is neither there nor to be had, or is no layout that can be read.
     """
     real = "cifar10" if single_label else "voc2009"
-    download = fetch.cifar10 if single_label else fetch.voc2009
     try:
         found = find(data, base=base, single_label=single_label)
     except VoclabError:
@@ -43,7 +42,7 @@ def obtain(
     if found and not (unasked and data is None and found.name in DRAWN):
         return found
     try:
-        download(base, say=say)
+        fetch.fetch(fetch.ARCHIVES[real], base, say)
     except fetch.NoAddressAnswers as error:
         if found is None:
             raise

@@ -1,48 +1,31 @@
 """Sends a submission to Kaggle: checked before, never twice, written down, its score awaited.
 
-It may be killed at any moment and given again at once. Its row in the log tells the next one how far it
-came: ``sending`` made no submission; after ``submitting`` Kaggle's list tells whether there is one.
+It may be killed at any moment and given again at once: a file whose row in the log says that its sending was
+begun is looked for in Kaggle's list before it is sent again.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-import requests
+from typing import Any, NamedTuple
 
 from voclab import terminal
 from voclab.errors import VoclabError
 from voclab.files import read_json, sha256
 from voclab.kaggle import log as logs
-from voclab.kaggle.client import (
-    answered,
-    asking,
-    check_competition,
-    clean,
-    kaggle_api,
-    quiet,
-    reason,
-    refusal,
-)
-from voclab.kaggle.log import COMPLETE, ERROR, FAILED, PENDING, SENDING, SUBMITTING, Entry
+from voclab.kaggle.client import Refused, asking, check_competition, clean, kaggle_api
+from voclab.kaggle.log import COMPLETE, ERROR, FAILED, PENDING, SENDING, Entry
 from voclab.kaggle.rows import KINDS
 from voclab.kaggle.table import check_submission
 from voclab.revision import git_revision
 
 LOG = "submissions/log.csv"
-_UPLOADS = 2  # a broken one is repeated once
 _UPLOAD_FAILED = "Could not submit to competition"  # the client's answer; it then made no submission
 _LISTED = 100  # submissions asked for: several days of any competition
-_UNCERTAIN = timedelta(seconds=30)  # so long a submission whose answer got lost may still turn up in the list
-_UNDONE = (SENDING, SUBMITTING, FAILED)
-_STATUSES = (PENDING, COMPLETE, ERROR)  # by Kaggle's numbers
-_UNKNOWN = datetime.min.replace(tzinfo=UTC)  # a date that cannot be read
-_MINUTE = "%Y-%m-%d %H:%M UTC"
+_UNCERTAIN = 30.0  # seconds in which a submission whose answer got lost may still turn up in the list
 _LONGEST_PAUSE = 30.0  # seconds between two looks at the score
 
 
@@ -76,7 +59,7 @@ def push_submission(
         ids: the competition's test ids, see ``check_submission``.
         shapes: sizes of its images, see ``check_submission``.
         log: the log that every submission is written to.
-        pause: seconds between the first two looks at the score; it grows.
+        pause: seconds between the first two looks at Kaggle's list; it grows.
         patience: seconds after which waiting ends, without an error.
         say: receives lines about the progress.
 
@@ -101,352 +84,200 @@ def push_submission(
     with logs.locked(log):
         entries = logs.read(log)
         api = kaggle_api()
-        ours = [entry for entry in entries if entry.competition == competition and entry.sha256 == digest]
-        left = {e.time for e in ours if e.status in (SENDING, SUBMITTING)}  # by pushes that were killed
-        for entry in ours:
-            if entry.status == SUBMITTING:
-                say(f"the last push of {path} was cut off; looking whether it arrived")
-                _arrived(api, entry, _refs(entries), pause, "that push was cut off")
-        listed = _list(api, competition)
-        updated = [
-            e for e in _updated(entries, competition, listed) if e.time not in left or e.status not in _UNDONE
+        cut_off = [entry.time for entry in entries if _is_open(entry, competition, digest)]
+        if cut_off:
+            say(f"the last push of {path} was cut off; looking whether it arrived")
+        entries, listed = _refreshed(api, entries, competition, digest, pause)
+        for item in reversed(listed):  # sent from another machine, or with another log
+            if _mark(digest) in item.description and item.ref not in {entry.ref for entry in entries}:
+                facts = (item.date, competition, str(path), digest, item.description, "", "")
+                entries.append(Entry(*facts, item.ref, item.status, item.public_score))
+        if entries != logs.read(log):
+            logs.write(log, entries)
+        ours = [
+            e for e in entries if (e.competition, e.sha256) == (competition, digest) and e.status != FAILED
         ]
-        if updated != entries:
-            logs.write(log, updated)
-        if wait and not again:  # what was sent before is not sent again to say its score
-            left |= {entry.time for entry in ours}
-        sent = next((e for e in reversed(updated) if e.time in left and e.status not in _UNDONE), None)
-        earlier = _refs(listed)
-        if sent:
+        arrived = [entry for entry in ours if entry.time in cut_off]
+        before = arrived or ([] if again else ours)
+        if before:
+            sent = before[-1]
+            if not (wait or arrived):
+                fate = f"public score {sent.public_score}" if sent.public_score else sent.status
+                raise VoclabError(
+                    f"{path} was sent to {competition} on {sent.time[:16]} UTC already (submission"
+                    f" {sent.ref or 'of unknown number'}, {fate}); add --again to spend another one on it."
+                )
             say(f"{path} is submission {sent.ref or '(number not known)'} already; it is not sent again")
         else:
-            if not again:
-                _refuse_repetition(path, competition, digest, updated, listed)
-            _refuse_beyond_limit(path, competition, _allowance(api, competition), updated, listed)
-            entry = Entry(logs.now(), competition, str(path), digest, message, run, git_revision())
+            _require_allowance(api, path, competition, listed)
+            sent = Entry(logs.now(), competition, str(path), digest, message, run, git_revision())
             say(" ".join([f"{path}: {report}; sending it to {address}", *report.remarks()]))
-            sent = _send(api, entry, lambda row: logs.write(log, [*updated, row]), earlier, pause, say)
-            try:
-                logs.write(log, [*updated, sent])
-            finally:  # also where the log cannot be written
-                say(f"sent as submission {sent.ref or '(number not known)'}")
-    return _await_score(api, sent, earlier, log, pause, patience, say) if wait else sent
+            entries = _send(api, [*entries, sent], log, pause)
+            sent = entries[-1]
+            say(f"sent as submission {sent.ref or '(number not known)'}")
+    return _await_score(api, entries, sent, log, pause, patience, say) if wait else sent
 
 
-@dataclass(frozen=True)
-class _Listed:
-    """A submission in Kaggle's list: ``status`` as in the log, ``date`` aware, UTC, where it can be read."""
+class _Listed(NamedTuple):
+    """A submission in Kaggle's list, its values as the log writes them."""
 
     ref: str
-    date: datetime | None
+    date: str
     description: str
     status: str
     public_score: str
-    fault: str
 
 
 def _list(api, competition: str) -> list[_Listed]:
     """The account's newest submissions to a competition."""
+
+    def value(item, name: str) -> str:
+        return clean(getattr(item, name, None))
+
     with asking(competition):
         found = api.competition_submissions(competition, page_size=_LISTED)
         return [
             _Listed(
-                ref=clean(getattr(item, "ref", None)),
-                date=_date(getattr(item, "date", None)),
-                description=str(getattr(item, "description", None) or ""),
-                status=_status(getattr(item, "status", None)),
-                public_score=clean(getattr(item, "public_score", None)),
-                fault=clean(getattr(item, "error_description", None)).rstrip("."),
+                value(item, "ref"),
+                value(item, "date").replace(" ", "T"),
+                str(getattr(item, "description", None) or ""),
+                value(getattr(item, "status", None), "name").lower() or value(item, "status").lower(),
+                value(item, "public_score"),
             )
             for item in found or []
             if item
         ]
 
 
-def _date(value: object) -> datetime | None:
-    try:
-        value = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
-    except (AttributeError, TypeError, ValueError, OverflowError):
-        return None
+def _is_open(entry: Entry, competition: str, digest: str) -> bool:
+    """Whether an entry is of this file, and whether it arrived is not known."""
+    return (entry.competition, entry.sha256, entry.status) == (competition, digest, SENDING)
 
 
-def _status(value: object) -> str:
-    """A status as the log writes it; Kaggle's own word, if it is none of those."""
-    if type(value) is int and 0 <= value < len(_STATUSES):
-        return _STATUSES[value]
-    return clean(getattr(value, "name", value)).rpartition(".")[2].lower() or "of unknown status"
+def _refreshed(
+    api, entries: Sequence[Entry], competition: str, digest: str, pause: float
+) -> tuple[list[Entry], list[_Listed]]:
+    """The entries with what became of them since, and Kaggle's list.
 
-
-def _refs(rows: Iterable[Entry | _Listed]) -> set[str]:
-    return {row.ref for row in rows if row.ref}
-
-
-def _updated(entries: Sequence[Entry], competition: str, listed: Sequence[_Listed]) -> list[Entry]:
-    """The entries with what became of the submissions to a competition since."""
-    known, updated = _refs(entries), []
-    for entry in reversed(entries):
-        found = None
-        if entry.competition == competition and entry.status != SENDING:
-            found = _find(entry, listed, known)
-        if found:
-            known.add(found.ref)
-            entry = _with(entry, found)
-        elif entry.status == SENDING or (
-            entry.status == SUBMITTING and datetime.now(UTC) - entry.when > _UNCERTAIN
-        ):
-            entry = replace(entry, status=FAILED)  # whoever sent it was killed: we hold the lock
-        updated.insert(0, entry)
-    return updated
-
-
-def _find(entry: Entry, listed: Sequence[_Listed], known: set[str]) -> _Listed | None:
-    """An entry's submission: by its number or, if that is not known, the checksum in its description."""
-    if entry.ref:
-        return next((item for item in listed if item.ref == entry.ref), None)
-    return next(
-        (item for item in listed if item.ref not in known and _mark(entry.sha256) in item.description), None
-    )
-
-
-def _arrived(api, entry: Entry, known: set[str], pause: float, why: str) -> _Listed | None:
-    """The submission of an entry whose answer was not seen; ``None`` if it is certain that there is none."""
-    certain = min(entry.when + _UNCERTAIN - datetime.now(UTC), _UNCERTAIN)  # not by a clock that was wrong
-    until = time.monotonic() + certain.total_seconds()
+    What was begun with this file and is still not in the list after a while never arrived: it is left out.
+    """
+    until = time.monotonic() + _UNCERTAIN
     while True:
-        over = time.monotonic() >= until
-        try:
-            found = _find(entry, _list(api, entry.competition), known)
-        except VoclabError as error:
-            if over:
-                raise VoclabError(
-                    f"{entry.file} was sent, and whether it arrived is not known ({why}):"
-                    f" {str(error).removesuffix('.')}; push it again, what has arrived is not sent twice."
-                ) from None
-            found = None
-        if found or over:
-            return found
+        listed = _list(api, competition)
+        entries = _matched(entries, competition, listed)
+        if not any(_is_open(entry, competition, digest) for entry in entries):
+            return entries, listed
+        if time.monotonic() >= until:
+            return [entry for entry in entries if not _is_open(entry, competition, digest)], listed
         time.sleep(pause)
 
 
-def _with(entry: Entry, found: _Listed) -> Entry:
-    return replace(entry, ref=found.ref, status=found.status, public_score=found.public_score)
+def _matched(entries: Sequence[Entry], competition: str, listed: Sequence[_Listed]) -> list[Entry]:
+    """The entries with number, status and score from the list.
+
+    By their number or, where that is not known, the checksum in the description.
+    """
+    known, matched = {entry.ref for entry in entries}, []
+    for entry in reversed(entries):
+        for item in listed if entry.competition == competition and entry.status != FAILED else []:
+            unknown = not entry.ref and item.ref not in known and _mark(entry.sha256) in item.description
+            if unknown or (item.ref and item.ref == entry.ref):
+                known.add(item.ref)
+                entry = replace(entry, ref=item.ref, status=item.status, public_score=item.public_score)
+                break
+        matched.insert(0, entry)
+    return matched
 
 
 def _mark(digest: str) -> str:
     return f"[sha256 {digest[:12]}]"
 
 
-def _refuse_repetition(
-    path: str | os.PathLike,
-    competition: str,
-    digest: str,
-    entries: Sequence[Entry],
-    listed: Sequence[_Listed],
-) -> None:
-    before = [
-        (entry.when, entry.ref, entry.status, entry.public_score)
-        for entry in entries
-        if entry.competition == competition and entry.sha256 == digest and entry.status != FAILED
-    ]
-    before += [
-        (item.date or _UNKNOWN, item.ref, item.status, item.public_score)
-        for item in listed
-        if _mark(digest) in item.description
-    ]
-    if before:
-        when, ref, status, score = max(before)
-        on = f" on {when:{_MINUTE}}" if when != _UNKNOWN else ""
-        fate = f"public score {score}" if score else status
-        raise VoclabError(
-            f"{path} was sent to {competition}{on} already (submission {ref or 'of unknown number'},"
-            f" {fate}); add --again to spend another one on the same file."
-        )
-
-
-@dataclass(frozen=True)
-class _Allowance:
-    """How many submissions count today, how many a day are allowed, and if the total is used up."""
-
-    used: int
-    daily: int
-    total_reached: bool = False
-
-
-def _allowance(api, competition: str) -> _Allowance | None:
-    """What Kaggle says of today; ``None`` if it does not tell, or not in numbers."""
+def _require_allowance(api, path: str | os.PathLike, competition: str, listed: Sequence[_Listed]) -> None:
+    """Raise if Kaggle allows no more submissions now."""
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
     with asking(competition):
-        if not hasattr(api, "competition_get_submission_limits"):  # which came with client 2.2
-            found = api.competitions_list(search=competition)
-            for item in getattr(found, "competitions", found) or []:  # before client 2 a plain list
-                if item.ref.rpartition("/")[2] == competition and item.max_daily_submissions:
-                    return _Allowance(0, item.max_daily_submissions)
-            return None
-        limits = api.competition_get_submission_limits(competition)
-    counts = [getattr(limits, f"num_{name}", None) for name in ("today", "allowed_now", "total")]
-    if not any(counts) or not all(type(count) is int for count in counts):
-        return None  # all zero: the account's first submission makes its team
-    today, left, _ = counts
-    return _Allowance(today, today + left, bool(getattr(limits, "limited_by_total", False)) and not left)
-
-
-def _refuse_beyond_limit(
-    path: str | os.PathLike,
-    competition: str,
-    allowance: _Allowance | None,
-    entries: Sequence[Entry],
-    listed: Sequence[_Listed],
-) -> None:
-    """Kaggle's count can lag behind its list, and both behind our log: the largest holds."""
-    if allowance is None:
-        return
-    if allowance.total_reached:
-        raise VoclabError(
-            f"{path} was not sent: all submissions that {competition} allows a team are used up; choose"
-            " among those that are there."
-        )
-    today = datetime.now(UTC).date()
-    in_list = sum(
-        item.status != ERROR and item.date is not None and item.date.date() == today for item in listed
-    )
-    in_log = sum(
-        entry.competition == competition
-        and entry.when.date() == today
-        and entry.status in (SUBMITTING, PENDING, COMPLETE)
-        for entry in entries
-    )
-    used = max(allowance.used, in_list, in_log)
-    if used >= allowance.daily:
-        raise VoclabError(
-            f"{path} was not sent: {used} of {allowance.daily} submissions to {competition} are used up"
-            f" today; send it again {_next_day()}."
-        )
-
-
-def _next_day() -> str:
-    now = datetime.now(UTC)
-    midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-    minutes = int((midnight - now).total_seconds()) // 60 + 1
-    return f"from {midnight:%Y-%m-%d %H:%M} UTC on, in {minutes // 60} h {minutes % 60} min"
-
-
-def _send(
-    api,
-    entry: Entry,
-    save: Callable[[Entry], None],
-    earlier: set[str],
-    pause: float,
-    say: Callable[[str], None],
-) -> Entry:
-    """Upload the file and make it a submission, with its row in the log ahead of each of the two steps.
-
-    Only the upload is repeated, which makes no submission.
-    """
-    sent, why = entry, "Kaggle's store did not take it"
-
-    def submitting() -> None:
-        nonlocal sent
-        sent = replace(entry, time=logs.now(), status=SUBMITTING)
-        save(sent)
-
-    def not_sent(why: str) -> VoclabError:
-        save(replace(entry, status=FAILED))
-        return VoclabError(f"{entry.file} was not sent: {why.removesuffix('.')}.")
-
-    for attempt in range(_UPLOADS):
-        if attempt:
-            say(f"the upload broke off ({why}); once more")
-        sent = entry
-        save(sent)
-        try:
-            with quiet(), _after_upload(api, submitting):
-                response = api.competition_submit(
-                    entry.file, f"{entry.message} {_mark(entry.sha256)}", entry.competition, quiet=True
-                )
-        except VoclabError:  # the log could not be written
-            raise
-        except Exception as error:  # the client takes an answer apart without looking
-            status, said = answered(error) if isinstance(error, requests.HTTPError) else (0, "")
-            if status and status < 500 and status != 408:
-                raise not_sent(_reason_not_sent(error, entry.competition, said)) from None
-            why = f"Kaggle answered {status}" if status else reason(error)
-            if sent is entry:
-                continue
+        if hasattr(api, "competition_get_submission_limits"):  # which came with client 2.2
+            limits = api.competition_get_submission_limits(competition)
+            used, left = limits.num_today, limits.num_allowed_now
+            if not left and not limits.num_total:  # the account's first submission makes its team
+                return
         else:
-            if _UPLOAD_FAILED in (response, getattr(response, "message", None)):
-                continue
-            ref = clean(getattr(response, "ref", None))  # older clients do not tell it
-            return replace(sent, ref=ref, status=PENDING)
-        found = _arrived(api, sent, earlier, pause, why)
-        if found:
-            return _with(sent, found)
-        raise not_sent(f"the answer was lost ({why}) and it is not in Kaggle's list; push it again")
-    raise not_sent(
-        f"the upload broke off {_UPLOADS} times ({why}), no submission is used up; check the network and"
-        " push it again"
-    )
+            found = api.competitions_list(search=competition)
+            of_it = [
+                c for c in getattr(found, "competitions", found) or [] if c.ref.endswith(f"/{competition}")
+            ]
+            used = sum(item.date.startswith(today) and item.status != ERROR for item in listed)
+            left = of_it[0].max_daily_submissions - used if of_it and of_it[0].max_daily_submissions else 1
+    if left <= 0:
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        raise VoclabError(
+            f"{path} was not sent: Kaggle allows no more submissions to {competition} today ({used} are used"
+            f" up); send it again from {midnight:%Y-%m-%d %H:%M} UTC on."
+        )
 
 
-@contextmanager
-def _after_upload(api, note: Callable[[], None]) -> Iterator[None]:
-    """Call ``note`` between the client's upload and the request that makes a submission of it."""
-    upload = api.upload_complete
-
-    def uploaded(*arguments, **options):
-        result = upload(*arguments, **options)
-        note()
-        return result
-
-    api.upload_complete = uploaded
+def _send(api, entries: list[Entry], log: str | os.PathLike, pause: float) -> list[Entry]:
+    """Send the last of the entries, which is in the log before; returns them with what became of it."""
+    *earlier, entry = entries
+    logs.write(log, entries)
+    why = "Kaggle's store did not take it, check the network"
     try:
-        yield
-    finally:
-        api.upload_complete = upload
-
-
-def _reason_not_sent(error: requests.HTTPError, competition: str, said: str) -> str:
-    if any(word in said.lower() for word in ("allowance", "daily limit", "submission limit")):
-        return f"Kaggle says “{said}”; send it again {_next_day()}."
-    return str(refusal(error, competition))
+        with asking(entry.competition):
+            response = api.competition_submit(
+                entry.file, f"{entry.message} {_mark(entry.sha256)}", entry.competition, quiet=True
+            )
+        if _UPLOAD_FAILED in (response, getattr(response, "message", None)):
+            entry = replace(entry, status=FAILED)
+        else:
+            ref = clean(getattr(response, "ref", None))  # older clients do not tell it
+            entry = replace(entry, ref=ref, status=PENDING)
+    except Refused as error:
+        entry, why = replace(entry, status=FAILED), str(error)
+    except VoclabError as error:
+        why = str(error)
+        try:
+            found, _ = _refreshed(api, entries, entry.competition, entry.sha256, pause)
+            entry = next((e for e in found if e.time == entry.time), replace(entry, status=FAILED))
+        except VoclabError:
+            raise VoclabError(
+                f"{entry.file} was sent, and whether it arrived is not known ({why.removesuffix('.')}); push"
+                " it again, what has arrived is not sent twice."
+            ) from None
+    logs.write(log, [*earlier, entry])
+    if entry.status == FAILED:
+        raise VoclabError(f"{entry.file} was not sent, no submission is used up: {why.removesuffix('.')}.")
+    return [*earlier, entry]
 
 
 def _await_score(
     api,
-    entry: Entry,
-    earlier: set[str],
+    entries: list[Entry],
+    sent: Entry,
     log: str | os.PathLike,
     pause: float,
     patience: float,
     say: Callable[[str], None],
 ) -> Entry:
-    if entry.status == COMPLETE:
-        say(_score(entry))
-        return entry
-    until = time.monotonic() + patience
-    while True:
-        found = _find(entry, _list(api, entry.competition), earlier)
-        if found and found.status in (COMPLETE, ERROR):
-            break
-        if time.monotonic() + pause > until:
-            status = f" (it is {found.status})" if found and found.status != PENDING else ""
-            say(f"not scored yet{status}; the same command says the score later, and sends nothing")
-            return entry
+    until, before = time.monotonic() + patience, sent
+    while sent.status not in (COMPLETE, ERROR):
+        if time.monotonic() > until:
+            say(f"not scored yet (it is {sent.status}); the same command says the score later")
+            return sent
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
-    scored = _with(entry, found)
-    with logs.locked(log, patience=60):
-        logs.write(log, [scored if old.time == entry.time else old for old in logs.read(log)])
-    if scored.status == ERROR:
+        entries = _matched(entries, sent.competition, _list(api, sent.competition))
+        sent = next(entry for entry in entries if entry.time == sent.time)
+    if sent != before:
+        with logs.locked(log, patience=60):
+            logs.write(log, [sent if entry.time == sent.time else entry for entry in logs.read(log)])
+    if sent.status == ERROR:
         raise VoclabError(
-            f"Kaggle could not score submission {scored.ref}, {entry.file}"
-            f" ({found.fault or 'no reason given'}); see {check_competition(entry.competition)}/submissions."
+            f"Kaggle could not score submission {sent.ref}, {sent.file}; see"
+            f" {check_competition(sent.competition)}/submissions."
         )
-    say(_score(scored))
-    return scored
-
-
-def _score(entry: Entry) -> str:
-    return f"public score {entry.public_score or 'not shown by this competition'}"
+    say(f"public score {sent.public_score or 'not shown by this competition'}")
+    return sent
 
 
 def _run_of(path: str | os.PathLike, digest: str) -> str:
