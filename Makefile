@@ -67,4 +67,4 @@ $(VENV)/.installed-bench: $(VENV)/.installed benchmarks/requirements.txt
 	@touch $@
 
 clean: ## remove environments and caches; data, runs, figures and submissions stay
-	rm -rf $(VENV) .venv-colab build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-colab build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .mypy_cache

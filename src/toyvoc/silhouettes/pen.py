@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -15,8 +16,8 @@ SUPERSAMPLING = 2
 _SHIFT = 4  # fixed-point bits of cv2's sub-pixel coordinates
 _RAMP = np.linspace(0.0, 1.0, 256)[:, None]
 
-Colour = Sequence[float]  # RGB, 0..255
-Points = Sequence[Sequence[float]] | np.ndarray  # (n, 2), x to the right, y down
+Colour: TypeAlias = Sequence[float] | np.ndarray  # RGB, 0..255
+Points: TypeAlias = Sequence[Sequence[float] | np.ndarray] | np.ndarray  # (n, 2), x to the right, y down
 
 
 @dataclass(frozen=True)
