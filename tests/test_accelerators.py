@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -69,9 +70,10 @@ def test_as_many_gpus_are_used_as_divide_the_batch(gpus, batch_size, used, monke
     asked = []
     monkeypatch.setattr(backend.tf.distribute, "MirroredStrategy", lambda devices: devices)
     monkeypatch.setattr(backend.tf.distribute, "experimental_set_strategy", asked.append)
-    devices = [f"/device:GPU:{k}" for k in range(gpus)]
-    assert backend.share_batches(devices, batch_size) == used
-    assert asked == ([devices[:used]] if used > 1 else [])
+    devices = [SimpleNamespace(name=f"/device:GPU:{k}") for k in range(gpus)]
+    monkeypatch.setattr(backend.tf.config, "list_logical_devices", lambda kind: devices)
+    assert backend.use_all_gpus(batch_size) == used
+    assert asked == ([[device.name for device in devices[:used]]] if used > 1 else [])
 
 
 # --- float16 ---

@@ -1,7 +1,7 @@
 """What must know which backend Keras runs on (here TensorFlow): gradients, inference, resizing, devices."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -12,6 +12,7 @@ from voclab.errors import VoclabError
 # Gradients at pixels are computed this many times as large and divided again: those of a mean over pixels
 # fall below what float16 holds. A power of two changes nothing in float32.
 _SCALE = 2.0**6
+_SHARING = "GPU"  # the kind of device that shares batches
 
 
 @contextlib.contextmanager
@@ -23,15 +24,7 @@ def _tape(x):
 
 
 def value_and_gradient(function: Callable, x: np.ndarray):
-    """Value of a scalar function and its gradient with respect to its input.
-
-    Args:
-        function: tensor of the shape of ``x`` -> scalar tensor.
-        x: float array.
-
-    Returns:
-        (value as a float, gradient as a float32 array of the shape of ``x``).
-    """
+    """Value (float) of a scalar function of a tensor, and its gradient (float32 array) at the array ``x``."""
     x = tf.convert_to_tensor(x, tf.float32)
     with _tape(x) as tape:
         value = function(x)
@@ -47,16 +40,12 @@ def use_all_gpus(batch_size: int) -> int:
     Returns:
         How many GPUs are used: the most that divide the batch evenly; 0 or 1 change nothing.
     """
-    return share_batches([device.name for device in tf.config.list_logical_devices("GPU")], batch_size)
-
-
-def share_batches(devices: Sequence[str], batch_size: int) -> int:
-    """:func:`use_all_gpus` for devices by name."""
+    devices = [device.name for device in tf.config.list_logical_devices(_SHARING)]
     if tf.distribute.has_strategy():  # TensorFlow's devices cannot share messages under a second one
         return replicas()
     used = max((n for n in range(1, len(devices) + 1) if batch_size % n == 0), default=0)
     if used > 1:
-        tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy(list(devices[:used])))
+        tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy(devices[:used]))
     return used
 
 
@@ -65,7 +54,7 @@ def replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def _sharing():
+def _shared_step():
     """The context of a training step that several devices share; ``None`` elsewhere."""
     context = tf.distribute.get_replica_context()
     return context if context is not None and context.num_replicas_in_sync > 1 else None
@@ -73,13 +62,13 @@ def _sharing():
 
 def sum_over_replicas(x):
     """The sum of what each device has of its part of the batch, in a training step; ``x`` elsewhere."""
-    context = _sharing()
+    context = _shared_step()
     return context.all_reduce(tf.distribute.ReduceOp.SUM, x) if context else x
 
 
 def gather_over_replicas(x):
     """What each device has, joined along the first axis, in a training step; ``x`` elsewhere."""
-    context = _sharing()
+    context = _shared_step()
     return context.all_gather(x, axis=0) if context else x
 
 
@@ -88,17 +77,12 @@ def share_of_mean(loss):
 
     Keras divides the losses of single images so, whose mean it takes, but not one that is a scalar already.
     """
-    return loss / replicas() if _sharing() else loss
+    return loss / replicas() if _shared_step() else loss
 
 
 def own_part(x, size):
-    """The part of what was made for the whole batch that belongs to the device at work.
-
-    Args:
-        x: tensor whose first axis is :func:`replicas` × ``size`` long, the same on each device.
-        size: integer or scalar tensor.
-    """
-    context = _sharing()
+    """This device's part of a tensor made for the whole batch, :func:`replicas` × ``size`` long."""
+    context = _shared_step()
     rank = context.replica_id_in_sync_group if context else 0
     return x[rank * size : (rank + 1) * size]
 
@@ -173,17 +157,9 @@ def compiled(model: Callable, name: str | None = None) -> Callable[[np.ndarray],
 
 
 def resize(x, height, width):
-    """Bilinear resizing to a size that may be known only when the graph runs.
+    """Bilinear resizing of (B, h, w, C) to a size that may be known only when the graph runs, same dtype.
 
     ``keras.ops.image.resize`` insists on numbers, and so fails once a model has met a second image size.
-
-    Args:
-        x: (B, h, w, C) floating-point tensor.
-        height: integer or scalar tensor.
-        width: integer or scalar tensor.
-
-    Returns:
-        (B, height, width, C) of the same dtype.
     """
     return tf.cast(tf.image.resize(x, (height, width), method="bilinear"), x.dtype)
 
@@ -224,15 +200,7 @@ def compiled_gradient(model: Callable, objective: Callable, truth_rank: int):
 
 
 def input_gradient(function: Callable, x):
-    """Gradient of a sum of values with respect to the input, inside a graph.
-
-    Args:
-        function: tensor -> tensor of any shape.
-        x: floating-point tensor.
-
-    Returns:
-        Tensor of the shape of ``x``.
-    """
+    """Gradient of the sum of ``function(x)`` at a floating-point tensor ``x``, inside a graph."""
     with _tape(x) as tape:
         values = function(x) * _SCALE
     return tape.gradient(values, x) / _SCALE

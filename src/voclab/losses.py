@@ -1,4 +1,4 @@
-"""What a segmenter minimises: cross-entropy, soft Dice, focal and Lovász, all blind to void."""
+"""What a segmenter minimises: cross-entropy, soft Dice, focal and Lovász; all ignore void pixels."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -68,22 +68,10 @@ class SegmentationLoss(keras.losses.Loss):
 
 
 class CrossEntropy(SegmentationLoss):
-    """Cross-entropy, averaged over the valid pixels of the batch.
-
-    Args:
-        class_weights: (C,) weights w of the true class, or None for 1. The mean is then
-            sum(w * ce) / sum(w), as in ``torch.nn.CrossEntropyLoss``.
-    """
-
-    def __init__(self, class_weights: Sequence[float] | None = None):
-        super().__init__()
-        self.class_weights = class_weights
+    """Cross-entropy, averaged over the valid pixels of the batch."""
 
     def of(self, pixels):
-        weights = pixels.valid
-        if self.class_weights is not None:
-            weights = ops.matmul(pixels.truth, ops.convert_to_tensor(self.class_weights, "float32"))
-        return _mean(pixels.surprise, weights)
+        return _mean(pixels.surprise, pixels.valid)
 
 
 class SoftDice(SegmentationLoss):
@@ -114,8 +102,6 @@ class Focal(SegmentationLoss):
 
     def __init__(self, gamma: float = 2.0):
         super().__init__()
-        if gamma < 0:
-            raise ValueError(f"gamma is {gamma}, expected at least 0")
         self.gamma = gamma
 
     def of(self, pixels):
@@ -150,22 +136,14 @@ class LovaszSoftmax(SegmentationLoss):
 
 
 class Sum(SegmentationLoss):
-    """Weighted sum of losses, which share what they have in common.
+    """Sum of losses, which share what they have in common."""
 
-    Args:
-        losses: the terms.
-        weights: one factor a term, or None for 1 each.
-    """
-
-    def __init__(self, losses: Sequence[SegmentationLoss], weights: Sequence[float] | None = None):
+    def __init__(self, losses: Sequence[SegmentationLoss]):
         super().__init__()
         self.losses = tuple(losses)
-        self.weights = (1.0,) * len(self.losses) if weights is None else tuple(weights)
-        if len(self.weights) != len(self.losses):
-            raise ValueError(f"{len(self.losses)} losses but {len(self.weights)} weights")
 
     def of(self, pixels):
-        return sum(weight * loss.of(pixels) for weight, loss in zip(self.weights, self.losses))
+        return sum(loss.of(pixels) for loss in self.losses)
 
 
 LOSSES = {
@@ -190,9 +168,9 @@ def get_loss(name: str | keras.losses.Loss | Callable) -> keras.losses.Loss | Ca
     return LOSSES[name]()
 
 
-def _mean(values, weights):
-    """Weighted mean over the pixels of a batch; 0, with a zero gradient, where all weights are 0."""
-    return _ratio(sum_over_replicas(ops.sum(values * weights)), sum_over_replicas(ops.sum(weights)))
+def _mean(values, valid):
+    """Mean over the valid pixels of a batch, 0 elsewhere; 0, with a zero gradient, where none is valid."""
+    return _ratio(sum_over_replicas(ops.sum(values * valid)), sum_over_replicas(ops.sum(valid)))
 
 
 def _ratio(part, total):
