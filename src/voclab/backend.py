@@ -81,7 +81,7 @@ def share_of_mean(loss):
 
 
 def own_part(x, size):
-    """This device's part of a tensor made for the whole batch, :func:`replicas` × ``size`` long."""
+    """The part of this device in a tensor for the whole batch, :func:`replicas` × ``size`` long."""
     context = _shared_step()
     rank = context.replica_id_in_sync_group if context else 0
     return x[rank * size : (rank + 1) * size]
