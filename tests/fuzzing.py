@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from voc_trees import make_tree, save_mask, write_annotation
+from voc_trees import make_tree, save_mask, write_annotation, write_batch
 
 from voclab.data import cifar10, count_objects, find, folder, info, load, test_split
 from voclab.data import competition as kaggle
@@ -593,9 +593,9 @@ def cifar_records(root: Path) -> None:
     rng = RNG()
     for k in range(1, 6):
         images, labels = rng.integers(0, 256, (2, 32, 32, 3), np.uint8), rng.integers(0, 10, 2)
-        cifar10.write_batch(root / f"data_batch_{k}.bin", images, labels)
-    cifar10.write_batch(root / "test_batch.bin", images, labels)
-    cifar10.write_class_names(root, cifar10.CIFAR10_CLASSES)
+        write_batch(root / f"data_batch_{k}.bin", images, labels)
+    write_batch(root / "test_batch.bin", images, labels)
+    (root / "batches.meta.txt").write_text("\n".join(cifar10.CIFAR10_CLASSES))
 
 
 def cifar_pickles(root: Path) -> None:

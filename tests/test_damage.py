@@ -23,7 +23,7 @@ from fuzzing import bounded_memory, damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from voc_trees import make_tree, save_mask
+from voc_trees import make_tree, save_mask, write_batch
 
 from voclab.data import annotations, cifar10, decoding, masks, vocdevkit
 from voclab.data import competition as kaggle
@@ -139,8 +139,8 @@ def test_damaged_files_of_the_competition(tmp_path):
 def test_damaged_cifar_files(tmp_path, name):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (3, 32, 32, 3), np.uint8), rng.integers(0, 10, 3)
-    cifar10.write_batch(tmp_path / "data_batch_1.bin", images, labels)
-    cifar10.write_class_names(tmp_path, cifar10.CIFAR10_CLASSES)
+    write_batch(tmp_path / "data_batch_1.bin", images, labels)
+    (tmp_path / "batches.meta.txt").write_text("\n".join(cifar10.CIFAR10_CLASSES))
     if name == "data_batch_1":
         (tmp_path / "data_batch_1.bin").unlink()
         planes = images.transpose(0, 3, 1, 2).reshape(3, -1)

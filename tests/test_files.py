@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from voc_trees import content, fails
 
-from voclab.data import cifar10
 from voclab.errors import VoclabError
 from voclab.files import atomic_path, lock, locked, read_arrays, read_json, unlock, write_json, write_text
 from voclab.kaggle import write_submission
@@ -44,7 +43,6 @@ WRITERS = {
     "a.npz": lambda path, n: _arrays(path, RANDOM.random(n)),
     "a.csv": lambda path, n: write_submission(path, range(n), RANDOM.integers(0, 2, (n, 20))),
     "a.zip": lambda path, n: write_masks(path, map(str, range(n)), np.zeros((n, 9, 9), np.uint8)),
-    "a.bin": lambda path, n: cifar10.write_batch(path, np.zeros((n, 32, 32, 3), np.uint8), np.zeros(n)),
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from local_server import Server
-from voc_trees import make_tree, tar_of
+from voc_trees import make_tree, tar_of, write_batch
 
 from voclab.cli import main
 from voclab.data import cifar10, download, fetch
@@ -28,8 +28,8 @@ def cifar_tar(folder) -> bytes:
     batches = folder / cifar10.BINARY
     batches.mkdir()
     for name in cifar10.BATCHES:
-        cifar10.write_batch(batches / f"{name}.bin", images, np.array([0, 1]))
-    cifar10.write_class_names(batches, cifar10.CIFAR10_CLASSES)
+        write_batch(batches / f"{name}.bin", images, np.array([0, 1]))
+    (batches / "batches.meta.txt").write_text("\n".join(cifar10.CIFAR10_CLASSES))
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         tar.add(batches, cifar10.BINARY)

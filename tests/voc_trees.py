@@ -77,6 +77,14 @@ def write_annotation(path: Path, objects) -> None:
     path.write_text(f"<annotation><filename>{path.stem}.jpg</filename>{written}</annotation>")
 
 
+def write_batch(path: Path, images: np.ndarray, labels: np.ndarray) -> Path:
+    """(n, 32, 32, 3) uint8 images and labels from 0 to 9 in the binary format of CIFAR-10."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    path.write_bytes(np.hstack([np.asarray(labels, np.uint8)[:, None], planes]).tobytes())
+    return path
+
+
 def fails(pattern, call, *args, **kwargs) -> str:
     """The call raises one sentence that matches ``pattern`` and ends with a full stop; returns it."""
     with pytest.raises(VoclabError, match=pattern) as caught:

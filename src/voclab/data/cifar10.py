@@ -1,4 +1,4 @@
-"""CIFAR-10: its binary format, read and written, and its Python distribution, read without executing pickle.
+"""CIFAR-10: its binary format and its Python distribution, read without executing pickle.
 
 Binary (Krizhevsky 2009): records of 3,073 bytes, a label from 0 to 9 and then the red, green and blue planes
 of a 32 × 32 image, row by row; any number of records a file.
@@ -15,7 +15,6 @@ from voclab.data.cifar_pickle import PLANES, SIDE, read_pickle
 from voclab.data.decoding import read_bytes
 from voclab.data.listing import subfolders
 from voclab.errors import VoclabError
-from voclab.files import atomic_path, write_text
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -130,28 +129,6 @@ def read_batch(path: str | Path) -> Batch:
         raise refusal(path, f"has {data.size} bytes, which are not {what}", _FETCH)
     records = data.reshape(-1, RECORD)
     return _batch(path, records[:, 1:], records[:, 0])
-
-
-def write_batch(path: str | Path, images: np.ndarray, labels: np.ndarray) -> Path:
-    """Write (n, 32, 32, 3) uint8 RGB images with their labels (0 to 9) in the binary format, atomically."""
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.dtype != np.uint8 or images.shape != (len(labels), SIDE, SIDE, 3):
-        raise VoclabError(
-            f"{path} needs uint8 images of 32 × 32 × 3, one a label; these have shape {images.shape} and"
-            f" type {images.dtype}."
-        )
-    if not np.isin(labels, range(10)).all():
-        raise VoclabError(f"{path} needs labels from 0 to 9; convert yours.")
-    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-    with atomic_path(path) as temporary:
-        # Not ndarray.tofile, which reports a full disk without its error number.
-        temporary.write_bytes(np.concatenate([labels.astype(np.uint8)[:, None], planes], axis=1).tobytes())
-    return Path(path)
-
-
-def write_class_names(folder: str | Path, names: tuple[str, ...]) -> None:
-    """Write ``batches.meta.txt``, one class a line."""
-    write_text(Path(folder) / _NAMES, "\n".join(names) + "\n")
 
 
 def _batches(folder: Path, split: str) -> list[Path]:

@@ -1,6 +1,7 @@
 """Reads a batch of CIFAR-10's Python distribution, which is a pickle, without executing it.
 
-Pickles of Python 2 and 3, of NumPy 1 and 2 and of every protocol are known, as people save batches again.
+Known is what the archive holds, of every protocol and as NumPy 1 and 2 write it: a dict with ``data``, an
+array of (n, 3072) bytes, and ``labels``, a list of whole numbers or an array of them.
 """
 
 import io
@@ -17,7 +18,7 @@ from voclab.errors import VoclabError
 
 SIDE = 32  # pixels
 PLANES = 3 * SIDE * SIDE
-_KINDS = re.compile(r"[iu][1248]|f[48]")  # of numbers; nothing else is made into an array
+_KINDS = re.compile(r"[iu][1248]")  # of numbers; nothing else is made into an array
 
 
 def read_pickle(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
@@ -26,18 +27,25 @@ def read_pickle(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         VoclabError: the file is damaged, no such batch, or asks for anything but numbers, text and arrays.
     """
+    packed = read_bytes(path)
     try:
-        packed = read_bytes(path)
         _refuse_bombs(packed)
         content = _Restricted(io.BytesIO(packed), encoding="bytes").load()
         # Text of Python 2 is bytes here, that of Python 3 is text.
         content = {k.decode("latin1") if isinstance(k, bytes) else k: value for k, value in content.items()}
         if "fine_labels" in content:
             raise ValueError("it is one of CIFAR-100")
-        planes, labels = _planes(content["data"]), _labels(content["labels"])
-        if len(planes) != len(labels) or not len(labels):
+        planes, labels = content["data"].array(), content["labels"]
+        if planes.shape[1:] != (PLANES,) or planes.dtype != np.uint8:
+            raise ValueError(f"its data are not (n, {PLANES}) bytes")
+        # One by one: a list of lists that share their parts can be larger than memory.
+        labels = labels if isinstance(labels, list) else list(labels.array())
+        whole = all(type(label) is not bool and isinstance(label, int | np.integer) for label in labels)
+        if not whole or not all(0 <= label < 256 for label in labels):
+            raise ValueError("its labels are not whole numbers from 0 to 255")
+        if len(planes) != len(labels) or not labels:
             raise ValueError(f"it has {len(planes)} images and {len(labels)} labels")
-        return planes, labels
+        return planes, np.array(labels, np.uint8)
     except VoclabError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
@@ -47,7 +55,7 @@ def read_pickle(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Stored:
-    """Stands for an array, a number or a dtype of NumPy in a pickle: keeps what it is given, does nothing."""
+    """Stands for an array or a dtype of NumPy in a pickle: keeps what it is given, does nothing."""
 
     def __init__(self, *arguments):
         self.arguments, self.state = arguments, ()
@@ -68,17 +76,8 @@ class _FromBuffer(_Stored):
     """An array of protocol 5."""
 
     def array(self) -> np.ndarray:
-        raw, dtype, shape, order, *axes = self.arguments
-        array = _array(raw, dtype, shape, order == "F")
-        return array.transpose(*axes) if order == "K" else array
-
-
-class _Number(_Stored):
-    """One number of NumPy."""
-
-    def array(self) -> np.ndarray:
-        dtype, raw = self.arguments
-        return _array(raw, dtype, (), False)
+        raw, dtype, shape, order = self.arguments
+        return _array(raw, dtype, shape, order == "F")
 
 
 def _array(raw: bytes, dtype: _Stored, shape: tuple[int, ...], by_columns: bool) -> np.ndarray:
@@ -104,12 +103,11 @@ _STAND_INS = {
 }
 for _core in ("numpy.core", "numpy._core"):  # of NumPy 1 and 2
     _STAND_INS[f"{_core}.multiarray", "_reconstruct"] = _Reconstructed
-    _STAND_INS[f"{_core}.multiarray", "scalar"] = _Number
     _STAND_INS[f"{_core}.numeric", "_frombuffer"] = _FromBuffer
 
 
 class _Restricted(pickle.Unpickler):
-    """Knows arrays and numbers, which become :class:`_Stored`, and nothing else: no name is ever imported."""
+    """Knows arrays, which become :class:`_Stored`, and nothing else: no name is ever imported."""
 
     def find_class(self, module, name):
         if (module, name) not in _STAND_INS:
@@ -122,43 +120,3 @@ def _refuse_bombs(data: bytes) -> None:
     for done, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name.endswith("PUT") and int(argument) > done:
             raise pickle.UnpicklingError(f"it stores its object number {done} as number {argument}")
-
-
-def _planes(stored: _Stored) -> np.ndarray:
-    """(n, 3072) uint8: red, green and blue of each image."""
-    data = stored.array()
-    if data.ndim == 4 and data.shape[1:] == (SIDE, SIDE, 3):  # as images, by whoever saved them again
-        data = data.transpose(0, 3, 1, 2)
-    if data.ndim == 4 and data.shape[1:] == (3, SIDE, SIDE):
-        data = data.reshape(len(data), -1)
-    if data.ndim != 2 or data.shape[1] != PLANES or data.dtype.kind == "f" or not _are_bytes(data):
-        raise ValueError(f"its data are not (n, {PLANES}) bytes")
-    return data.astype(np.uint8)
-
-
-def _labels(stored) -> np.ndarray:
-    """(n,) uint8 of a list, a tuple or an array, of numbers of Python or of NumPy."""
-    if isinstance(stored, list | tuple):
-        # One by one: a list of lists that share their parts can be larger than memory.
-        stored = [label.array()[()] if isinstance(label, _Number) else label for label in stored]
-        if not all(
-            type(label) is not bool and isinstance(label, int | np.integer) and 0 <= label < 256
-            for label in stored
-        ):
-            raise ValueError("its labels are not whole numbers from 0 to 255")
-        labels = np.array(stored, np.uint8)
-    else:
-        labels = stored.array()
-        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.ndim != 1 or not _are_bytes(labels):
-        raise ValueError("its labels are not whole numbers from 0 to 255")
-    return labels.astype(np.uint8)
-
-
-def _are_bytes(array: np.ndarray) -> bool:
-    """Whether all values are whole numbers from 0 to 255."""
-    return not array.size or bool(
-        array.min() >= 0
-        and array.max() <= 255
-        and (array.dtype.kind != "f" or (array == np.rint(array)).all())
-    )
