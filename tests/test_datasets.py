@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from voc_trees import make_tree
 
@@ -126,18 +125,6 @@ def test_what_a_killed_process_began_is_no_data(tmp_path, places, monkeypatch):
     assert find(exported, **places).name == "kaggle"
 
 
-def test_load_by_name(tmp_path):
-    voc(tmp_path / "voc")
-    competition(tmp_path / "kaggle", tmp_path / "source")
-    data = load("voc2009", tmp_path / "voc")
-    assert (data.name, data.split, len(data)) == ("voc2009", "train", 6)
-    again = load("kaggle", str(tmp_path / "kaggle"), "train")
-    assert again.name == "kaggle"
-    np.testing.assert_array_equal(again.image(0), data.image(0))
-    with pytest.raises(VoclabError, match="no data set 'voc2010'; choose one of"):
-        load("voc2010", tmp_path)
-
-
 def test_objects_are_counted_where_annotations_are(tmp_path):
     voc(tmp_path / "voc")
     competition(tmp_path / "kaggle", tmp_path / "source")
@@ -176,12 +163,6 @@ def test_test_split():
         "folder": "val",
         "pairs": "val",
     }
-
-
-def test_real_images_are_found(shared, places):
-    found = find(shared / "voc2009", **places)
-    assert found.name == "voc2009"
-    assert len(load(found.name, found.root, SOURCES[found.name].test_split)) == 574
 
 
 def test_a_part_of_a_data_set_is_spread_over_its_list(squares):

@@ -313,10 +313,3 @@ def test_numbers_of_other_types():
         assert found.tolist() == wanted
     for values in (np.array([256]), np.array([-1]), np.array([0.5, 2]), np.array([True]), np.array(["a"])):
         fails("a holds .*8 bits", decoding.to_uint8, "a", values)
-
-
-def test_what_lies_behind_a_image_is_no_matter_to_the_reader_of_voc(tmp_path):
-    data = saved(tmp_path / "a.jpg", np.zeros((20, 20, 3), np.uint8)).read_bytes()
-    film = written(tmp_path / "a.jpg", data + b"ftypmp42\xff\xda")
-    assert decoding.decode(film).shape == (20, 20, 3)
-    fails("its end is missing", decoding.decode, written(tmp_path / "a.jpg", data[:-2] + b"\xff\xda\0\0"))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from voc_trees import fails, make_tree, save_mask, write_annotation
 
-from voclab.data import decoding, masks, vocdevkit
+from voclab.data import decoding, vocdevkit
 from voclab.data.base import VOC_CLASSES
 
 
@@ -113,14 +113,6 @@ def test_toyvoc_keeps_the_truth_of_its_test_list_apart(tmp_path):
     assert vocdevkit.read(tmp_path, "test").labels is None
 
 
-def test_greyscale_image_has_three_channels(tmp_path):
-    grey = np.tile(np.arange(40, dtype=np.uint8), (30, 1))
-    Image.fromarray(grey).save(tmp_path / "grey.jpg", quality=95)
-    image = decoding.decode(tmp_path / "grey.jpg")
-    assert image.shape == (30, 40, 3)
-    assert (image == image[..., :1]).all()
-
-
 def test_channels_are_red_green_blue(tmp_path):
     Image.new("RGB", (16, 16), (250, 120, 10)).save(tmp_path / "orange.jpg", quality=95)
     assert np.abs(decoding.decode(tmp_path / "orange.jpg").mean((0, 1)) - (250, 120, 10)).max() < 3
@@ -154,37 +146,6 @@ def test_bytes_after_the_end_are_no_damage(tmp_path):
     image = decoding.decode(path)
     path.write_bytes(path.read_bytes() + b"\0\0made by somebody")
     np.testing.assert_array_equal(decoding.decode(path), image)
-
-
-@pytest.mark.parametrize("value", [21, 100, 254])
-def test_mask_value_that_voc_lacks_is_named(tmp_path, value):
-    tree = make_tree(tmp_path)
-    image = tree.splits["train"][0]
-    mask = tree.masks[image].copy()
-    mask[0, 0] = value
-    save_mask(tree.folder / "SegmentationClass" / f"{image}.png", mask)
-    data = vocdevkit.read(tmp_path, "train")
-    fails(rf"{image}\.png has the value {value}.*restore", data.mask, 0)
-
-
-def test_every_legal_mask_value_is_read(tmp_path):
-    mask = np.array([[*range(21), 255]], np.uint8)
-    save_mask(tmp_path / "mask.png", mask)
-    np.testing.assert_array_equal(masks.decode(tmp_path / "mask.png"), mask)
-    Image.fromarray(mask).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(masks.decode(tmp_path / "grey.png"), mask)
-
-
-def test_mask_in_other_colours_than_vocs_is_refused(tmp_path):
-    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "mask.png")
-    fails(r"mask\.png has the colour \(1, 2, 3\).*none of VOC's", masks.decode, tmp_path / "mask.png")
-
-
-def test_truncated_mask_is_named(tmp_path):
-    path = tmp_path / "mask.png"
-    save_mask(path, np.random.default_rng(0).integers(0, 21, (64, 64), np.uint8))
-    path.write_bytes(path.read_bytes()[:-200])
-    fails(r"mask\.png is a damaged image", masks.decode, path)
 
 
 def test_mask_of_another_size_is_named(tmp_path):
@@ -229,22 +190,6 @@ def test_bad_list(tmp_path, content, pattern):
 def test_unknown_split_lists_the_known(tmp_path, split):
     make_tree(tmp_path)
     fails(r"choose from: train, val", vocdevkit.read, tmp_path, split)
-
-
-@pytest.mark.parametrize(
-    ("content", "pattern"),
-    [
-        ("<annotation><object>", "no readable annotation"),
-        ('<!DOCTYPE a [<!ENTITY e "x">]><annotation>&e;</annotation>', "no readable annotation"),
-        ("<annotation><object><name>unicorn</name></object></annotation>", "unknown class 'unicorn'"),
-    ],
-)
-def test_bad_annotation_is_named(tmp_path, content, pattern):
-    tree = make_tree(tmp_path)
-    image = tree.splits["train"][0]
-    (tree.folder / "Annotations" / f"{image}.xml").write_text(content)
-    message = fails(pattern, vocdevkit.read, tmp_path, "train")
-    assert f"{image}.xml" in message
 
 
 def test_segmentation_list_without_any_masks_is_refused(tmp_path):
