@@ -96,21 +96,6 @@ def test_a_leak_is_seen_in_a_notebook_and_in_an_embedded_drawing(tmp_path, text,
     assert what in leaks(texts(notebook))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "KAGGLE_KEY",
-        "in ~/.kaggle/kaggle.json",
-        "/kaggle/working/submission.csv",
-        "1/255",
-        "a/wo" + "rk/b",
-        "/content",
-    ],
-)
-def test_what_is_no_leak_is_none(text):
-    assert leaks(text) == {}
-
-
 # --- links of Markdown pages ---
 
 
@@ -148,16 +133,6 @@ def test_links_of_all_pages_lead_somewhere():
     assert {str(page.relative_to(ROOT)): dead(page) for page in pages if dead(page)} == {}
 
 
-def test_a_dead_link_is_seen(tmp_path):
-    (tmp_path / "other.md").write_text("# A heading: with `code`\n")
-    page = tmp_path / "page.md"
-    page.write_text(
-        "# Here\n[a](other.md) [b](other.md#a-heading-with-code) [c](#here) ![d](no.png) [e](other.md#no)\n"
-        "[f](https://host.test/x) `[g](code.md)`\n```\n[h](code.md)\n```\n"
-    )
-    assert dead(page) == ["no.png", "other.md#no"]
-
-
 # --- commands of Markdown pages ---
 
 
@@ -177,16 +152,3 @@ def test_the_command_line_knows_all_commands_of_a_page(page, capsys):
             cli.parser().parse_args(shlex.split(command, comments=True)[1:])
         except SystemExit:
             pytest.fail(f"{command}: {capsys.readouterr().err}")
-
-
-def test_an_unknown_option_of_a_page_is_seen(capsys):
-    text = (
-        "    voclab run 01 \\\n  --seed 1\n\nIn\nvoclab there is `voclab run` or `voclab run 02 --nonsense`."
-    )
-    assert commands(text + "\n```sh\nvoclab gallery\n```\n") == [
-        "voclab run 01   --seed 1",
-        "voclab gallery",
-        "voclab run 02 --nonsense",
-    ]
-    with pytest.raises(SystemExit):
-        cli.parser().parse_args(["run", "02", "--nonsense"])

@@ -94,17 +94,3 @@ def test_titles_of_a_row_stand_in_one_line_and_many_columns_are_no_wider():
         assert figure.get_figwidth() < 10.5
         heights = [axis.title.get_window_extent().y0 for axis in figure.axes[:columns]]
         assert max(heights) - min(heights) < 1
-
-
-def test_rows_of_heat_maps_side_by_side_are_apart():
-    figure = MAKERS["heat_maps"]()
-    figure.draw_without_rendering()
-    shown = [axis.get_position() for axis in figure.axes if axis.images][:4]
-    within, between = (shown[1].x0 - shown[0].x1, shown[2].x0 - shown[1].x1)
-    assert between > 2 * within
-
-
-def test_all_panels_of_a_grid_show_their_image():
-    figure = MAKERS["image_grid"]()
-    shown = [len(axis.images) for axis in figure.axes]
-    assert shown == [1] * 6 + [0] * 2

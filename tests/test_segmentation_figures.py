@@ -134,14 +134,6 @@ def test_overlay_paints_masks_in_voc_colours_over_a_background_that_can_be_made_
     assert np.ptp(rgb[:9], axis=2).mean() < 0.6 * np.ptp(image[:9].astype(float), axis=2).mean()
 
 
-def test_overlay_is_the_mask_alone_when_opaque_and_changes_neither_input():
-    image, mask = IMAGES[1].copy(), TRUTHS[1].copy()
-    painted = plotting.overlay(image, mask, alpha=1.0, contour=False)
-    np.testing.assert_array_equal(painted[mask > 0], voc_palette()[mask[mask > 0]])
-    np.testing.assert_array_equal(image, IMAGES[1])
-    np.testing.assert_array_equal(mask, TRUTHS[1])
-
-
 def test_error_kinds_are_told_apart():
     truth = np.array([[0, 0, 3, 3, 3, VOID, VOID, 20]], np.uint8)
     predicted = np.array([[0, 7, 0, 7, 3, 0, 3, 20]], np.uint8)
@@ -204,15 +196,6 @@ def test_rare_colours_of_a_legend_survive_the_reduction_to_256(tmp_path):
     image = np.asarray(Image.open(png).convert("RGB")).reshape(-1, 3)
     shown = {tuple(colour) for colour in image.tolist()}
     assert {tuple(voc_palette()[k].tolist()) for k in (1, 8, 12, 15, 20, VOID)} | {(255, 255, 255)} <= shown
-
-
-def test_learning_curves_skip_what_is_not_recorded():
-    figure = MAKERS["learning_curves"][0]()
-    left, right = figure.axes
-    plt.close(figure)
-    assert left.get_title() == "Training loss"
-    assert len(left.lines) == 7
-    assert len({(line.get_color(), line.get_marker()) for line in right.lines}) == 7
 
 
 def test_classes_stand_in_the_order_that_is_asked_for_with_their_notes():

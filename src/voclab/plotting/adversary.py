@@ -31,7 +31,7 @@ from voclab.plotting.base import (
     styled,
     wrapped,
 )
-from voclab.plotting.segmentation import labels_in, mask_legend, mask_rows, name_regions, overlay
+from voclab.plotting.segmentation import mask_legend, mask_rows, masks_of
 
 _FOOLED, _HOLDS = COLOURS[3], COLOURS[0]  # vermilion and blue
 _PERCENT = (-4, 104)  # markers at 0 and 100 are whole
@@ -104,26 +104,18 @@ def attack_mask_rows(
     known = any(row[2] is not None for row in rows)
     names = ("image", _times(factor), "perturbed image", *["truth"] * known, "mask before", "mask after")
     texts = [tuple(_said(text, panel_width(len(names))) for text in row[5:7]) for row in rows]
+    panels = []
+    for (clean, perturbed, truth, before, after, *_), said in zip(rows, texts):
+        blank = clean if truth is not None else np.full_like(clean, 255)
+        first = [(image, None, "") for image in (clean, magnified(perturbed, clean, factor), perturbed)]
+        last = [(clean, before, said[0]), (perturbed, after, said[1])]
+        panels.append([*first, *[(blank, truth, "")] * known, *last])
     below = 0.15 * most_lines(text for pair in texts for text in pair) - 0.1  # one line has room as it is
-    figure, axes = mask_rows([row[0] for row in rows], len(names), below)
-    shown = []
-    for k, (clean, perturbed, truth, before, after, *_) in enumerate(rows):
-        images = [clean, magnified(perturbed, clean, factor), perturbed]
-        if known:
-            images.append(None if truth is None else overlay(clean, truth))
-        images += [overlay(clean, before), overlay(perturbed, after)]
-        for axis, image, name in zip(axes[k], images, names):
-            if image is None:
-                image = np.full_like(clean, 255)
-                axis.text(0.5, 0.5, "not known", transform=axis.transAxes, ha="center", va="center")
-            show(axis, image, "" if k else name)
-        for axis, text, mask in zip(axes[k, -2:], texts[k], (before, after)):
-            axis.set_xlabel(text, fontsize=9)
-            name_regions(axis, mask, class_names)
-        if truth is not None:
-            name_regions(axes[k, 3], truth, class_names)
-        shown += [mask for mask in (truth, before, after) if mask is not None]
-    mask_legend(figure, labels_in(shown), class_names)
+    figure, axes = mask_rows(panels, names, class_names, below=below)
+    for axis, row in zip(axes[:, 3], rows):
+        if known and row[2] is None:
+            axis.text(0.5, 0.5, "not known", transform=axis.transAxes, ha="center", va="center")
+    mask_legend(figure, masks_of(panels), class_names)
     return figure
 
 

@@ -81,17 +81,17 @@ def error_kinds(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 @styled
 def mask_legend(
-    figure: Figure, labels: Iterable[int], class_names: Sequence[str], loc: str = "outside lower center"
+    figure: Figure, masks: Iterable[np.ndarray], class_names: Sequence[str], loc: str = "outside lower center"
 ) -> None:
     """Name the colours of the masks that a figure shows, below it.
 
     Args:
         figure: gets the legend and grows by its height; no other legend must lie at the same place.
-        labels: those that occur, in any order; background (0) needs no name and gets none.
+        masks: those shown; background needs no name and gets none.
         class_names: label k + 1 is class k.
         loc: where it goes.
     """
-    labels = sorted({int(label) for label in labels} - {0})
+    labels = sorted({int(label) for mask in masks for label in np.unique(mask)} - {0})
     if not labels:
         return
     centred = loc.endswith("center")
@@ -149,7 +149,7 @@ def segmentation_samples(
         show(axes[2 * row + 1, column], overlay(image, mask))
         name_regions(axes[2 * row + 1, column], mask, class_names)
     remove_empty(axes)
-    mask_legend(figure, labels_in(masks), class_names)
+    mask_legend(figure, masks, class_names)
     return figure
 
 
@@ -166,19 +166,13 @@ def prediction_rows(
             the same models.
         class_names: label k + 1 is class k.
     """
-    figure, axes = mask_rows([row[1] for row in rows], 2 + len(rows[0][3]))
-    for k, (title, image, truth, models) in enumerate(rows):
-        line, first = axes[k], k == 0
-        show(line[0], image, "image" if first else "")
-        line[0].set_ylabel(textwrap.fill(title, 16), fontsize=10, fontweight="bold")
-        show(line[1], overlay(image, truth), "truth" if first else "")
-        name_regions(line[1], truth, class_names)
-        for axis, (name, predicted, score) in zip(line[2:], models):
-            show(axis, overlay(image, predicted), name if first else "")
-            name_regions(axis, predicted, class_names)
-            axis.set_xlabel(score, fontsize=9)
-    shown = [mask for _, _, truth, models in rows for mask in (truth, *(m[1] for m in models))]
-    mask_legend(figure, labels_in(shown), class_names)
+    names = ("image", "truth", *(name for name, *_ in rows[0][3]))
+    panels = [
+        [(image, None, ""), (image, truth, ""), *((image, found, score) for _, found, score in models)]
+        for _, image, truth, models in rows
+    ]
+    figure, _ = mask_rows(panels, names, class_names, titles=[row[0] for row in rows])
+    mask_legend(figure, masks_of(panels), class_names)
     return figure
 
 
@@ -192,21 +186,18 @@ def error_maps(
         rows: each an image (H, W, 3) uint8, its label map (H, W) uint8, the predicted one, and a title.
         class_names: label k + 1 is class k.
     """
-    figure, axes = mask_rows([row[0] for row in rows], 4)
-    seen = set()
-    for k, (image, truth, predicted, title) in enumerate(rows):
+    panels, seen = [], set()
+    for image, truth, predicted, _ in rows:
         kinds = error_kinds(truth, predicted)
         seen |= set(np.unique(kinds).tolist())
         errors = 0.7 * _grey(image, 1.0) + 0.3 * 255
         weight = np.where(kinds == RIGHT, 0.0, 0.85)[..., None]
         errors += weight * (ERROR_COLOURS[kinds] - errors)
-        images = (image, overlay(image, truth), overlay(image, predicted), np.rint(errors).astype(np.uint8))
-        for axis, original, name in zip(axes[k], images, ("image", "truth", "prediction", "errors")):
-            show(axis, original, "" if k else name)
-        name_regions(axes[k, 1], truth, class_names)
-        name_regions(axes[k, 2], predicted, class_names)
-        axes[k, 0].set_ylabel(textwrap.fill(title, 16), fontsize=10, fontweight="bold")
-    mask_legend(figure, labels_in(m for row in rows for m in row[1:3]), class_names, loc="outside lower left")
+        shown = (image, None), (image, truth), (image, predicted), (np.rint(errors).astype(np.uint8), None)
+        panels.append([(*panel, "") for panel in shown])
+    names = ("image", "truth", "prediction", "errors")
+    figure, _ = mask_rows(panels, names, class_names, titles=[row[3] for row in rows])
+    mask_legend(figure, masks_of(panels), class_names, loc="outside lower left")
     keys = [_patch(ERROR_COLOURS[k], ERROR_KINDS[k]) for k in sorted(seen - {RIGHT})]
     if keys:
         figure.legend(handles=keys, loc="outside lower right", **_LEGEND)
@@ -250,7 +241,7 @@ def edge_closeups(
                 lines = LineCollection(outline, colors=colour, linewidths=width, capstyle="projecting")
                 axis.add_collection(lines, autolim=False)
         shown += [_crop(mask, box) for mask in masks]
-    mask_legend(figure, labels_in(shown), class_names)
+    mask_legend(figure, shown, class_names)
     return figure
 
 
@@ -362,9 +353,9 @@ def _crop(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     return image[y0:y1, x0:x1]
 
 
-def labels_in(masks: Iterable[np.ndarray]) -> set[int]:
-    """Labels that occur in any of these masks."""
-    return {label for mask in masks for label in np.unique(mask).tolist()}
+def masks_of(panels: Sequence[Sequence[tuple]]) -> list[np.ndarray]:
+    """The masks of what :func:`mask_rows` draws."""
+    return [mask for row in panels for _, mask, _ in row if mask is not None]
 
 
 def _name(label: int, class_names: Sequence[str]) -> str:
@@ -375,10 +366,35 @@ def _patch(colour: np.ndarray, name: str) -> Patch:
     return Patch(fc=colour / 255, ec="#777777", lw=0.6, label=name)
 
 
-def mask_rows(images: Sequence[np.ndarray], columns: int, below: float = 0.0) -> tuple[Figure, np.ndarray]:
-    """Axes with a row for each of these images and ``below`` inches more than one line of text under each."""
-    side = panel_width(columns)
-    return _mask_axes([side * height for height in row_heights(images, 1)], columns, below)
+def mask_rows(
+    panels: Sequence[Sequence[tuple[np.ndarray, np.ndarray | None, str]]],
+    names: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    titles: Sequence[str] = (),
+    below: float = 0.0,
+) -> tuple[Figure, np.ndarray]:
+    """Rows of images, some with a mask over them.
+
+    Args:
+        panels: rows of images (H, W, 3) uint8, masks (H, W) uint8 or ``None``, and texts below them.
+        names: of the columns.
+        class_names: label k + 1 is class k.
+        titles: of the rows.
+        below: inches that the texts below a row need beyond those of one line.
+    """
+    side = panel_width(len(names))
+    heights = [side * height for height in row_heights([row[0][0] for row in panels], 1)]
+    figure, axes = _mask_axes(heights, len(names), below)
+    for k, row in enumerate(panels):
+        for axis, (image, mask, text), name in zip(axes[k], row, names):
+            show(axis, image if mask is None else overlay(image, mask), "" if k else name)
+            axis.set_xlabel(text, fontsize=9)
+            if mask is not None:
+                name_regions(axis, mask, class_names)
+    for axis, title in zip(axes[:, 0], titles):
+        axis.set_ylabel(textwrap.fill(title, 16), fontsize=10, fontweight="bold")
+    return figure, axes
 
 
 def _mask_axes(heights: Sequence[float], columns: int, below: float = 0.0) -> tuple[Figure, np.ndarray]:

@@ -8,7 +8,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ PARAMETERS_TAG = "parameters"
 RUNS_FOLDER = Path("runs") / "notebooks"
 DATA_LINE = "**The saved outputs show** {}. A run of your own says below what it took."
 _DATA_LINE = re.compile("^" + re.escape(DATA_LINE).replace(r"\{\}", ".*") + "$", re.MULTILINE)
-_CONNECTION = "voclab-kernel-"  # how the temporary files begin that tell a kernel its ports
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # What TensorFlow, absl and XLA print while they start, whatever the program does: every line of level I,
@@ -76,31 +74,20 @@ def read(source: Path) -> NotebookNode:
     """The notebook in a file; ``VoclabError`` if it is none."""
     try:
         found = json.loads(source.read_text(encoding="utf-8-sig"))
-        _require_notebook(found)
+        if found["nbformat"] != 4:
+            raise ValueError(f"it has format {found['nbformat']}, and format 4 is read")
+        dict(found["metadata"].get("voclab", {}))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about ids of cells, which are given to those without
             nbformat.validate(found, version=4)
             return nbformat.reads(json.dumps(found), as_version=4)
-    except (*_DAMAGE, nbformat.ValidationError) as error:
+    # What JSON and nbformat raise for a file that is damaged or was never a notebook.
+    except (
+        OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError,
+        nbformat.ValidationError,
+    ) as error:  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise VoclabError(f"{source} is not a readable notebook ({reason}); restore it with git.") from error
-
-
-# What JSON and nbformat raise for a file that is damaged or was never a notebook.
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError)
-
-
-def _require_notebook(found: Any) -> None:
-    """Say what a file lacks to be a notebook, before the library that reads notebooks fails on it."""
-    if not isinstance(found, dict) or not isinstance(found.get("nbformat"), int):
-        raise ValueError("it does not say which format it has")
-    if found["nbformat"] != 4:
-        raise ValueError(f"it has format {found['nbformat']}, and format 4 is read")
-    cells, metadata = found.get("cells"), found.get("metadata")
-    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
-        raise ValueError("it has no list of cells")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("voclab", {}), dict):
-        raise ValueError("its metadata are no table of names and values")
 
 
 def run(
@@ -164,7 +151,8 @@ def run(
     _tidy(notebook)
     _name_data(notebook)
     if failure is not None:
-        saved = _save_failed(notebook, failed)
+        write_text(failed, nbformat.writes(notebook) + "\n")
+        saved = f"The notebook as far as it ran is in {failed}."
         raise VoclabError(_explain(failure, source.stem, saved)) from failure.error
     write_text(target, nbformat.writes(notebook) + "\n")
     failed.unlink(missing_ok=True)
@@ -192,21 +180,15 @@ def _parameters_cell(notebook: NotebookNode, source: Path) -> tuple[int, list[st
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "code" and PARAMETERS_TAG in cell.metadata.get("tags", []):
             try:
-                statements = ast.parse(cell.source).body
+                nodes = ast.walk(ast.parse(cell.source))
             except SyntaxError as error:
                 raise VoclabError(
                     f"The cell tagged {PARAMETERS_TAG} of {source.name} does not hold plain assignments "
                     f"(line {error.lineno}: {error.msg}); restore it with git."
                 ) from error
-            targets = [target for node in statements for target in _targets(node)]
-            return index, [target.id for target in targets if isinstance(target, ast.Name)]
+            names = [n for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+            return index, [name.id for name in names]
     return -1, []
-
-
-def _targets(node: ast.stmt) -> list[ast.expr]:
-    if isinstance(node, ast.Assign):
-        return node.targets
-    return [node.target] if isinstance(node, ast.AnnAssign) else []
 
 
 def _checked_values(parameters: Mapping[str, Any], declared: list[str], source: Path) -> dict[str, Any]:
@@ -254,8 +236,7 @@ def _execute(
             self.km = AsyncKernelManager(kernel_name=KERNEL_NAME, **options)
             return self.km
 
-    _remove_stale_connections()
-    handle, connection = tempfile.mkstemp(prefix=_CONNECTION, suffix=".json")
+    handle, connection = tempfile.mkstemp(prefix="voclab-kernel-", suffix=".json")
     os.close(handle)
     client = Client(
         notebook,
@@ -288,14 +269,6 @@ def _execute(
             if report:
                 report.stop()
     return None
-
-
-def _remove_stale_connections() -> None:
-    """Remove what runs left that were killed while their kernel started, which takes seconds."""
-    for left in Path(tempfile.gettempdir()).glob(f"{_CONNECTION}*.json"):
-        with suppress(OSError):  # of another user, or removed meanwhile
-            if time.time() - left.stat().st_mtime > 600:
-                left.unlink()
 
 
 def _environment() -> dict[str, str]:
@@ -340,15 +313,6 @@ def _only_startup_litter(output: NotebookNode) -> bool:
     if kept != output.text:
         output.text = kept
     return not kept.strip()
-
-
-def _save_failed(notebook: NotebookNode, path: Path) -> str:
-    """Save the notebook as far as it ran; returns the sentence that says so."""
-    try:
-        write_text(path, nbformat.writes(notebook) + "\n")
-    except VoclabError as error:
-        return f"The notebook as far as it ran could not be saved: {error}"
-    return f"The notebook as far as it ran is in {path}."
 
 
 def _explain(failure: _Failure, name: str, saved: str) -> str:

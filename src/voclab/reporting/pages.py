@@ -329,7 +329,7 @@ def _add_versions(page: Page, subject: Subject, m: Measured, dataset: Dataset) -
         )
         for axis, mask in zip(figure.axes[1::2], masks):
             plotting.name_regions(axis, mask, dataset.class_names)
-        plotting.mask_legend(figure, np.unique(masks), dataset.class_names)
+        plotting.mask_legend(figure, masks, dataset.class_names)
         title = f"{subject.name} on {name}"
         caption = "The image and its perturbed versions with the labels given to them."
     else:
