@@ -319,6 +319,6 @@ def _lock_descriptor(descriptor: int) -> None:
     else:
         os.lseek(descriptor, 1024, os.SEEK_SET)  # beyond the number of the process, which others may read
         try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
         finally:
             os.lseek(descriptor, 0, os.SEEK_SET)

@@ -1,5 +1,6 @@
 """What a notebook may be asked for: checked by ``voclab run`` and once more in the notebook, first of all."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ def _weights(name: str, value: Any) -> str:
     return value
 
 
-CHECKS = {
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "profile": partial(options.one_of, allowed=("auto", *PROFILES)),
     "data": options.text,
     "small_images": options.text,

@@ -287,7 +287,7 @@ class Pen:
                 continue  # a background part outside of the image
             if part.kind == "stroke":
                 thick = round(max(part.width * scale, 1.2 * SUPERSAMPLING))
-                colour = (*part.paint.tolist(), 255.0)
+                colour = (*np.asarray(part.paint).tolist(), 255.0)
                 cv2.polylines(canvas, _split(points, part.sizes), False, colour, thick, cv2.LINE_AA, _SHIFT)
                 continue
             view = canvas[low[1] : high[1], low[0] : high[0]]

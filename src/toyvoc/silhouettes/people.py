@@ -110,7 +110,8 @@ def _arm(pen: Pen, look: _Look, joints: np.ndarray, dim: float, bulk: float) -> 
     pen.limb(joints, (0.13 * bulk, 0.1 * bulk, 0.075), sleeve if look.long_sleeves else skin)
     if not look.long_sleeves:
         pen.limb([joints[0], joints[0] * 0.45 + joints[1] * 0.55], (0.15 * bulk, 0.14 * bulk), sleeve)
-    pen.ellipse(*joints[2], 0.06, 0.06, skin)
+    x, y = joints[2]
+    pen.ellipse(x, y, 0.06, 0.06, skin)
 
 
 # Mean and spread of nine angles in degrees, positive to the right: lean of the trunk; thighs from straight
@@ -177,7 +178,8 @@ def draw_person(pen: Pen, pose: str) -> None:
         pen.poly([(-half * 1.0, -0.06), (half * 1.0, -0.06), (half * 1.0 + 0.15, hem),
                   (-half * 1.0 - 0.15, hem)], look.legs)
     if look.style == 1 and not side:
-        _head(pen, look, *(neck + spine * 0.18), 0.13, side, lean * 0.4)
+        x, y = neck + spine * 0.18
+        _head(pen, look, x, y, 0.13, side, lean * 0.4)
     pen.limb([neck - spine * 0.02, neck + spine * 0.1], (0.1, 0.09), tint(look.skin, 0.85))
     broad = half * 1.15 + (0.05 if side else 0.03)
     waist = half * 0.95 + (0.05 if side else 0.0)
@@ -188,8 +190,8 @@ def draw_person(pen: Pen, pose: str) -> None:
                -across * waist * 0.95 + spine * 0.2]
     pen.blob(outline, look.shirt)
     if not (look.style == 1 and not side):
-        _head(pen, look, *(neck + spine * 0.18 + across * 0.02 * side), 0.13, side,
-              lean * 0.4 + rng.normal(0, 5))
+        x, y = neck + spine * 0.18 + across * 0.02 * side
+        _head(pen, look, x, y, 0.13, side, lean * 0.4 + rng.normal(0, 5))
     if not side:
         arm(0, 1.0)
     arm(1, 1.0)

@@ -19,7 +19,7 @@ OLD = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int | str | None:
     """Run a command; returns the exit status: 0 done, 2 for something that the user can fix."""
     prepare()
     try:

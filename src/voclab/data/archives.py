@@ -95,7 +95,7 @@ def _opened(path: Path) -> Iterator[tuple[Iterable[tuple[str, int, bool]], Calla
 class _Piecewise:
     """A file read in pieces only: tarfile reads a name into memory at whatever length it declares."""
 
-    def __init__(self, file: IO[bytes]):
+    def __init__(self, file: IO[bytes] | gzip.GzipFile):
         self._file, self.tell, self.seek = file, file.tell, file.seek
 
     def read(self, size: int) -> bytes:

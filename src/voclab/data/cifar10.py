@@ -52,7 +52,7 @@ def recognise(folder: Path) -> tuple[Path, str] | None:
     root = locate(folder)
     if root is None:
         _refuse_cifar100(folder)
-    return root and (root, "the batches of CIFAR-10")
+    return (root, "the batches of CIFAR-10") if root else None
 
 
 def _refuse_cifar100(root: Path) -> None:

@@ -32,7 +32,7 @@ def recognise(folder: Path) -> tuple[Path, str] | None:
     if root is None and (folder / MANIFEST).is_file():
         what = f"holds data that `voclab data export --to {folder}` did not finish"
         raise refusal(folder, what, "give that command again")
-    return root and (root, "the competition's layout")
+    return (root, "the competition's layout") if root else None
 
 
 def read(root: str | Path, split: str, truth_root: str | Path | None = None) -> Dataset:

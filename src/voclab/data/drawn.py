@@ -22,7 +22,7 @@ def draw(name: str, root: str | Path, **settings) -> Path:
     from toyvoc.voc import make_toyvoc
 
     try:
-        return {"toyvoc": make_toyvoc, "toycifar": make_toycifar}[name](root, **settings)
+        return make_toyvoc(root, **settings) if name == "toyvoc" else make_toycifar(root, **settings)
     except ToyError as error:
         raise VoclabError(str(error)) from error
     except OSError as error:

@@ -135,7 +135,7 @@ def fitted(legend: Legend, stored: Sequence[tuple[Path, str, tuple[int, ...]]]) 
         return legend
     greys = [set(used) for _, kind, used in stored if kind == "greys"]
     if n == 1 and all(used <= {0, VOID} for used in greys):
-        return replace(legend, numbers=legend.numbers | {VOID: 1, 0: 0})
+        return replace(legend, numbers={**legend.numbers, VOID: 1, 0: 0})
     if any(VOID in used and used - {0, VOID} for used in greys):
         return replace(legend, void_if_white=True)
     raise _ambiguous(whites[0])

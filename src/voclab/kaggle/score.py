@@ -49,8 +49,8 @@ def score_submission(pred_path: str | os.PathLike, truth_path: str | os.PathLike
         [_dice(_runs(pred_path, predicted[name]), _runs(truth_path, row)) for name, row in truth.items()]
     )
     kinds = np.array([row.kind for row in truth.values()])
-    means = [float(dice[kinds == kind].mean()) if kind in kinds else None for kind in KINDS]
-    return Score(float(dice.mean()), *means, tuple(truth), dice)
+    means = {kind: float(dice[kinds == kind].mean()) if kind in kinds else None for kind in KINDS}
+    return Score(mean=float(dice.mean()), **means, rows=tuple(truth), dice=dice)
 
 
 def _runs(path: str | os.PathLike, row: Row) -> np.ndarray:

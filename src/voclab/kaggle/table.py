@@ -5,7 +5,7 @@ A file has the header ``Id,Predicted`` and for each id, in order, the rows ``{Id
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -78,7 +78,7 @@ def write_submission(
         raise _not_written(path, "an id is empty, there twice, or holds a comma, quote or line break")
     given = {"classification": labels, "segmentation": label_maps}
     given = {kind: values for kind, values in given.items() if values is not None}
-    encode = {"classification": encode_classification, "segmentation": encode_segmentation}
+    encode: dict[str, Callable] = dict(zip(KINDS, (encode_classification, encode_segmentation)))
     if not ids or not given:
         raise _not_written(path, "there are no ids, or neither labels nor label maps")
 

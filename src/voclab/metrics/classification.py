@@ -260,7 +260,7 @@ class Confusion(NamedTuple):
 
     truth: str
     predicted: str
-    count: int
+    count: int  # type: ignore[assignment]  # tuples have a method of that name
     share: float
 
 

@@ -93,7 +93,8 @@ def _windows(forward, pixels: np.ndarray, window: int | None) -> np.ndarray:
 
 def _shape_at(shape: tuple[int, int], longest: int) -> tuple[int, int]:
     scale = longest / max(shape)
-    return tuple(max(1, round(side * scale / _MULTIPLE)) * _MULTIPLE for side in shape)
+    height, width = (max(1, round(side * scale / _MULTIPLE)) * _MULTIPLE for side in shape)
+    return height, width
 
 
 def _resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
