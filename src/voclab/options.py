@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Collection
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 from voclab.errors import VoclabError
 
 MOST_IMAGES = 1_000_000
-SIDES = (8, 4096)  # pixels of an image that a network is shown
 _LONGEST = 80  # letters of a wrong value that are repeated
 
 
@@ -23,9 +23,7 @@ def whole(name: str, value: Any, low: int = 0, high: int = MOST_IMAGES) -> int:
     """A whole number from ``low`` to ``high``; 20.0 is one, ``True`` is none."""
     found = _number(value)
     if not (math.isfinite(found) and found == int(found) and low <= found <= high):
-        raise VoclabError(
-            f"{name} is {shown(value)}; choose a whole number, {low} or more and at most {high}."
-        )
+        raise _wrong(name, shown(value), f"choose a whole number, {low} or more and at most {high}")
     return int(found)
 
 
@@ -33,8 +31,7 @@ def number(name: str, value: Any, low: float = 0.0, high: float = math.inf) -> f
     """A finite number from ``low`` to ``high``."""
     found = _number(value)
     if not (math.isfinite(found) and low <= found <= high):
-        most = "" if math.isinf(high) else f" and at most {high:g}"
-        raise VoclabError(f"{name} is {shown(value)}; choose a number, {low:g} or more{most}.")
+        raise _wrong(name, shown(value), f"choose a number, {low:g} or more{_at_most(high)}")
     return found
 
 
@@ -42,29 +39,15 @@ def positive(name: str, value: Any, high: float = math.inf) -> float:
     """A finite number above 0."""
     found = _number(value)
     if not (math.isfinite(found) and 0 < found <= high):
-        most = "" if math.isinf(high) else f" and at most {high:g}"
-        raise VoclabError(f"{name} is {shown(value)}; choose a number above 0{most}.")
+        raise _wrong(name, shown(value), f"choose a number above 0{_at_most(high)}")
     return found
 
 
-def count(name: str, value: Any) -> int:
-    """How many: a whole number from 1 on."""
-    return whole(name, value, 1)
-
-
-def side(name: str, value: Any) -> int:
-    """Side of an image in pixels."""
-    return whole(name, value, *SIDES)
-
-
-def seed(name: str, value: Any) -> int:
-    """A seed, as NumPy and Keras take it."""
-    return whole(name, value, 0, 2**32 - 1)
-
-
-def bound(name: str, value: Any) -> float:
-    """The bound of an attack in steps of 1/255; below one step, nothing is left after rounding to 8 bits."""
-    return number(name, value, 1, 255)
+count = partial(whole, low=1)
+side = partial(whole, low=8, high=4096)  # of an image that a network is shown, pixels
+seed = partial(whole, low=0, high=2**32 - 1)  # as NumPy and Keras take it
+# Of an attack in steps of 1/255; below one step, nothing is left after rounding to 8 bits.
+bound = partial(number, low=1, high=255)
 
 
 def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
@@ -79,7 +62,7 @@ def text(name: str, value: Any) -> str:
     """A name or a path: some text, in which no file name is cut short by a NUL."""
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise VoclabError(f"{name} is {shown(value, True)}; give a name or a path, or leave it out.")
+        raise _wrong(name, shown(value, True), "give a name or a path, or leave it out")
     return value
 
 
@@ -87,7 +70,7 @@ def own_folder(name: str, value: Any) -> str:
     """The name of a folder that is made below another one."""
     path = Path(text(name, value))
     if path.is_absolute() or ".." in path.parts or path == Path():
-        raise VoclabError(f"{name} is {shown(value, True)}; give the name of a folder, such as first-try.")
+        raise _wrong(name, shown(value, True), "give the name of a folder, such as first-try")
     return value
 
 
@@ -96,9 +79,9 @@ def target_folder(name: str, value: Any) -> Path:
     path = Path(text(name, value))
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not there.is_dir():
-        raise VoclabError(f"{name} is {path}, but {there} is a file; name a folder.")
+        raise _wrong(name, path, f"but {there} is a file; name a folder", ", ")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise VoclabError(f"{name} is {path}, but {there} cannot be written to; name another folder.")
+        raise _wrong(name, path, f"but {there} cannot be written to; name another folder", ", ")
     return path
 
 
@@ -106,7 +89,7 @@ def target_file(name: str, value: Any) -> Path:
     """A file that can be written, or can be made with its folder."""
     path = Path(text(name, value))
     if path.is_dir():
-        raise VoclabError(f"{name} is {path}, which is a folder; name a file, such as {path / 'new'}.")
+        raise _wrong(name, path, f"which is a folder; name a file, such as {path / 'new'}", ", ")
     target_folder(name, path.parent)
     return path
 
@@ -116,6 +99,14 @@ def shown(value: Any, quoted: bool = False) -> str:
     plain = isinstance(value, str) and re.fullmatch(r"[\w.+-]+", value) and not quoted
     found = value if plain else repr(value)
     return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}…"
+
+
+def _wrong(name: str, value: object, remedy: str, joint: str = "; ") -> VoclabError:
+    return VoclabError(f"{name} is {value}{joint}{remedy}.")
+
+
+def _at_most(high: float) -> str:
+    return "" if math.isinf(high) else f" and at most {high:g}"
 
 
 def _number(value: Any) -> float:
