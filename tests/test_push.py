@@ -201,7 +201,7 @@ def test_two_pushes_at_the_same_time(server, file):
 @pytest.mark.parametrize("client", ["2.2", "2.0"])
 def test_the_daily_limit_is_said_before(server, file, monkeypatch, client):
     if client == "2.0":  # it cannot ask what is left, and counts in the list
-        monkeypatch.delattr(type(kaggle_api()), "competition_get_submission_limits")
+        monkeypatch.delattr(type(kaggle_api()), "competition_get_submission_limits", raising=False)
     server.daily = 2
     server.add()
     server.add(status="ERROR")  # does not count
@@ -429,6 +429,8 @@ def _holds_secret(text):
     "call", ["ListSubmissions", "GetSubmissionLimits", "StartSubmissionUpload", "CreateSubmission"]
 )
 def test_an_answer_that_repeats_the_credentials_is_shown_without_them(server, file, call):
+    if call == "GetSubmissionLimits" and not hasattr(kaggle_api(), "competition_get_submission_limits"):
+        pytest.skip("the client cannot ask, which came with 2.2")
     for echo in ECHOES:
         server.faults[call] = [f"Refused, {echo} !"]
         with pytest.raises(VoclabError) as caught:

@@ -280,8 +280,8 @@ def test_a_submission_has_two_rows_for_each_id_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("ids", "vectors", "maps", "reason"),
     [
-        (["a", "b"], some_labels(1), None, "not as many labels as ids"),
-        (["a", "b"], some_labels(3), None, "not as many labels as ids"),
+        (["a", "b"], some_labels(1), None, "not as many labels or label maps as ids"),
+        (["a", "b"], some_labels(3), None, "not as many labels or label maps as ids"),
         (["a", "b"], some_labels(2), some_maps(1), "not as many labels or label maps as ids"),
         (["a", "b"], None, [np.zeros((2, 2), int), np.full((2, 2), 33)], "id b: A label map holds 33"),
         (["a", "b"], some_labels(2) * 0.5, None, "id a: .*0 and 1"),

@@ -17,6 +17,7 @@ from voclab.text import plain
 
 _VARIABLES = ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
 _CREDENTIALS = re.compile(r"KGAT_[\w.-]+|(?<=\bBearer )\S+|(?<=\bBasic )\S{8,}", re.IGNORECASE)
+_LONGEST = 200  # letters of Kaggle's that are shown
 _secrets: set[str] = set()  # keys and tokens that the client was given in this process
 _REMEDY = (
     "create a token on https://www.kaggle.com/settings and put it into ~/.kaggle/kaggle.json (as it is"
@@ -117,13 +118,13 @@ def asking(competition: str, show: bool = False) -> Iterator[None]:
         ) from None
 
 
-def clean(value: object, length: int = 200) -> str:
+def clean(value: object) -> str:
     """A value of Kaggle's answers as one short line: printable, and without any key or token."""
     text = "" if value is None else " ".join(plain(value).split())
     for secret in sorted(_secrets, key=len, reverse=True):
         if len(secret) > 3:
             text = re.sub(re.escape(secret.rstrip("=")) + "=*", "***", text, flags=re.IGNORECASE)
-    return _CREDENTIALS.sub("***", text)[:length]
+    return _CREDENTIALS.sub("***", text)[:_LONGEST]
 
 
 @contextlib.contextmanager

@@ -85,9 +85,7 @@ def write_submission(
     def coded() -> Iterator[tuple[str, str, str]]:
         for image_id, *values in zip_longest(ids, *given.values(), fillvalue=_END):
             if image_id is _END or any(value is _END for value in values):
-                raise _not_written(
-                    path, f"there are not as many {' or '.join(_NOUNS[k] for k in given)} as ids"
-                )
+                raise _not_written(path, "there are not as many labels or label maps as ids")
             for kind, value in zip(given, values):
                 try:
                     yield image_id, kind, encode[kind](value)
@@ -95,9 +93,6 @@ def write_submission(
                     raise _not_written(path, f"id {image_id}: {error}") from error
 
     return _write(path, coded())
-
-
-_NOUNS = {"classification": "labels", "segmentation": "label maps"}
 
 
 def write_truth(path: str | os.PathLike, dataset: Dataset) -> Report:
@@ -158,9 +153,9 @@ def merge_submissions(path: str | os.PathLike, *parts: str | os.PathLike) -> Rep
     kinds = [kind for kind in KINDS if any(row.kind == kind for row in merged.values())]
     ids = dict.fromkeys(row.image_id for row in merged.values())
     wanted = [(image_id, kind) for image_id in ids for kind in kinds]
-    for row in wanted:
-        if row_name(*row) not in merged:
-            raise _not_written(path, f"row '{row_name(*row)}' is missing in {' and '.join(map(str, parts))}")
+    lacking = [row_name(*row) for row in wanted if row_name(*row) not in merged]
+    if lacking:
+        raise _not_written(path, f"row '{lacking[0]}' is missing in {' and '.join(map(str, parts))}")
     return _write(path, [(*row, merged[row_name(*row)].code) for row in wanted])
 
 
