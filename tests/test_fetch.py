@@ -444,14 +444,11 @@ def test_fetch_competition_without_credentials(server, tmp_path):
 
 def test_fetch_competition_hostile_archive_and_links(competition_server, tmp_path):
     (tmp_path / "elsewhere").mkdir()
-    for name in (SLUG, f".download-{SLUG}", f".download-{SLUG}/{SLUG}.zip"):
-        link = tmp_path / "data" / name
-        link.parent.mkdir(parents=True)
-        link.symlink_to(tmp_path / "elsewhere")
-        assert re.search(
-            "link, which is not followed|in the way", run_kaggle(competition_server, tmp_path, **KEY)
-        )
-        shutil.rmtree(tmp_path / "data")
+    link = tmp_path / "data" / f".download-{SLUG}" / f"{SLUG}.zip"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    assert "link, which is not followed" in run_kaggle(competition_server, tmp_path, **KEY)
+    shutil.rmtree(tmp_path / "data")
     assert content(tmp_path / "elsewhere") == {}
     hostile = zip_of(("train/train_set.csv", b"Id"), ("../../escaped", b"x"))
     competition_server.files[f"/files/{SLUG}.zip"] = hostile
