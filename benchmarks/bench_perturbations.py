@@ -26,10 +26,9 @@ WHAT = (
 )
 NOTES = (
     "Flips, Gaussian blur, JPEG and rotation spend their time in the same functions of OpenCV and "
-    "libjpeg-turbo on both sides. "
-    "The linear transforms of albumentations look bytes up in a table, which cannot keep the "
-    "hue. Once in a process: a drawing of ice takes up to 40 ms for images up to 256 pixels and 230 ms up to "
-    "512, five are needed."
+    "libjpeg-turbo on both sides. The linear transforms of albumentations look bytes up in a table, which "
+    "cannot keep the hue. Once in a process: a drawing of ice takes up to 40 ms for images up to 256 pixels "
+    "and 230 ms up to 512, five are needed."
 )
 
 

@@ -23,7 +23,10 @@ from voclab.options import one_of
 
 def gaussian_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Independent Gaussian noise on every value; ``strength``: its standard deviation, pixels in [0, 1]."""
-    return _noisy(image, rng.standard_normal(image.shape, np.float32), strength)
+    noise = np.empty(image.shape, np.float32)
+    cv2.setRNGSeed(int(rng.integers(2**31)))
+    cv2.randn(noise, (0, 0, 0), (1, 1, 1))  # in a third of the time of numpy's
+    return _noisy(image, noise, strength)
 
 
 def shot_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
