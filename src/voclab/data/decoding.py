@@ -60,18 +60,24 @@ def is_image_file(path: str | os.PathLike) -> bool:
     suffix = os.path.splitext(path)[1].lower()
     if not os.path.isfile(path) or suffix in _NO_IMAGE or suffix.endswith("~"):
         return False
+    if suffix in SUFFIXES:
+        return True
     try:
         with open(path, "rb") as file:
-            return suffix in SUFFIXES or _BEGINNINGS.match(file.read(16)) is not None
+            return _BEGINNINGS.match(file.read(16)) is not None
     except OSError:
-        return suffix in SUFFIXES
+        return False
 
 
 def has_more_frames(path: str | os.PathLike) -> bool:
     """Whether a file holds more than one image (an animation, pages); reads little more than its header."""
-    if os.path.splitext(path)[1].lower() not in (".png", ".apng", ".gif", ".webp", ".tif", ".tiff", ".avif"):
-        return False
+    suffix = os.path.splitext(path)[1].lower()
     try:
+        if suffix in (".png", ".apng"):
+            with open(path, "rb") as file:  # a folder may hold many, and Pillow takes five times as long
+                return b"acTL" in file.read(4096).partition(b"IDAT")[0]
+        if suffix not in (".gif", ".webp", ".tif", ".tiff", ".avif"):
+            return False
         with Image.open(path, formats=_formats()) as image:
             return getattr(image, "is_animated", False)
     except Exception:  # a damaged file has its sentence when it is decoded

@@ -68,32 +68,15 @@ def labelled(
         described: ``name``, ``split`` and ``source``, to which is added where classes and labels come from.
     """
     every = [*here, *others]
-    masked = [sample for sample in every if sample.mask]
-    marked = [sample for sample in every if sample.annotation]
-    objects = [(s.annotation, annotations.read_objects(s.annotation)) for s in marked]
-    legend = None
-    if masked and found:
-        legend = masks.legend_of(found)
-        legend = legend if found.is_voc else masks.fitted(legend, scan(masked))
-    elif masked:
-        legend = masks.voc_legend() if voc else masks.generic_legend(scan(masked))
-    if found:
-        names = VOC_CLASSES if found.is_voc else found.class_names
-        words = (
-            f"VOC's classes, as in {found.path.name}" if found.is_voc else f"classes from {found.path.name}"
-        )
-    elif legend:
-        names, words = legend.class_names, f"classes from {legend.origin}, for no label map names them"
-    else:
-        names, words = annotations.class_names(objects), "classes from the annotations"
+    marked = [sample.annotation for sample in every if sample.annotation]
+    objects = [(path, annotations.read_objects(path)) for path in marked]
+    legend, names, words = _classes([s for s in every if s.mask], objects, found, voc)
     labels, origin = None, "without truth"
     if all(sample.annotation for sample in here):
         labels = annotations.labels(objects, names)[: len(here)]
         origin = "labels from the annotations, without difficult objects"
     elif all(sample.mask for sample in here):
         labels, origin = _labels_of_masks(scan(here), legend), "labels from the masks"
-    if names == VOC_CLASSES and not found:
-        words = ""
 
     def read_mask(i: int) -> np.ndarray | None:
         sample = here[i]
@@ -113,6 +96,30 @@ def labelled(
         read_mask=read_mask if any(sample.mask for sample in here) else None,
         **described,
     )
+
+
+def _classes(
+    masked: Sequence[Sample],
+    objects: Sequence[tuple[Path, Sequence[annotations.Object]]],
+    found: LabelMap | None,
+    voc: bool,
+) -> tuple[masks.Legend | None, tuple[str, ...], str]:
+    """What the masks mean (``None`` without masks), the classes, and who says so."""
+    legend = None
+    if masked and found:
+        legend = masks.legend_of(found)
+        legend = legend if found.is_voc else masks.fitted(legend, scan(masked))
+    elif masked:
+        legend = masks.voc_legend() if voc else masks.generic_legend(scan(masked))
+    if found and found.is_voc:
+        return legend, VOC_CLASSES, f"VOC's classes, as in {found.path.name}"
+    if found:
+        return legend, found.class_names, f"classes from {found.path.name}"
+    if legend:
+        words = "" if voc else f"classes from {legend.origin}, for no label map names them"
+        return legend, legend.class_names, words
+    names = annotations.class_names(objects)
+    return None, names, "" if names == VOC_CLASSES else "classes from the annotations"
 
 
 def _labels_of_masks(stored: Sequence[tuple[Path, str, tuple[int, ...]]], legend: masks.Legend) -> np.ndarray:
