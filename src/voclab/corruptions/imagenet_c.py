@@ -287,7 +287,7 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray, Any, np.random.Generator], np.ndarra
     "zoom_blur": _zoom_blur,
     "snow": _snow,
     "frost": _frost,
-    "fog": lambda image, numbers, rng: fogged(image, *numbers, rng),
+    "fog": lambda image, numbers, rng: fogged(image, numbers[0], numbers[1], rng),
     "brightness": perturbations.brightness,
     "contrast": lambda image, factor, rng: stretched(image, factor),
     "elastic_transform": _elastic_transform,

@@ -307,7 +307,7 @@ def fogged(image: np.ndarray, thickness: float, decay: float, rng: np.random.Gen
     Returns:
         (H, W, 3) uint8. A black image stays black.
     """
-    cloud = cv2.cvtColor(plasma(*image.shape[:2], decay, rng), cv2.COLOR_GRAY2RGB)
+    cloud = cv2.cvtColor(plasma(image.shape[0], image.shape[1], decay, rng), cv2.COLOR_GRAY2RGB)
     brightest = float(image.max()) / 255
     share = brightest / (brightest + thickness) if brightest else 0.0
     return cv2.addWeighted(image, share, cloud, 255 * thickness * share, 0, dtype=cv2.CV_8U)

@@ -86,7 +86,7 @@ def evaluate(
     conditions: dict[str, Callable[[], np.ndarray]] = {CLEAN: lambda: bench.images}
     for title, setting in settings.items():
         conditions[title] = lambda setting=setting: _each(
-            bench, lambda image, k: perturbed(image, *setting, (seed, k))
+            bench, lambda image, k: perturbed(image, setting.name, setting.strength, (seed, k))
         )
     for title, (attack, epsilon) in attacks.items():
         conditions[title] = lambda attack=attack, epsilon=epsilon: bench.attack(attack, victim, epsilon)[0]

@@ -51,7 +51,7 @@ _STARTUP_LINE = re.compile(
 class _Failure:
     """An error with the cell in which it happened and what the kernel wrote to its own streams."""
 
-    error: Exception
+    error: Any  # what nbclient raises has ename, evalue and traceback
     cell: NotebookNode
     log: str
 

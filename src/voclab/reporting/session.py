@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -284,7 +285,7 @@ class Session:
     def close(self, answer: str) -> None:
         """Write what the gallery says of this run: question, answer, configuration, versions, time."""
         seconds = time.perf_counter() - self._started
-        record = {
+        record: dict[str, Any] = {
             "question": self.question,
             "answer": answer,
             "profile": self.profile.name,
