@@ -46,13 +46,13 @@ def test_every_figure_is_saved_with_what_it_shows(name, tmp_path):
     assert (tmp_path / f"01_{name}.svg").read_text().lstrip().startswith("<?xml")
 
 
-def test_images_are_small_files_without_a_vector_copy(tmp_path):
-    args = {"title": "t"}
-    plain = plotting.save(MAKERS["image_grid"](), tmp_path / "plain", **args)
-    images = plotting.save(MAKERS["image_grid"](), tmp_path / "images", **args, images=True)
-    assert Image.open(images).mode == "P"
-    assert images.stat().st_size < plain.stat().st_size
-    assert not (tmp_path / "images.svg").exists()
+def test_files_are_small_and_grids_of_images_have_no_vector_copy(tmp_path):
+    images = plotting.save(MAKERS["image_grid"](), tmp_path / "images", title="t", images=True)
+    chart = plotting.save(MAKERS["learning_curves"](), tmp_path / "chart", title="t")
+    assert Image.open(images).mode == Image.open(chart).mode == "P"
+    assert [path.name for path in tmp_path.glob("*.svg")] == ["chart.svg"]
+    blue = [round(255 * c) for c in plotting.look(0)["color"]]
+    assert blue in np.asarray(Image.open(chart).convert("RGB")).reshape(-1, 3).tolist()
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
