@@ -51,8 +51,8 @@ def test_files_are_small_and_grids_of_images_have_no_vector_copy(tmp_path):
     chart = plotting.save(MAKERS["learning_curves"](), tmp_path / "chart", title="t")
     assert Image.open(images).mode == Image.open(chart).mode == "P"
     assert [path.name for path in tmp_path.glob("*.svg")] == ["chart.svg"]
-    blue = [round(255 * c) for c in plotting.look(0)["color"]]
-    assert blue in np.asarray(Image.open(chart).convert("RGB")).reshape(-1, 3).tolist()
+    blue = 255 * np.array(plotting.look(0)["color"])
+    assert np.abs(np.asarray(Image.open(chart).convert("RGB")) - blue).max(-1).min() < 8
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):

@@ -29,6 +29,7 @@ _SERIES = [
     (0.33, 0.2, 0.6),
     COLOURS[7],
 ]
+_WHITE = (255, 255, 255)
 # Of the same weight for the eye: matplotlib's stars and crosses of a size are smaller than its squares.
 _MARKERS = {"o": 1.0, "s": 0.95, "D": 0.85, "^": 1.15, "v": 1.15, "P": 1.2, "X": 1.2, "*": 1.6}
 STYLE = {
@@ -83,8 +84,7 @@ def look(k: int, size: float = 6) -> dict:
 def save(figure: Figure, path: str | Path, *, title: str, images: bool = False, dither: bool = False) -> Path:
     """Write a figure as PNG, and close it.
 
-    PNGs are reduced to 256 colours, those of series and of the legend among them, which keeps notebooks
-    small. Charts get a vector copy (SVG) for print.
+    PNGs are reduced to 256 colours, which keeps notebooks small. Charts get a vector copy (SVG) for print.
 
     Args:
         figure: what to write.
@@ -103,7 +103,11 @@ def save(figure: Figure, path: str | Path, *, title: str, images: bool = False, 
     with mpl.rc_context(STYLE):
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
-        image = _few_colours(Image.open(buffer).convert("RGB"), _colours(figure), dither)
+        image = Image.open(buffer).convert("RGB")
+        if images:
+            image = _few_colours(image, [_WHITE, *_legend_colours(figure)], dither)
+        else:  # of a chart, thin lines too keep their colours
+            image = image.quantize(256, method=Image.Quantize.MAXCOVERAGE)
         with atomic_path(png) as temporary:
             image.save(temporary, format="png", optimize=True)
         if not images:
@@ -120,10 +124,10 @@ def _entitle(figure: Figure, title: str) -> None:
     figure.suptitle(lines, fontsize=12, fontweight="bold")
 
 
-def _colours(figure: Figure) -> list[tuple[int, ...]]:
-    """Colours that a figure must keep, (R, G, B) in 0..255: white, those of series, those of its legends."""
-    patches = [p.get_facecolor() for legend in figure.legends for p in legend.get_patches()]
-    return sorted({tuple(round(255 * c) for c in colour[:3]) for colour in [(1, 1, 1), *_SERIES, *patches]})
+def _legend_colours(figure: Figure) -> list[tuple[int, ...]]:
+    """Colours of the patches in a figure's legends: (R, G, B) in 0..255."""
+    patches = [p for legend in figure.legends for p in legend.get_patches()]
+    return sorted({tuple(round(255 * c) for c in p.get_facecolor()[:3]) for p in patches})
 
 
 def _few_colours(image: Image.Image, kept: list[tuple[int, ...]], dither: bool) -> Image.Image:
