@@ -14,8 +14,8 @@ from voclab.attacks.budget import Budget
 from voclab.data.base import VOID
 from voclab.data.images import eight_bit
 from voclab.errors import VoclabError
+from voclab.models.backbones import build_backbone
 from voclab.models.classifiers import build_classifier
-from voclab.models.cnn import build_cnn
 from voclab.models.generator import GENERATOR, attack_model, build_generator
 from voclab.training import Recipe, Run
 
@@ -500,7 +500,7 @@ def test_a_pretrained_encoder_is_known_by_the_content_of_its_file(universal, par
     def saved(where, seed):
         keras.utils.set_random_seed(seed)
         (tmp_path / where).mkdir()
-        backbone = build_cnn(width=4)
+        backbone = build_backbone("cnn", None, width=4)
         backbone.save_weights(tmp_path / where / "cnn.weights.h5")
         return str(tmp_path / where / "cnn.weights.h5"), backbone
 
@@ -531,7 +531,7 @@ def test_a_pretrained_encoder_is_known_by_the_content_of_its_file(universal, par
 @pytest.mark.parametrize("width", [4, 6])
 def test_the_encoder_looks_through_the_backbone_of_a_victim_built_on_the_same_network(width, parts, tmp_path):
     keras.utils.set_random_seed(0)
-    pretrained = build_cnn(width=4)
+    pretrained = build_backbone("cnn", None, width=4)
     pretrained.save_weights(tmp_path / "cnn.weights.h5")
     keras.utils.set_random_seed(1)
     seen = build_classifier("cnn", 4, options={"width": width})

@@ -1,6 +1,7 @@
 """`voclab consistency`: which answers of which networks stay, on images and networks made here."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -98,12 +99,13 @@ def test_no_network_has_random_weights(weights, offline, tmp_path, squares):
 
 
 def test_a_download_that_breaks_is_one_sentence(monkeypatch, squares):
-    monkeypatch.setattr(imagenet, "imagenet_available", lambda name, top: True)
+    monkeypatch.setattr(backbones, "imagenet_available", lambda name, top: True)
 
-    def broken(name, weights, options):
+    def broken(**options):
         raise Exception("URL fetch failure\nmore")
 
-    monkeypatch.setattr(imagenet, "_build", broken)
+    entry = replace(backbones.BACKBONES["vgg16"], build=broken)
+    monkeypatch.setitem(backbones.BACKBONES, "vgg16", entry)
     fails("could not be downloaded .URL fetch failure", consistency.opened, "vgg16", squares)
 
 

@@ -26,7 +26,7 @@ installed = pytest.mark.skipif(
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_the_sizes_are_the_published_ones(name):
-    model = build_efficientnet_lite(name, include_top=True)
+    model = build_efficientnet_lite(name, catalogue.LITE[name], include_top=True)
     assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == PARAMETERS[name]
     assert model.output_shape == (None, 1000)
 
@@ -52,7 +52,8 @@ def test_real_images_get_their_names():
 
 @installed
 def test_without_its_top_it_has_the_same_weights():
-    whole = build_efficientnet_lite("efficientnet_lite2", include_top=True, weights="imagenet")
+    lite = catalogue.LITE["efficientnet_lite2"]
+    whole = build_efficientnet_lite("efficientnet_lite2", lite, include_top=True, weights="imagenet")
     part = build_backbone("efficientnet_lite2", "imagenet")
     for layer in part.layers[1:]:
         for ours, theirs in zip(layer.get_weights(), whole.get_layer(layer.name).get_weights(), strict=True):

@@ -313,7 +313,7 @@ def test_automatic_weights_fall_back_when_the_download_fails_too(monkeypatch):
         raise Exception("URL fetch failure")
 
     monkeypatch.setattr(pretrained, "imagenet_available", lambda name: name == "mobilenet_v2")
-    monkeypatch.setattr(backbones, "imagenet_available", lambda name: True)
+    monkeypatch.setattr(backbones, "imagenet_available", lambda name, top: True)
     monkeypatch.setitem(
         backbones.BACKBONES, "mobilenet_v2", replace(backbones.BACKBONES["mobilenet_v2"], build=broken)
     )

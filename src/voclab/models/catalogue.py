@@ -20,13 +20,11 @@ class Backbone:
         build: called as ``build(include_top=False, weights=None or file, input_shape=…)``.
         mode: preprocessing mode, see :class:`voclab.models.backbones.PixelPreprocessing`.
         min_size: the smallest input side in pixels.
-        module: its module in ``keras.applications``; ``None`` for others.
     """
 
     build: Callable
     mode: str
     min_size: int
-    module: str | None
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def _lite(name: str) -> Callable:
     def build(**arguments):
         from voclab.models.efficientnet_lite import build_efficientnet_lite
 
-        return build_efficientnet_lite(name, **arguments)
+        return build_efficientnet_lite(name, LITE[name], **arguments)
 
     return build
 
@@ -96,28 +94,23 @@ def _small(name: str) -> Callable:
     def build(**arguments):
         from voclab.models.small import build_network
 
-        return build_network(name, **arguments)
+        kind, published = SMALL[name]
+        return build_network(name, kind, **{**published, **arguments})
 
     return build
 
 
-def _cnn(**arguments):
-    from voclab.models.cnn import build_cnn
-
-    return build_cnn(**arguments)
-
-
-# Name -> (builder in keras.applications, preprocessing mode, module there).
+# Name -> (builder in keras.applications, preprocessing mode).
 APPLICATIONS = {
-    "mobilenet": ("MobileNet", "tf", "mobilenet"),
-    "mobilenet_v2": ("MobileNetV2", "tf", "mobilenet_v2"),
-    "resnet50": ("ResNet50", "caffe", "resnet"),
-    "densenet121": ("DenseNet121", "torch", "densenet"),
-    "vgg16": ("VGG16", "caffe", "vgg16"),
-    "efficientnet_b0": ("EfficientNetB0", "raw", "efficientnet"),
-    "efficientnet_v2_b0": ("EfficientNetV2B0", "raw", "efficientnet_v2"),
-    "efficientnet_v2_s": ("EfficientNetV2S", "raw", "efficientnet_v2"),
-    "convnext_tiny": ("ConvNeXtTiny", "raw", "convnext"),
+    "mobilenet": ("MobileNet", "tf"),
+    "mobilenet_v2": ("MobileNetV2", "tf"),
+    "resnet50": ("ResNet50", "caffe"),
+    "densenet121": ("DenseNet121", "torch"),
+    "vgg16": ("VGG16", "caffe"),
+    "efficientnet_b0": ("EfficientNetB0", "raw"),
+    "efficientnet_v2_b0": ("EfficientNetV2B0", "raw"),
+    "efficientnet_v2_s": ("EfficientNetV2S", "raw"),
+    "convnext_tiny": ("ConvNeXtTiny", "raw"),
 }
 
 LITE = {
@@ -143,22 +136,19 @@ LITE = {
 
 # Name -> (function in voclab.models.small, its arguments as published).
 SMALL: dict[str, tuple[str, dict]] = {
-    "small_cnn": ("plain", {}),
+    "cnn": ("strided", {"width": 32}),
+    "small_cnn": ("plain", {"width": 32}),
     "resnet8": ("resnet", {"blocks": (1, 1, 1), "width": 16}),
     "resnet20": ("resnet", {"blocks": (3, 3, 3), "width": 16}),
     "resnet18": ("resnet", {"blocks": (2, 2, 2, 2), "width": 64}),
-    "vgg11": ("vgg", {}),
-    "densenet_bc": ("densenet", {}),
+    "vgg11": ("vgg", {"width": 64}),
+    "densenet_bc": ("densenet", {"width": 12, "depth": 40}),
 }
 
 BACKBONES: dict[str, Backbone] = {
-    "cnn": Backbone(_cnn, "tf", 32, None),
-    **{name: Backbone(_small(name), "tf", 1, None) for name in SMALL},
-    **{
-        name: Backbone(_application(builder), mode, 32, module)
-        for name, (builder, mode, module) in APPLICATIONS.items()
-    },
-    **{name: Backbone(_lite(name), "lite", 32, None) for name in LITE},
+    **{name: Backbone(_small(name), "tf", 32 if name == "cnn" else 1) for name in SMALL},
+    **{name: Backbone(_application(*builder), mode, 32) for name, (*builder, mode) in APPLICATIONS.items()},
+    **{name: Backbone(_lite(name), "lite", 32) for name in LITE},
 }
 IMAGENET_CLASSIFIERS = (*APPLICATIONS, *LITE)  # published with their top and with ImageNet weights
 

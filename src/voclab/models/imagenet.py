@@ -1,14 +1,13 @@
 """ImageNet classifiers with their top, in pixel space: never with random weights."""
 
-import warnings
 from pathlib import Path
 
 import keras
 
 from voclab.errors import VoclabError
 from voclab.files import read_json
-from voclab.models.backbones import PixelPreprocessing, imagenet_available, keras_cache
-from voclab.models.catalogue import LITE, get_backbone, require_imagenet
+from voclab.models.backbones import PixelPreprocessing, keras_cache, with_weights
+from voclab.models.catalogue import get_backbone, require_imagenet
 
 CLASSES = 1000
 SIDE = 224  # pixels, of the images that all of them were trained on
@@ -34,35 +33,16 @@ def build_imagenet_classifier(
         VoclabError: no such network, no such width, or weights that cannot be had or do not fit.
     """
     require_imagenet(name, weights, alpha)
-    options = {} if alpha is None else {"alpha": alpha}
-    if weights is None and name in LITE:  # comes with a package, which is named where it is missing
-        return _build(name, "imagenet", options)
-    if weights is None:
-        if not imagenet_available(name, top=True):
-            raise VoclabError(
-                f"ImageNet weights for {name!r} are neither cached nor reachable; connect to the internet or"
-                f" name a file with its top, {name}=FILE."
-            )
-        try:
-            return _build(name, "imagenet", options)
-        except Exception as error:  # the download raises plain Exception
-            raise VoclabError(
-                f"ImageNet weights for {name!r} could not be downloaded ({_reason(error)}); try again or name"
-                f" a file with its top, {name}=FILE."
-            ) from error
-    try:
-        model = _build(name, None, options)
-        with warnings.catch_warnings():
-            # Keras only warns of layers that stay random because the file lacks them.
-            warnings.filterwarnings("error", message="Skipping nested container")
-            model.load_weights(str(weights))
-    except Exception as error:  # Keras and h5py raise many types for a file or a width that does not fit
-        width = "" if alpha is None else f" of width {alpha:g}"
-        raise VoclabError(
-            f"Weights file {weights} does not fit {name!r}{width} with its top ({_reason(error)}); name the"
-            " file made for it."
-        ) from error
-    return model
+    inputs = keras.Input((SIDE, SIDE, 3), name="pixels")
+    return with_weights(
+        name,
+        weights or "imagenet",
+        top=True,
+        # On a tensor rather than inside another model, so that the layers can be reached by their names.
+        input_tensor=PixelPreprocessing(get_backbone(name).mode, name="preprocessing")(inputs),
+        classifier_activation=None,
+        **({} if alpha is None else {"alpha": alpha}),
+    )
 
 
 def imagenet_class_names() -> tuple[str, ...] | None:
@@ -75,20 +55,3 @@ def imagenet_class_names() -> tuple[str, ...] | None:
         return tuple(index[str(k)][1].replace("_", " ") for k in range(CLASSES))
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise VoclabError(f"{path} is not Keras' list of ImageNet's classes; delete it.") from error
-
-
-def _build(name: str, weights: str | None, options: dict) -> keras.Model:
-    inputs = keras.Input((SIDE, SIDE, 3), name="pixels")
-    backbone = get_backbone(name)
-    # On a tensor rather than inside another model, so that the layers can be reached by their names.
-    return backbone.build(
-        include_top=True,
-        weights=weights,
-        input_tensor=PixelPreprocessing(backbone.mode, name="preprocessing")(inputs),
-        classifier_activation=None,
-        **options,
-    )
-
-
-def _reason(error: Exception) -> str:
-    return "it lacks layers" if isinstance(error, UserWarning) else str(error).splitlines()[0][:160]

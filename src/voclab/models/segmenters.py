@@ -12,7 +12,6 @@ from voclab.models.catalogue import get_backbone
 from voclab.models.classifiers import freeze_batch_norm
 from voclab.models.encoders import dilated, skip_tensors
 
-NORMS = ("batch", "group", "none")
 ENCODER = "encoder"  # layer that holds the pretrained part
 
 
@@ -41,9 +40,7 @@ def build_unet(
     *,
     width: int = 32,
     depth: int = 4,
-    norm: str = "batch",
     dropout: float = 0.0,
-    separable: bool = False,
     skips: bool = True,
 ) -> keras.Model:
     """A U-Net (Ronneberger et al. 2015) with random weights, for RGB pixels in [0, 1] of any size.
@@ -58,25 +55,20 @@ def build_unet(
         classes: labels including background.
         width: channels at full resolution; each level doubles them.
         depth: number of times the resolution is halved.
-        norm: ``"batch"``, ``"group"`` or ``"none"``.
         dropout: share of bottleneck channels dropped in training.
-        separable: depthwise-separable convolutions after the first: cheaper on a CPU.
         skips: whether encoder maps are joined to the decoder's.
 
     Returns:
         ``keras.Model``: (B, H, W, 3) float32 -> (B, H, W, classes) float32 logits.
     """
-    if norm not in NORMS:
-        raise VoclabError(f"There is no normalisation {norm!r}; choose one of {', '.join(NORMS)}.")
     if depth < 1 or width < 1:
         raise VoclabError(f"A U-Net needs width and depth of at least 1, not {width} and {depth}.")
-    block = _Block(norm, separable)
     encoder = [width * 2**level for level in range(depth + 1)]
     if skips:
-        return _unet(classes, encoder, encoder, block, dropout, joined=True)
+        return _unet(classes, encoder, encoder, dropout, joined=True)
 
     def built(sixteenths: int, joined: bool = False) -> keras.Model:
-        return _unet(classes, encoder, [_wider(c, sixteenths) for c in encoder], block, dropout, joined)
+        return _unet(classes, encoder, [_wider(c, sixteenths) for c in encoder], dropout, joined)
 
     return _of_equal_size(built, built(0, joined=True).count_params())
 
@@ -93,57 +85,35 @@ def _of_equal_size(built: Callable[[int], keras.Model], wanted: int) -> keras.Mo
     return min(models[-2:], key=lambda model: abs(model.count_params() - wanted))
 
 
-class _Block:
+def _block(x, channels: int, name: str):
     """Two times convolution, normalisation, ReLU."""
-
-    def __init__(self, norm: str, separable: bool):
-        self.norm, self.separable = norm, separable
-
-    def __call__(self, x, channels: int, name: str):
-        for k in (1, 2):
-            x = conv_norm_relu(x, channels, name=f"{name}_{k}", norm=self.norm, separable=self.separable)
-        return x
+    for k in (1, 2):
+        x = conv_norm_relu(x, channels, name=f"{name}_{k}")
+    return x
 
 
 def conv_norm_relu(
-    x,
-    channels: int,
-    *,
-    kernel: int = 3,
-    dilation: int = 1,
-    norm: str = "batch",
-    separable: bool = False,
-    name: str,
+    x, channels: int, *, kernel: int = 3, dilation: int = 1, separable: bool = False, name: str
 ):
-    """Convolution, normalisation and ReLU; separable only where that saves anything."""
-    options = {"padding": "same", "use_bias": norm == "none", "dilation_rate": dilation}
-    if separable and kernel > 1 and x.shape[-1] > 3:
-        x = layers.SeparableConv2D(
-            channels,
-            kernel,
-            depthwise_initializer="he_normal",
-            pointwise_initializer="he_normal",
-            name=f"{name}_conv",
-            **options,
-        )(x)
+    """Convolution, batch normalisation and ReLU."""
+    options = {"padding": "same", "use_bias": False, "dilation_rate": dilation, "name": f"{name}_conv"}
+    if separable:
+        start = {"depthwise_initializer": "he_normal", "pointwise_initializer": "he_normal"}
+        x = layers.SeparableConv2D(channels, kernel, **start, **options)(x)
     else:
-        x = layers.Conv2D(channels, kernel, kernel_initializer="he_normal", name=f"{name}_conv", **options)(x)
-    if norm == "batch":
-        x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
-    elif norm == "group":
-        groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
-        x = layers.GroupNormalization(groups, name=f"{name}_gn")(x)
+        x = layers.Conv2D(channels, kernel, kernel_initializer="he_normal", **options)(x)
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def _unet(classes, encoder, decoder, block, dropout, joined: bool) -> keras.Model:
+def _unet(classes, encoder, decoder, dropout, joined: bool) -> keras.Model:
     inputs = keras.Input((None, None, 3), name="pixels")
     x = PixelPreprocessing("tf", name="preprocessing")(inputs)
     kept = []
     for level, channels in enumerate(encoder):
         if level:
             x = layers.MaxPooling2D(2, padding="same", name=f"down{level}")(x)
-        x = block(x, channels, f"encoder{level}")
+        x = _block(x, channels, f"encoder{level}")
         kept.append(x)
     x = layers.SpatialDropout2D(dropout, name="dropout")(x)
     for level in reversed(range(len(encoder) - 1)):
@@ -151,7 +121,7 @@ def _unet(classes, encoder, decoder, block, dropout, joined: bool) -> keras.Mode
         x = ResizeLike(name=f"up{level}")([x, kept[level]])
         if joined:
             x = layers.Concatenate(name=f"skip{level}")([x, kept[level]])
-        x = block(x, decoder[level], f"decoder{level}")
+        x = _block(x, decoder[level], f"decoder{level}")
     outputs = layers.Conv2D(classes, 1, name="logits", dtype="float32")(x)
     name = "unet" if joined else "unet_without_skips"
     return keras.Model(inputs, outputs, name=name)

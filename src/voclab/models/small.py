@@ -1,21 +1,21 @@
-"""Networks for small images, such as CIFAR-10's: they start at full resolution and shrink late."""
+"""Networks with random weights: for small images such as CIFAR-10's, and one for images."""
 
 import keras
 from keras import layers
 
-from voclab.models.catalogue import SMALL
-from voclab.models.cnn import conv_bn, residual
 
-
-def build_network(name: str, include_top: bool = False, weights=None, input_shape=(None, None, 3), **options):
+def build_network(
+    name: str, kind: str, include_top: bool = False, weights=None, input_shape=(None, None, 3), **options
+):
     """A network of :data:`voclab.models.catalogue.SMALL` without top, called as ``keras.applications`` are.
 
     Args:
-        name: key of that table.
+        name: of the model.
+        kind: one of the functions below.
         include_top: only ``False``.
         weights: only ``None``; a file is loaded by the caller.
         input_shape: (H, W, 3), sides may be ``None``.
-        options: of the network, such as ``width``.
+        options: of the function, such as ``width``.
 
     Returns:
         ``keras.Model`` (batch, H, W, 3) in [-1, 1] -> (batch, H / stride, W / stride, channels), at
@@ -24,11 +24,22 @@ def build_network(name: str, include_top: bool = False, weights=None, input_shap
     if include_top or weights is not None:
         raise ValueError("build_network gives the network without top and with random weights")
     inputs = keras.Input(input_shape)
-    kind, published = SMALL[name]
-    return keras.Model(inputs, _KINDS[kind](inputs, **{**published, **options}), name=name)
+    return keras.Model(inputs, _KINDS[kind](inputs, **options), name=name)
 
 
-def plain(x, width: int = 32):
+def strided(x, width: int):
+    """A small residual network of basic blocks (He et al. 2016), one a stage, for images.
+
+    A strided stem, then four stages of ``width`` × (1, 2, 4, 8) channels; the first stage keeps the
+    stem's resolution, each later one halves it: the feature map is 1/16 of the input.
+    """
+    x = layers.Activation("relu", name="stem_relu")(conv_bn(x, width, strides=2, name="stem"))
+    for stage in range(4):
+        x = residual(x, width * 2**stage, 2 if stage > 0 else 1, f"stage{stage + 1}")
+    return x
+
+
+def plain(x, width: int):
     """What a first attempt looks like: three convolutions of ``width`` × (1, 2, 4) channels, no batch norm.
 
     Pooling lies between them, so the feature map is 1/4 of the input.
@@ -63,7 +74,7 @@ def resnet(x, blocks: tuple[int, ...], width: int):
     return x
 
 
-def vgg(x, width: int = 64):
+def vgg(x, width: int):
     """VGG with 11 layers (configuration A of Simonyan & Zisserman 2015), batch norm after each convolution.
 
     Eight convolutions of ``width`` × (1, 2, 4, 4, 8, 8, 8, 8) channels. The last pooling and the three dense
@@ -78,7 +89,7 @@ def vgg(x, width: int = 64):
     return x
 
 
-def densenet(x, width: int = 12, depth: int = 40):
+def densenet(x, width: int, depth: int):
     """DenseNet-BC (Huang et al. 2017): bottlenecks of 4 × ``width`` channels, compression 0.5.
 
     Three dense blocks; the feature map is 1/4 of the input.
@@ -104,6 +115,26 @@ def densenet(x, width: int = 12, depth: int = 40):
     return _bn_relu(x, "last")
 
 
+def conv_bn(x, filters: int, *, strides: int = 1, kernel: int = 3, name: str):
+    """A convolution without bias and its batch norm, layers ``<name>_conv`` and ``<name>_bn``."""
+    x = layers.Conv2D(
+        filters, kernel, strides, "same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
+    )(x)
+    return layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
+
+
+def residual(x, filters: int, strides: int, name: str):
+    """A basic block with the activation after the sum; 1 × 1 convolution where the shape changes."""
+    shortcut = x
+    if strides > 1 or x.shape[-1] != filters:
+        shortcut = conv_bn(x, filters, strides=strides, kernel=1, name=f"{name}_shortcut")
+    x = layers.Activation("relu", name=f"{name}_relu1")(
+        conv_bn(x, filters, strides=strides, name=f"{name}_1")
+    )
+    x = conv_bn(x, filters, name=f"{name}_2")
+    return layers.Activation("relu", name=f"{name}_out")(layers.Add(name=f"{name}_add")([x, shortcut]))
+
+
 def _conv(x, filters: int, kernel: int, name: str):
     return layers.Conv2D(
         filters, kernel, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
@@ -119,4 +150,4 @@ def _bn_relu_conv(x, filters: int, kernel: int, name: str):
     return _conv(_bn_relu(x, name), filters, kernel, name)
 
 
-_KINDS = {network.__name__: network for network in (plain, resnet, vgg, densenet)}
+_KINDS = {network.__name__: network for network in (strided, plain, resnet, vgg, densenet)}
