@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from voclab.data import labelmap, masks, samples, vocdevkit
+from voclab.data import labelmap, masks, samples
 from voclab.data.base import Dataset, refusal
 from voclab.data.decoding import SUFFIXES
 from voclab.data.listing import PARTS, files, part_named, subfolders
+from voclab.data.lists import TRAINED_ON, read_list, require_apart
 from voclab.data.samples import Sample
 from voclab.errors import VoclabError
 
@@ -51,7 +52,6 @@ _ARRAYS = (*SUFFIXES, ".npy")
 _LISTS = ("", "ImageSets/Segmentation", "ImageSets/Main", "ImageSets", "splits", "lists")
 _SAMPLE = 8  # files at most that an image with its mask has in a folder of its own
 _OTHER_TRUTH = (".json", ".txt", ".csv", ".mat")
-_TRAINED_ON = "for an image that was trained on must not be measured on"
 
 
 @dataclass
@@ -186,16 +186,14 @@ def _listed(lists: Mapping[str, Path], by_id: Mapping[str, Sample], split: str) 
     name = part_named(split, lists)
     if name is None:
         raise VoclabError(f"There is no list {split}.txt; choose from: {', '.join(lists)}.")
-    ids = vocdevkit.read_list(lists[name], by_id)
+    ids = read_list(lists[name], by_id)
     for i in ids:
         if i not in by_id:
             what = f"names {i}, which is no image with a mask or annotation"
             raise refusal(lists[name], what, "restore its files or take it off the list")
     for other, path in lists.items():
-        both = set(ids) & set(vocdevkit.read_list(path, by_id)) if other != name else ()
-        if both:
-            what = f"and {path.name} both have {min(both)}"
-            raise refusal(lists[name], what, f"take it out of one, {_TRAINED_ON}")
+        if other != name:
+            require_apart(lists[name], path.name, ids, read_list(path, by_id))
     return [by_id[i] for i in ids], f"{lists[name].parent.resolve().name}/{lists[name].name}"
 
 
@@ -206,7 +204,7 @@ def _check_apart(layout: Layout, name: str) -> None:
         for sample in part if other != name else ():
             image = mine.get(sample.id)
             if image and filecmp.cmp(image, sample.image, shallow=False):
-                raise refusal(image, f"also lies in {other}", f"remove it from one, {_TRAINED_ON}")
+                raise refusal(image, f"also lies in {other}", f"remove it from one, {TRAINED_ON}")
 
 
 def _layout(base: Path) -> Layout | None:

@@ -1,5 +1,7 @@
 """Seeded, stratified splits of the training images: what is chosen is chosen on the validation part."""
 
+import itertools
+
 import numpy as np
 
 from voclab.data.base import Dataset
@@ -71,9 +73,7 @@ def _require_enough(dataset: Dataset, fraction: float) -> None:
         return classes <= round(m * fraction) <= m - classes
 
     if not enough(n):
-        needed = int((classes - 0.5) / share)
-        while not enough(needed):  # halves are rounded to even numbers
-            needed += 1
+        needed = next(filter(enough, itertools.count(int((classes - 0.5) / share))))
         raise VoclabError(
             f"A validation fraction of {fraction} leaves one part of {n} images {lack}; take more images"
             f" ({needed} are needed) or another fraction."

@@ -19,7 +19,8 @@ from PIL import Image
 from voclab.data import labelmap, masks, samples
 from voclab.data.base import VOC_CLASSES, Dataset, refusal, voc_palette
 from voclab.data.decoding import SUFFIXES
-from voclab.data.listing import PARTS, files, is_litter, nfc, part_named, subfolders
+from voclab.data.listing import PARTS, files, is_litter, part_named, subfolders
+from voclab.data.lists import more, read_list, require_apart
 from voclab.data.samples import Sample
 from voclab.errors import VoclabError
 
@@ -37,7 +38,6 @@ _KINDS = ("Segmentation", "Main")
 _CLASS_LIST = re.compile(
     r"([^/]+)_(train|val|trainval|test)"
 )  # Main has one a class, with -1, 0 or 1 an image
-_FLAGS = ("-1", "0", "1", "+1")
 _PALETTE = voc_palette().tobytes()
 
 
@@ -182,7 +182,7 @@ class _Part:
     def _require(self, folder: Path, there: Collection[str], suffix: str) -> None:
         absent = [image for image in self.ids if image not in there]
         if absent:
-            missing = f"names {absent[0]}, but {folder / (absent[0] + suffix)} is missing{_more(absent)}"
+            missing = f"names {absent[0]}, but {folder / (absent[0] + suffix)} is missing{more(absent)}"
             raise refusal(self.path or self.where, missing, "restore the file or take it off the list")
 
 
@@ -251,11 +251,8 @@ def _others(trees: Mapping[str, Path], part: _Part, split: str) -> list[Sample]:
         except VoclabError:
             continue  # no such list
         mine = set(part.ids) if there.tree == part.tree else set()
-        both = [i for i in there.ids if i in mine] if {split, other} == {"train", "val"} else []
-        if both:
-            what = f"and {there.where} both have {both[0]}{_more(both)}"
-            remedy = "take it out of one, for val must hold images that were not trained on"
-            raise refusal(part.where, what, remedy)
+        if {split, other} == {"train", "val"}:
+            require_apart(part.where, there.where, mine, there.ids)
         found += [sample for sample in there.samples() if sample.id not in mine]
     return found
 
@@ -343,57 +340,6 @@ def _list_path(tree: Path, lists: Mapping[str, Path], split: str) -> Path | None
     folder = next(iter(lists.values())).parent if lists else _child(tree, _LISTS)
     choices = ", ".join(sorted(lists)) or "train, val"
     raise refusal(folder, f"has no list {split}.txt", f"choose from: {choices}")
-
-
-def read_list(path: Path, images: Collection[str]) -> tuple[str, ...]:
-    """The names on a list, as the images are called.
-
-    A line is a name, also with spaces, with its suffix or its path; -1, 0 or 1 may follow, as in Main's
-    lists of a class, or the mask's path.
-    """
-    shorter: dict[str, str | None] = {}
-    for image in images:
-        base = image.rpartition("/")[2]
-        shorter[base] = image if base not in shorter else None
-
-    def known(text: str) -> str | None:
-        text = nfc(text).replace("\\", "/").lstrip("/")
-        text = text.partition(f"{_IMAGES}/")[2] or text.removeprefix("./")
-        bare, _, suffix = text.rpartition(".")
-        for form in (text, bare if f".{suffix.lower()}" in (*SUFFIXES, ".xml") else ""):
-            if form in images:
-                return form
-            if shorter.get(form.rpartition("/")[2]):
-                return shorter[form.rpartition("/")[2]]
-        return None
-
-    def named(line: str) -> list[str]:
-        words = line.split()
-        if ".." in re.split(r"[/\\]", line):
-            raise refusal(path, f"has the entry {line!r}, which is no image name", "correct the list")
-        if line.startswith("#") and not known(line):
-            return []
-        quoted = re.fullmatch(r'"(.+)".*', line)  # Datumaro, of names with spaces
-        bare = line[: -len(words[-1])].strip() if len(words) > 1 and words[-1] in _FLAGS else line
-        for form in (quoted[1] if quoted else "", line, bare):
-            if form and (image := known(form)):
-                return [image]
-        several = list(dict.fromkeys(map(known, words)))
-        return several if None not in several else [nfc(bare)]  # it is missing, which others will say
-
-    ids: dict[str, None] = {}
-    for line in filter(None, map(str.strip, labelmap.read_text(path).splitlines())):
-        for image in named(line):
-            if image in ids:
-                raise refusal(path, f"lists {image} twice", "remove the second entry")
-            ids[image] = None
-    if not ids:
-        raise refusal(path, "is empty", "restore the list, for a split needs at least one image name")
-    return tuple(ids)
-
-
-def _more(names: Sequence[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def _truth_folder(tree: Path, split: str) -> Path:
