@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from voc_trees import make_tree, save_mask, write_annotation, write_batch
+from voc_trees import COLOURS, NAMES, coloured, make_tree, put, save_mask, write_annotation, write_batch
 
 from voclab.data import cifar10, count_objects, find, folder, info, load, test_split
 from voclab.data import competition as kaggle
@@ -339,8 +339,6 @@ class Reader(NamedTuple):
 
 
 RNG = partial(np.random.default_rng, 0)
-OWN = ("kettle", "lamp", "Gießkanne")
-COLOURS = ((250, 50, 83), (51, 221, 255), (128, 0, 0))
 
 
 def read_data(root: Path) -> None:
@@ -373,24 +371,6 @@ def _scenes(n: int = 5):
         yield f"shot {k}", np.random.default_rng(k).integers(0, 256, (*mask.shape, 3), np.uint8), mask
 
 
-def _put(path: Path, content) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, str):
-        path.write_text(content, encoding="utf-8")
-    elif isinstance(content, bytes):
-        path.write_bytes(content)
-    elif path.suffix == ".npy":
-        np.save(path, content)
-    else:
-        Image.fromarray(content).save(path)
-
-
-def _coloured(mask: np.ndarray) -> np.ndarray:
-    table = np.zeros((256, 3), np.uint8)
-    table[1:4], table[VOID] = COLOURS, (224, 224, 192)
-    return table[mask]
-
-
 def voc_tree(root: Path) -> None:
     make_tree(root, {"train": 3, "val": 2})
 
@@ -400,16 +380,16 @@ def voc_main(root: Path) -> None:
     tree = make_tree(root, {"train": 3, "val": 2}, year=2007, lists="Main")
     (tree.folder / "SegmentationClass" / f"{tree.splits['train'][1]}.png").unlink()
     listed = "".join(f"{name} {k % 3 - 1:2d}\n" for k, name in enumerate(tree.splits["train"]))
-    _put(tree.folder / "ImageSets/Main/person_train.txt", listed)
+    put(tree.folder / "ImageSets/Main/person_train.txt", listed)
 
 
 def cvat(root: Path) -> None:
     for name, image, mask in _scenes():
-        _put(root / "JPEGImages" / f"{name}.png", image)
-        _put(root / "SegmentationClass" / f"{name}.png", _coloured(mask))
-    _put(root / "ImageSets/Segmentation/default.txt", "".join(f"shot {k}\n" for k in range(5)))
-    lines = [f"{n}:{','.join(map(str, c))}::" for n, c in zip(OWN, COLOURS, strict=True)]
-    _put(
+        put(root / "JPEGImages" / f"{name}.png", image)
+        put(root / "SegmentationClass" / f"{name}.png", coloured(mask))
+    put(root / "ImageSets/Segmentation/default.txt", "".join(f"shot {k}\n" for k in range(5)))
+    lines = [f"{n}:{','.join(map(str, c))}::" for n, c in zip(NAMES, COLOURS, strict=True)]
+    put(
         root / "labelmap.txt",
         "\n".join(["# label:color_rgb:parts:actions", "background:0,0,0::", *lines]) + "\n",
     )
@@ -417,91 +397,92 @@ def cvat(root: Path) -> None:
 
 def labelme(root: Path) -> None:
     for name, image, mask in _scenes():
-        _put(root / "JPEGImages" / f"{name}.jpg", image)
-        _put(root / "SegmentationClass" / f"{name}.npy", np.where(mask == VOID, -1, mask).astype(np.int32))
-    _put(root / "class_names.txt", "\n".join(("__ignore__", "_background_", *OWN)) + "\n")
+        put(root / "JPEGImages" / f"{name}.jpg", image)
+        put(root / "SegmentationClass" / f"{name}.npy", np.where(mask == VOID, -1, mask).astype(np.int32))
+    put(root / "class_names.txt", "\n".join(("__ignore__", "_background_", *NAMES)) + "\n")
 
 
 def supervisely(root: Path) -> None:
     for name, image, mask in _scenes():
-        _put(root / "JPEGImages" / f"{name}.jpg", image)
-        _put(root / "SegmentationClass" / f"{name}.png", _coloured(mask))
+        put(root / "JPEGImages" / f"{name}.jpg", image)
+        put(root / "SegmentationClass" / f"{name}.png", coloured(mask))
     classes = [
         {"title": n, "shape": "bitmap", "color": f"#{bytes(c).hex()}"}
-        for n, c in zip(OWN, COLOURS, strict=True)
+        for n, c in zip(NAMES, COLOURS, strict=True)
     ]
-    _put(root / "meta.json", json.dumps({"classes": classes, "tags": [], "projectType": "images"}))
-    _put(
-        root / "colors.txt", "".join(f"{n} {r} {g} {b}\n" for n, (r, g, b) in zip(OWN, COLOURS, strict=True))
+    put(root / "meta.json", json.dumps({"classes": classes, "tags": [], "projectType": "images"}))
+    put(
+        root / "colors.txt",
+        "".join(f"{n} {r} {g} {b}\n" for n, (r, g, b) in zip(NAMES, COLOURS, strict=True)),
     )
 
 
 def roboflow(root: Path) -> None:
     for part in ("train", "valid"):
         for name, image, mask in _scenes(3):
-            _put(root / part / f"{part} {name}.jpg", image)
-            _put(root / part / f"{part} {name}_mask.png", np.where(mask == VOID, 0, mask).astype(np.uint8))
-        _put(root / part / "_classes.csv", "Pixel Value, Class\n0, background\n" + "".join(
-            f"{k}, {n}\n" for k, n in enumerate(OWN, 1)))  # fmt: skip
+            put(root / part / f"{part} {name}.jpg", image)
+            put(root / part / f"{part} {name}_mask.png", np.where(mask == VOID, 0, mask).astype(np.uint8))
+        put(root / part / "_classes.csv", "Pixel Value, Class\n0, background\n" + "".join(
+            f"{k}, {n}\n" for k, n in enumerate(NAMES, 1)))  # fmt: skip
 
 
 def annotated(root: Path) -> None:
     """Boxes of classes of one's own, in several encodings, and no masks."""
     encodings = ("utf-8", "utf-16", "latin-1", "utf-8-sig", "cp1252")
     for (name, image, _), encoding in zip(_scenes(), encodings, strict=True):
-        _put(root / "JPEGImages" / f"{name}.jpeg", image)
+        put(root / "JPEGImages" / f"{name}.jpeg", image)
         xml = '<annotation xmlns="urn:voc"><size><width>18</width></size><object>'
-        xml += f"<name>{OWN[len(name) % 3]}</name><difficult>No</difficult></object></annotation>"
+        xml += f"<name>{NAMES[len(name) % 3]}</name><difficult>No</difficult></object></annotation>"
         declared = "utf-8" if encoding == "utf-8-sig" else encoding
-        _put(
+        put(
             root / "Annotations" / f"{name}.xml",
             f'<?xml version="1.0" encoding="{declared}"?>{xml}'.encode(encoding),
         )
-    _put(root / "ImageSets/Main/train.txt", "shot 0\nshot 1 1\nshot 2.jpg\n")
-    _put(root / "ImageSets/Main/val.txt", "\ufeffshot 3\r\nshot 4\r\n")
+    put(root / "ImageSets/Main/train.txt", "shot 0\nshot 1 1\nshot 2.jpg\n")
+    put(root / "ImageSets/Main/val.txt", "\ufeffshot 3\r\nshot 4\r\n")
 
 
 def pairs_of_masks(root: Path) -> None:
     for k, (name, image, mask) in enumerate(_scenes()):
-        _put(root / "images" / f"{name}{('.jpg', '.png', '.webp', '.bmp', '.tif')[k]}", image)
+        put(root / "images" / f"{name}{('.jpg', '.png', '.webp', '.bmp', '.tif')[k]}", image)
         path = root / "masks" / f"{name}{('.png', '.tif', '.bmp', '.gif', '.png')[k]}"
-        _put(path, mask)
-    _put(root / "classes.txt", "\n".join(("background", *OWN)) + "\n")
+        put(path, mask)
+    put(root / "classes.txt", "\n".join(("background", *NAMES)) + "\n")
 
 
 def pairs_of_arrays(root: Path) -> None:
     for k, (name, image, mask) in enumerate(_scenes()):
-        _put(root / "img" / f"{name}.npy", image)
+        put(root / "img" / f"{name}.npy", image)
         kinds = (np.uint8, np.int64, np.float32, ">u2", np.uint8)
-        _put(
+        put(
             root / "seg" / f"{name}.npy", mask.astype(kinds[k])[..., None] if k % 2 else mask.astype(kinds[k])
         )
 
 
 def pairs_of_annotations(root: Path) -> None:
     for name, image, _ in _scenes():
-        _put(root / "images" / f"{name}.jpg", image)
-        write_annotation(root / "annotations" / f"{name}.xml", [(OWN[len(name) % 3], 0), ("lamp", 1)])
+        put(root / "images" / f"{name}.jpg", image)
+        write_annotation(root / "annotations" / f"{name}.xml", [(NAMES[len(name) % 3], 0), ("lamp", 1)])
 
 
 def pairs_of_depths(root: Path) -> None:
     """Masks of palettes, colours, 16 bits, black and white, each with its image."""
     for k, (name, image, mask) in enumerate(_scenes()):
         path = root / "masks" / f"{name}.png"
-        _put(root / "images" / f"{name}.jpg", image)
+        put(root / "images" / f"{name}.jpg", image)
         if k == 0:
             path.parent.mkdir(exist_ok=True)
             save_mask(path, mask)
         else:
-            _put(path, mask.astype(np.uint16) if k == 1 else voc_palette()[mask] if k == 2 else mask)
+            put(path, mask.astype(np.uint16) if k == 1 else voc_palette()[mask] if k == 2 else mask)
 
 
 def voc_class_pairs(root: Path) -> None:
     for name, image, mask in _scenes():
-        _put(root / "train/images" / f"{name}.jpg", image)
+        put(root / "train/images" / f"{name}.jpg", image)
         (root / "train/labels").mkdir(parents=True, exist_ok=True)
         save_mask(root / "train/labels" / f"{name}.png", mask)
-        _put(root / "val/images" / f"v{name}.jpg", image)
+        put(root / "val/images" / f"v{name}.jpg", image)
         (root / "val/labels").mkdir(parents=True, exist_ok=True)
         save_mask(root / "val/labels" / f"v{name}.png", mask)
 
@@ -563,7 +544,7 @@ def splits_of_images(root: Path) -> None:
         for name in ("cat", "dog", "owl"):
             for k in range(2):
                 path = root / part / name / f"{k}{('.jpg', '.png')[k]}"
-                _put(path, np.random.default_rng(k).integers(0, 256, (6, 7, 3), np.uint8))
+                put(path, np.random.default_rng(k).integers(0, 256, (6, 7, 3), np.uint8))
 
 
 def competition(root: Path) -> None:
@@ -610,9 +591,9 @@ def cifar_pickles(root: Path) -> None:
         if k == 4:
             content = {key.decode(): value for key, value in content.items()}
         packed = pickle.dumps(content, (2, 0, 4, 5, 3)[k]).replace(b"numpy._core", b"numpy.core")
-        _put(root / f"data_batch_{k + 1}", packed if k < 2 else pickle.dumps(content, (2, 0, 4, 5, 3)[k]))
-    _put(root / "test_batch", packed)
-    _put(
+        put(root / f"data_batch_{k + 1}", packed if k < 2 else pickle.dumps(content, (2, 0, 4, 5, 3)[k]))
+    put(root / "test_batch", packed)
+    put(
         root / "batches.meta",
         pickle.dumps({b"label_names": [n.encode() for n in cifar10.CIFAR10_CLASSES]}, 2),
     )
@@ -690,12 +671,12 @@ def read_log(root: Path) -> None:
 
 def run_texts(root: Path) -> None:
     plan = {"dataset": "toycifar", "model": "small_cnn", "epochs": 2, "rate": 0.1, "weights": None}
-    _put(root / "run/config.json", json.dumps({"plan": plan, "recipe": {"size": 32, "rate": 0.5}}))
-    _put(
+    put(root / "run/config.json", json.dumps({"plan": plan, "recipe": {"size": 32, "rate": 0.5}}))
+    put(
         root / "run/history.json",
         json.dumps([{"epoch": 0, "map": 0.1, "loss": 1.5}, {"epoch": 1, "map": 0.2}]),
     )
-    _put(root / "run/metrics.json", json.dumps({"map": 0.5, "parts": [1, 2], "per_class": {"cat": 0.3}}))
+    put(root / "run/metrics.json", json.dumps({"map": 0.5, "parts": [1, 2], "per_class": {"cat": 0.3}}))
     rng = RNG()
     np.savez_compressed(
         root / "run/predictions.npz", test=rng.random((4, 3), np.float32), thresholds=rng.random(3)
@@ -822,8 +803,8 @@ def notebooks(root: Path) -> None:
         nbformat.v4.new_code_cell("print(1)", id="c", outputs=[nbformat.v4.new_output("stream", text="1\n")]),
     ]
     book = nbformat.v4.new_notebook(cells=cells, metadata={"voclab": {"images": False}})
-    _put(root / "notebooks/01_first.ipynb", nbformat.writes(book) + "\n")
-    _put(root / "README.md", "# A\n\n<!-- badges -->\nnone\n<!-- /badges -->\n")
+    put(root / "notebooks/01_first.ipynb", nbformat.writes(book) + "\n")
+    put(root / "README.md", "# A\n\n<!-- badges -->\nnone\n<!-- /badges -->\n")
 
 
 def read_notebooks(root: Path) -> None:
@@ -843,8 +824,8 @@ def read_notebooks(root: Path) -> None:
 
 def figures(root: Path) -> None:
     at = root / "figures/01_classification"
-    _put(at / "02_curves.png", np.zeros((6, 9, 3), np.uint8))
-    _put(at / "02_curves.svg", '<svg xmlns="http://www.w3.org/2000/svg"/>')
+    put(at / "02_curves.png", np.zeros((6, 9, 3), np.uint8))
+    put(at / "02_curves.svg", '<svg xmlns="http://www.w3.org/2000/svg"/>')
     curves = {"name": "02_curves", "title": "Curves", "caption": "Loss.", "alt": "Falling lines"}
     rows = [["random", "0.070", "0", "–"], ["transfer", "0.870", "2257984", "4 min"]]
     table = {"name": "03_results", "title": "Results", "caption": "c", "rows": rows,
@@ -853,7 +834,7 @@ def figures(root: Path) -> None:
               "data": "ToyVOC", "versions": {"keras": "3"}, "git": "abc", "run_time_s": 83.4,
               "submissions": {"submissions/a.csv": "0" * 64}, "parameters": [1, 2],
               "items": [curves, table]}  # fmt: skip
-    _put(at / "run.json", json.dumps(record))
+    put(at / "run.json", json.dumps(record))
 
 
 def read_figures(root: Path) -> None:
@@ -865,7 +846,7 @@ def read_figures(root: Path) -> None:
 
 
 def credentials(root: Path) -> None:
-    _put(root / "kaggle.json", json.dumps({"username": "somebody", "key": "0123456789abcdef-secret"}))
+    put(root / "kaggle.json", json.dumps({"username": "somebody", "key": "0123456789abcdef-secret"}))
 
 
 def read_credentials(root: Path) -> None:

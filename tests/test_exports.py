@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from voc_trees import content, fails, save_mask, write_annotation
+from voc_trees import COLOURS, NAMES, coloured, content, fails, put, save_mask, write_annotation
 
 from voclab.cli import main
 from voclab.data import annotations, count_objects, find, info, labelmap, load, masks
 from voclab.data.base import VOC_CLASSES, VOID, voc_palette
 
-NAMES = ("kettle", "lamp", "Gießkanne")
-COLOURS = ((250, 50, 83), (51, 221, 255), (128, 0, 0))  # the last one is VOC's for aeroplane
 SIZE = (30, 20)  # width, height
 
 
@@ -34,20 +32,6 @@ STEMS = [f"shot {k}" for k in range(10)]
 SCENES = {stem: scene(k) for k, stem in enumerate(STEMS)}
 
 
-def put(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, pixels)
-    else:
-        Image.fromarray(pixels).save(path)
-
-
-def coloured(mask: np.ndarray, colours=COLOURS, void=(224, 224, 192)) -> np.ndarray:
-    table = np.zeros((256, 3), np.uint8)
-    table[1 : len(colours) + 1], table[VOID] = colours, void
-    return table[mask]
-
-
 def indexed(path: Path, mask: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_mask(path, mask)
@@ -59,8 +43,7 @@ def each(draw: Callable[[str, np.ndarray, np.ndarray], None]) -> None:
 
 
 def write(path: Path, text: str, encoding="utf-8") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode(encoding))
+    put(path, text.encode(encoding))
 
 
 def check(root: Path, names=NAMES, parts=(8, 2), rename=lambda name: name, masked=True) -> tuple:

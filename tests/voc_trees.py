@@ -13,6 +13,29 @@ from PIL import Image
 from voclab.data.base import VOC_CLASSES, VOID, voc_palette
 from voclab.errors import VoclabError
 
+NAMES = ("kettle", "lamp", "Gießkanne")
+COLOURS = ((250, 50, 83), (51, 221, 255), (128, 0, 0))  # the last one is VOC's for aeroplane
+
+
+def put(path: Path, content) -> None:
+    """Write text, bytes, an array or the pixels of an image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, str):
+        path.write_text(content, encoding="utf-8")
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    elif path.suffix == ".npy":
+        np.save(path, content)
+    else:
+        Image.fromarray(content).save(path)
+
+
+def coloured(mask: np.ndarray, colours=COLOURS, void=(224, 224, 192)) -> np.ndarray:
+    """(H, W, 3): a label map in colours."""
+    table = np.zeros((256, 3), np.uint8)
+    table[1 : len(colours) + 1], table[VOID] = colours, void
+    return table[mask]
+
 
 @dataclass(frozen=True)
 class Tree:
