@@ -92,23 +92,11 @@ def _images(count):
 
 # name -> (figure, axes with images, what the legend names)
 MAKERS = {
-    "attack_triptychs, 1 row": (lambda: plotting.attack_triptychs(_triptychs(1), 16), 3, []),
     "attack_triptychs, 5 rows": (lambda: plotting.attack_triptychs(_triptychs(5), 16), 15, []),
-    "attack_triptychs, 6 rows": (lambda: plotting.attack_triptychs(_triptychs(6), 16), 18, []),
-    "attack_mask_rows, 1 row": (
-        lambda: plotting.attack_mask_rows(_masks(1, truth=False), VOC_CLASSES, 16),
-        5,
-        ["aeroplane", "dog", "void"],
-    ),
     "attack_mask_rows, 6 rows": (
         lambda: plotting.attack_mask_rows(_masks(6), VOC_CLASSES, 16),
         36,
         [*VOC_CLASSES[:6], "dog", "person", "void"],
-    ),
-    "fooling_over_epsilon, 1 panel": (
-        lambda: plotting.fooling_over_epsilon({"classifier": PANELS["classifier"]}, YLABELS),
-        0,
-        ["noise of the same size", "PGD", "trained adversary"],
     ),
     "fooling_over_epsilon": (
         lambda: plotting.fooling_over_epsilon(PANELS, YLABELS),
@@ -120,36 +108,14 @@ MAKERS = {
         0,
         [f"run {k}" for k in range(6)],
     ),
-    "adversary_curves, epoch 0": (lambda: plotting.adversary_curves({"run": HISTORY[:1]}), 0, ["run"]),
     "trade_off": (lambda: plotting.trade_off(CURVES), 0, list(CURVES)),
-    "trade_off, 1 point": (lambda: plotting.trade_off({"PGD": CURVES["PGD"]}), 0, ["PGD"]),
     "transfer_matrix": (
         lambda: plotting.transfer_matrix(MATRIX, NETWORKS[:2], NETWORKS, "images fooled (%)"),
         1,
         [],
     ),
-    "transfer_matrix, 1 cell": (lambda: plotting.transfer_matrix(MATRIX[:1, :1], "a", "b", "fooled"), 1, []),
-    "transfer_matrix, 6 networks": (
-        lambda: plotting.transfer_matrix(np.eye(6), NETWORKS * 2, NETWORKS * 2, "images fooled (%)"),
-        1,
-        [],
-    ),
     "survival": (lambda: plotting.survival(SHARES, "images still fooled (%)"), 0, list(SHARES)),
-    "survival, 1 dot": (lambda: plotting.survival({"PGD": {"as saved": 1.0}}, "fooled (%)"), 0, ["PGD"]),
     "defence": (lambda: plotting.defence(DEFENCE, "images fooled (%)"), 0, list(DEFENCE)),
-    "defence, 1 bar": (
-        lambda: plotting.defence({"as trained": {"PGD": 1.0}}, "fooled (%)"),
-        0,
-        ["as trained"],
-    ),
-    "defence, 6 attacks": (
-        lambda: plotting.defence(
-            {"as trained": {f"adversary number {k}": 0.5 for k in range(6)}}, "fooled (%)"
-        ),
-        0,
-        ["as trained"],
-    ),
-    "patterns, 1": (lambda: plotting.patterns(_images(1)), 2, []),
     "patterns, 6": (lambda: plotting.patterns(_images(6)), 12, []),
 }
 
