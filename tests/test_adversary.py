@@ -327,7 +327,7 @@ def same_weights(one, other):
 def test_the_adversary_fools_where_noise_of_the_same_size_does_not(universal, image, networks, bench):
     victim = networks["classifier"]
     fooled = {
-        name: bench.effect(victim, bench.attack(attack, victim, 8 / 255)[0])["fooled"]
+        name: bench.effect(victim, bench.attack(attack, victim, 8 / 255)[0])["success"]
         for name, attack in {
             "noise": Noise(),
             "untrained": Adversary(build_generator(mode="universal", tile=16)),
@@ -368,7 +368,7 @@ def test_the_metrics_are_those_of_the_stored_adversary_as_an_attack(universal, n
     victim, held = networks["classifier"], Bench(parts[1], 32)
     images, _ = held.attack(Adversary.of(universal), victim, 8 / 255)
     metrics = universal.metrics["validation"]
-    assert metrics["fooled"] == pytest.approx(held.effect(victim, images)["fooled"])
+    assert metrics["fooled"] == pytest.approx(held.effect(victim, images)["success"])
     loss = Fooling([victim])(held.truth("multilabel"), eight_bit(images))
     assert metrics["validation_perturbed_loss"] == pytest.approx(float(loss), abs=1e-4)
     assert metrics["objective"] == max(entry["objective"] for entry in universal.history)
@@ -644,15 +644,15 @@ def test_a_segmenter_alone_loses_pixels(parts, networks, tmp_path):
 
 
 def test_a_class_is_made_to_appear_in_l2(parts, networks, bench, tmp_path):
-    experiment = replace(UNIVERSAL, norm="l2", epsilon=0.5, goal="appear", k=3)
+    experiment = replace(UNIVERSAL, norm="l2", epsilon=0.5, goal="appear", class_index=3)
     run = run_experiment(experiment, networks, *parts, tmp_path, progress=silent)
     attack, victim = Adversary.of(run), networks["classifier"]
     assert attack.norm == "l2"
-    images, _ = bench.attack(attack, victim, 0.5, goal="appear", k=3)
-    assert bench.effect(victim, images, goal="appear", k=3)["success"] > 0.8
+    images, _ = bench.attack(attack, victim, 0.5, goal="appear", class_index=3)
+    assert bench.effect(victim, images, goal="appear", class_index=3)["success"] > 0.8
     held = Bench(parts[1], 32)
-    images, _ = held.attack(attack, victim, 0.5, goal="appear", k=3)
-    effect = held.effect(victim, images, goal="appear", k=3)
+    images, _ = held.attack(attack, victim, 0.5, goal="appear", class_index=3)
+    effect = held.effect(victim, images, goal="appear", class_index=3)
     metrics = run.metrics["validation"]
     assert metrics["fooled"] == pytest.approx(effect["success"])
     loss = Fooling([victim], "appear", 3)(held.truth("multilabel"), eight_bit(images))

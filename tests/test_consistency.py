@@ -8,15 +8,16 @@ from scipy.spatial.distance import cosine
 from voc_trees import fails
 
 from voclab.corruptions import CONSISTENCY, Setting
+from voclab.data.images import eight_bit
 from voclab.evaluation.consistency import (
     ALL,
     Consistency,
-    Probe,
     consistency,
     feature_similarity,
     one_image,
     summary,
 )
+from voclab.models.network import Network
 
 
 def colours():
@@ -34,22 +35,25 @@ def corner():
     return keras.Model(inputs, layers.GlobalAveragePooling2D()(maps))
 
 
-def test_a_probe_gives_features_and_answers():
+def network(model, layer=None):
+    return Network(model, "multiclass", model.name, size=16, layer=layer)
+
+
+def test_a_network_gives_features_and_answers():
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 3)).astype(np.uint8)
-    mean = images.mean((1, 2)) / 255
-    features, answers = Probe(colours(), "maps")(images)
+    mean, images = images.mean((1, 2)) / 255, eight_bit(images)
+    features, answers = network(colours(), "maps").features(images)
     np.testing.assert_allclose(features, mean, rtol=1e-5)
     np.testing.assert_allclose(answers, 2 * mean, rtol=1e-5)
     assert (features.dtype, answers.dtype) == (np.float32, np.float32)
-    probe = Probe(colours())
-    assert (probe.layer, probe.name) == ("deeper", "colours")
-    np.testing.assert_allclose(probe(images)[0], 2 * mean, rtol=1e-5)
+    assert network(colours()).feature_layer == "deeper"
+    np.testing.assert_allclose(network(colours()).features(images)[0], 2 * mean, rtol=1e-5)
 
 
 def test_a_layer_that_is_not_there_is_one_sentence():
-    fails("no layer nowhere; choose one of maps, deeper", Probe, colours(), "nowhere")
+    fails("no layer nowhere; choose one of maps, deeper", lambda: network(colours(), "nowhere").feature_layer)
     flat = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
-    fails("no layer that gives a map", Probe, flat)
+    fails("no layer that gives a map", lambda: network(flat).feature_layer)
 
 
 def test_similarities_are_those_of_their_definitions():
@@ -79,11 +83,11 @@ def test_what_a_network_cannot_see_it_keeps(squares):
     data = squares.subset(range(10))
     turns = {k: CONSISTENCY[k] for k in CONSISTENCY if CONSISTENCY[k].name in ("rotation", "horizontal_flip")}
     assert len(turns) == 2
-    blind = consistency(Probe(colours()), data, 16, turns)
+    blind = consistency(network(colours()), data, turns)
     assert blind.kept.all()
     np.testing.assert_allclose(blind.cosine, 1, atol=1e-6)
     np.testing.assert_allclose(blind.euclidean, 1, atol=1e-5)
-    seeing = consistency(Probe(corner()), data, 16, turns)
+    seeing = consistency(network(corner()), data, turns)
     assert not seeing.kept.all()
     assert seeing.cosine.min() < 0.99
 
@@ -91,27 +95,27 @@ def test_what_a_network_cannot_see_it_keeps(squares):
 def test_all_ten_on_some_images(squares):
     lines = []
     data = squares.subset(range(7))
-    found = consistency(Probe(colours()), data, 16, batch_size=4, progress=lines.append)
+    found = consistency(network(colours()), data, batch_size=4, progress=lines.append)
     assert found.titles == tuple(CONSISTENCY)
     assert found.kept.shape == found.cosine.shape == found.euclidean.shape == (7, 10)
     assert lines[-1].endswith("7/7 images")
-    whole = consistency(Probe(colours()), data, 16, batch_size=7)
+    whole = consistency(network(colours()), data, batch_size=7)
     np.testing.assert_array_equal(found.kept, whole.kept)
     np.testing.assert_allclose(found.euclidean, whole.euclidean, rtol=1e-4)
-    other = consistency(Probe(colours()), data, 16, seed=1)
+    other = consistency(network(colours()), data, seed=1)
     random = [k for k, title in enumerate(CONSISTENCY) if "noise" in CONSISTENCY[title].name]
     assert (found.euclidean[:, random] != other.euclidean[:, random]).any()
 
 
 def test_nothing_changes_at_strength_zero(squares):
     still = {title: Setting(setting.name, 0) for title, setting in CONSISTENCY.items()}
-    found = consistency(Probe(colours()), squares.subset(range(4)), 16, still)
+    found = consistency(network(colours()), squares.subset(range(4)), still)
     assert found.kept.all()
     np.testing.assert_allclose(found.euclidean, 1, atol=1e-5)
 
 
 def test_no_images_is_one_sentence(squares):
-    fails("holds no images", consistency, Probe(colours()), squares.subset([]), 16)
+    fails("holds no images", consistency, network(colours()), squares.subset([]))
 
 
 def made(kept):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import keras
 import numpy as np
@@ -14,9 +15,12 @@ from toyvoc import cifar as toycifar
 from voclab import cli, plotting
 from voclab.corruptions import CONSISTENCY
 from voclab.data import folder, load
-from voclab.evaluation import study as consistency
+from voclab.evaluation import consistency, open_network, open_networks
 from voclab.evaluation.consistency import ALL, CONTROL, Consistency, summary
 from voclab.models import backbones, imagenet
+
+opened = partial(open_network, match=False)
+opened_all = partial(open_networks, match=False)
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +91,15 @@ def test_a_classifier_of_imagenet_sees_pixels_and_returns_logits(weights):
 
 def test_no_network_has_random_weights(weights, offline, tmp_path, squares):
     for name in ("vgg16", "resnet50", "densenet121", "efficientnet_b0", "mobilenet:0.25"):
-        fails("neither cached nor reachable", consistency.opened, name, squares)
-    fails("does not exist", consistency.opened, "mobilenet:0.25=gone.h5", squares)
-    fails("of width 0.5 with its top", consistency.opened, f"mobilenet:0.5={weights}", squares)
-    fails("input scaling", consistency.opened, f"efficientnet_b0={weights}", squares)
+        fails("neither cached nor reachable", opened, name, squares)
+    fails("does not exist", opened, "mobilenet:0.25=gone.h5", squares)
+    fails("of width 0.5 with its top", opened, f"mobilenet:0.5={weights}", squares)
+    fails("input scaling", opened, f"efficientnet_b0={weights}", squares)
     headless = tmp_path / "no_top.weights.h5"
     keras.applications.MobileNet(
         input_shape=(224, 224, 3), alpha=0.25, weights=None, include_top=False
     ).save_weights(headless)
-    fails("with its top .it lacks layers", consistency.opened, f"mobilenet:0.25={headless}", squares)
+    fails("with its top .it lacks layers", opened, f"mobilenet:0.25={headless}", squares)
 
 
 def test_a_download_that_breaks_is_one_sentence(monkeypatch, squares):
@@ -106,7 +110,7 @@ def test_a_download_that_breaks_is_one_sentence(monkeypatch, squares):
 
     entry = replace(backbones.BACKBONES["vgg16"], build=broken)
     monkeypatch.setitem(backbones.BACKBONES, "vgg16", entry)
-    fails("could not be downloaded .URL fetch failure", consistency.opened, "vgg16", squares)
+    fails("could not be downloaded .URL fetch failure", opened, "vgg16", squares)
 
 
 @pytest.mark.parametrize(
@@ -129,13 +133,13 @@ def test_weights_in_the_cache_are_known_by_their_names(name, whole, headless, of
 
 
 def test_names_of_imagenet_are_those_of_keras_if_they_are_there(weights, offline, squares):
-    network = consistency.opened(f"mobilenet:0.25={weights}", squares)
-    assert (network.name, network.size, network.classes) == ("mobilenet:0.25", 224, 1000)
+    network = opened(f"mobilenet:0.25={weights}", squares)
+    assert (network.name, network.size, network.outputs) == ("mobilenet:0.25", 224, 1000)
     assert network.said(207) == "class 207"
     offline.mkdir(parents=True)
     index = {str(k): [f"n{k}", f"golden_retriever_{k}"] for k in range(1000)}
     (offline / "imagenet_class_index.json").write_text(json.dumps(index))
-    assert consistency.opened(f"mobilenet:0.25={weights}", squares).said(207) == "golden retriever 207"
+    assert opened(f"mobilenet:0.25={weights}", squares).said(207) == "golden retriever 207"
     for damaged in ("{}", "[]", '{"0": 3}'):
         (offline / "imagenet_class_index.json").write_text(damaged)
         fails("imagenet_class_index.json", imagenet.imagenet_class_names)
@@ -143,16 +147,16 @@ def test_names_of_imagenet_are_those_of_keras_if_they_are_there(weights, offline
 
 def test_names_of_our_classes_come_from_the_run_or_from_the_data(run, data, squares, tmp_path):
     cifar = folder.images(__file__)  # without names
-    assert consistency.opened(str(run), cifar).said(3) == "class 3"
+    assert opened(str(run), cifar).said(3) == "class 3"
     named = tmp_path / "named"
     named.mkdir()
     small(3).save(named / "model.keras")
     (named / "config.json").write_text(json.dumps({"recipe": {"size": 16}}))
-    assert consistency.opened(str(named), squares).said(2) == "blue"
+    assert opened(str(named), squares).said(2) == "blue"
     config = {"recipe": {"size": 16}, "class_names": ["x", "y", "z"]}
     (named / "config.json").write_text(json.dumps(config))
-    network = consistency.opened(str(named / "model.keras"), squares)
-    assert (network.said(2), network.size, network.probe.layer, network.name) == (
+    network = opened(str(named / "model.keras"), squares)
+    assert (network.said(2), network.size, network.feature_layer, network.name) == (
         "z",
         16,
         "features",
@@ -161,17 +165,17 @@ def test_names_of_our_classes_come_from_the_run_or_from_the_data(run, data, squa
 
 
 def test_a_network_that_does_not_fit_is_one_sentence(run, squares, tmp_path):
-    fails("nowhere is missing; name a run's folder", consistency.opened, "nowhere", squares)
-    fails("no ImageNet classifier 'resnet51'", consistency.opened, "resnet51=file.h5", squares)
-    fails("one width", consistency.opened, "vgg16:0.5", squares)
-    fails("is no number", consistency.opened, "mobilenet:half", squares)
-    fails("named twice", consistency.opened_all, [str(run), str(run)], squares)
+    fails("nowhere is missing; name a run's folder", opened, "nowhere", squares)
+    fails("no ImageNet classifier 'resnet51'", opened, "resnet51=file.h5", squares)
+    fails("one width", opened, "vgg16:0.5", squares)
+    fails("is no number", opened, "mobilenet:half", squares)
+    fails("named twice", opened_all, [str(run), str(run)], squares)
     bare = tmp_path / "bare.keras"
     bare.write_bytes((run / "model.keras").read_bytes())
-    fails("does not say at what size", consistency.opened, str(bare), squares)
+    fails("does not say at what size", opened, str(bare), squares)
     inputs = keras.Input((16, 16, 3))
     keras.Model(inputs, keras.layers.Conv2D(2, 1)(inputs)).save(tmp_path / "maps.keras")
-    fails("no classifier", consistency.opened, str(tmp_path / "maps.keras"), squares)
+    fails("no classifier", opened, str(tmp_path / "maps.keras"), squares)
 
 
 def test_runs_of_the_same_name_are_told_apart(run, squares, tmp_path):
@@ -179,7 +183,7 @@ def test_runs_of_the_same_name_are_told_apart(run, squares, tmp_path):
     other.mkdir()
     for name in ("model.keras", "config.json"):
         (other / name).write_bytes((run / name).read_bytes())
-    assert [n.name for n in consistency.opened_all([str(run), str(other)], squares)] == [str(run), str(other)]
+    assert [n.name for n in opened_all([str(run), str(other)], squares)] == [str(run), str(other)]
 
 
 # --- the study ---
@@ -195,7 +199,7 @@ def test_another_image_is_the_control():
 
 def test_a_study_measures_all_networks_on_the_same_images(run, squares, tmp_path):
     images = squares.subset(range(9))
-    network = consistency.opened(str(run), images)
+    network = opened(str(run), images)
     lines = []
     found = consistency.study([network], images, seed=1, progress=lines.append)
     assert lines[-1] == "net: 9/9 images"
@@ -340,7 +344,7 @@ def test_a_slip_is_one_sentence(more, words, run, data, tmp_path, monkeypatch, c
 def test_a_published_network_on_real_images(shared):
     images = load("voc2009", shared / "voc2009", "val").subset(range(0, 60, 10))
     file = shared / "weights" / "mobilenet_0.25_224.weights.h5"
-    network = consistency.opened(f"mobilenet:0.25={file}", images)
+    network = opened(f"mobilenet:0.25={file}", images)
     table = consistency.study([network], images).tables()["mobilenet:0.25"]
     similar = table["cosine"]
     assert similar["horizontal flip"] > similar["rotation by 90°"] > similar[CONTROL]

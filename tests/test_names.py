@@ -17,8 +17,7 @@ from PIL import Image
 from voclab import files, kaggle, plotting, terminal
 from voclab.corruptions import CONSISTENCY
 from voclab.errors import VoclabError
-from voclab.evaluation.consistency import Consistency
-from voclab.evaluation.study import Study, Versions
+from voclab.evaluation.consistency import Consistency, Study, Versions
 from voclab.plotting import letters
 from voclab.reporting import gallery, pages, session
 from voclab.reporting.page import Page

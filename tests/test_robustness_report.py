@@ -9,12 +9,13 @@ from PIL import Image
 from voc_trees import fails
 
 from voclab import cli, plotting
+from voclab.attacks import Bench
 from voclab.corruptions import CORRUPTIONS
 from voclab.data import load
-from voclab.evaluation import measure as evaluation
-from voclab.evaluation import robustness
-from voclab.evaluation.consistency import ALL
-from voclab.experiments import comparison, hardening
+from voclab.evaluation import conditions, open_networks, robustness
+from voclab.evaluation.consistency import ALL, versions
+from voclab.experiments import hardening
+from voclab.experiments import robustness as comparison
 from voclab.metrics import mean_corruption_error
 from voclab.reporting import pages
 
@@ -78,7 +79,7 @@ def test_ones_own_images_go_all_the_way(written, runs, images, tmp_path, capsys)
         assert all((to / name / line.split("(")[-1].rstrip(")")).is_file() for line in images_shown)
         assert "PGD at 8/255" in page
         assert "with the top class: green the original's, red another. A typical image" in page
-        assert "| condition | accuracy | precision | recall | F1 | ECE | fooled | images |" in page
+        assert "| condition | accuracy | precision | recall | F1 | ECE | attack success | images |" in page
         whole = (to / name / "index.html").read_text()
         assert whole.count("data:image/") >= 6
         assert "http" not in whole.split("</style>")[1].replace("http://www.w3.org", "")
@@ -91,49 +92,46 @@ def test_networks_are_compared_on_one_page(written):
     assert "| 100.0 | " in table[0]  # mCE of the baseline
 
 
-def test_what_was_measured_is_read_back(written, monkeypatch):
+def test_what_was_measured_is_read_back(written, runs, images, capsys):
     to, command = written
-    before = (to / "trained" / "measured.json").read_bytes()
-
-    def never(*arguments, **options):
-        raise AssertionError("measured again")
-
-    for name in ("evaluate", "error"):
-        monkeypatch.setattr(evaluation, name, never)
+    kept = to / "measured" / "trained" / "results.json"
+    before = kept.read_bytes()
+    capsys.readouterr()
     assert cli.main([*command, "--baseline", "trained"]) == 0
-    assert (to / "trained" / "measured.json").read_bytes() == before
-    with pytest.raises(AssertionError, match="measured again"):
-        cli.main([*command, "--seed", "1"])  # other noise is another measurement
+    told = capsys.readouterr().err
+    assert "trained: complete, read from" in told
+    assert "severity" not in told
+    assert kept.read_bytes() == before
 
 
-def test_an_interrupted_measurement_goes_on_and_ends_the_same(written, runs, images, tmp_path, monkeypatch):
+def test_an_interrupted_measurement_goes_on_and_ends_the_same(written, runs, images, tmp_path):
     dataset = load("folder", images, "val")
-    tested = robustness.subjects([runs / "trained"], dataset)
-    calls, error = [], evaluation.error
+    tested, told = open_networks([runs / "trained"], dataset), []
 
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 12:
+    def interrupted(line):
+        told.append(line)
+        if len(told) == 40:
             raise KeyboardInterrupt
-        return error(*arguments)
 
-    monkeypatch.setattr(evaluation, "error", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        robustness.measure(tested, dataset, tmp_path, attacked=3)
-    robustness.measure(tested, dataset, tmp_path, attacked=3)
-    assert len(calls) == 12 + 13 * 5 + 1  # two corruptions were complete; the last is the clean images
-    whole = json.loads((written[0] / "trained" / "measured.json").read_text())
-    assert json.loads((tmp_path / "trained" / "measured.json").read_text()) == whole
+        robustness.measure(tested, dataset, tmp_path, attacked=3, progress=interrupted)
+    robustness.measure(tested, dataset, tmp_path, attacked=3, progress=told.append)
+    assert sum("severity" in line for line in told) == 15 * 5 + 1  # the one that was interrupted twice
+    whole = json.loads((written[0] / "measured" / "trained" / "results.json").read_text())
+    assert json.loads((tmp_path / "measured" / "trained" / "results.json").read_text()) == whole
+    told.clear()
+    with pytest.raises(IndexError):  # other noise is another measurement
+        robustness.measure(tested, dataset, tmp_path, attacked=3, seed=1, progress=lambda line: [][1])
 
 
 def test_the_numbers_are_those_of_their_own_functions(runs, images, tmp_path):
     dataset = load("folder", images, "val")
-    tested = robustness.subjects([runs / "hardly", runs / "trained"], dataset)
+    tested = open_networks([runs / "hardly", runs / "trained"], dataset)
     measured = robustness.measure(tested, dataset, tmp_path, images=4, attacked=2)
     hardly, trained = measured["hardly"], measured["trained"]
     assert (trained.facts["images"], trained.facts["attacked"]) == (4, 2)
     assert list(trained.errors) == list(CORRUPTIONS)
-    alone = evaluation.report(runs / "trained", dataset, images=4, attacks=False, corruptions=True)
+    alone = conditions.report(runs / "trained", dataset, images=4, attacks=False, corruptions=True)
     assert trained.errors == alone.corruptions
     assert (
         trained.scores["Gaussian noise 0.2"] == alone.evaluation.table.loc["Gaussian noise 0.2", "accuracy"]
@@ -149,7 +147,7 @@ def test_the_numbers_are_those_of_their_own_functions(runs, images, tmp_path):
 def test_a_baseline_that_never_errs_leaves_mce_out_and_says_so(runs, images, tmp_path):
     dataset = load("folder", images, "val")
     measured = robustness.measure(
-        robustness.subjects([runs / "trained"], dataset), dataset, tmp_path, images=3, attacked=1
+        open_networks([runs / "trained"], dataset), dataset, tmp_path, images=3, attacked=1
     )
     perfect = {c: [0.0] * 5 for c in CORRUPTIONS}
     faultless = robustness.Measured(**{**vars(measured["trained"]), "errors": perfect})
@@ -176,7 +174,7 @@ def segmenter(squares, tmp_path):
 
 def test_a_segmenter_has_a_page_of_its_own_with_masks(segmenter, tmp_path):
     run, images = segmenter
-    tested = robustness.subjects([run], images)
+    tested = open_networks([run], images)
     measured = robustness.measure(tested, images, tmp_path / "report", attacked=2)
     found = measured["colour-labels"]
     assert found.segmenter
@@ -185,23 +183,21 @@ def test_a_segmenter_has_a_page_of_its_own_with_masks(segmenter, tmp_path):
     page = (tmp_path / "report" / "colour-labels" / "README.md").read_text()
     assert "mean foreground Dice" in page
     assert len([line for line in page.splitlines() if line.startswith("![")]) == 3
-    shown, titles, masks = robustness.perturbed_masks(tested[0], images, 0)
-    assert len(shown) == len(titles) == len(masks) == 11
-    assert masks[0].shape == shown[0].shape[:2]
+    found = versions(tested[0], images, 0)
+    assert len(found.images) == len(found.titles) == len(found.maps) == 11
+    assert found.maps[0].shape == found.images[0].shape[:2]
 
 
 def test_slips_are_one_sentence(runs, images, segmenter, tmp_path):
     dataset = load("folder", images, "val")
-    fails("is named twice", robustness.subjects, [runs / "trained", runs / "trained"], dataset)
-    fails("is missing", robustness.subjects, [runs / "nothing"], dataset)
-    tested = robustness.subjects([runs / "trained"], dataset)
+    fails("is named twice", open_networks, [runs / "trained", runs / "trained"], dataset)
+    fails("is missing", open_networks, [runs / "nothing"], dataset)
+    tested = open_networks([runs / "trained"], dataset)
     measured = robustness.measure(tested, dataset, tmp_path, images=3, attacked=1)
     fails("baseline alexnet", pages.robustness_report, measured, tested, dataset, tmp_path, "alexnet")
     fails("baseline alexnet", comparison.overview, measured, "alexnet")
     run, images = segmenter
-    masks = robustness.measure(
-        robustness.subjects([run], images), images, tmp_path / "s", images=2, attacked=1
-    )
+    masks = robustness.measure(open_networks([run], images), images, tmp_path / "s", images=2, attacked=1)
     fails("compare them apart", comparison.overview, measured | masks)
 
 
@@ -211,15 +207,15 @@ def test_runs_of_one_name_are_told_apart(runs, images, tmp_path):
     for file in ("model.keras", "config.json"):
         (copy / file).write_bytes((runs / "trained" / file).read_bytes())
     dataset = load("folder", images, "val")
-    names = [s.name for s in robustness.subjects([runs / "trained", copy], dataset)]
+    names = [s.name for s in open_networks([runs / "trained", copy], dataset)]
     assert names == [f"{runs.name}-trained", "others-trained"]
 
 
 @pytest.fixture(scope="module")
 def bench_and_victims(runs, images):
     dataset = load("folder", images, "val")
-    tested = robustness.subjects([runs / "hardly", runs / "trained"], dataset)
-    return robustness.Bench(dataset, tested[0].size), {s.name: s.victim for s in tested}
+    tested = open_networks([runs / "hardly", runs / "trained"], dataset)
+    return Bench(dataset, tested[0].size), {n.name: n for n in tested}
 
 
 def test_accuracy_falls_as_attacks_may_change_more(bench_and_victims):

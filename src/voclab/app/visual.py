@@ -11,8 +11,8 @@ from voclab.data.base import Dataset
 from voclab.data.batches import evaluation_batches
 from voclab.data.images import resized
 from voclab.errors import VoclabError
+from voclab.evaluation import open_network
 from voclab.evaluation.explain import GradCam
-from voclab.evaluation.measure import opened
 from voclab.models.catalogue import BACKBONE
 from voclab.models.classifiers import FEATURES, predict
 from voclab.reporting.page import Page, data_title, write_page
@@ -29,7 +29,7 @@ def visualize(
     *,
     layers: Sequence[str] | None = None,
     size: int | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """Save feature maps and Grad-CAM of one image, and the images that the classifier gets wrong.
 
@@ -40,7 +40,7 @@ def visualize(
         to: folder of the figures.
         layers: whose feature maps are shown; without them three, spread over the network's depth.
         size: side of the images, pixels; without it that of the run's training.
-        progress: receives what :func:`voclab.evaluation.measure.matched` says.
+        progress: receives what :func:`voclab.evaluation.open_network` says.
 
     Returns:
         Paths of the PNGs, ``feature_maps``, ``grad_cam`` and, if there are mistakes, ``misclassified``, and
@@ -48,12 +48,13 @@ def visualize(
 
     Raises:
         VoclabError: no such image or layer, a segmenter, and what
-            :func:`voclab.evaluation.measure.opened` raises.
+            :func:`voclab.evaluation.open_network` raises.
     """
-    path, network, size = opened(model, dataset, size, progress)
-    if len(network.output_shape) == 4:
+    opened = open_network(model, dataset, size, progress=progress)
+    network, size, path = opened.model, opened.size, opened.weights
+    if opened.task == "segmentation":
         raise VoclabError(f"{path} is a segmenter; name a classifier to visualize.")
-    if FEATURES not in [layer.name for layer in network.layers]:
+    if opened.layer != FEATURES:
         raise VoclabError(
             f"{path} has no layer {FEATURES!r} for Grad-CAM; name a classifier that voclab trained."
         )

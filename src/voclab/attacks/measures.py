@@ -1,8 +1,9 @@
-"""What an attack did: how far the victim falls, how visible the perturbation is, what survives handling."""
+"""What an attack did: how far the network falls, how visible the perturbation is, what survives handling."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -19,25 +20,30 @@ HANDLING = ("JPEG, quality 90", "JPEG, quality 75", "JPEG, quality 50", "blur, s
 
 
 class Bench:
-    """Images of one size as 8-bit images with their truth: what attacks are measured on.
+    """Images of one size as 8-bit images with their truth: what networks and attacks are measured on.
 
     Args:
         dataset: images with labels (and masks, for segmenters).
         size: side in pixels that images and the label maps for attacks are resized to; the Dice is measured
             at each image's own size.
-
-    Attributes:
-        images: (n, size, size, 3) uint8.
     """
 
     def __init__(self, dataset: Dataset, size: int):
         self.dataset, self.size = dataset, size
-        self.images = np.stack([at_size(dataset.image(i), size) for i in range(len(dataset))])
         self._targets: dict = {}
         self._clean: dict = {}
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.dataset)
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """(n, size, size, 3) uint8; read when first needed."""
+        return np.stack([at_size(self.dataset.image(i), self.size) for i in range(len(self))])
+
+    def changed(self, change: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
+        """(n, size, size, 3) uint8: ``change(image, index)`` of every image."""
+        return np.stack([change(image, k) for k, image in enumerate(self.images)])
 
     def truth(self, task: str) -> np.ndarray:
         """The truth as :class:`voclab.attacks.target.Target` wants it."""
@@ -52,20 +58,20 @@ class Bench:
         masks = (self.dataset.mask(i) for i in range(len(self)))
         return np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in masks])
 
-    def target(self, task: str, goal: str = "untargeted", k: int | None = None) -> Target:
-        """The goal for all images; ``k`` is an index of the data set's class names."""
-        if k is not None and task == "segmentation":
-            k += 1  # label 0 is background
-        return Target(self.truth(task), goal, k)
+    def target(self, task: str, goal: str = "untargeted", class_index: int | None = None) -> Target:
+        """The goal for all images; ``class_index`` is one of the data set's class names."""
+        if class_index is not None and task == "segmentation":
+            class_index += 1  # label 0 is background
+        return Target(self.truth(task), goal, class_index)
 
     def attack(
         self,
         attack: Attack,
-        victim: Network,
+        network: Network,
         epsilon: float,
         *,
         goal: str = "untargeted",
-        k: int | None = None,
+        class_index: int | None = None,
         batch_size: int = 16,
         progress: Callable[[str], None] | None = None,
     ) -> tuple[np.ndarray, float]:
@@ -75,12 +81,12 @@ class Bench:
             ((n, size, size, 3) uint8: what can be saved, seconds an image without the first batch, which
             includes tracing).
         """
-        target, saved, seconds = self.target(victim.task, goal, k), [], []
+        target, saved, seconds = self.target(network.task, goal, class_index), [], []
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
             images, goals = eight_bit(self.images[part]), target.of(part)
             started = time.perf_counter()
-            perturbed = attack(victim, images, goals, epsilon)
+            perturbed = attack(network, images, goals, epsilon)
             seconds.append((time.perf_counter() - started) / len(images))
             saved.append(np.rint(255 * perturbed).astype(np.uint8))
             if progress:
@@ -89,99 +95,102 @@ class Bench:
                 progress(f"{done}/{len(self)} images attacked, {left:.0f} s left")
         return np.concatenate(saved), float(np.median(seconds[1:] or seconds))
 
-    def clean(self, victim: Network) -> "Answers":
-        """The victim's answers to the images as they are; computed once."""
-        if victim not in self._clean:
-            self._clean[victim] = self.answers(victim, self.images)
-        return self._clean[victim]
+    def clean(self, network: Network) -> "Answers":
+        """The network's answers to the images as they are; computed once."""
+        if network not in self._clean:
+            self._clean[network] = self.answers(network, self.images)
+        return self._clean[network]
 
-    def answers(self, victim: Network, images: np.ndarray) -> "Answers":
-        """The victim's answers to (n, H, W, 3) uint8 versions of the images."""
-        logits, metrics = [], None
-        if victim.task == "segmentation":
+    def answers(self, network: Network, images: np.ndarray) -> "Answers":
+        """The network's answers to (n, H, W, 3) uint8 versions of the images."""
+        values, metrics = [], None
+        if network.task == "segmentation":
             metrics = SegmentationMetrics(len(self.dataset.class_names) + 1, boundaries=False)
         for start in range(0, len(images), 16):
-            found = victim.logits(eight_bit(images[start : start + 16]))
+            logits = network.logits(eight_bit(images[start : start + 16]))
             if metrics is None:
-                logits.append(found)
+                values.append(logits)
                 continue
-            logits.append(found.argmax(-1).astype(np.uint8))
-            for i, maps in enumerate(found, start):
+            values.append(logits.argmax(-1).astype(np.uint8))
+            for i, maps in enumerate(logits, start):
                 truth = self.dataset.mask(i)
                 large = cv2.resize(maps, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
                 metrics.update(truth, large.argmax(-1).astype(np.uint8))
-        return Answers(np.concatenate(logits), metrics)
+        return Answers(np.concatenate(values), metrics)
 
     def effect(
-        self, victim: Network, images: np.ndarray, *, goal: str = "untargeted", k: int | None = None
+        self,
+        network: Network,
+        images: np.ndarray,
+        *,
+        goal: str = "untargeted",
+        class_index: int | None = None,
     ) -> dict[str, float]:
-        """How the victim does on perturbed versions of the images.
+        """How a network does on perturbed versions of the images.
 
         Args:
-            victim: any network with this task's truth.
+            network: any with this task's truth.
             images: (n, H, W, 3) uint8.
             goal: of the attack.
-            k: its class, an index of the data set's class names.
+            class_index: its class, one of the data set's class names.
 
         Returns:
-            Classifiers: ``fooled`` (of the images whose clean top class is right, the share whose top class
-            is none of the true ones), ``accuracy`` (top class among the true ones), ``map`` (multilabel).
-            Segmenters: ``fooled`` (relative loss of Dice), ``dice``, ``flipped`` (pixels whose label is not
-            the clean one). With a goal also ``success``: of the images (pixels) that did not reach it clean,
-            the share that does.
+            ``success``: the attack success rate (of an adversary the fooling rate). With a goal, it is the
+            share of the images (pixels) not at the goal when clean that reach it. Without, of a classifier's
+            images whose clean top class is right, the share whose top class is none of the true ones; of a
+            segmenter's Dice, the share that is lost. Classifiers also have ``accuracy`` (top class among the
+            true ones) and ``map`` (multilabel), segmenters ``dice`` and ``flipped`` (pixels whose label is
+            not the clean one).
         """
-        return self.effect_of(victim, self.answers(victim, images), goal=goal, k=k)
+        return self.effect_of(network, self.answers(network, images), goal=goal, class_index=class_index)
 
     def effect_of(
-        self, victim: Network, after: "Answers", *, goal: str = "untargeted", k: int | None = None
+        self,
+        network: Network,
+        after: "Answers",
+        *,
+        goal: str = "untargeted",
+        class_index: int | None = None,
     ) -> dict[str, float]:
         """The same from answers that are there already."""
-        before = self.clean(victim)
-        if victim.task == "segmentation":
-            figures, clean_dice = {"dice": after.metrics.mean_dice()}, before.metrics.mean_dice()
-            # A perturbed map that is better than the clean one has fooled nobody.
-            figures["fooled"] = max(0.0, 1 - figures["dice"] / clean_dice) if clean_dice > 0 else float("nan")
-            figures["flipped"] = float((before.values != after.values).mean())
+        before = self.clean(network)
+        if network.task == "segmentation":
+            dice, clean_dice = after.metrics.mean_dice(), before.metrics.mean_dice()
+            # A perturbed map that is better than the clean one is no success.
+            success = max(0.0, 1 - dice / clean_dice) if clean_dice > 0 else float("nan")
+            figures = {"dice": dice, "flipped": float((before.values != after.values).mean())}
         else:
-            target = self.target(victim.task)
-            was_wrong, is_wrong = (target.succeeded(victim, a.values) for a in (before, after))
-            figures = {
-                "fooled": float(is_wrong[~was_wrong].mean()) if (~was_wrong).any() else float("nan"),
-                "accuracy": float(1 - is_wrong.mean()),
-            }
-            if victim.task == "multilabel":
+            target = self.target(network.task)
+            was_wrong, is_wrong = (target.succeeded(network, a.values) for a in (before, after))
+            success = _share(is_wrong[~was_wrong])
+            figures = {"accuracy": float(1 - is_wrong.mean())}
+            if network.task == "multilabel":
                 figures["map"] = mean_average_precision(self.dataset.labels, after.values)
         if goal != "untargeted":
-            figures["success"] = self._success(victim, before, after, self.target(victim.task, goal, k))
-        return figures
+            success = _reached(network, before, after, self.target(network.task, goal, class_index))
+        return {"success": success, **figures}
 
-    def _success(self, victim: Network, before: "Answers", after: "Answers", target: Target) -> float:
-        if victim.task == "segmentation":
-            concerned = (
-                target.truth == target.class_index if target.goal == "vanish" else target.truth != VOID
-            )
-            wanted = (
-                (lambda a: a != target.class_index)
-                if target.goal == "vanish"
-                else (lambda a: a == target.class_index)
-            )
-            open_ = concerned & ~wanted(before.values)
-            return float(wanted(after.values)[open_].mean()) if open_.any() else float("nan")
-        open_ = ~target.succeeded(victim, before.values)
-        if target.goal == "vanish":  # a class that is called present but is not there is no prize
-            there = (
-                target.truth[:, target.class_index] > 0
-                if victim.task == "multilabel"
-                else target.truth == target.class_index
-            )
-            open_ &= there
-        reached = target.succeeded(victim, after.values)
-        return float(reached[open_].mean()) if open_.any() else float("nan")
+
+def _reached(network: Network, before: "Answers", after: "Answers", target: Target) -> float:
+    """Of the images (pixels) that did not reach a goal clean, the share that does."""
+    truth, wanted = target.truth, target.class_index
+    if network.task == "segmentation":
+        concerned = truth == wanted if target.goal == "vanish" else truth != VOID
+        was, now = ((a.values == wanted) ^ (target.goal == "vanish") for a in (before, after))
+        return _share(now[concerned & ~was])
+    was, now = (target.succeeded(network, a.values) for a in (before, after))
+    if target.goal == "vanish":  # a class that is called present but is not there is no prize
+        was = was | ~(truth[:, wanted] > 0 if network.task == "multilabel" else truth == wanted)
+    return _share(now[~was])
+
+
+def _share(hits: np.ndarray) -> float:
+    return float(hits.mean()) if hits.size else float("nan")
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A victim's answers to all images.
+    """A network's answers to all images.
 
     Attributes:
         values: (n, classes) float32 logits, or (n, H, W) uint8 label maps at the size of the attack.

@@ -108,9 +108,9 @@ def evaluate(arguments) -> None:
     _, dataset = _measured_on(arguments)
     dataset.require_truth()
 
-    from voclab.evaluation import measure as evaluation
+    from voclab.evaluation import conditions
 
-    report = evaluation.report(
+    report = conditions.report(
         arguments.model,
         dataset,
         size=arguments.size,
@@ -125,7 +125,7 @@ def evaluate(arguments) -> None:
     if arguments.figure:
         from voclab import plotting
 
-        tables, eces = evaluation.calibration(report)
+        tables, eces = conditions.calibration(report)
         plotting.save(
             plotting.reliability_diagram(tables, eces),
             Path(arguments.figure).with_suffix(""),
@@ -146,13 +146,13 @@ def robustness(arguments) -> None:
     found, dataset = _measured_on(arguments)
     dataset.require_truth()
 
-    from voclab.evaluation import robustness
+    from voclab.evaluation import open_networks, robustness
     from voclab.reporting import pages
 
     to = arguments.to or _report_folder(found)
-    tested = robustness.subjects(arguments.model, dataset, arguments.size, tell)
+    networks = open_networks(arguments.model, dataset, arguments.size, progress=tell)
     measured = robustness.measure(
-        tested,
+        networks,
         dataset,
         to,
         images=arguments.images or 0,
@@ -160,7 +160,7 @@ def robustness(arguments) -> None:
         seed=arguments.seed,
         progress=tell,
     )
-    for path in pages.robustness_report(measured, tested, dataset, to, arguments.baseline):
+    for path in pages.robustness_report(measured, networks, dataset, to, arguments.baseline):
         say(path)
 
 
@@ -180,11 +180,11 @@ def consistency(arguments) -> None:
         to = _report_folder(found)
     dataset = dataset.spread(arguments.images or 0)
 
-    from voclab.evaluation import study
+    from voclab.evaluation import consistency, open_networks
     from voclab.reporting import pages
 
-    networks = study.opened_all(arguments.model, dataset, tell)
-    measured = study.study(networks, dataset, seed=arguments.seed, progress=tell)
+    networks = open_networks(arguments.model, dataset, match=False, progress=tell)
+    measured = consistency.study(networks, dataset, seed=arguments.seed, progress=tell)
     paths = pages.consistency_report(measured, arguments.to or to)
     if arguments.json:
         say(json.dumps(measured.as_dict(), indent=1))

@@ -10,7 +10,7 @@ from voclab.attacks import Experiment, Network
 from voclab.config import Profile
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
-from voclab.evaluation.measure import matched
+from voclab.evaluation import open_network
 from voclab.experiments import classification, segmentation
 from voclab.models.pretrained import Weights
 from voclab.terminal import say
@@ -67,21 +67,18 @@ def others(folder: Path, dataset: Dataset, progress: Callable[[str], None] = say
         progress: receives lines of text.
     """
     found = {}
-    for module, task, names in (
-        (classification, dataset.task, OTHER_CLASSIFIERS),
-        (segmentation, "segmentation", OTHER_SEGMENTERS),
-    ):
+    for module, names in ((classification, OTHER_CLASSIFIERS), (segmentation, OTHER_SEGMENTERS)):
         for name in names:
             run = Run(folder / name)
             if not run.complete:
                 continue
             title = module.label(name)
             try:
-                network = matched(run.load_model(), run.config, dataset, run.folder, progress)
+                network = open_network(run.folder, dataset, progress=progress)
             except VoclabError as error:
                 progress(f"{title} is left out: {error}")
             else:
-                found[title] = Network(network, task, title)
+                found[title] = replace(network, name=title)
     return found
 
 

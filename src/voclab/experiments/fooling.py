@@ -28,20 +28,26 @@ LABELS = {
     "image": "adversary, image-dependent",
     "both": "adversary, both victims at once",
 }
+_SIMPLE = {
+    "uniform noise": Noise(kind="uniform"),
+    "sign noise": Noise(),
+    "fgsm": FGSM(),
+    "pgd": PGD(),
+    "momentum": PGD(momentum=1.0, random_start=False),
+}
 
 
 class Measurements:
-    """Every figure of the notebook, measured once and kept: a measurement that was interrupted goes on.
-
-    Rows are kept in the run's ``history.json``, so they fall when networks, images or settings change.
+    """Every figure of the notebook, measured once and kept in the run: an interrupted measurement goes on.
 
     Args:
         run: folder of the measurements.
         scored: images with truth.
-        victims: from :func:`victims`.
+        victims: from :func:`voclab.experiments.adversary.victims`.
         adversaries: complete runs by name.
         profile: sizes and bounds.
-        further: more networks to test on, from :func:`others`; a victim among them is left out.
+        further: more networks to test on, from :func:`voclab.experiments.adversary.others`; a victim among
+            them is left out.
         epsilon: bound that the adversaries were trained at and that most is measured at, steps of 1/255.
         progress: receives lines of text.
     """
@@ -57,54 +63,34 @@ class Measurements:
         epsilon: float = 8,
         progress: Callable[[str], None] = say,
     ):
-        self.epsilon = epsilon
-        self.bounds = sorted({*profile.adversary.epsilons, epsilon})
         attacked = {model_digest(v.model) for v in victims.values()}
         self.further = {n: v for n, v in further.items() if model_digest(v.model) not in attacked}
-        self.run, self.victims, self.profile = run, victims, profile
-        self.progress = progress
-        self.adversaries = adversaries
-        p = profile.adversary
+        self.run, self.victims, self.adversaries, self.progress = run, victims, adversaries, progress
+        self.settings, self.epsilon = profile.adversary, epsilon
+        self.bounds = sorted({*self.settings.epsilons, epsilon})
+        networks = (*victims.values(), *self.further.values())
         config = {
             "data": data_digest(scored, masks="segmentation" in {v.task for v in victims.values()}),
-            "profile": p,
+            "settings": self.settings,
             "epsilon": epsilon,
-            "networks": {v.name: model_digest(v.model) for v in (*victims.values(), *self.further.values())},
+            "networks": {v.name: model_digest(v.model) for v in networks},
             "adversaries": {name: run.config for name, run in adversaries.items()},
         }
-        networks = (v.model for v in (*victims.values(), *self.further.values()))
-        config = known_by(config, Measurements, *networks)
-        run.begin(config, files=("history.json",), figures=("rows",), progress=progress)
-        self._rows = {}
-        for row in run.history if run.has_history else ():
-            self._rows[row.pop("key", None)] = row
-        self.bench = Bench(scored, p.size)
+        run.begin(known_by(config, Measurements, *(v.model for v in networks)), progress=progress)
+        self.bench = Bench(scored, self.settings.size)
         self._few = {
-            n: self.bench if n in (0, len(scored)) else self._spread(scored, n) for n in set(p.pgd_images)
+            n: self.bench if n in (0, len(scored)) else Bench(scored.spread(n), self.settings.size)
+            for n in set(self.settings.pgd_images)
         }
-        self._images: dict[str, tuple[np.ndarray, float]] = {}
+        self._images: dict[tuple, tuple[np.ndarray, float]] = {}
         self._loaded: dict[str, Adversary] = {}
-
-    def _spread(self, scored: Dataset, n: int) -> Bench:
-        index = np.linspace(0, len(scored) - 1, min(n, len(scored))).round().astype(int)
-        return Bench(scored.subset(index), self.profile.adversary.size)
 
     def attack(self, name: str, victim: str) -> Attack:
         """The attack that people call by a key of :data:`LABELS`, against that victim."""
-        simple = {
-            "uniform noise": Noise(kind="uniform"),
-            "sign noise": Noise(),
-            "fgsm": FGSM(),
-            "pgd": PGD(),
-            "momentum": PGD(momentum=1.0, random_start=False),
-        }
-        if name in simple:
-            return simple[name]
-        run = {
-            "universal": f"adversary-{victim}-universal",
-            "image": f"adversary-{victim}",
-            "both": f"adversary-{BOTH}",
-        }.get(name, name)
+        if name in _SIMPLE:
+            return _SIMPLE[name]
+        runs = {"universal": f"{victim}-universal", "image": victim, "both": BOTH}
+        run = f"adversary-{runs[name]}" if name in runs else name
         if run not in self._loaded:
             self._loaded[run] = Adversary.of(self.adversaries[run])
         return self._loaded[run]
@@ -116,25 +102,17 @@ class Measurements:
     def on(self, name: str, victim: str, epsilon: float) -> Bench:
         """The images that an attack is measured on: PGD on a segmenter takes a second an image."""
         if name in ("pgd", "momentum") and self.victims[victim].task == "segmentation":
-            return self._few[self.profile.adversary.pgd_images[epsilon != self.epsilon]]
+            return self._few[self.settings.pgd_images[epsilon != self.epsilon]]
         return self.bench
 
-    def row(
-        self,
-        name: str,
-        victim: str,
-        epsilon: float | None = None,
-        goal: str = "untargeted",
-        k: int | None = None,
-    ) -> dict[str, float]:
+    def row(self, name: str, victim: str, epsilon: float | None = None, **goal) -> dict[str, float]:
         """What an attack does to a victim, how visible it is and what it costs.
 
         Args:
             name: key of :data:`LABELS`, or the name of an adversary's run.
             victim: ``"classifier"`` or ``"segmenter"``.
             epsilon: bound, steps of 1/255; by default the one trained at.
-            goal: of the attack.
-            k: its class.
+            goal: ``goal`` and ``class_index`` of the attack, see :meth:`voclab.attacks.Bench.attack`.
 
         Returns:
             ``Bench.effect`` and ``visibility`` together, with ``images`` and ``seconds`` an image.
@@ -143,38 +121,32 @@ class Measurements:
 
         def measure():
             bench = self.on(name, victim, epsilon)
-            images, seconds = self._perturbed(name, victim, epsilon, goal, k)
-            effect = bench.effect(self.victims[victim], images, goal=goal, k=k)
-            return {
-                **effect,
-                **visibility(images, bench.images),
-                "images": len(bench),
-                "seconds": seconds,
-            }
+            images, seconds = self._perturbed(name, victim, epsilon, **goal)
+            effect = bench.effect(self.victims[victim], images, **goal)
+            return {**effect, **visibility(images, bench.images), "images": len(bench), "seconds": seconds}
 
-        return self._once(f"{name} > {victim} {epsilon:g} {goal} {k}", measure)
+        wanted = " ".join(str(value) for value in goal.values())
+        return self.run.once(f"{name} > {victim} {epsilon:g} {wanted}", measure)
 
     def transferred(self, name: str, source: str, tested: str) -> float:
-        """Share that an attack on ``source`` fools of another network: of right images, or of Dice."""
-        networks = {**self.victims, **self.further}
+        """Success rate on another network of an attack made on ``source``."""
+        network = {**self.victims, **self.further}[tested]
 
         def measure():
-            images, _ = self._perturbed(name, source, self.epsilon)
-            return {"fooled": self.on(name, source, self.epsilon).effect(networks[tested], images)["fooled"]}
+            return self.on(name, source, self.epsilon).effect(network, self.perturbed(name, source))[
+                "success"
+            ]
 
-        return self._once(f"{name} > {source} tested on {tested}", measure)["fooled"]
+        return self.run.once(f"{name} > {source} tested on {tested}", measure)
 
     def survived(self, name: str, victim: str, how: str) -> float:
-        """Share that is fooled after what happens to images on their way, see ``measures.HANDLING``."""
+        """Success rate after what happens to images on their way, see ``measures.HANDLING``."""
 
         def measure():
-            bench, (images, _) = (
-                self.on(name, victim, self.epsilon),
-                self._perturbed(name, victim, self.epsilon),
-            )
-            return {"fooled": bench.effect(self.victims[victim], handled(images, how))["fooled"]}
+            bench, images = self.on(name, victim, self.epsilon), self.perturbed(name, victim)
+            return bench.effect(self.victims[victim], handled(images, how))["success"]
 
-        return self._once(f"{name} > {victim} after {how}", measure)["fooled"]
+        return self.run.once(f"{name} > {victim} after {how}", measure)
 
     def against(self, victim: Network, name: str, attack: Attack) -> dict[str, float]:
         """What an attack on another network than the victims does to it, at the bound trained at."""
@@ -183,11 +155,11 @@ class Measurements:
             images, _ = self.bench.attack(attack, victim, self.epsilon / 255, progress=self.progress)
             return self.bench.effect(victim, images)
 
-        return self._once(f"{name} > {victim.name} {model_digest(victim.model)}", measure)
+        return self.run.once(f"{name} > {victim.name} {model_digest(victim.model)}", measure)
 
     def clean(self, victim: Network) -> dict[str, float]:
         """The same figures without an attack."""
-        return self._once(
+        return self.run.once(
             f"clean {victim.name} {model_digest(victim.model)}",
             lambda: self.bench.effect(victim, self.bench.images),
         )
@@ -198,30 +170,22 @@ class Measurements:
 
     def finish(self) -> None:
         """Mark the measurements as complete."""
-        self.run.finish({"rows": len(self._rows)})
+        self.run.finish({"measured": len(self.run.results)})
 
-    def _perturbed(self, name, victim, epsilon, goal="untargeted", k=None) -> tuple[np.ndarray, float]:
-        """(perturbed images, seconds an image); those at the bound trained at are kept."""
-        key = f"{name} {victim} {epsilon:g} {goal} {k}"
-        if key in self._images:
-            return self._images[key]
+    def _perturbed(self, name: str, victim: str, epsilon: float, **goal) -> tuple[np.ndarray, float]:
+        """(perturbed images, seconds an image); those at the bound trained at, without a goal, are kept."""
+        if (name, victim) in self._images and epsilon == self.epsilon and not goal:
+            return self._images[name, victim]
         result = self.on(name, victim, epsilon).attack(
             self.attack(name, victim),
             self.victims[victim],
             epsilon / 255,
-            goal=goal,
-            k=k,
             progress=lambda line: self.progress(f"{LABELS.get(name, name)} on the {victim}: {line}"),
+            **goal,
         )
-        if epsilon == self.epsilon and goal == "untargeted":
-            self._images[key] = result
+        if epsilon == self.epsilon and not goal:
+            self._images[name, victim] = result
         return result
-
-    def _once(self, key: str, measure: Callable[[], dict]) -> dict:
-        if key not in self._rows:
-            self._rows[key] = measure()
-            self.run.save_history([{"key": key, **row} for key, row in self._rows.items()])
-        return self._rows[key]
 
 
 def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
@@ -232,11 +196,11 @@ def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
     )
     clean = measured.clean(measured.victims[victim])
     first = {title: clean[key] for key, title in titles.items() if key in clean}
-    rows = {"none": {"fooled": 0.0, **first, "images": len(measured.bench)}}
+    rows = {"none": {"success": 0.0, **first, "images": len(measured.bench)}}
     for name in measured.names():
         row = measured.row(name, victim)
         rows[LABELS[name]] = {
-            "fooled": row["fooled"],
+            "success": row["success"],
             **{title: row[key] for key, title in titles.items() if key in row},
             "L∞ (1/255)": row["linf"],
             "L2": row["l2"],
@@ -249,17 +213,17 @@ def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
 
 
 def over_epsilon(measured: Measurements, victim: str) -> dict[str, tuple[list[float], list[float]]]:
-    """Attack -> (bounds in steps of 1/255, share fooled); momentum is left out, it follows PGD."""
+    """Attack -> (bounds in steps of 1/255, success rates); momentum is left out, it follows PGD."""
     bounds = measured.bounds
     return {
-        LABELS[name]: (bounds, [measured.row(name, victim, e)["fooled"] for e in bounds])
+        LABELS[name]: (bounds, [measured.row(name, victim, e)["success"] for e in bounds])
         for name in measured.names()
         if name != "momentum"
     }
 
 
 def transfer(measured: Measurements) -> tuple[np.ndarray, list[str], list[str]]:
-    """(share fooled, rows: attacks and what they were made on, columns: networks that are tested)."""
+    """(success rates, rows: attacks and what they were made on, columns: networks that are tested)."""
     sources = [("sign noise", CLASSIFIER, "sign noise")]
     for victim in measured.victims:
         sources += [
@@ -285,10 +249,10 @@ def same_answer(measured: Measurements) -> dict[str, float]:
 
 
 def survival(measured: Measurements, victim: str) -> dict[str, dict[str, float]]:
-    """Attack -> handling -> share still fooled."""
+    """Attack -> handling -> success rate that is left."""
     return {
         LABELS[name]: {
-            "as saved": measured.row(name, victim)["fooled"],
+            "as saved": measured.row(name, victim)["success"],
             **{how: measured.survived(name, victim, how) for how in HANDLING},
         }
         for name in ("fgsm", "pgd", "universal", "image")
@@ -296,8 +260,8 @@ def survival(measured: Measurements, victim: str) -> dict[str, dict[str, float]]
 
 
 def trade_off(measured: Measurements) -> dict[str, list[tuple[float, float, str]]]:
-    """Name -> (PSNR in dB, share fooled, label): the adversary at each weight, others to compare."""
-    weights = measured.profile.adversary.penalty_weights
+    """Name -> (PSNR in dB, success rate, label): the adversary at each weight, others to compare."""
+    weights = measured.settings.penalty_weights
     named = [
         ("image", "weight 0"),
         *((f"adversary-{CLASSIFIER}-weight{w:g}", f"weight {w:g}") for w in weights),
@@ -305,16 +269,16 @@ def trade_off(measured: Measurements) -> dict[str, list[tuple[float, float, str]
     curve = []
     for name, title in named:
         row = measured.row(name, CLASSIFIER)
-        curve.append((row["psnr"], row["fooled"], title))
+        curve.append((row["psnr"], row["success"], title))
     points = {"adversary, penalty on L2": curve}
     for name in ("sign noise", "fgsm", "pgd", "universal"):
         row = measured.row(name, CLASSIFIER)
-        points[LABELS[name]] = [(row["psnr"], row["fooled"], "")]
+        points[LABELS[name]] = [(row["psnr"], row["success"], "")]
     return points
 
 
-def goals(measured: Measurements, k: int) -> pd.DataFrame:
-    """Success of making class ``k`` appear where it is not, and vanish where it is: noise, PGD, adversary."""
+def goals(measured: Measurements, class_index: int) -> pd.DataFrame:
+    """Success of making a class appear where it is not, and vanish where it is: noise, PGD, adversary."""
     rows = {}
     for goal in ("appear", "vanish"):
         for name, title in (
@@ -322,7 +286,7 @@ def goals(measured: Measurements, k: int) -> pd.DataFrame:
             ("pgd", LABELS["pgd"]),
             (f"adversary-{CLASSIFIER}-{goal}", "adversary"),
         ):
-            row = measured.row(name, CLASSIFIER, goal=goal, k=k)
+            row = measured.row(name, CLASSIFIER, goal=goal, class_index=class_index)
             rows.setdefault(title, {})[f"{goal}: success"] = row["success"]
             rows[title][f"{goal}: PSNR (dB)"] = row["psnr"]
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("attack")

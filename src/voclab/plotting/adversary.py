@@ -177,7 +177,7 @@ def adversary_curves(histories: Mapping[str, list[dict]]) -> Figure:
 
 @styled
 def trade_off(
-    curves: Mapping[str, Sequence[tuple[float, float, str]]], label: str = "images fooled (%)"
+    curves: Mapping[str, Sequence[tuple[float, float, str]]], label: str = "success rate (%)"
 ) -> Figure:
     """How many images are fooled over how visible the perturbation is.
 

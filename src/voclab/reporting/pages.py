@@ -11,13 +11,12 @@ from voclab import plotting
 from voclab.corruptions import CONSISTENCY, STRENGTHS
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
-from voclab.evaluation import robustness
-from voclab.evaluation.consistency import ALL, one_image
-from voclab.evaluation.measure import CLEAN
-from voclab.evaluation.robustness import Measured, Subject
-from voclab.evaluation.study import MEASURES, PUBLISHED, Study
-from voclab.experiments import comparison
+from voclab.evaluation.conditions import CLEAN
+from voclab.evaluation.consistency import ALL, MEASURES, PUBLISHED, Study, one_image, versions
+from voclab.evaluation.robustness import Measured
+from voclab.experiments import robustness
 from voclab.files import write_json
+from voclab.models.network import Network
 from voclab.reporting.page import Page, data_title, text_of, write_page
 from voclab.text import markdown
 
@@ -190,7 +189,7 @@ def _add_dots(
 
 def robustness_report(
     measured: Mapping[str, Measured],
-    tested: Sequence[Subject],
+    tested: Sequence[Network],
     dataset: Dataset,
     folder: str | Path,
     baseline: str | None = None,
@@ -213,14 +212,14 @@ def robustness_report(
     folder, pages = Path(folder), []
     if baseline is not None and baseline not in measured:
         raise VoclabError(f"The baseline {baseline} is not among {', '.join(measured)}; name one of them.")
-    for subject in tested:
-        pages += _robustness_page(subject, measured[subject.name], dataset, folder / subject.name)
+    for network in tested:
+        pages += _robustness_page(network, measured[network.name], dataset, folder / network.name)
     facts, page = next(iter(measured.values())).facts, Page(folder, f"Data: {data_title(dataset.name)}.")
     for segmenters in (False, True):
         part = {name: m for name, m in measured.items() if m.segmenter == segmenters}
         if not part:
             continue
-        found = comparison.overview(part, baseline if baseline in part else None)
+        found = robustness.overview(part, baseline if baseline in part else None)
         measure = (
             "Dice: mean over foreground classes." if segmenters else "Accuracy: the top class is a true one."
         )
@@ -244,9 +243,9 @@ def robustness_report(
     return [*write_page(folder, "Robustness", introduction, [page.chapter({})]), *pages]
 
 
-def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Path) -> Sequence[Path]:
+def _robustness_page(network: Network, m: Measured, dataset: Dataset, folder: Path) -> Sequence[Path]:
     """The page of one network; figures of an earlier one that were not drawn again are dropped."""
-    name, what = subject.name, "mean Dice" if m.segmenter else "top class right (share)"
+    name, what = network.name, "mean Dice" if m.segmenter else "top class right (share)"
     images, error = f"{m.facts['images']} images", "1 - Dice" if m.segmenter else "share of wrong answers"
     data = _named(dataset)
     page = Page(folder, f"Data: {data}; network: {m.facts['model']}.")
@@ -261,14 +260,23 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
     page.table(
         m.conditions.drop(columns="images")
         .assign(images=m.conditions["images"].astype(str))
-        .rename(columns={"map": "mAP", "f1": "F1", "ece": "ECE", "dice": "Dice", "miou": "mIoU"}),
+        .rename(
+            columns={
+                "map": "mAP",
+                "f1": "F1",
+                "ece": "ECE",
+                "dice": "Dice",
+                "miou": "mIoU",
+                "success": "attack success",
+            }
+        ),
         "conditions",
         title="The same in numbers",
-        caption="Fooled: share of what was right (for segmenters: of the Dice) that is lost, for attacks"
-        f" their success rate.{'' if m.segmenter else means}",
+        caption="Attack success: share of what was right (for segmenters: of the Dice) that is lost to the"
+        f" attack or perturbation.{'' if m.segmenter else means}",
     )
     page.figure(
-        plotting.severity_panels(comparison.corruption_panels(m), error),
+        plotting.severity_panels(robustness.corruption_panels(m), error),
         "corruptions",
         title=f"{name} under ImageNet-C's corruptions",
         caption=f"Error over severity, {images}. Fifteen corruptions of four families (Hendrycks &"
@@ -276,7 +284,7 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
         alt=f"Four panels of lines: error of {name} over severity for each corruption",
     )
     page.table(
-        comparison.error_table(m),
+        robustness.error_table(m),
         "corruptions",
         title=f"Error under each corruption (clean {m.clean_error:.3f})",
         caption=f"Error: {error}.",
@@ -304,10 +312,10 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
             ),
             "Dots with intervals for ten perturbations and all together",
         )
-    _add_versions(page, subject, m, dataset.spread(m.facts["images"]))
+    _add_versions(page, network, m, dataset.spread(m.facts["images"]))
     record = {
         "question": f"What harms {name}, and how much?",
-        "answer": comparison.text(name, m),
+        "answer": robustness.text(name, m),
         "data": f"{data}: {dataset.source}",
         "model": f"{m.facts['model']}, images of {m.facts['size']} pixels",
         "seed": m.facts["seed"],
@@ -317,32 +325,31 @@ def _robustness_page(subject: Subject, m: Measured, dataset: Dataset, folder: Pa
     return write_page(folder, f"Robustness of {name}", introduction, [page.chapter(record)])
 
 
-def _add_versions(page: Page, subject: Subject, m: Measured, dataset: Dataset) -> None:
+def _add_versions(page: Page, network: Network, m: Measured, dataset: Dataset) -> None:
     """One image beside its perturbed versions, with what the network says of each."""
-    name = dataset.ids[m.example]
+    name, found = dataset.ids[m.example], versions(network, dataset, m.example, m.facts["seed"])
     if m.segmenter:
-        images, titles, masks = robustness.perturbed_masks(subject, dataset, m.example, m.facts["seed"])
+        pairs = zip(found.images, found.maps)
         figure = plotting.image_grid(
-            [p for image, mask in zip(images, masks) for p in (image, plotting.overlay(image, mask))],
-            [t for title in titles for t in (title, "its labels")],
+            [p for image, mask in pairs for p in (image, plotting.overlay(image, mask))],
+            [t for title in found.titles for t in (title, "its labels")],
             columns=6,
         )
-        for axis, mask in zip(figure.axes[1::2], masks):
+        for axis, mask in zip(figure.axes[1::2], found.maps):
             plotting.name_regions(axis, mask, dataset.class_names)
-        plotting.mask_legend(figure, masks, dataset.class_names)
-        title = f"{subject.name} on {name}"
+        plotting.mask_legend(figure, found.maps, dataset.class_names)
+        title = f"{network.name} on {name}"
         caption = "The image and its perturbed versions with the labels given to them."
     else:
-        found = robustness.perturbed_answers(subject, dataset, m.example, m.facts["seed"])
         figure = plotting.perturbed_versions(found.images, found.titles, found.said, found.kept)
-        title = f"{subject.name} on {name}: {sum(found.kept[1:])} of {len(CONSISTENCY)} answers stay"
+        title = f"{network.name} on {name}: {sum(found.kept[1:])} of {len(CONSISTENCY)} answers stay"
         caption = _VERSIONS
     page.figure(
         figure,
         "versions",
         title=title,
         caption=f"{caption} A typical image, chosen by a rule and not by hand.",
-        alt=f"{name} and its perturbed versions with what {subject.name} says",
+        alt=f"{name} and its perturbed versions with what {network.name} says",
         images=True,
     )
 

@@ -1,17 +1,24 @@
-"""Notebook 04: networks compared, from what was measured of each."""
+"""Notebook 04: which networks are measured, and how they compare."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from voclab.config import Profile
 from voclab.corruptions import SEVERITIES
 from voclab.errors import VoclabError
-from voclab.evaluation import measure as evaluation
+from voclab.evaluation.conditions import CLEAN
 from voclab.evaluation.consistency import ALL
 from voclab.evaluation.robustness import Measured
+from voclab.experiments import classification, segmentation
 from voclab.metrics import mean_corruption_error
+from voclab.models.pretrained import Weights
+from voclab.terminal import say
+from voclab.training import Parts, Run
+from voclab.training.experiment import run_chain
 
 FAMILIES = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
@@ -19,6 +26,39 @@ FAMILIES = {
     "weather": ("snow", "frost", "fog", "brightness"),
     "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 }  # as Hendrycks & Dietterich 2019 sort them
+
+
+def trained(
+    profile: Profile,
+    weights: Weights,
+    seed: int,
+    data: Parts,
+    folder: Path,
+    *,
+    progress: Callable[[str], None] = say,
+) -> dict[str, list[Run]]:
+    """The networks of notebooks 01 and 02 that notebook 04 measures; what is missing is trained now.
+
+    Args:
+        profile: names them.
+        weights: that they are pretrained on.
+        seed: of their training.
+        data: that they are trained, chosen and measured on.
+        folder: of the runs.
+        progress: receives lines of text.
+
+    Returns:
+        ``"classifiers"`` and, where there are masks, ``"segmenters"``: complete runs, the baseline first.
+    """
+    kinds = {"classifiers": (classification, profile.robustness.classifiers)}
+    if data.fit.has_masks:
+        kinds["segmenters"] = (segmentation, profile.robustness.segmenters)
+    found = {}
+    for kind, (study, names) in kinds.items():
+        known = {e.name: e for e in study.experiments(profile, weights, seed)}
+        options = {"cache_mb": profile.cache_mb, "progress": progress}
+        found[kind] = [run_chain(name, known, data, folder, **options) for name in names]
+    return found
 
 
 @dataclass(frozen=True)
@@ -55,7 +95,7 @@ def overview(measured: Mapping[str, Measured], baseline: str | None = None) -> O
     for name, m in measured.items():
         score = m.scores
         noisy = score[[c for c in score.index if "oise" in c or "pepper" in c]]
-        row = {"Dice" if m.segmenter else "accuracy": score[evaluation.CLEAN], "under noise": noisy.mean()}
+        row = {"Dice" if m.segmenter else "accuracy": score[CLEAN], "under noise": noisy.mean()}
         row["blurred"] = score[[c for c in score.index if "blur" in c]].mean()
         row |= {c: score[c] for c in score.index if c.startswith(("FGSM", "PGD"))}
         for title, clean in (("mCE (%)", ()), ("relative mCE (%)", (m.clean_error, base.clean_error))):
@@ -66,7 +106,7 @@ def overview(measured: Mapping[str, Measured], baseline: str | None = None) -> O
                 notes.append(f"{title} is left out: {error}")
         if not m.segmenter:
             eces = m.conditions["ece"]
-            row |= {"ECE": eces[evaluation.CLEAN], "worst ECE": eces.max()}
+            row |= {"ECE": eces[CLEAN], "worst ECE": eces.max()}
             row["answers kept"] = m.consistency.loc[ALL, "kept"]
         rows[name] = row
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
@@ -102,7 +142,7 @@ def error_table(m: Measured) -> pd.DataFrame:
 def text(name: str, m: Measured) -> str:
     """A paragraph on one network, from its numbers."""
     score, what = m.scores, "Its mean foreground Dice" if m.segmenter else "Its top class is right in"
-    clean, others = score[evaluation.CLEAN], score.drop(evaluation.CLEAN)
+    clean, others = score[CLEAN], score.drop(CLEAN)
     plain = others[[c for c in others.index if not c.startswith(("FGSM", "PGD"))]]
     worst, family = plain.idxmin(), severity_panels({name: m})
     means = {k: float(np.mean(v[name][1:])) for k, v in family.items()}
@@ -123,7 +163,7 @@ def text(name: str, m: Measured) -> str:
             f"Under the ten perturbations of the consistency study it keeps {row['kept']:.1%} of its answers"
             " (95 %"
             f" interval {row['kept low']:.1%} to {row['kept high']:.1%}); single images keep {middle}. Its"
-            f" calibration error is {eces[evaluation.CLEAN]:.3f} on clean images and at most"
+            f" calibration error is {eces[CLEAN]:.3f} on clean images and at most"
             f" {eces.max():.3f},"
             f" under {eces.idxmax()}."
         )

@@ -1,0 +1,247 @@
+"""One network on clean, perturbed, corrupted and attacked images: what ``voclab evaluate`` reports."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, softmax
+
+from voclab.attacks import FGSM, PGD, Attack, Bench
+from voclab.corruptions import CORRUPTIONS, NOISES, SEVERITIES, Setting, corrupted, perturbed
+from voclab.data.base import Dataset
+from voclab.errors import VoclabError
+from voclab.evaluation.networks import open_network
+from voclab.metrics import expected_calibration_error, precision_recall_f1, reliability
+from voclab.models.network import Network
+
+CLEAN = "clean"
+BATTERY = {
+    "Gaussian noise 0.05": Setting("gaussian_noise", 0.05),
+    "Gaussian noise 0.1": Setting("gaussian_noise", 0.1),
+    "Gaussian noise 0.2": Setting("gaussian_noise", 0.2),
+    "shot noise 0.1": Setting("shot_noise", 0.1),
+    "salt and pepper 0.05": Setting("salt_and_pepper", 0.05),
+    "uniform noise 0.1": Setting("uniform_noise", 0.1),
+    "occlusion 0.3": Setting("occlusion", 0.3),
+    "Gaussian blur 1": Setting("gaussian_blur", 1.0),
+    "Gaussian blur 2": Setting("gaussian_blur", 2.0),
+    "brightness 0.2": Setting("brightness", 0.2),
+    "contrast 0.5": Setting("contrast", 0.5),
+    "JPEG, quality 30": Setting("jpeg", 70),
+}  # row of the report -> perturbation
+STEPS = (2, 8)  # bounds of the attacks, steps of 1/255
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluate` found.
+
+    Attributes:
+        table: a row a condition, the clean images first. Classifiers: ``accuracy`` (top class among the true
+            ones), ``map`` (multi-label), ``precision``, ``recall``, ``f1`` (macro), ``ece``; segmenters:
+            ``dice``, ``miou``. All: ``success``, the share of right answers (of Dice) that the condition
+            takes: the success rate of an attack.
+        reliability: condition -> what a reliability diagram shows; empty for segmenters.
+    """
+
+    table: pd.DataFrame
+    reliability: dict[str, dict[str, np.ndarray]]
+
+
+def attacks_at(steps=STEPS) -> dict[str, tuple[Attack, float]]:
+    """Title -> (attack, epsilon): FGSM and PGD at bounds in steps of 1/255."""
+    found = {}
+    for e in steps:
+        found |= {f"FGSM {e:g}/255": (FGSM(), e / 255), f"PGD {e:g}/255": (PGD(), e / 255)}
+    return found
+
+
+def evaluate(
+    network: Network,
+    bench: Bench,
+    settings: Mapping[str, Setting] = BATTERY,
+    attacks: Mapping[str, tuple[Attack, float]] | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
+    """Measure a network under every condition, on the 8-bit images of ``bench``.
+
+    Args:
+        network: classifier or segmenter.
+        bench: images with truth.
+        settings: title -> perturbation; image k is perturbed with the seed (seed, k).
+        attacks: title -> (attack, L∞ epsilon in pixels of [0, 1]); FGSM and PGD at 2 and 8 / 255 by default.
+        seed: of what is random.
+        progress: receives a line a condition.
+    """
+    attacks = attacks_at() if attacks is None else attacks
+    rows, diagrams = {}, {}
+    titles = [CLEAN, *settings, *attacks]
+    for number, title in enumerate(titles, start=1):
+        if title in attacks:
+            attack, epsilon = attacks[title]
+            images, _ = bench.attack(attack, network, epsilon)
+        elif title in settings:
+            images = bench.changed(
+                lambda x, k, setting=settings[title]: perturbed(x, setting.name, setting.strength, (seed, k))
+            )
+        else:
+            images = bench.images
+        rows[title], diagram = _row(network, bench, images)
+        if diagram is not None:
+            diagrams[title] = diagram
+        progress(f"{number}/{len(titles)} {title}")
+    return Evaluation(pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition"), diagrams)
+
+
+def battery(
+    network: Network, bench: Bench, seed: int = 0, progress: Callable[[str], None] = lambda line: None
+) -> pd.Series:
+    """Accuracy (mean Dice) of a network clean and under each perturbation, without attacks."""
+    table = evaluate(network, bench, attacks={}, seed=seed, progress=progress).table
+    return table[score_of(network.task)]
+
+
+def score_of(task: str) -> str:
+    """The column of a table of conditions that says how good the answers are."""
+    return "dice" if task == "segmentation" else "accuracy"
+
+
+def corrupted_images(bench: Bench, name: str, severity: int, seed: int = 0) -> np.ndarray:
+    """The images of ``bench`` under one of ImageNet-C's corruptions; image k with the seed (seed, k)."""
+    return bench.changed(lambda image, k: corrupted(image, name, severity, (seed, k)))
+
+
+def error(network: Network, bench: Bench, images: np.ndarray | None = None) -> float:
+    """Error rate on the images of ``bench``, or on (n, H, W, 3) uint8 versions of them.
+
+    That of a classifier is the share of images whose top class is not among the true ones; that of a
+    segmenter is 1 - Dice.
+    """
+    answers = bench.clean(network) if images is None else bench.answers(network, images)
+    return 1 - bench.effect_of(network, answers)[score_of(network.task)]
+
+
+def _row(network: Network, bench: Bench, images: np.ndarray) -> tuple[dict[str, float], dict | None]:
+    answers = bench.answers(network, images)
+    effect = bench.effect_of(network, answers)
+    if network.task == "segmentation":
+        row = {"dice": effect["dice"], "miou": answers.metrics.mean_iou(), "success": effect["success"]}
+        return row, None
+    logits, labels = answers.values, bench.dataset.labels
+    if network.task == "multilabel":
+        shares = expit(logits, dtype=np.float64)
+        said = shares >= 0.5
+        calibration = labels, shares
+    else:
+        shares = softmax(logits, axis=1)
+        top = logits.argmax(1)
+        said = np.eye(logits.shape[1])[top]
+        right = labels[np.arange(len(labels)), top]
+        # Guo et al. 2017: of a network that gives one answer, that answer's confidence is what counts.
+        calibration = right[:, None], shares.max(1, keepdims=True)
+    figures = precision_recall_f1(labels, said.astype(np.uint8))
+    row = {"accuracy": effect["accuracy"]} | ({"map": effect["map"]} if "map" in effect else {})
+    row |= {key: figures[f"{key}_macro"] for key in ("precision", "recall", "f1")}
+    row |= {"ece": expected_calibration_error(*calibration), "success": effect["success"]}
+    return row, reliability(*calibration)
+
+
+@dataclass(frozen=True)
+class Report:
+    """An :class:`Evaluation` with what it was measured on, as text, JSON and image."""
+
+    facts: dict
+    evaluation: Evaluation
+    corruptions: dict[str, list[float]]
+    clean_error: float | None
+
+    def as_dict(self) -> dict:
+        """Everything as plain values for JSON."""
+        table = {k: dict(row) for k, row in self.evaluation.table.iterrows()}
+        diagrams = {
+            condition: {key: np.asarray(values).tolist() for key, values in diagram.items()}
+            for condition, diagram in self.evaluation.reliability.items()
+        }
+        found = {**self.facts, "conditions": table, "reliability": diagrams}
+        if self.corruptions:
+            found |= {"corruption_errors": self.corruptions, "clean_error": self.clean_error}
+        return found
+
+    def text(self) -> str:
+        """Tables for people."""
+        lines = [f"{key:9s} {value}" for key, value in self.facts.items()]
+        lines += ["", self.evaluation.table.to_string(float_format="{:.3f}".format)]
+        if self.corruptions:
+            rows = pd.DataFrame.from_dict(self.corruptions, orient="index", columns=SEVERITIES)
+            rows = rows.rename_axis("corruption").rename_axis("severity", axis=1)
+            lines += ["", f"Errors under corruption (clean {self.clean_error:.3f})"]
+            lines += [rows.to_string(float_format="{:.3f}".format)]
+        return "\n".join(lines)
+
+
+def report(
+    model: str | Path,
+    dataset: Dataset,
+    *,
+    size: int | None = None,
+    images: int | None = None,
+    noise: str | None = None,
+    level: float | None = None,
+    attacks: bool = True,
+    corruptions: bool = False,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Load a model and evaluate it.
+
+    Args:
+        model: a run's folder or a ``.keras`` file.
+        dataset: images with truth.
+        size: side of the images, pixels; without it that of the run's training.
+        images: at most so many images, spread evenly.
+        noise: a single perturbation, by its name or a key of ``voclab.corruptions.NOISES``, instead of
+            :data:`BATTERY` and of the attacks.
+        level: its strength.
+        attacks: whether FGSM and PGD are run.
+        corruptions: whether ImageNet-C's corruptions are.
+        seed: of what is random.
+        progress: receives lines of text.
+
+    Raises:
+        VoclabError: no such model, a model of other classes than the data, no truth, no size.
+    """
+    notes: list[str] = []
+    network = open_network(model, dataset, size, progress=notes.append)
+    dataset = dataset.spread(images or 0)
+    settings = BATTERY
+    if noise is not None:
+        settings, attacks = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}, False
+    bench = Bench(dataset, network.size)
+    found = evaluate(network, bench, settings, None if attacks else {}, seed, progress)
+    facts = {"model": network.weights, "data": f"{dataset.name} {dataset.split}", "images": len(dataset)}
+    facts |= {"size": network.size, "task": network.task, "seed": seed}
+    facts |= {"classes": " ".join(notes) or "matched by name"}
+    errors = {}
+    for number, name in enumerate(CORRUPTIONS if corruptions else (), start=1):
+        images = (corrupted_images(bench, name, severity, seed) for severity in SEVERITIES)
+        errors[name] = [error(network, bench, x) for x in images]
+        progress(f"{number}/{len(CORRUPTIONS)} {name}")
+    return Report(facts, found, errors, error(network, bench) if corruptions else None)
+
+
+def calibration(found: Report) -> tuple[dict[str, dict], dict[str, float]]:
+    """Reliability tables and ECEs of the clean images and of the condition that harms calibration most.
+
+    Raises:
+        VoclabError: a segmenter has none.
+    """
+    tables = found.evaluation.reliability
+    if not tables:
+        raise VoclabError("A reliability diagram is drawn for classifiers; this model is a segmenter.")
+    eces = found.evaluation.table["ece"]
+    worst = eces.drop(CLEAN).idxmax() if len(eces) > 1 else CLEAN
+    chosen = dict.fromkeys([CLEAN, worst])
+    return {k: tables[k] for k in chosen}, {k: float(eces[k]) for k in chosen}
