@@ -103,17 +103,13 @@ def _sweep(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike, sync: bool = True) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it over ``path`` when the block succeeds.
 
     The temporary name keeps the suffixes of ``path`` (Keras chooses its format by them). When the
     block raises, the temporary file is removed and ``path`` stays as it was. ``OSError`` from the
     block (a full disk, a folder that cannot be written), and what h5py and Keras make of a full disk, becomes
     a ``VoclabError`` naming ``path``. What a process killed days ago was writing there is removed.
-
-    Args:
-        path: the file.
-        sync: wait until it is on the disk, for a crash of the machine must not leave an empty file.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -123,9 +119,8 @@ def atomic_path(path: str | os.PathLike, sync: bool = True) -> Iterator[Path]:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY, suffix="-" + path.name)
         os.close(handle)
         yield Path(temporary)
-        if sync:
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
+        with open(temporary, "rb") as written:  # or a crash of the machine may leave an empty file
+            os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         temporary = None
