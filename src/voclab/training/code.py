@@ -233,10 +233,11 @@ def _is_users(module: str) -> bool:
 @cache
 def _is_installed(file: str) -> bool:
     """Whether a file came with Python or was installed: pip leaves a ``.dist-info``, also ``--target``."""
-    parents = Path(file).resolve().parents
-    if any(Path(library).resolve() in parents for library in _LIBRARIES):
+    # As named too: an environment may borrow packages by links.
+    parents = {*Path(file).absolute().parents, *Path(file).resolve().parents}
+    if any({Path(library), Path(library).resolve()} & parents for library in _LIBRARIES):
         return True
-    folders = {Path(entry).resolve() for entry in sys.path} & set(parents)
+    folders = {Path(entry).resolve() for entry in sys.path} & parents
     return any(next(folder.glob("*.dist-info"), None) for folder in folders)
 
 
