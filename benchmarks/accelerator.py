@@ -114,10 +114,12 @@ def install() -> None:
 def parts_of(root: str):
     from voclab.data import load
     from voclab.data.splits import fit_validation
-    from voclab.profiles import profile_for
+    from voclab.experiments import common
+    from voclab.experiments.common import Profile
 
-    profile = profile_for("full", "voc2009")
-    return profile, fit_validation(load("voc2009", root, "train"), profile.validation_fraction, 0)
+    profile = Profile("full", drawn=False)
+    share = common.settings(profile).validation_fraction
+    return profile, fit_validation(load("voc2009", root, "train"), share, 0)
 
 
 def pretrained(weights: str):
@@ -128,34 +130,39 @@ def pretrained(weights: str):
 
 def classifiers(root: str, weights_file: str, folder: Path) -> None:
     """The augmented head and fine-tuning from it."""
-    from voclab.experiments.classification import experiments
+    from voclab.experiments import common
+    from voclab.experiments.classification import experiments, settings
     from voclab.training import Parts
     from voclab.training.experiment import run
 
     profile, (fit, validation) = parts_of(root)
-    known = {e.name: e for e in experiments(profile, pretrained(weights_file), 0)}
+    cache_mb = common.settings(profile).cache_mb
+    known = {e.name: e for e in experiments(settings(profile), pretrained(weights_file), 0)}
     # Nothing held out is predicted here: the validation images stand in for it.
     for name in ("head-augmented", "finetuned-augmented"):
-        run(known[name], Parts(fit, validation, validation), folder, cache_mb=profile.cache_mb)
+        run(known[name], Parts(fit, validation, validation), folder, cache_mb=cache_mb)
 
 
 def segmenters(root: str, weights_file: str, folder: Path) -> None:
     """DeepLabV3+ on a frozen encoder, then fine-tuned."""
-    from voclab.experiments.segmentation import experiments
+    from voclab.experiments import common
+    from voclab.experiments.segmentation import experiments, settings
     from voclab.training import Parts
     from voclab.training.experiment import run
     from voclab.training.segmentation import Segmentation
 
     Segmentation.measure = lambda self, work, model: {"validation": None, "test": None}  # see score
     profile, (fit, validation) = parts_of(root)
-    known = {e.name: e for e in experiments(profile, pretrained(weights_file), 0)}
+    cache_mb = common.settings(profile).cache_mb
+    known = {e.name: e for e in experiments(settings(profile), pretrained(weights_file), 0)}
     for name in ("deeplab-frozen", "deeplab-tuned"):
-        run(known[name], Parts(fit, validation, validation), folder, cache_mb=profile.cache_mb)
+        run(known[name], Parts(fit, validation, validation), folder, cache_mb=cache_mb)
 
 
 def score(root: str, weights_file: str, folder: Path) -> None:
     """Measure the fine-tuned segmenter on the images held out, at their own size, as notebook 02 does."""
     from voclab.data import load
+    from voclab.experiments import segmentation
     from voclab.models.network import Network
     from voclab.models.prediction import TestTime
     from voclab.training import Run
@@ -163,7 +170,8 @@ def score(root: str, weights_file: str, folder: Path) -> None:
 
     profile, _ = parts_of(root)
     test_set = load("voc2009", root, "val")
-    model, sizes = Run(folder / "deeplab-tuned").load_model(), TestTime(profile.segmentation.test_sizes)
+    model = Run(folder / "deeplab-tuned").load_model()
+    sizes = TestTime(segmentation.settings(profile).test_sizes)
     network = Network(model, "segmentation", test_time=sizes)
     metrics, _ = measure(network.label_maps(test_set.image(i) for i in range(len(test_set))), test_set)
     print(metrics.report())

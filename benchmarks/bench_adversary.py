@@ -13,10 +13,11 @@ import keras
 import numpy as np
 
 from voclab.attacks import FGSM, PGD, Adversary, Network, Target, eight_bit
+from voclab.experiments import adversary
+from voclab.experiments.common import Profile
 from voclab.models.classifiers import build_classifier
 from voclab.models.generator import build_generator
 from voclab.models.segmenters import build_segmenter
-from voclab.profiles import profile_for
 
 EPSILON = 8 / 255
 OURS, PGD_20 = common.OURS, "PGD-20"
@@ -36,7 +37,7 @@ def segmenter(images: np.ndarray) -> tuple[Network, Target]:
 
 def measure(quick: bool) -> common.Report:
     keras.utils.set_random_seed(0)
-    p = profile_for("demo", "voc2009").adversary
+    p = adversary.settings(Profile("demo", drawn=False))
     batch, size = (2, 64) if quick else (16, 224)
     images = eight_bit(np.random.default_rng(1).integers(0, 256, (batch, size, size, 3)).astype(np.uint8))
     attacks = {

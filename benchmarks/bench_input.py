@@ -17,7 +17,8 @@ import numpy as np
 from toyvoc.voc import make_toyvoc
 from voclab.data import load
 from voclab.data.batches import DecodedCache, augmenter, training_batches
-from voclab.profiles import profile_for
+from voclab.experiments import classification, segmentation
+from voclab.experiments.common import Profile
 
 IMAGES = 400
 BATCH = 16
@@ -187,11 +188,11 @@ def small_cnn(profile):
 
     from voclab.models.classifiers import build_classifier
 
-    model = build_classifier("cnn", 20, options={"width": profile.cnn_width})
+    model = build_classifier("cnn", 20, options={"width": classification.settings(profile).cnn_width})
     options = {
-        "size": profile.cnn_size,
-        "augmentation": profile.augmentation,
-        "batch_size": profile.batch_size,
+        "size": classification.settings(profile).cnn_size,
+        "augmentation": classification.settings(profile).augmentation,
+        "batch_size": classification.settings(profile).batch_size,
     }
     return model, keras.losses.BinaryCrossentropy(from_logits=True), options
 
@@ -207,9 +208,9 @@ def tuned_mobilenet(profile):
         keras.applications.MobileNetV2(weights=None, include_top=False).save_weights(weights)
         model = build_classifier("mobilenet_v2", 20, weights=weights)
     options = {
-        "size": profile.transfer_size,
-        "augmentation": profile.augmentation,
-        "batch_size": profile.batch_size,
+        "size": classification.settings(profile).transfer_size,
+        "augmentation": classification.settings(profile).augmentation,
+        "batch_size": classification.settings(profile).batch_size,
     }
     return model, keras.losses.BinaryCrossentropy(from_logits=True), options
 
@@ -218,7 +219,7 @@ def small_unet(profile):
     from voclab.losses import get_loss
     from voclab.models.segmenters import build_unet
 
-    p = profile.segmentation
+    p = segmentation.settings(profile)
     model = build_unet(21, width=p.width, depth=p.depth)
     options = {"size": p.size, "augmentation": p.augmentation, "batch_size": p.batch_size, "target": "masks"}
     return model, get_loss("cross_entropy_dice"), options
@@ -242,7 +243,7 @@ def waiting(training: str, root: Path, rounds: int, steps: int) -> tuple[list[fl
 
     build, kind = TRAININGS[training]
     data = load("toyvoc", root, "train")
-    model, loss, options = build(profile_for("demo", kind))
+    model, loss, options = build(Profile.of("demo", kind))
     model.compile(keras.optimizers.AdamW(1e-3), loss, jit_compile=False)
     batches = iter(training_batches(data, seed=0, epochs=1, **options))
     waited, stepped = [], []

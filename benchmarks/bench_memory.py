@@ -35,15 +35,16 @@ def measure(root: Path, images: int, steps: int) -> dict:
 
     from voclab.data import load
     from voclab.data.batches import DecodedCache, steps_per_epoch, training_batches
+    from voclab.experiments import common, segmentation
+    from voclab.experiments.common import Profile
     from voclab.losses import get_loss
     from voclab.models.segmenters import build_unet
-    from voclab.profiles import profile_for
 
-    profile = profile_for(*PROFILE)
-    p = profile.segmentation
+    profile = Profile.of(*PROFILE)
+    p = segmentation.settings(profile)
     data = load("voc2009", root, "train")
     data = data.subset(range(min(images, len(data))), "fit")
-    cache = DecodedCache(data, profile.cache_mb)
+    cache = DecodedCache(data, common.settings(profile).cache_mb)
     report = {"images": len(data), "libraries loaded": peak_mb()}
     common = {"augmentation": "standard", "target": "masks", "seed": 0, "epochs": 2, "cache": cache}
     batches = training_batches(data, size=p.deeplab_size, batch_size=p.deeplab_batch_size, **common)

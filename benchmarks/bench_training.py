@@ -16,12 +16,13 @@ import numpy as np
 from toyvoc.voc import make_toyvoc
 from voclab.data import load
 from voclab.data.batches import DecodedCache, evaluation_batches, steps_per_epoch, training_batches
+from voclab.experiments import classification, segmentation
+from voclab.experiments.common import Profile
 from voclab.losses import get_loss
 from voclab.metrics import SegmentationMetrics, mean_average_precision
 from voclab.models.catalogue import BACKBONE
 from voclab.models.classifiers import build_classifier, feature_extractor, predict
 from voclab.models.segmenters import ENCODER, build_segmenter
-from voclab.profiles import profile_for
 from voclab.training.classification import PENALTIES
 from voclab.training.features import fit_linear_head, pooled_features
 
@@ -41,7 +42,8 @@ class Setting:
         fifth = np.arange(len(data)) % 5 == 0
         self.fit = data.subset(np.flatnonzero(~fifth).tolist(), "fit")
         self.validation = data.subset(np.flatnonzero(fifth).tolist(), "validation")
-        self.profile = profile_for("demo", kind)
+        self.profile = Profile.of("demo", kind)
+        self.settings = classification.settings(self.profile)
         self.backbone = "mobilenet_v2" if weights else "efficientnet_lite0"
         self.weights = weights or "imagenet"
         self.caches = DecodedCache(self.fit), DecodedCache(self.validation)
@@ -57,7 +59,7 @@ class Setting:
 
 def head(setting: Setting) -> tuple[float, float]:
     """Seconds and validation mAP of the first phase as `voclab` runs it: features once, then the head."""
-    model, size = setting.classifier(), setting.profile.transfer_size
+    model, size = setting.classifier(), setting.settings.transfer_size
     extractor = feature_extractor(model)
     predict(extractor, np.zeros((BATCH, size, size, 3), np.float32), BATCH)  # traces the graph
     started = time.perf_counter()
@@ -77,7 +79,7 @@ def whole(setting: Setting, learning_rate: float, wanted: float, most: int) -> t
 
     Scoring after each epoch is not charged, and neither is the wrong choice of a rate or an epoch.
     """
-    model, size = setting.classifier(), setting.profile.transfer_size
+    model, size = setting.classifier(), setting.settings.transfer_size
     model.get_layer(BACKBONE).trainable = False
     steps = steps_per_epoch(len(setting.fit), BATCH)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, most * steps)
@@ -133,7 +135,7 @@ def head_case(setting: Setting, repetitions: int, most: int) -> common.Case:
         f" and the choice among {len(PENALTIES)} penalties."
     )
     return common.Case(
-        f"head on a frozen backbone, {len(setting.fit)} images at {setting.profile.transfer_size} px",
+        f"head on a frozen backbone, {len(setting.fit)} images at {setting.settings.transfer_size} px",
         {common.OURS: ours, "fit on the whole frozen model": [seconds for seconds, *_ in others]},
         target=5,
         note=note,
@@ -146,7 +148,7 @@ WAYS = {common.OURS: (True, False), "encoder's maps kept": (True, True), "encode
 def segmenter(setting: Setting, way: str) -> tuple[float, float]:
     """(seconds, validation Dice after) of the profile's epochs of DeepLabV3+, from the first batch on."""
     frozen, kept = WAYS[way]
-    s, labels = setting.profile.segmentation, len(setting.fit.class_names) + 1
+    s, labels = segmentation.settings(setting.profile), len(setting.fit.class_names) + 1
     keras.utils.set_random_seed(0)
     model = build_segmenter("deeplab", setting.backbone, labels, weights=setting.weights)
     if frozen:
@@ -189,7 +191,7 @@ def segmenter(setting: Setting, way: str) -> tuple[float, float]:
 
 def dice(model: keras.Model, setting: Setting) -> float:
     """Of the validation images, at the training size."""
-    size, done = setting.profile.segmentation.deeplab_size, 0
+    size, done = segmentation.settings(setting.profile).deeplab_size, 0
     metrics = SegmentationMetrics(len(setting.fit.class_names) + 1, boundaries=False)
     for pixels in evaluation_batches(setting.validation, size, BATCH, setting.caches[1]):
         for answer in predict(model, pixels, BATCH).argmax(-1).astype(np.uint8):
@@ -201,7 +203,7 @@ def dice(model: keras.Model, setting: Setting) -> float:
 
 def segmenter_case(setting: Setting, repetitions: int) -> common.Case:
     found = [{way: segmenter(setting, way) for way in WAYS} for _ in range(repetitions)]
-    s = setting.profile.segmentation
+    s = segmentation.settings(setting.profile)
     reached = ", ".join(f"{found[0][way][1]:.3f} {way}" for way in WAYS)
     return common.Case(
         f"{s.deeplab_epochs} epochs of DeepLabV3+, {len(setting.fit)} images at {s.deeplab_size} px",

@@ -689,13 +689,13 @@ def run_texts(root: Path) -> None:
 
 def read_run_texts(root: Path) -> None:
     """What is read of a run without TensorFlow."""
-    from voclab.experiments.plan import plan_from
+    from voclab.experiments.options import asked
     from voclab.files import read_arrays, read_json
     from voclab.models.saved import model_files, require_layers
 
     refused = []
     for work in (
-        lambda: plan_from({}, root / "run/config.json"),
+        lambda: asked({}, root / "run/config.json"),
         lambda: read_json(root / "run/history.json", list),
         lambda: read_json(root / "run/metrics.json", dict),
         lambda: read_arrays(root / "run/predictions.npz"),

@@ -13,12 +13,12 @@ from conftest import draw_squares
 from fragile_victims import four_classes, fragile_classifier, fragile_segmenter
 
 from voclab import backend
-from voclab.attacks import Experiment, Network, Target, run_experiment
-from voclab.attacks.defence import harden
+from voclab.attacks import AdversarialPerturbation, AdversarialTraining, Network, Target
 from voclab.losses import get_loss
 from voclab.models import zoo
 from voclab.models.segmenters import build_unet
-from voclab.training import Recipe, Run, load_model, train
+from voclab.training import Experiment, Parts, Recipe, Run, load_model, train
+from voclab.training.experiment import run
 
 TRAININGS = ("classifier", "segmenter", "hardened", "adversary")
 RECIPE = Recipe(32, "none", 1, 0.01, batch_size=8, optimizer="sgd", seed=3)
@@ -114,24 +114,26 @@ def test_a_network_trains_in_half_precision(target, half, parts, tmp_path):
         model, loss = zoo.build("small_cnn", 4, width=4), keras.losses.BinaryCrossentropy(from_logits=True)
     else:
         model, loss = build_unet(5, width=4, depth=1), get_loss("cross_entropy_dice")
-    run = Run(tmp_path / target)
-    run.begin({})
+    made = Run(tmp_path / target)
+    made.begin({})
     options = {"score": None, "target": target, "progress": lambda line: None}
-    train(model, parts[0], loss=loss, recipe=RECIPE, run=run, **options)
-    assert "float16" in _halves(_assert_sound(run, model))
+    train(model, parts[0], loss=loss, recipe=RECIPE, run=made, **options)
+    assert "float16" in _halves(_assert_sound(made, model))
 
 
 def test_the_adversary_trains_in_half_precision(half, parts, tmp_path):
     victims = {"classifier": Network(fragile_classifier(norm=False), "multilabel")}
     tiny = {"width": 4, "blocks": 1, "tile": 16, "patterns": 2}
-    experiment = Experiment("a", ("classifier",), RECIPE, weight=1.0, options=tiny)
-    _assert_sound(run_experiment(experiment, victims, *parts, tmp_path, progress=lambda line: None))
+    task = AdversarialPerturbation(("classifier",), weight=1.0)
+    experiment, data = Experiment("a", task, "image", RECIPE, options=tiny), Parts(*parts, parts[1])
+    _assert_sound(run(experiment, data, tmp_path, networks=victims, progress=lambda line: None))
 
 
 def test_the_defence_trains_in_half_precision(half, parts, tmp_path):
     victim = Network(zoo.build("small_cnn", 4, width=4), "multilabel")
-    run = harden("h", victim, *parts, tmp_path, recipe=RECIPE, progress=lambda line: None)
-    assert "float16" in _halves(_assert_sound(run))
+    experiment, data = Experiment("h", AdversarialTraining(clean=True), "v", RECIPE), Parts(*parts, parts[1])
+    made = run(experiment, data, tmp_path, networks={"v": victim}, progress=lambda line: None)
+    assert "float16" in _halves(_assert_sound(made))
 
 
 def test_half_precision_keeps_the_direction_of_an_attack_on_many_pixels(half, parts):

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from fragile_victims import four_classes, fragile_classifier, fragile_segmenter, one_class_each, victims
 
-from voclab.attacks import Adversary, Bench, Experiment, Network, Noise, Target, adversary, run_experiment
+from voclab.attacks import AdversarialPerturbation, Adversary, Bench, Network, Noise, Target
 from voclab.attacks.adversary import Fooling, Penalty, _Validation
-from voclab.attacks.budget import Budget
 from voclab.data.base import VOID
 from voclab.data.images import eight_bit
 from voclab.errors import VoclabError
 from voclab.models.backbones import build_backbone
 from voclab.models.classifiers import build_classifier
 from voclab.models.generator import GENERATOR, attack_model, build_generator
-from voclab.training import Recipe, Run
+from voclab.training import Experiment, Parts, Recipe, Run, Work
+from voclab.training.experiment import run
 
 TINY = {"width": 4, "blocks": 1, "tile": 16, "patterns": 2}
 
@@ -29,9 +29,9 @@ def silent(line):
 # --- the attack ---
 
 
-def random_generator(norm="linf", scale=3.0, mode="image"):
+def random_generator(scale=3.0, mode="image"):
     """A generator whose weights are drawn, large enough for many values at the bound."""
-    generator = build_generator(mode=mode, norm=norm, **TINY)
+    generator = build_generator(mode=mode, **TINY)
     rng = np.random.default_rng(5)
     for variable in generator.trainable_variables:
         variable.assign(rng.normal(0, scale, variable.shape))
@@ -48,8 +48,8 @@ def victim():
 
 
 @pytest.fixture(scope="module")
-def attacks():
-    return {norm: Adversary(random_generator(norm), norm) for norm in ("linf", "l2")}
+def attack():
+    return Adversary(random_generator())
 
 
 def truth(n=3):
@@ -57,9 +57,9 @@ def truth(n=3):
 
 
 @pytest.mark.parametrize("steps", [0, 0.5, 2.6, 8, 16])
-def test_no_8_bit_value_changes_by_more_than_the_bound(steps, attacks, victim):
+def test_no_8_bit_value_changes_by_more_than_the_bound(steps, attack, victim):
     changed = images()
-    perturbed = attacks["linf"](victim, changed, truth(), steps / 255)
+    perturbed = attack(victim, changed, truth(), steps / 255)
     change = np.rint(255 * perturbed) - np.rint(255 * changed)
     assert np.abs(change).max() == np.floor(steps)  # and the bound is used
     assert np.abs(perturbed - changed).max() <= steps / 255 + 1e-6
@@ -69,29 +69,9 @@ def test_no_8_bit_value_changes_by_more_than_the_bound(steps, attacks, victim):
         np.testing.assert_array_equal(perturbed, changed)
 
 
-@pytest.mark.parametrize("epsilon", [0, 0.3, 2.0])
-def test_no_image_changes_by_more_than_the_l2_bound(epsilon, attacks, victim):
+def test_neither_victim_nor_truth_is_looked_at(attack, victim, monkeypatch):
     changed = images()
-    perturbed = attacks["l2"](victim, changed, truth(), epsilon)
-    saved = eight_bit(perturbed)
-    for found in (perturbed, saved):
-        assert (np.sqrt(((found - changed).astype(float) ** 2).sum((1, 2, 3))) <= epsilon + 1e-5).all()
-    assert (np.abs(perturbed - changed).max() > 0) == (epsilon > 0)
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_another_epsilon_scales_the_perturbation(norm, attacks, victim):
-    changed, small = images(low=60, high=190), {"linf": 8 / 255, "l2": 1.0}[norm]
-    once, twice = (attacks[norm](victim, changed, truth(), e) - changed for e in (small, 2 * small))
-    assert np.abs(once).max() > 0.01
-    same = np.isclose(twice, 2 * once, atol=1e-6)
-    # In L2 a few values are moved to where rounding to 8 bits leaves the ball at neither size.
-    assert same.all() if norm == "linf" else same.mean() > 0.9
-
-
-def test_neither_victim_nor_truth_is_looked_at(attacks, victim, monkeypatch):
-    changed = images()
-    expected = attacks["linf"](victim, changed, truth(), 8 / 255)
+    expected = attack(victim, changed, truth(), 8 / 255)
     other = Network(
         keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(6, 1)]), "segmentation"
     )
@@ -106,42 +86,47 @@ def test_neither_victim_nor_truth_is_looked_at(attacks, victim, monkeypatch):
         (victim, Target(truth().truth, "appear", 2)),
         (other, Target(np.zeros(changed.shape[:3], np.uint8))),
     ):
-        np.testing.assert_array_equal(attacks["linf"](asked, changed, goal, 8 / 255), expected)
+        np.testing.assert_array_equal(attack(asked, changed, goal, 8 / 255), expected)
 
 
-def test_an_image_is_perturbed_alone_as_in_a_batch(attacks, victim):
+def test_an_image_is_perturbed_alone_as_in_a_batch(attack, victim):
     changed = images()
-    together = attacks["linf"](victim, changed, truth(), 8 / 255)
+    together = attack(victim, changed, truth(), 8 / 255)
     assert not np.allclose(together[0] - changed[0], together[1] - changed[1])
     for i in range(len(changed)):
-        alone = attacks["linf"](victim, changed[i : i + 1], truth().of([i]), 8 / 255)
+        alone = attack(victim, changed[i : i + 1], truth().of([i]), 8 / 255)
         np.testing.assert_allclose(alone[0], together[i], atol=1e-5)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_another_epsilon_scales_the_perturbation(attack, victim):
+    changed = images(low=60, high=190)
+    once, twice = (attack(victim, changed, truth(), e / 255) - changed for e in (8, 16))
+    assert np.abs(once).max() > 0.01
+    np.testing.assert_allclose(twice, 2 * once, atol=1e-6)
+
+
 @pytest.mark.parametrize("size", [(30, 37), (33, 16), (5, 4), (1, 1)])
-def test_images_of_any_size_are_perturbed_within_the_bound(size, norm, attacks, victim):
-    changed, epsilon = images(2, *size), {"linf": 8 / 255, "l2": 0.5}[norm]
-    perturbed = attacks[norm](victim, changed, truth(2), epsilon)
+def test_images_of_any_size_are_perturbed_within_the_bound(size, attack, victim):
+    changed = images(2, *size)
+    perturbed = attack(victim, changed, truth(2), 8 / 255)
     assert perturbed.shape == changed.shape
-    assert (Budget(epsilon, norm).norms(eight_bit(perturbed) - changed) <= epsilon + 1e-6).all()
-    assert np.abs(perturbed - changed).max() > 1e-4
+    assert 1e-4 < np.abs(eight_bit(perturbed) - changed).max() <= 8 / 255 + 1e-6
 
 
-def test_what_4_does_not_divide_is_completed_by_its_last_pixels(attacks, victim):
+def test_what_4_does_not_divide_is_completed_by_its_last_pixels(attack, victim):
     part = images(2, 30, 37, 60, 190)
     whole = np.concatenate([part, np.repeat(part[:, :, -1:], 3, axis=2)], axis=2)
     whole = np.concatenate([whole, np.repeat(whole[:, -1:], 2, axis=1)], axis=1)
     assert whole.shape[1:3] == (32, 40)
-    of_whole, of_part = (attacks["linf"](victim, x, truth(2), 8 / 255) for x in (whole, part))
+    of_whole, of_part = (attack(victim, x, truth(2), 8 / 255) for x in (whole, part))
     np.testing.assert_allclose(of_part, of_whole[:, :30, :37], atol=1e-6)
 
 
-def test_an_attack_model_attacks_like_the_generator_in_it(attacks, victim):
+def test_an_attack_model_attacks_like_the_generator_in_it(attack, victim):
     generator = random_generator()
     changed = images()
     whole = Adversary(attack_model(generator, 4 / 255))(victim, changed, truth(), 8 / 255)
-    np.testing.assert_array_equal(whole, attacks["linf"](victim, changed, truth(), 8 / 255))
+    np.testing.assert_array_equal(whole, attack(victim, changed, truth(), 8 / 255))
 
 
 # --- the loss ---
@@ -263,40 +248,30 @@ def test_the_penalty_is_the_share_of_the_bound_that_is_used():
     change = np.zeros((2, 2, 2, 3), np.float32)
     change[0] = 0.1  # everywhere at the bound of 0.1, half of the values below
     change[1, 0] = -0.05
-    cases = {
-        ("l2", "linf"): (1 + 0.125) / 2,  # mean squares 0.01 and 0.00125, of 0.01
-        ("linf", "linf"): (1 + 0.5) / 2,
-        ("l2", "l2"): (12 + 1.5) / 2,  # summed squares 0.12 and 0.015
-        ("linf", "l2"): (1 + 0.5) / 2,
-    }
-    for (kind, norm), expected in cases.items():
-        penalty = Penalty(kind, 0.1, 4.0, norm)
-        assert float(penalty.size(change)) == pytest.approx(expected, rel=1e-5)
-        assert float(penalty(np.zeros((2, 3)), change)) == pytest.approx(4 * expected, rel=1e-5)
-    with pytest.raises(VoclabError, match="no penalty 'l1'; choose one of l2, linf"):
-        Penalty("l1", 0.1, 1.0)
+    penalty, expected = Penalty(0.1, 4.0), (1 + 0.125) / 2  # mean squares 0.01 and 0.00125, of 0.01
+    assert float(penalty.size(change)) == pytest.approx(expected, rel=1e-5)
+    assert float(penalty(np.zeros((2, 3)), change)) == pytest.approx(4 * expected, rel=1e-5)
 
 
 # --- training ---
 
 RECIPE = Recipe(32, "standard", 2, 3e-3, batch_size=8, weight_decay=0.0, warmup=0.5, patience=9, seed=1)
-UNIVERSAL = Experiment("universal", ("classifier",), RECIPE, mode="universal", options={"tile": 16})
-IMAGE = Experiment("image", ("classifier",), RECIPE, start="universal", options=TINY)
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
+TASK = AdversarialPerturbation(("classifier",))
+UNIVERSAL = Experiment("universal", TASK, "universal", RECIPE, options={"tile": 16})
+IMAGE = Experiment("image", TASK, "image", RECIPE, start="universal", options=TINY)
+SHORT = replace(RECIPE, epochs=0)
 
 
 @pytest.fixture(scope="module")
 def parts(squares):
     data = four_classes(squares)
-    return data.subset(range(24), "fit"), data.subset(range(24, 36), "validation")
+    test = data.subset(range(36, 48), "test")
+    return Parts(data.subset(range(24), "fit"), data.subset(range(24, 36), "validation"), test)
 
 
 @pytest.fixture(scope="module")
-def bench(squares):
-    return Bench(four_classes(squares).subset(range(36, 48), "test"), 32)
+def bench(parts):
+    return Bench(parts.test, 32)
 
 
 @pytest.fixture(scope="module")
@@ -311,12 +286,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def universal(parts, networks, folder):
-    return run_experiment(UNIVERSAL, networks, *parts, folder, progress=silent)
+    return run(UNIVERSAL, parts, folder, networks=networks, progress=silent)
 
 
 @pytest.fixture(scope="module")
 def image(universal, parts, networks, folder):
-    return run_experiment(IMAGE, networks, *parts, folder, progress=silent)
+    return run(IMAGE, parts, folder, networks=networks, progress=silent)
 
 
 def same_weights(one, other):
@@ -365,7 +340,7 @@ def test_the_history_has_both_terms_of_the_loss(universal):
 
 
 def test_the_metrics_are_those_of_the_stored_adversary_as_an_attack(universal, networks, parts):
-    victim, held = networks["classifier"], Bench(parts[1], 32)
+    victim, held = networks["classifier"], Bench(parts.validation, 32)
     images, _ = held.attack(Adversary.of(universal), victim, 8 / 255)
     metrics = universal.metrics["validation"]
     assert metrics["fooled"] == pytest.approx(held.effect(victim, images)["success"])
@@ -374,86 +349,12 @@ def test_the_metrics_are_those_of_the_stored_adversary_as_an_attack(universal, n
     assert metrics["objective"] == max(entry["objective"] for entry in universal.history)
 
 
-def test_validation_stays_within_a_bound_between_two_8_bit_steps(networks, parts):
-    """A perturbation of 2.6 steps, rounded, would be one of 3."""
-    experiment = replace(UNIVERSAL, epsilon=2.6 / 255, weight=1.0, penalty="linf")
-    generator = build_generator(mode="universal", tile=16)
-    generator.set_weights([np.full_like(w, 0.01) for w in generator.get_weights()])
-    scores = _Validation(experiment, [networks["classifier"]], parts[1])(
-        attack_model(generator, experiment.epsilon)
-    )
-    assert scores["validation_perturbation_loss"] == pytest.approx(2 / 2.6, rel=1e-4)
-
-
-def test_the_width_of_the_hinge_is_that_of_the_experiment(networks, parts):
-    """Where nothing is fooled yet, a hinge that is wider by 3 logits loses 3 more."""
-    model = attack_model(build_generator(mode="universal", tile=16), 8 / 255)
-    losses = [
-        _Validation(replace(UNIVERSAL, kappa=kappa), [networks["classifier"]], parts[1])(model)
-        for kappa in (6.0, 9.0)
-    ]
-    wider = losses[1]["validation_perturbed_loss"] - losses[0]["validation_perturbed_loss"]
-    assert wider == pytest.approx(3, abs=1e-4)
-
-
 def test_the_same_seed_gives_the_same_adversary_and_another_does_not(universal, parts, networks, tmp_path):
-    again = run_experiment(UNIVERSAL, networks, *parts, tmp_path, progress=silent)
+    again = run(UNIVERSAL, parts, tmp_path, networks=networks, progress=silent)
     assert same_weights(again.load_model(), universal.load_model())
-    short = replace(UNIVERSAL, name="other", recipe=replace(RECIPE, epochs=0, seed=2))
-    other = run_experiment(short, networks, *parts, tmp_path, progress=silent)
+    short = replace(UNIVERSAL, name="other", recipe=replace(SHORT, seed=2))
+    other = run(short, parts, tmp_path, networks=networks, progress=silent)
     assert other.history[0]["objective"] != universal.history[0]["objective"]
-
-
-def test_a_killed_run_resumes_to_the_same_adversary(image, parts, networks, folder, tmp_path):
-    shutil.copytree(folder / "universal", tmp_path / "universal")
-
-    def kill(line):
-        raise Killed
-
-    with pytest.raises(Killed):
-        run_experiment(IMAGE, networks, *parts, tmp_path, progress=kill)
-    assert not Run(tmp_path / "image").complete
-    lines = []
-    resumed = run_experiment(IMAGE, networks, *parts, tmp_path, progress=lines.append)
-    assert sum(": epoch " in line for line in lines) == 1
-    assert same_weights(resumed.load_model(), image.load_model())
-    ours, theirs = (
-        [{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history]
-        for run in (resumed, image)
-    )
-    assert ours == theirs
-
-
-def test_a_complete_run_is_read_not_trained_again(universal, parts, networks, folder, monkeypatch):
-    monkeypatch.setattr(adversary, "train", None)
-    monkeypatch.setattr(adversary, "_Validation", None)
-    lines = []
-    again = run_experiment(UNIVERSAL, networks, *parts, folder, progress=lines.append)
-    assert again.folder == universal.folder
-    assert len(lines) == 1
-    assert "universal: complete, read from" in lines[0]
-
-
-@pytest.mark.parametrize("changed", ["victim", "images", "epsilon"])
-def test_a_run_of_something_else_is_not_taken_for_it(
-    changed, universal, parts, networks, tmp_path, monkeypatch
-):
-    def training(*args, **options):
-        raise Killed
-
-    monkeypatch.setattr(adversary, "train", training)
-    shutil.copytree(universal.folder, tmp_path / "universal")
-    experiment, (fit_set, validation) = UNIVERSAL, parts
-    if changed == "victim":
-        model = fragile_classifier()
-        model.get_layer("logits").bias.assign([0, 0, 0.1, 0])
-        networks = {"classifier": Network(model, "multilabel", "classifier")}
-    elif changed == "images":
-        fit_set = fit_set.subset(range(1, 24))
-    else:
-        experiment = replace(UNIVERSAL, epsilon=4 / 255)
-    with pytest.raises(Killed):
-        run_experiment(experiment, networks, fit_set, validation, tmp_path, progress=silent)
 
 
 def test_training_goes_on_from_the_universal_pattern(universal, image):
@@ -470,8 +371,8 @@ def test_training_goes_on_from_the_universal_pattern(universal, image):
 @pytest.fixture(scope="module")
 def small(image, parts, networks, folder):
     """The image-dependent adversary trained on with a heavy penalty."""
-    heavy = replace(IMAGE, name="heavy", start="image", weight=30.0)
-    return run_experiment(heavy, networks, *parts, folder, progress=silent)
+    heavy = replace(IMAGE, name="heavy", start="image", task=replace(TASK, weight=30.0))
+    return run(heavy, parts, folder, networks=networks, progress=silent)
 
 
 def test_training_goes_on_from_the_same_generator(small, image):
@@ -493,39 +394,40 @@ def test_a_penalty_makes_the_perturbation_smaller(small, image, networks, bench)
     assert all(entry["perturbation_loss"] > 0 for entry in small.history[1:])
 
 
-def test_a_pretrained_encoder_is_known_by_the_content_of_its_file(universal, parts, networks, tmp_path):
-    folder = tmp_path / "runs"
-    shutil.copytree(universal.folder, folder / "universal")
+def scores(task, networks, parts, model):
+    """What is computed after each epoch."""
+    return task.scorer(Work(replace(UNIVERSAL, task=task), parts, Run("unused"), networks=networks))(model)
 
-    def saved(where, seed):
-        keras.utils.set_random_seed(seed)
-        (tmp_path / where).mkdir()
-        backbone = build_backbone("cnn", None, width=4)
-        backbone.save_weights(tmp_path / where / "cnn.weights.h5")
-        return str(tmp_path / where / "cnn.weights.h5"), backbone
 
-    def run(weights):
-        experiment = replace(
-            IMAGE,
-            backbone="cnn",
-            weights=weights,
-            recipe=replace(RECIPE, epochs=0),
-            options=TINY | {"options": {"width": 4}},
-        )
-        lines = []
-        return run_experiment(experiment, networks, *parts, folder, progress=lines.append), lines[-1]
+def test_validation_stays_within_a_bound_between_two_8_bit_steps(networks, parts):
+    """A perturbation of 2.6 steps, rounded, would be one of 3."""
+    task = replace(TASK, epsilon=2.6 / 255, weight=1.0)
+    generator = build_generator(mode="universal", tile=16)
+    generator.set_weights([np.full_like(w, 0.01) for w in generator.get_weights()])
+    found = scores(task, networks, parts, attack_model(generator, task.epsilon))
+    assert found["validation_perturbation_loss"] == pytest.approx((2 / 2.6) ** 2, rel=1e-2)
 
-    path, backbone = saved("here", 0)
-    first, _ = run(path)
-    assert same_weights(first.load_model().get_layer(GENERATOR).get_layer("backbone"), backbone)
-    assert (
-        "complete, read from"
-        in run(shutil.copytree(tmp_path / "here", tmp_path / "there") / "cnn.weights.h5")[1]
-    )
-    other, backbone = saved("other", 1)
-    again, line = run(other)
-    assert "complete, read from" not in line
-    assert same_weights(again.load_model().get_layer(GENERATOR).get_layer("backbone"), backbone)
+
+def test_the_width_of_the_hinge_is_that_of_the_experiment(networks, parts):
+    """Where nothing is fooled yet, a hinge that is wider by 3 logits loses 3 more."""
+    model = attack_model(build_generator(mode="universal", tile=16), 8 / 255)
+    losses = [scores(replace(TASK, kappa=kappa), networks, parts, model) for kappa in (6.0, 9.0)]
+    wider = losses[1]["validation_perturbed_loss"] - losses[0]["validation_perturbed_loss"]
+    assert wider == pytest.approx(3, abs=1e-4)
+
+
+@pytest.mark.parametrize("changed", ["victim", "epsilon", "nothing"])
+def test_another_victim_or_bound_is_another_run(changed, universal, parts, networks, tmp_path):
+    shutil.copytree(universal.folder, tmp_path / "universal")
+    experiment, lines = UNIVERSAL, []
+    if changed == "victim":
+        model = fragile_classifier()
+        model.get_layer("logits").bias.assign([0, 0, 0.1, 0])
+        networks = {"classifier": Network(model, "multilabel", "classifier")}
+    elif changed == "epsilon":
+        experiment = replace(UNIVERSAL, task=replace(TASK, epsilon=4 / 255))
+    run(experiment, parts, tmp_path, networks=networks, progress=lines.append)
+    assert ("complete, read from" in lines[0]) == (changed == "nothing")
 
 
 @pytest.mark.parametrize("width", [4, 6])
@@ -538,23 +440,18 @@ def test_the_encoder_looks_through_the_backbone_of_a_victim_built_on_the_same_ne
     before = seen.get_weights()
     experiment = replace(
         IMAGE,
-        victims=("first", "classifier"),
+        task=replace(TASK, victims=("first", "classifier")),
         start=None,
         backbone="cnn",
         weights=str(tmp_path / "cnn.weights.h5"),
-        recipe=replace(RECIPE, epochs=0),
+        recipe=SHORT,
         options=TINY | {"options": {"width": 4}},
     )
     attacked = victims() | {"first": Network(seen, "multilabel")}
-    run = run_experiment(experiment, attacked, *parts, tmp_path, progress=silent)
-    frozen = run.load_model().get_layer(GENERATOR).get_layer("backbone")
+    made = run(experiment, parts, tmp_path, networks=attacked, progress=silent)
+    frozen = made.load_model().get_layer(GENERATOR).get_layer("backbone")
     assert same_weights(frozen, seen.get_layer("backbone") if width == 4 else pretrained)
     assert all(np.array_equal(a, b) for a, b in zip(before, seen.get_weights(), strict=True))
-
-
-def test_a_start_that_is_missing_is_one_sentence(parts, networks, tmp_path):
-    with pytest.raises(VoclabError, match="is not complete; run the experiment 'universal' first"):
-        run_experiment(IMAGE, networks, *parts, tmp_path)
 
 
 def blind_classifier():
@@ -564,48 +461,45 @@ def blind_classifier():
     return keras.Sequential([keras.Input((None, None, 3)), *layers])
 
 
-def test_a_victim_without_gradient_is_refused_before_training(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(adversary, "train", None)
+def test_a_victim_without_gradient_is_refused_before_training(parts, tmp_path):
     networks = {"classifier": Network(blind_classifier(), "multilabel", "the blind one")}
     with pytest.raises(VoclabError, match="gradient of the blind one vanishes at every image"):
-        run_experiment(UNIVERSAL, networks, *parts, tmp_path, progress=silent)
+        run(UNIVERSAL, parts, tmp_path, networks=networks, progress=silent)
     assert not (tmp_path / "universal" / "model.keras").exists()
 
 
 def test_images_without_the_class_that_shall_vanish_do_not_count_as_vanishing_gradients(networks, parts):
-    validation = parts[1].subset(np.flatnonzero(parts[1].labels[:, 0] == 0))
-    experiment = replace(UNIVERSAL, victims=("segmenter",), goal="vanish", k=0)
-    _Validation(experiment, [networks["segmenter"]], validation).refuse_vanishing()
+    without = parts.validation.subset(np.flatnonzero(parts.validation.labels[:, 0] == 0))
+    experiment = replace(
+        UNIVERSAL, task=AdversarialPerturbation(("segmenter",), goal="vanish", class_index=0)
+    )
+    work = Work(experiment, replace(parts, validation=without), Run("unused"), networks=networks)
+    _Validation(work, images=8).refuse_vanishing()
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("task", "words"),
     [
-        ({"epsilon": 0.0}, "learns nothing; choose an epsilon above 0"),
-        ({"epsilon": -0.1}, "must be finite and 0 or more"),
-        ({"norm": "l1"}, "no norm 'l1'"),
+        (replace(TASK, epsilon=0.0), "learns nothing; choose an epsilon above 0"),
+        (replace(TASK, epsilon=-0.1), "must be finite and 0 or more"),
+        (AdversarialPerturbation(("segmenter",)), "has no masks to learn from"),
     ],
 )
-def test_a_bound_that_makes_no_sense_leaves_no_folder(changes, words, parts, networks, tmp_path):
+def test_what_makes_no_sense_leaves_no_folder(task, words, parts, networks, tmp_path):
+    blind = replace(parts, fit=replace(parts.fit, read_mask=None))
     with pytest.raises(VoclabError, match=words):
-        run_experiment(replace(UNIVERSAL, **changes), networks, *parts, tmp_path)
+        run(replace(UNIVERSAL, task=task), blind, tmp_path, networks=networks)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_segmenter_needs_masks(parts, networks, tmp_path):
-    experiment = replace(UNIVERSAL, victims=("segmenter",))
-    blind = [replace(part, read_mask=None) for part in parts]
-    with pytest.raises(VoclabError, match="has no masks to learn from"):
-        run_experiment(experiment, networks, *blind, tmp_path)
 
 
 def test_data_of_one_class_each(squares, tmp_path):
     data = one_class_each(four_classes(squares))
-    fit_set, validation = data.subset(range(16), "fit"), data.subset(range(16, len(data)), "validation")
+    validation = data.subset(range(16, len(data)), "validation")
+    parts = Parts(data.subset(range(16), "fit"), validation, validation)
     networks = {"classifier": Network(fragile_classifier(), "multiclass", "classifier")}
-    run = run_experiment(UNIVERSAL, networks, fit_set, validation, tmp_path, progress=silent)
-    assert run.history[0]["fooled"] < 0.2
-    assert run.metrics["validation"]["fooled"] > 0.8
+    made = run(UNIVERSAL, parts, tmp_path, networks=networks, progress=silent)
+    assert made.history[0]["fooled"] < 0.2
+    assert made.metrics["validation"]["fooled"] > 0.8
 
 
 def test_a_segmenter_and_a_classifier_at_once(parts, tmp_path):
@@ -614,13 +508,13 @@ def test_a_segmenter_and_a_classifier_at_once(parts, tmp_path):
         "classifier": Network(fragile_classifier(), "multilabel"),
         "segmenter": Network(fragile_segmenter(), "segmentation"),
     }
-    experiment = replace(UNIVERSAL, name="both", victims=("classifier", "segmenter"))
-    run = run_experiment(experiment, networks, *parts, tmp_path, progress=silent)
-    assert list(run.config["victims"]) == ["classifier", "segmenter"]
-    held = Bench(parts[1], 32)
+    experiment = replace(UNIVERSAL, name="both", task=AdversarialPerturbation(("classifier", "segmenter")))
+    made = run(experiment, parts, tmp_path, networks=networks, progress=silent)
+    assert list(made.config["networks"]) == ["classifier", "segmenter"]
+    held = Bench(parts.validation, 32)
     fooled = []
     for name, victim in networks.items():
-        images, _ = held.attack(Adversary.of(run), victim, 8 / 255)
+        images, _ = held.attack(Adversary.of(made), victim, 8 / 255)
         target = held.target(victim.task)
         clean, attacked = (
             target.succeeded(victim, victim.logits(eight_bit(x))).astype(float) for x in (held.images, images)
@@ -628,33 +522,29 @@ def test_a_segmenter_and_a_classifier_at_once(parts, tmp_path):
         fooled.append(np.maximum(attacked - clean, 0).mean() / (1 - clean).mean())
         fresh = {"classifier": fragile_classifier, "segmenter": fragile_segmenter}[name]()
         assert same_weights(victim.model, fresh)
-    assert run.metrics["validation"]["fooled"] == pytest.approx(np.mean(fooled), abs=1e-6)
+    assert made.metrics["validation"]["fooled"] == pytest.approx(np.mean(fooled), abs=1e-6)
     assert fooled[0] > 0.5
-    first, last = run.history[0], run.history[-1]
+    first, last = made.history[0], made.history[-1]
     assert last["validation_perturbed_loss"] < first["validation_perturbed_loss"] - 4
 
 
 def test_a_segmenter_alone_loses_pixels(parts, networks, tmp_path):
-    experiment = replace(
-        UNIVERSAL, name="s", victims=("segmenter",), recipe=replace(RECIPE, learning_rate=1e-2)
+    task, recipe = AdversarialPerturbation(("segmenter",)), replace(RECIPE, learning_rate=1e-2)
+    made = run(
+        replace(UNIVERSAL, task=task, recipe=recipe), parts, tmp_path, networks=networks, progress=silent
     )
-    run = run_experiment(experiment, networks, *parts, tmp_path, progress=silent)
-    assert run.history[0]["fooled"] < 0.02
-    assert run.metrics["validation"]["fooled"] > 0.1
+    assert made.history[0]["fooled"] < 0.02
+    assert made.metrics["validation"]["fooled"] > 0.1
 
 
-def test_a_class_is_made_to_appear_in_l2(parts, networks, bench, tmp_path):
-    experiment = replace(UNIVERSAL, norm="l2", epsilon=0.5, goal="appear", class_index=3)
-    run = run_experiment(experiment, networks, *parts, tmp_path, progress=silent)
-    attack, victim = Adversary.of(run), networks["classifier"]
-    assert attack.norm == "l2"
-    images, _ = bench.attack(attack, victim, 0.5, goal="appear", class_index=3)
-    assert bench.effect(victim, images, goal="appear", class_index=3)["success"] > 0.8
-    held = Bench(parts[1], 32)
-    images, _ = held.attack(attack, victim, 0.5, goal="appear", class_index=3)
-    effect = held.effect(victim, images, goal="appear", class_index=3)
-    metrics = run.metrics["validation"]
-    assert metrics["fooled"] == pytest.approx(effect["success"])
-    loss = Fooling([victim], "appear", 3)(held.truth("multilabel"), eight_bit(images))
-    assert metrics["validation_perturbed_loss"] == pytest.approx(float(loss), abs=1e-3)
-    assert run.history[0]["fooled"] < 0.2
+def test_a_class_is_made_to_appear(parts, networks, bench, tmp_path):
+    experiment = replace(UNIVERSAL, task=replace(TASK, goal="appear", class_index=3))
+    made = run(experiment, parts, tmp_path, networks=networks, progress=silent)
+    attack, victim = Adversary.of(made), networks["classifier"]
+    success = []
+    for where in (bench, Bench(parts.validation, 32)):
+        images, _ = where.attack(attack, victim, 8 / 255, goal="appear", class_index=3)
+        success.append(where.effect(victim, images, goal="appear", class_index=3)["success"])
+    assert success[0] > 0.8
+    assert made.metrics["validation"]["fooled"] == pytest.approx(success[1])
+    assert made.history[0]["fooled"] < 0.2

@@ -13,22 +13,19 @@ from voclab.attacks import HANDLING, PGD, Adversary, Bench, Network, Noise, eigh
 from voclab.data.base import VOID
 from voclab.experiments import adversary as study
 from voclab.experiments import fooling
+from voclab.experiments.common import Profile
 from voclab.metrics import image_scores
 from voclab.models.generator import attack_model, build_generator
 from voclab.models.pretrained import Weights
-from voclab.profiles import profile_for
 from voclab.training import Parts, Run
 from voclab.training.segmentation import Segmentation
 
 WEIGHTS = Weights("cnn", "file", "w.weights.h5", "for the test")
 MOBILENET = Weights("mobilenet_v2", "imagenet", "imagenet", "for the test")
 PROFILES = [("smoke", "toyvoc"), *((n, d) for n in ("demo", "full") for d in ("toyvoc", "voc2009"))]
-SMOKE = profile_for("smoke", "toyvoc")
-PROFILE = replace(
-    SMOKE,
-    adversary=replace(
-        SMOKE.adversary, size=32, epsilons=(4, 8), pgd_images=(6, 3), penalty_weights=(0.5, 4.0)
-    ),
+SMOKE = Profile("smoke", True)
+SETTINGS = replace(
+    study.settings(SMOKE), size=32, epsilons=(4, 8), pgd_images=(6, 3), penalty_weights=(0.5, 4.0)
 )
 
 
@@ -46,20 +43,20 @@ def silent(line):
 @pytest.mark.parametrize("segmenter", [True, False])
 @pytest.mark.parametrize(("name", "dataset"), PROFILES)
 def test_every_adversary_comes_after_the_one_it_starts_from(name, dataset, segmenter):
-    profile = profile_for(name, dataset)
-    listed = study.experiments(profile, WEIGHTS, 3, segmenter, k=2, epsilon=6)
+    settings = study.settings(Profile.of(name, dataset))
+    listed = study.experiments(settings, WEIGHTS, 3, segmenter, 2, epsilon=6)
     assert len({e.name for e in listed}) == len(listed)
     before = {}
     for experiment in listed:
         assert experiment.start is None or experiment.start in before
         before[experiment.name] = experiment
-    assert {e.epsilon for e in listed} == {6 / 255}
+    assert {e.task.epsilon for e in listed} == {6 / 255}
     assert {e.recipe.seed for e in listed} == {3}
-    assert {e.recipe.size for e in listed} == {profile.adversary.size}
+    assert {e.recipe.size for e in listed} == {settings.size}
     assert all(e.recipe.patience > e.recipe.epochs for e in listed)  # the last epochs are the good ones
-    attacked = {e.name: e.victims for e in listed}
-    weights = [f"adversary-classifier-weight{w:g}" for w in profile.adversary.penalty_weights]
-    of_classifier = [f"adversary-classifier-cycle{i}" for i in range(1, profile.adversary.cycles)]
+    attacked = {e.name: e.task.victims for e in listed}
+    weights = [f"adversary-classifier-weight{w:g}" for w in settings.penalty_weights]
+    of_classifier = [f"adversary-classifier-cycle{i}" for i in range(1, settings.cycles)]
     of_classifier += ["adversary-classifier-universal", "adversary-classifier"]
     of_classifier += ["adversary-classifier-appear", "adversary-classifier-vanish", *weights]
     expected = dict.fromkeys(of_classifier, ("classifier",))
@@ -67,38 +64,44 @@ def test_every_adversary_comes_after_the_one_it_starts_from(name, dataset, segme
         expected |= dict.fromkeys(["adversary-segmenter-universal", "adversary-segmenter"], ("segmenter",))
         expected["adversary-both"] = ("classifier", "segmenter")
     assert attacked == expected
-    assert {e.kappa for e in listed} == {profile.adversary.kappa}
+    assert {e.task.kappa for e in listed} == {settings.kappa}
+
+
+def flat(experiment):
+    """Fields of an experiment and of its task."""
+    fields = asdict(experiment)
+    return fields | fields.pop("task")
 
 
 def test_an_adversary_differs_from_that_of_the_classifier_in_what_its_name_says():
-    listed = {e.name: e for e in study.experiments(PROFILE, WEIGHTS, 0, True, k=2)}
-    reference = asdict(listed["adversary-classifier"])
+    listed = {e.name: e for e in study.experiments(SETTINGS, WEIGHTS, 0, True, 2)}
+    reference = flat(listed["adversary-classifier"])
     allowed = {
-        "adversary-classifier-appear": {"goal", "k", "recipe"},
-        "adversary-classifier-vanish": {"goal", "k", "recipe"},
+        "adversary-classifier-appear": {"goal", "class_index", "recipe"},
+        "adversary-classifier-vanish": {"goal", "class_index", "recipe"},
         "adversary-classifier-weight0.5": {"weight", "start", "recipe"},
         "adversary-classifier-weight4": {"weight", "start", "recipe"},
         "adversary-segmenter": {"victims", "start", "recipe"},
         "adversary-both": {"victims", "recipe"},
     }
     for name, changed in allowed.items():
-        fields = asdict(listed[name])
+        fields = flat(listed[name])
         recipes = fields["recipe"], reference["recipe"]
         assert {k for k in recipes[0] if recipes[0][k] != recipes[1][k]} <= {"epochs", "patience"}
         assert {k for k in fields if fields[k] != reference[k]} | {"recipe"} == changed | {"name", "recipe"}
-    goals = {n: (e.goal, e.k) for n, e in listed.items() if e.goal != "untargeted"}
+    goals = {n: (e.task.goal, e.task.class_index) for n, e in listed.items() if e.task.goal != "untargeted"}
     assert goals == {f"adversary-classifier-{goal}": (goal, 2) for goal in ("appear", "vanish")}
-    weights = {n: e.weight for n, e in listed.items() if e.weight}
+    weights = {n: e.task.weight for n, e in listed.items() if e.task.weight}
     assert weights == {"adversary-classifier-weight0.5": 0.5, "adversary-classifier-weight4": 4.0}
     assert listed["adversary-classifier-weight4"].start == "adversary-classifier"
-    universal = {n: e.mode for n, e in listed.items() if e.mode != "image"}
+    universal = {n: e.model for n, e in listed.items() if e.model != "image"}
     assert universal == {f"adversary-{v}-universal": "universal" for v in ("classifier", "segmenter")}
-    assert {e.epsilon for e in listed.values()} == {8 / 255}
+    assert {e.task.epsilon for e in listed.values()} == {8 / 255}
 
 
 def test_cycles_of_the_classifiers_adversary_follow_one_another():
-    profile = replace(PROFILE, adversary=replace(PROFILE.adversary, cycles=3))
-    listed = {e.name: e for e in study.experiments(profile, WEIGHTS, 0, True, k=2)}
+    settings = replace(SETTINGS, cycles=3)
+    listed = {e.name: e for e in study.experiments(settings, WEIGHTS, 0, True, 2)}
     chain = ["adversary-classifier"]
     while listed[chain[-1]].start:
         chain.append(listed[chain[-1]].start)
@@ -112,14 +115,12 @@ def test_cycles_of_the_classifiers_adversary_follow_one_another():
 
 @pytest.mark.parametrize("weights", [WEIGHTS, MOBILENET], ids=["cnn", "mobilenet"])
 def test_the_encoder_is_pretrained_like_the_victims(weights):
-    for experiment in study.experiments(PROFILE, weights, 0, True, k=0):
-        if experiment.mode == "image":
+    for experiment in study.experiments(SETTINGS, weights, 0, True, 0):
+        if experiment.model == "image":
             assert (experiment.backbone, experiment.weights) == (weights.backbone, weights.value)
-            # The shipped file holds a network of one width; others take no such option.
-            assert bool(experiment.options["options"]) == (weights is WEIGHTS)
         else:
             assert (experiment.backbone, experiment.weights) == (None, None)
-    tiles = {e.options["tile"] for e in study.experiments(PROFILE, weights, 0, True, k=0)}
+    tiles = {e.options["tile"] for e in study.experiments(SETTINGS, weights, 0, True, 0)}
     assert len(tiles) == 1  # otherwise none could start from a universal one
 
 
@@ -136,15 +137,17 @@ def test_a_run_has_a_name_for_people(name, label):
     assert study.run_label(name) == label
 
 
-def test_the_defence_is_trained_like_the_profile_says():
-    recipe = study.defence_recipe(PROFILE, seed=5)
-    p = PROFILE.adversary
-    assert (recipe.size, recipe.epochs, recipe.learning_rate, recipe.seed) == (
-        32,
-        p.defence_epochs,
-        p.defence_learning_rate,
-        5,
-    )
+def test_the_defence_is_trained_as_the_settings_say():
+    hardened = study.defended(SETTINGS, seed=5, epsilon=4)
+    recipe, task = hardened.recipe, hardened.task
+    assert (recipe.size, recipe.epochs, recipe.seed) == (32, SETTINGS.defence_epochs, 5)
+    assert (recipe.learning_rate, task.epsilon) == (SETTINGS.defence_learning_rate, 4 / 255)
+    assert (task.steps, task.clean) == (SETTINGS.defence_steps, True)
+    listed = study.experiments(SETTINGS, WEIGHTS, 5, True, 2)
+    adaptive = study.adaptive(SETTINGS, listed)
+    first = next(e for e in listed if e.name == "adversary-classifier")
+    assert (adaptive.start, adaptive.model) == (first.start, first.model)
+    assert adaptive.task.victims == ("defended",)
 
 
 # --- the networks ---
@@ -155,7 +158,7 @@ def trained(monkeypatch):
     """Names of what notebooks 01 and 02 would train, which is not trained but drawn by hand."""
     names = []
 
-    def run(experiment, data, folder, *, cache_mb, progress):
+    def run(experiment, data, folder, *, progress):
         run = Run(folder / experiment.name)
         if run.begin({"experiment": experiment}):
             return run
@@ -176,15 +179,11 @@ def scored(squares):
 
 
 def test_missing_victims_are_trained_and_then_read_back(trained, scored, tmp_path):
-    profile = replace(
-        PROFILE,
-        adversary=replace(PROFILE.adversary, classifier="finetuned-augmented", segmenter="deeplab-tuned"),
-    )
     parts = Parts(scored, scored, scored)
-    found = study.victims(profile, WEIGHTS, 0, parts, tmp_path, progress=silent)
+    found = study.victims(SETTINGS, SMOKE, WEIGHTS, 0, parts, tmp_path, progress=silent)
     expected = ["head-augmented", "finetuned-augmented", "deeplab-frozen", "deeplab-tuned"]
     assert trained == expected  # each after what it starts from, and nothing else
-    again = study.victims(profile, WEIGHTS, 0, parts, tmp_path, progress=silent)
+    again = study.victims(SETTINGS, SMOKE, WEIGHTS, 0, parts, tmp_path, progress=silent)
     assert trained == expected
     for victims in (found, again):
         assert {n: (v.name, v.task) for n, v in victims.items()} == {
@@ -197,7 +196,8 @@ def test_missing_victims_are_trained_and_then_read_back(trained, scored, tmp_pat
 
 
 def test_the_classifier_decides_by_its_own_thresholds(trained, scored, tmp_path):
-    found = study.victims(PROFILE, WEIGHTS, 0, Parts(scored, scored, scored), tmp_path, progress=silent)
+    data = Parts(scored, scored, scored)
+    found = study.victims(SETTINGS, SMOKE, WEIGHTS, 0, data, tmp_path, progress=silent)
     logits = np.zeros((1, 4), np.float32)  # probability 0.5 each: below 0.9, above 0.1
     there = [
         bool(
@@ -213,7 +213,7 @@ def test_the_classifier_decides_by_its_own_thresholds(trained, scored, tmp_path)
 
 def test_without_masks_there_is_no_segmenter(trained, scored, tmp_path):
     blind = replace(scored, read_mask=None)
-    found = study.victims(PROFILE, WEIGHTS, 0, Parts(blind, blind, blind), tmp_path, progress=silent)
+    found = study.victims(SETTINGS, SMOKE, WEIGHTS, 0, Parts(blind, blind, blind), tmp_path, progress=silent)
     assert list(found) == ["classifier"]
     assert not any("deeplab" in name for name in trained)
 
@@ -265,7 +265,7 @@ def checkerboard():
 def adversaries(tmp_path_factory):
     """A complete run for each planned adversary, without training: patterns, some of which fool."""
     folder, runs = tmp_path_factory.mktemp("adversaries"), {}
-    for seed, experiment in enumerate(study.experiments(PROFILE, WEIGHTS, 0, True, k=3)):
+    for seed, experiment in enumerate(study.experiments(SETTINGS, WEIGHTS, 0, True, 3)):
         runs[experiment.name] = run = Run(folder / experiment.name)
         run.begin({"experiment": replace(experiment, options={})})
         fools = experiment.name in (
@@ -300,7 +300,7 @@ def opened(adversaries, networks, further, scored, tmp_path, lines):
     """Measurements in a folder of the test's own."""
 
     def _opened(**changes):
-        options = {"scored": scored, "victims": networks, "adversaries": adversaries, "profile": PROFILE}
+        options = {"scored": scored, "victims": networks, "adversaries": adversaries, "settings": SETTINGS}
         options |= {"further": further, "epsilon": 8, "progress": lines.append}
         return fooling.Measurements(Run(tmp_path / "attacks"), **(options | changes))
 
@@ -321,7 +321,7 @@ def attacks_in(lines):
 def measured(adversaries, networks, further, scored, tmp_path_factory):
     """Measurements that the tests below share: none of them changes a figure."""
     run = Run(tmp_path_factory.mktemp("shared") / "attacks")
-    return fooling.Measurements(run, scored, networks, adversaries, PROFILE, further, progress=silent)
+    return fooling.Measurements(run, scored, networks, adversaries, SETTINGS, further, progress=silent)
 
 
 def test_a_row_says_what_was_fooled_how_visibly_and_at_what_cost(measured, networks, scored):
@@ -390,7 +390,7 @@ def test_no_attack_is_computed_twice_within_a_session(opened, lines):
     assert attacks_in(lines) == 1
 
 
-@pytest.mark.parametrize("changed", ["victim", "further", "adversary", "profile", "epsilon", "images"])
+@pytest.mark.parametrize("changed", ["victim", "further", "adversary", "settings", "epsilon", "images"])
 def test_measurements_fall_when_what_they_are_of_changes(
     changed, opened, lines, adversaries, scored, networks
 ):
@@ -402,7 +402,7 @@ def test_measurements_fall_when_what_they_are_of_changes(
         },
         "further": {"further": {"another": Network(moved_classifier(0.3), "multilabel", "another")}},
         "adversary": {"adversaries": adversaries | {"adversary-classifier": adversaries["adversary-both"]}},
-        "profile": {"profile": replace(PROFILE, adversary=replace(PROFILE.adversary, pgd_images=(5, 3)))},
+        "settings": {"settings": replace(SETTINGS, pgd_images=(5, 3))},
         "epsilon": {"epsilon": 6},
         "images": {"scored": scored.subset(range(1, 12))},
     }[changed]
@@ -450,7 +450,7 @@ def test_a_bound_is_the_same_however_it_is_written(opened, lines):
     assert attacks_in(lines) == done
 
 
-def test_a_bound_of_the_notebook_joins_those_of_the_profile(opened):
+def test_a_bound_of_the_notebook_joins_those_of_the_settings(opened):
     assert opened(epsilon=6).bounds == [4, 6, 8]
 
 
@@ -473,8 +473,8 @@ def test_pgd_on_a_segmenter_is_measured_on_fewer_images(measured, scored):
 
 
 def test_all_images_may_be_asked_for(opened):
-    all_of_them = replace(PROFILE, adversary=replace(PROFILE.adversary, pgd_images=(0, 99)))
-    measured = opened(profile=all_of_them)
+    all_of_them = replace(SETTINGS, pgd_images=(0, 99))
+    measured = opened(settings=all_of_them)
     assert measured.on("pgd", "segmenter", 8) is measured.bench
     assert len(measured.on("pgd", "segmenter", 4)) == 12
 

@@ -8,41 +8,55 @@ import pytest
 from toyvoc.cifar import make_toycifar
 from voclab import plotting
 from voclab.data import load
+from voclab.data.base import Dataset
 from voclab.experiments import cifar10 as study
-from voclab.experiments import hardening
-from voclab.experiments.training import network, recipe_of, train_classifier
+from voclab.experiments import robustness
+from voclab.experiments.common import PROFILES, Profile
+from voclab.experiments.train import planned, trained
 from voclab.models.pretrained import Weights
-from voclab.profiles import PROFILES, profile_for
 
 CNN = Weights("cnn", "none", None, "for the test")
+
+
+def asked(name="demo", data="cifar10", weights=CNN, root=Path("x"), seed=0):
+    """Options of each classifier of notebook 05."""
+    return study.trainings(study.settings(Profile.of(name, data)), root, weights, seed, 0.2)
+
+
+def network(options):
+    """The classifier of some options for ten classes of small images."""
+    side = np.zeros((1, 32, 32, 3), np.uint8)
+    small = Dataset("x", "fit", "multiclass", ("a",), ("c",) * 10, None, lambda i: side[i], None, "")
+    experiment = planned(options, "name", small)
+    return experiment.task.network(experiment, 10)
 
 
 @pytest.mark.parametrize("name", PROFILES)
 @pytest.mark.parametrize("data", ["toycifar", "cifar10"])
 def test_every_planned_network_can_be_built(name, data):
-    profile = profile_for(name, data)
-    for plan in (
-        *study.plans(profile, Path("x"), CNN, 3).values(),
-        *hardening.plans(profile, Path("x"), 3).values(),
+    settings = robustness.settings(Profile.of(name, data))
+    for options in (
+        *asked(name, data, seed=3).values(),
+        *robustness.trainings(settings, Path("x"), 3, 0.2).values(),
     ):
-        assert plan.seed == 3
-        assert network(plan, 32, 10).output_shape == (None, 10)
+        assert (options["seed"], options["validation"]) == (3, 0.2)
+        assert network(options).output_shape == (None, 10)
 
 
-def test_the_transfer_model_is_the_one_that_weights_are_for():
-    profile = profile_for("demo", "cifar10")
-    own = Weights("cnn", "file", "w.weights.h5", "for the test")
-    drawn = study.plans(profile, Path("x"), own, 0)["transfer"]
-    assert (drawn.model, drawn.weights) == ("residual_cnn", "w.weights.h5")
-    assert study.label("transfer", drawn) == "residual CNN, transfer"
-    other = study.plans(profile, Path("x"), Weights("mobilenet_v2", "none", None, "none"), 0)["transfer"]
-    assert (other.model, other.width, other.weights) == ("mobilenet_v2", None, None)
+def test_the_transfer_model_is_the_one_that_weights_are_for(tmp_path):
+    file = tmp_path / "w.weights.h5"
+    file.touch()
+    own = asked(weights=Weights("cnn", "file", str(file), "for the test"))["transfer"]
+    assert (own["model"], own["weights"]) == ("residual_cnn", str(file))
+    assert study.label("transfer", own) == "residual CNN, transfer"
+    other = asked(weights=Weights("mobilenet_v2", "none", None, "none"))["transfer"]
+    assert (other["model"], other["width"], other["weights"]) == ("mobilenet_v2", None, None)
     assert study.label("transfer", other) == "MobileNetV2, random weights"
 
 
 def test_images_of_a_published_backbone_are_enlarged_inside():
-    plan = study.plans(profile_for("demo", "cifar10"), Path("x"), Weights("densenet121", "none", None, ""), 0)
-    assert network(plan["transfer"], 32, 10).get_layer("resize").side == 96
+    options = asked(weights=Weights("densenet121", "none", None, ""))["transfer"]
+    assert network(options).get_layer("resize").side == 96
 
 
 def test_an_ensemble_wins_where_its_members_err_apart():
@@ -69,22 +83,22 @@ def test_members_are_chosen_best_first_and_no_more_than_help():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def runs_of(tmp_path_factory):
     """Two runs of the smoke profile on drawn images."""
     root = make_toycifar(tmp_path_factory.mktemp("toy"), train=60, test=30, progress=False)
-    planned = study.plans(profile_for("smoke", "toycifar"), root, CNN, 0)
+    options = asked("smoke", "toycifar", root=root)
     names = ("cnn-augmented", "vgg")
     runs = tmp_path_factory.mktemp("runs")
     return (
-        {n: train_classifier(planned[n], n, runs, lambda _: None) for n in names},
-        {n: planned[n] for n in names},
+        {n: trained(options[n], n, runs, lambda _: None) for n in names},
+        {n: options[n] for n in names},
         load("toycifar", root, "test"),
     )
 
 
-def test_the_table_has_every_network_and_all_together(trained):
-    runs, planned, scored = trained
-    titles = {n: study.label(n, p) for n, p in planned.items()}
+def test_the_table_has_every_network_and_all_together(runs_of):
+    runs, options, scored = runs_of
+    titles = {n: study.label(n, o) for n, o in options.items()}
     answers = {n: study.probabilities(run) for n, run in runs.items()}
     for shares in answers.values():
         assert shares.shape == (30, 10)
@@ -100,10 +114,10 @@ def test_the_table_has_every_network_and_all_together(trained):
     assert classes["images"].sum() == 30
 
 
-def test_training_is_watched_on_images_that_it_has_seen(trained):
-    runs, planned, _ = trained
-    for name, run in runs.items():
-        assert recipe_of(planned[name], load("toycifar", planned[name].dataset, "train")).size == 32
+def test_training_is_watched_on_images_that_it_has_seen(runs_of):
+    runs, _, _ = runs_of
+    for run in runs.values():
+        assert run.config["experiment"]["recipe"]["size"] == 32
         assert all(
             {"training_accuracy", "accuracy", "validation_loss"} <= set(entry) for entry in run.history
         )

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 from voc_trees import fails
 
-from voclab import options, parameters
-from voclab.experiments.plan import Plan, checked, plan_from
+from voclab import options
+from voclab.experiments import parameters
+from voclab.experiments.options import LOSSES, MODES, SEGMENTERS, asked
 
 HEAVY = ("tensorflow", "keras", "albumentations", "matplotlib")
 SEED = "whole number, 0 or more and at most 4294967295"
@@ -114,6 +115,18 @@ WRONG = {
     "train --dataset DATA --model efficientnet_b0 --width 0.5": "one width only",
     "train --dataset DATA --model resnet50 --width 8": "--width is for small_cnn, resnet8",
     "train --dataset DATA --model small_cnn --epsilon 300": "--epsilon is 300",
+    "train --task sleep --dataset DATA --model small_cnn": "no task 'sleep'; choose one of classification",
+    "train --task segmentation --dataset DATA --model resnet8": "no model 'resnet8'; choose one of unet",
+    "train --dataset DATA --model unet": "no model 'unet'; choose one of small",
+    "train --task segmentation --dataset DATA --model deeplab": "--backbone must be named",
+    "train --task segmentation --dataset DATA --model unet --loss hinge": "no loss 'hinge'; choose one of",
+    "train --task segmentation --dataset DATA --model unet --mixup 1": "--mixup is for classification, not",
+    "train --task segmentation --dataset DATA --model unet --augmentation adversarial": "is for class",
+    "train --dataset DATA --model small_cnn --loss dice": "--loss is for segmentation, not for class",
+    "train --task adversary --dataset DATA": "--victim must be named",
+    "train --task adversary --dataset DATA --victim nowhere": "nowhere is missing; name a run's folder",
+    "train --task adversary --dataset DATA --victim NET --mode all": "no mode 'all'; choose one of",
+    "train --task adversary --dataset DATA --victim NET --weights imagenet": "name it with --backbone",
     "train --dataset DATA --model small_cnn --steps 0": "--steps is 0",
     "train --dataset DATA --model small_cnn --patience 0": "--patience is 0",
     "train --dataset DATA --model small_cnn --seed -1": SEED,
@@ -331,7 +344,7 @@ def test_what_is_no_number_is_refused_on_one_line(check, value):
 def test_a_wrong_value_of_any_kind_in_a_configuration_is_one_sentence(tmp_path):
     path = tmp_path / "config.json"
     good = {"dataset": "toycifar", "model": "small_cnn"}
-    for plan, words in (
+    for found, words in (
         ([], "not of a run"),
         ({"model": "small_cnn"}, "not of a run"),
         (good | {"dataset": 3}, "dataset in .*config.json is 3"),
@@ -347,29 +360,33 @@ def test_a_wrong_value_of_any_kind_in_a_configuration_is_one_sentence(tmp_path):
         (good | {"rate": 1}, "the option rate, which `voclab train` does not know"),
         (good | {"weights": "gone.h5"}, "gone.h5 does not exist"),
     ):
-        path.write_text(json.dumps({"plan": plan}))
-        fails(words, plan_from, {}, path)
-    for text in ("", "{", "3", "[]", "null", '{"plan": 3}', "[" * 100_000, "\ufeff\x00"):
+        path.write_text(json.dumps({"asked": found}))
+        fails(words, asked, {}, path)
+    for text in ("", "{", "3", "[]", "null", '{"asked": 3}', "[" * 100_000, "\ufeff\x00"):
         path.write_text(text)
-        fails("config.json", plan_from, {}, path)
+        fails("config.json", asked, {}, path)
     path.write_bytes(b"\xff\xfe{}")
-    fails("config.json", plan_from, {}, path)
+    fails("config.json", asked, {}, path)
 
 
-def test_a_plan_is_taken_as_it_was_meant(tmp_path):
-    plan = checked(Plan("toycifar", "small_cnn", epochs=3, epsilon=16, learning_rate=None, width=4))
-    assert (plan.epochs, plan.epsilon, plan.learning_rate, plan.size, plan.width) == (
-        3,
-        16.0,
-        None,
-        None,
-        4.0,
-    )
+def test_options_are_taken_as_they_were_meant(tmp_path):
+    found = asked({"dataset": "toycifar", "model": "small_cnn", "epochs": "3", "epsilon": 16, "width": 4})
+    expected = {"task": "classification", "epochs": 3, "epsilon": 16.0, "learning_rate": None, "width": 4.0}
+    assert {name: found[name] for name in expected} == expected
+    assert "loss" not in found  # of segmenters
     path = tmp_path / "config.json"
-    path.write_text(
-        json.dumps({"plan": {"dataset": "toycifar", "model": "resnet8", "seed": 4, "size": None}})
-    )
-    assert plan_from({"seed": 5}, path) == Plan("toycifar", "resnet8", seed=5)
+    kept = {"dataset": "toycifar", "model": "resnet8", "seed": 4, "size": None}
+    path.write_text(json.dumps({"asked": kept}))
+    assert asked({"seed": 5}, path) == asked({"dataset": "toycifar", "model": "resnet8", "seed": 5})
+    assert asked(asked({"dataset": "d", "task": "segmentation", "model": "unet"}))["batch_size"] == 16
+
+
+def test_what_is_offered_before_keras_is_imported_is_what_there_is():
+    from voclab.losses import LOSSES as losses
+    from voclab.models.generator import MODES as modes
+    from voclab.models.segmenters import SEGMENTERS as segmenters
+
+    assert (tuple(losses), tuple(modes), tuple(segmenters)) == (LOSSES, MODES, SEGMENTERS)
 
 
 @pytest.mark.parametrize(

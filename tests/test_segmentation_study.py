@@ -10,9 +10,9 @@ from matplotlib import pyplot as plt
 from voclab import plotting
 from voclab.data.base import VOID, Dataset
 from voclab.experiments import segmentation as study
+from voclab.experiments.common import Profile
 from voclab.metrics import SegmentationMetrics, image_scores
 from voclab.models.pretrained import Weights
-from voclab.profiles import profile_for
 from voclab.training import Run
 from voclab.training.masks import write_masks
 from voclab.training.segmentation import measure
@@ -97,16 +97,16 @@ def runs(save, scored) -> dict[str, Run]:
 
 @pytest.mark.parametrize(("name", "dataset"), PROFILES)
 def test_every_setting_is_trained_with_the_seeds_of_the_profile_and_after_what_it_starts_from(name, dataset):
-    profile = profile_for(name, dataset)
+    profile = study.settings(Profile.of(name, dataset))
     listed = study.experiments(profile, CNN, seed=4)
     grouped = study.by_setting({e.name: e for e in listed})
     assert sum(len(group) for group in grouped.values()) == len(listed)  # names are unique
     assert list(grouped) == list(study.LABELS)
     for setting, group in grouped.items():
-        single = 1 if setting.startswith("deeplab") else profile.segmentation.seeds
+        single = 1 if setting.startswith("deeplab") else profile.seeds
         reference = setting in (study.SCRATCH, study.PRETRAINED)
         family = setting == study.PRETRAINED
-        wanted = profile.segmentation.reference_seeds[family] if reference else single
+        wanted = profile.reference_seeds[family] if reference else single
         assert [e.recipe.seed for e in group] == [4 + k for k in range(wanted)]
         assert wanted > 1 or not reference  # one seed alone has no spread
     before = set()
@@ -118,7 +118,9 @@ def test_every_setting_is_trained_with_the_seeds_of_the_profile_and_after_what_i
 @pytest.mark.parametrize(("name", "dataset"), PROFILES)
 @pytest.mark.parametrize("weights", [CNN, MOBILENET], ids=["cnn", "mobilenet"])
 def test_within_a_family_one_thing_differs_from_the_reference(name, dataset, weights):
-    listed = {e.name: e for e in study.experiments(profile_for(name, dataset), weights, seed=4)}
+    listed = {
+        e.name: e for e in study.experiments(study.settings(Profile.of(name, dataset)), weights, seed=4)
+    }
     for family, reference in (("unet", study.SCRATCH), ("encoder", study.PRETRAINED)):
         for member in (n for n in listed if n.startswith(family + "-")):
             same_seed = next(
@@ -152,7 +154,7 @@ def _changed(one, other) -> dict:
 
 @pytest.mark.parametrize("weights", [CNN, MOBILENET], ids=["cnn", "mobilenet"])
 def test_only_the_last_network_changes_pretrained_weights(weights):
-    listed = {e.name: e for e in study.experiments(profile_for("demo", "voc2009"), weights, seed=0)}
+    listed = {e.name: e for e in study.experiments(study.settings(Profile("demo", False)), weights, seed=0)}
     for name, experiment in listed.items():
         if name.startswith("unet-"):
             assert (experiment.backbone, experiment.weights, experiment.frozen) == (None, None, False)

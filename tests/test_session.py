@@ -19,18 +19,19 @@ from toyvoc.voc import make_toyvoc
 from voclab import plotting
 from voclab.data import load
 from voclab.errors import VoclabError
+from voclab.experiments import common
+from voclab.experiments.common import Profile
 from voclab.kaggle.export import export
 from voclab.models import backbones, pretrained
 from voclab.models.prediction import TestTime
 from voclab.models.pretrained import resolve_weights
-from voclab.profiles import profile_for
 from voclab.reporting import notebooks
 from voclab.reporting.session import Session
 from voclab.training import Experiment, Recipe
 from voclab.training.experiment import run as run_experiment
 from voclab.training.segmentation import Segmentation, predicted_masks
 
-SMOKE, LITE = profile_for("smoke", "toyvoc"), "efficientnet_lite0"
+SMOKE, LITE = common.settings(Profile("smoke", True)), "efficientnet_lite0"
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +49,6 @@ def open_session(tree, tmp_path, monkeypatch):
         return Session("01_test", question="Why?", **{"profile": "smoke", "data": str(tree), **options})
 
     return opened
-
-
-@pytest.mark.parametrize("dataset", ["toyvoc", "voc2009", "cifar10", "toycifar"])
-def test_the_automatic_profile_is_demo_with_a_gpu_too(dataset, monkeypatch):
-    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind=None: ["a GPU"])
-    assert profile_for("auto", dataset) == profile_for("demo", dataset)
-    assert profile_for("full", dataset).name == "full"
 
 
 def _draw(session, name, **options):
@@ -342,7 +336,7 @@ def test_a_notebook_about_images_draws_toycifar_of_the_profiles_size(open_sessio
     session = open_session(data=None, single_label=True)
     assert session.train.name == "toycifar"
     assert session.root == tmp_path / "data" / "toycifar-smoke"
-    assert (len(session.train), len(session.test_set)) == SMOKE.cifar10.toy_counts
+    assert (len(session.train), len(session.test_set)) == SMOKE.toycifar
     assert session.runs.name == "toycifar-smoke-seed0"
 
 
@@ -358,7 +352,7 @@ def test_a_part_about_small_images_finds_them_too(open_session, tmp_path):
     root, profile = open_session().small_images(None)
     assert root == tmp_path / "data" / "toycifar-smoke"
     assert profile.name == "smoke"
-    assert len(load("toycifar", root, "train")) == SMOKE.cifar10.toy_counts[0]
+    assert len(load("toycifar", root, "train")) == SMOKE.toycifar[0]
     with pytest.raises(VoclabError, match="show several classes; name cifar10"):
         open_session().small_images("toyvoc")
 

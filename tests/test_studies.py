@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from voclab.errors import VoclabError
+from voclab.experiments import adversary, cifar10, common, robustness, segmentation
 from voclab.experiments import classification as study
+from voclab.experiments.common import PROFILES, Profile
 from voclab.models.pretrained import Weights
-from voclab.profiles import profile_for
 
 WEIGHTS = Weights("cnn", "file", "w.weights.h5", "for the test")
 
 
 def test_the_six_experiments_differ_in_nothing_but_what_is_compared():
-    listed = {e.name: e for e in study.experiments(profile_for("demo", "toyvoc"), WEIGHTS, seed=4)}
+    listed = {e.name: e for e in study.experiments(study.settings(Profile("demo", True)), WEIGHTS, seed=4)}
     assert list(listed) == list(study.LABELS)
     for name in ("scratch", "head", "finetuned"):
         plain, augmented = vars(listed[name].recipe), vars(listed[name + "-augmented"].recipe)
@@ -71,11 +72,22 @@ def test_right_and_wrong_examples_are_what_they_say():
 
 
 def test_profiles_by_name():
-    assert profile_for("smoke", "voc2009") == profile_for("smoke", "toyvoc")
-    assert profile_for("demo", "kaggle") == profile_for("demo", "voc2009")
-    assert profile_for("demo", "toyvoc").transfer_size < profile_for("demo", "voc2009").transfer_size
-    with pytest.raises(VoclabError, match="auto, smoke, demo, full"):
-        profile_for("fast", "toyvoc")
+    assert Profile.of("auto", "toyvoc") == Profile.of("demo", "toyvoc") == Profile("demo", True)
+    assert Profile.of("full", "kaggle") == Profile("full", False)
+    with pytest.raises(VoclabError, match="smoke, demo, full"):
+        Profile.of("fast", "toyvoc")
+
+
+@pytest.mark.parametrize("module", [study, segmentation, adversary, cifar10, robustness, common])
+def test_every_experiment_has_its_settings_for_every_profile(module):
+    both = (True, False)
+    sets = {(name, drawn): module.settings(Profile(name, drawn)) for name in PROFILES for drawn in both}
+    assert sets["smoke", True] == sets["smoke", False]
+    assert sets["demo", True] != sets["smoke", True]
+    for profile, settings in sets.items():
+        shared = common.settings(Profile(*profile)).batch
+        batches = [v for k, v in vars(settings).items() if k.endswith("batch_size")]
+        assert all(size % shared == 0 for size in batches)  # GPUs share every batch evenly
 
 
 def test_sample_images_show_each_class_once():

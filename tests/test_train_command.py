@@ -8,18 +8,23 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from voc_trees import fails
 
 from voclab import cli
 from voclab.app import visual
 from voclab.data import load
-from voclab.experiments import training
-from voclab.experiments.plan import Plan, plan_from
+from voclab.experiments.options import asked
+from voclab.experiments.train import trained
 from voclab.training import Run, load_model
 from voclab.training.identity import weights_digest
 
 COLOURS = {"blue": (60, 70, 190), "green": (70, 180, 80), "red": (200, 70, 60)}
 QUICK = {"batch_size": 16, "width": 4, "dropout": 0.0}
+
+
+def train(folder, name, dataset, model="small_cnn", **typed):
+    """A quick run without a line of progress."""
+    options = asked({"dataset": str(dataset), "model": model} | QUICK | typed)
+    return trained(options, name, folder, lambda line: None)
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +101,8 @@ def test_a_trained_run_is_evaluated(first, colours, capsys):
 
 
 def test_adversarial_training_is_scored_under_attack(colours, tmp_path):
-    plan = Plan(str(colours), "small_cnn", "adversarial", epochs=4, learning_rate=0.01, epsilon=16, **QUICK)
-    run = training.train_classifier(plan, "hard", tmp_path, lambda _: None)
+    attack = {"augmentation": "adversarial", "epsilon": 16}
+    run = train(tmp_path, "hard", colours, epochs=4, learning_rate=0.01, **attack)
     robust = [entry["robust"] for entry in run.history]
     assert run.metrics["validation"]["robust"] == max(robust) > 0.5  # the epoch that was kept
     # What is saved is the plain network, which loads without the attack that trained it.
@@ -108,60 +113,23 @@ def test_a_voc_data_set_is_trained_with_independent_outputs(tmp_path):
     from toyvoc.voc import make_toyvoc
 
     root = make_toyvoc(tmp_path / "toyvoc", train=40, val=16, test=4, size=64)
-    plan = Plan(str(root), "small_cnn", epochs=1, size=32, **QUICK)
-    run = training.train_classifier(plan, "voc", tmp_path, lambda _: None)
+    run = train(tmp_path, "voc", root, epochs=1, size=32)
     assert json.loads((run.folder / "config.json").read_text())["task"] == "multilabel"
     assert 0 < run.metrics["test"]["map"] < 1
 
 
 def test_options_reach_the_recipe(colours, tmp_path):
-    plan = Plan(
-        str(colours), "small_cnn", "advanced", optimizer="sgd", epochs=1, smoothing=0.1, mixup=0.2, **QUICK
-    )
-    training.train_classifier(plan, "options", tmp_path, lambda _: None)
-    recipe = json.loads((tmp_path / "options" / "config.json").read_text())["recipe"]
-    assert recipe["augmentation"] == "cifar-advanced"
-    assert (recipe["optimizer"], recipe["learning_rate"], recipe["smoothing"], recipe["mixup"]) == (
-        "sgd",
-        0.1,
-        0.1,
-        0.2,
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"model": "alexnet"}, "no model 'alexnet'.*resnet8"),
-        ({"augmentation": "heavy"}, "no augmentation 'heavy'.*adversarial"),
-        ({"optimizer": "adagrad"}, "no optimizer 'adagrad'"),
-        ({"epochs": -1}, "--epochs is -1"),
-        ({"dropout": 1.5}, "--dropout is 1.5"),
-        ({"epsilon": 300}, "--epsilon is 300"),
-        ({"learning_rate": 0.0}, "--learning-rate is 0.0"),
-        ({"patience": 0}, "--patience is 0"),
-        ({"model": "efficientnet_b0", "width": 0.5}, "one width only"),
-        ({"width": 0.5}, "width of 'small_cnn' is 0.5"),
-        ({"weights": "missing.h5"}, "missing.h5"),
-    ],
-)
-def test_what_makes_no_sense_is_one_sentence_before_anything_is_trained(colours, tmp_path, change, words):
-    plan = Plan(**({"dataset": str(colours), "model": "small_cnn"} | change))
-    fails(words, training.train_classifier, plan, "bad", tmp_path, lambda _: None)
-    assert not (tmp_path / "bad" / "model.keras").exists()
-
-
-def test_files_of_other_runs_are_refused(tmp_path):
-    fails("--model must be named", plan_from, {"dataset": "toycifar"}, None)
-    fails("--dataset and --model must be named", plan_from, {}, None)
-    Run(tmp_path / "other").begin({"recipe": {}})
-    fails("not of a run of `voclab train`", plan_from, {}, tmp_path / "other" / "config.json")
-    fails("config.json", plan_from, {}, tmp_path / "config.json")
+    typed = {"augmentation": "advanced", "optimizer": "sgd", "smoothing": 0.1, "mixup": 0.2}
+    recipe = train(tmp_path, "options", colours, epochs=1, **typed).config["experiment"]["recipe"]
+    expected = typed | {"augmentation": "cifar-advanced", "learning_rate": 0.1}
+    assert {name: recipe[name] for name in expected} == expected
 
 
 def test_cifar_10_learns_in_two_epochs(shared, tmp_path):
-    plan = Plan(str(shared / "cifar10"), "small_cnn", epochs=2, learning_rate=3e-3, batch_size=64)
-    run = training.train_classifier(plan, "cifar", tmp_path, lambda _: None)
+    options = asked(
+        {"dataset": str(shared / "cifar10"), "model": "small_cnn", "epochs": 2, "learning_rate": 3e-3}
+    )
+    run = trained(asked(options), "cifar", tmp_path, lambda _: None)
     assert run.metrics["test"]["accuracy"] > 0.25  # a tenth by chance
 
 
@@ -178,6 +146,49 @@ def test_a_pretrained_backbone_is_transferred_to_ones_own_images(shared, colours
     with h5py.File(weights) as file:
         stored = file["layers/batch_normalization/vars/2"][:]
     assert np.array_equal(model.get_layer("backbone").get_layer("bn_Conv1").moving_mean, stored)
+
+
+@pytest.fixture(scope="module")
+def toyvoc(tmp_path_factory):
+    """A few small drawn images with masks, and the folder of their runs."""
+    from toyvoc.voc import make_toyvoc
+
+    folder = tmp_path_factory.mktemp("toyvoc")
+    return make_toyvoc(folder / "data", train=24, val=8, test=4, size=64), folder / "runs"
+
+
+@pytest.fixture(scope="module")
+def segmenter(toyvoc):
+    """Folder of a quick segmenter's run."""
+    root, runs = toyvoc
+    command = f"train --task segmentation --model unet --loss dice --width 4 --epochs 1 --data {root}"
+    assert cli.main([*command.split(), "--size", "32", "--batch-size", "8", "--runs", str(runs)]) == 0
+    return runs / "data-unet-standard-seed0"
+
+
+def test_a_segmenter_is_trained_measured_and_repeated(segmenter, toyvoc, capsys):
+    metrics = json.loads((segmenter / "metrics.json").read_text())
+    assert 0 <= metrics["test"]["mean_dice"] <= 1
+    assert (segmenter / "test_masks.zip").is_file()
+    again = ["train", "--config", str(segmenter / "config.json"), "--runs", str(toyvoc[1])]
+    capsys.readouterr()
+    assert cli.main(again) == 0
+    assert "complete" in capsys.readouterr().out
+    assert cli.main([*again, "--name", "again"]) == 0
+    repeated = json.loads((toyvoc[1] / "again" / "metrics.json").read_text())
+    assert repeated["test"] == metrics["test"]
+
+
+@pytest.mark.parametrize("mode", ["universal", "image"])
+def test_an_adversary_is_trained_through_a_run(mode, segmenter, toyvoc):
+    root, runs = toyvoc
+    command = f"train --task adversary --victim {segmenter} --mode {mode} --epochs 1 --data {root}"
+    more = ["--epsilon", "16", "--batch-size", "8", "--name", mode, "--runs", str(runs)]
+    assert cli.main([*command.split(), *more, *(["--width", "4"] if mode == "image" else [])]) == 0
+    run = Run(runs / mode)
+    assert run.config["experiment"]["recipe"]["size"] == 32  # the victim's
+    assert run.config["experiment"]["task"]["epsilon"] == 16 / 255
+    assert 0 <= run.metrics["validation"]["fooled"] <= 1
 
 
 @pytest.fixture

@@ -15,15 +15,14 @@ from conftest import draw_squares
 from fragile_victims import four_classes, fragile_classifier, victims
 
 from voclab import backend
-from voclab.attacks import Experiment, Network, run_experiment
-from voclab.attacks.defence import harden
+from voclab.attacks import AdversarialPerturbation, AdversarialTraining, Network
 from voclab.data.base import VOID
 from voclab.losses import CrossEntropy, LovaszSoftmax, SoftDice, Sum
 from voclab.models import zoo
 from voclab.models.classifiers import predict
 from voclab.models.segmenters import build_unet
-from voclab.training import Experiment as Training
-from voclab.training import Parts, Recipe, Run, Work, train
+from voclab.training import Experiment, Parts, Recipe, Run, Work, train
+from voclab.training.experiment import run
 from voclab.training.segmentation import Segmentation, TestTime
 
 RECIPE = Recipe(32, "standard", 2, 0.02, batch_size=8, optimizer="sgd", seed=3)
@@ -69,27 +68,32 @@ def segmenter(folder):
     masks = [np.where(hidden & (i % 3 == 0), VOID, FIT.mask(i)).astype(np.uint8) for i in range(len(FIT))]
     data = replace(FIT, read_mask=lambda i: masks[i])
     task = Segmentation(TestTime((32,)))
-    experiment = Training("u", task, "unet", RECIPE, loss="cross_entropy_dice")
+    experiment = Experiment("u", task, "unet", RECIPE, loss="cross_entropy_dice")
     score = task.scorer(Work(experiment, Parts(FIT, VALIDATION, VALIDATION), run))
     options = NONE | {"score": score, "monitor": "dice", "target": "masks"}
     return train(model, data, loss=loss, recipe=replace(RECIPE, learning_rate=1e-3), run=run, **options)
 
 
 def hardened(folder):
-    parts = four_classes(FIT), four_classes(VALIDATION)
-    victim = Network(fragile_classifier(norm=False), "multilabel")
+    victim = {"victim": Network(fragile_classifier(norm=False), "multilabel")}
     recipe = replace(RECIPE, augmentation="none", learning_rate=0.15)
-    run = harden(folder.name, victim, *parts, folder.parent, recipe=recipe, epsilon=1 / 255, progress=silent)
-    return run.load_model()
+    task = AdversarialTraining(epsilon=1 / 255, steps=2, clean=True, images=0)
+    experiment = Experiment(folder.name, task, "victim", recipe)
+    return run(experiment, parts(), folder.parent, networks=victim, progress=silent).load_model()
+
+
+def parts():
+    fit, validation = four_classes(FIT), four_classes(VALIDATION)
+    return Parts(fit, validation, validation)
 
 
 def adversary(folder):
     """Its patterns are weights with a constraint, and its shares are standardised over the batch."""
     tiny = {"width": 4, "blocks": 1, "tile": 16, "patterns": 2}
     recipe = replace(RECIPE, augmentation="none", learning_rate=0.01)
-    experiment = Experiment(folder.name, ("classifier", "segmenter"), recipe, weight=1.0, options=tiny)
-    parts = four_classes(FIT), four_classes(VALIDATION)
-    return run_experiment(experiment, victims(), *parts, folder.parent, progress=silent).load_model()
+    task = AdversarialPerturbation(("classifier", "segmenter"), weight=1.0)
+    experiment = Experiment(folder.name, task, "image", recipe, options=tiny)
+    return run(experiment, parts(), folder.parent, networks=victims(), progress=silent).load_model()
 
 
 def half_precision(folder):

@@ -1,6 +1,7 @@
 """Perturbations within an exact bound: gradient attacks, the trained adversary, controls, their effects."""
 
-from voclab.attacks.adversary import Adversary, Experiment, run_experiment
+from voclab.attacks.adversarial_training import AdversarialTraining
+from voclab.attacks.adversary import AdversarialPerturbation, Adversary
 from voclab.attacks.budget import Budget
 from voclab.attacks.gradient import FGSM, PGD, Attack, Noise
 from voclab.attacks.measures import HANDLING, Bench, handled, visibility
@@ -12,16 +13,16 @@ __all__ = [
     "FGSM",
     "HANDLING",
     "PGD",
+    "AdversarialPerturbation",
+    "AdversarialTraining",
     "Adversary",
     "Attack",
     "Bench",
     "Budget",
-    "Experiment",
     "Network",
     "Noise",
     "Target",
     "eight_bit",
     "handled",
-    "run_experiment",
     "visibility",
 ]

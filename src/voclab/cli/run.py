@@ -5,8 +5,8 @@ from pathlib import Path
 from voclab import options
 from voclab.cli import base
 from voclab.errors import VoclabError
-from voclab.parameters import CHECKS, check
-from voclab.profiles import PROFILES
+from voclab.experiments.common import PROFILES
+from voclab.experiments.parameters import CHECKS, check
 from voclab.terminal import say
 
 

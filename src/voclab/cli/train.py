@@ -4,40 +4,17 @@ from pathlib import Path
 
 from voclab import options
 from voclab.cli import base
-from voclab.experiments import plan
+from voclab.experiments.options import OPTIONS, asked, option, usual_name
 from voclab.terminal import say
-
-# Field of a plan -> help.
-_HELP = {
-    "dataset": "a name, or a folder, also of images by class",
-    "model": "small_cnn, resnet8, resnet20, resnet18, vgg, densenet, mobilenet_v2, …",
-    "augmentation": "none, standard (default), advanced, adversarial",
-    "epochs": "longest training (default: 20)",
-    "learning_rate": "its peak (default: by optimizer)",
-    "batch_size": "images a step (default: 64)",
-    "size": "side of the images in pixels (default: their own up to 64, else 128)",
-    "momentum": "of SGD (default: 0.9)",
-    "weight_decay": "on kernels, times the learning rate (default: 1e-4)",
-    "dropout": "before the last layer (default: 0.2)",
-    "mixup": "alpha of mixup (default: 0, none)",
-    "width": "of the network (default: as published)",
-    "epsilon": "bound of adversarial training in steps of 1/255 (default: 8)",
-    "steps": "PGD steps inside it (default: 4)",
-    "patience": "epochs without a better score before it stops (default: 15)",
-    "seed": "of everything random (default: 0)",
-    "smoothing": "from 0 (default) to 1",
-    "optimizer": "adam (default) or sgd",
-    "weights": "imagenet, or a file with the backbone's weights",
-}
 
 
 def add(group) -> None:
     """Add the command to the parser."""
     parser = base.command(group, "train", train)
-    for field, text in _HELP.items():
-        name = plan.option(field)
-        metavar = name.strip("-").replace("-", "_").upper()
-        base.option(parser, name, plan.CHECKS[field], dest=field, metavar=metavar, help=text)
+    for name, known in OPTIONS.items():
+        flag = option(name)
+        metavar = flag.strip("-").replace("-", "_").upper()
+        base.option(parser, flag, known.check, dest=name, metavar=metavar, help=known.help)
     text = "a run's config.json to repeat; other options change it"
     base.option(parser, "--config", metavar="FILE", help=text)
     text = "folder of the run (default: by data, model and augmentation)"
@@ -46,16 +23,17 @@ def add(group) -> None:
 
 
 def train(arguments) -> None:
-    """Train one classifier by name."""
+    """Train a classifier, a segmenter or an adversary by name."""
     from voclab.data import find
+    from voclab.models.saved import model_file
 
-    asked = {name: getattr(arguments, name, None) for name in plan.CHECKS}
-    planned = plan.plan_from(asked, arguments.config)
-    find(planned.dataset)
+    found = asked({name: getattr(arguments, name) for name in OPTIONS}, arguments.config)
+    find(found["dataset"])
+    if found["task"] == "adversary":
+        model_file(found["victim"])
 
     from voclab.backend import use_all_gpus
-    from voclab.experiments import training
+    from voclab.experiments.train import trained
 
-    use_all_gpus(planned.batch_size)
-    name = arguments.name or plan.usual_name(planned)
-    say(training.train_classifier(planned, name, Path(arguments.runs)).folder)
+    use_all_gpus(found["batch_size"])
+    say(trained(found, arguments.name or usual_name(found), Path(arguments.runs)).folder)

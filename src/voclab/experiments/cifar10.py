@@ -1,16 +1,17 @@
 """Notebook 05: classifiers of small images that show one thing each, and what they get together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from voclab.config import Profile, Training
 from voclab.data.base import Dataset
-from voclab.experiments.plan import Plan
+from voclab.experiments.common import Profile, Sets
+from voclab.experiments.options import asked
 from voclab.metrics import expected_calibration_error, reliability, single_label_report
 from voclab.metrics.statistics import wilson
 from voclab.models.pretrained import Weights
@@ -19,38 +20,107 @@ from voclab.training import Run
 ENSEMBLE, CHOSEN = "ensemble of all", "ensemble, chosen"
 
 
-def plans(profile: Profile, data: Path, weights: Weights, seed: int) -> dict[str, Plan]:
-    """Name -> what is trained; the transfer model on the backbone that ``weights`` are for.
+Asked = dict[str, Any]  # options of `voclab train`, see voclab.experiments.options
+
+
+def small(model: str | None, augmentation: str, epochs: int, learning_rate: float, **others) -> Asked:
+    """Options of a classifier of small images: SGD with the weight decay of a published 5e-4."""
+    usual = {"optimizer": "sgd", "weight_decay": 5e-3}
+    named = {"model": model, "augmentation": augmentation, "epochs": epochs, "learning_rate": learning_rate}
+    return usual | named | others
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What notebook 05 trains.
+
+    Attributes:
+        trainings: name -> options of `voclab train`, in the order of the table; without a model the one that
+            pretrained weights are there for.
+    """
+
+    trainings: dict[str, Asked]
+
+
+_ADAM: Asked = {"optimizer": "adam"}
+_FULL = Settings(
+    {
+        "cnn": small("small_cnn", "none", 20, 1e-3, batch_size=128, **_ADAM),
+        "cnn-augmented": small("small_cnn", "standard", 30, 1e-3, batch_size=128, **_ADAM),
+        "resnet18": small("resnet18", "advanced", 30, 0.1, batch_size=128),
+        "vgg": small("vgg", "standard", 30, 0.05, mixup=0.2, batch_size=128),
+        "densenet": small("densenet", "standard", 30, 0.1, batch_size=128),
+        "transfer": small(None, "standard", 10, 5e-4, batch_size=128, **_ADAM),
+    }
+)
+_SETS = Sets(
+    smoke=Settings(
+        {
+            "cnn": small("small_cnn", "none", 1, 1e-3, width=4, **_ADAM),
+            "cnn-augmented": small("small_cnn", "standard", 1, 1e-3, width=4, **_ADAM),
+            "vgg": small("vgg", "standard", 1, 0.05, width=2, mixup=0.2),
+            "transfer": small(None, "standard", 1, 1e-3, **_ADAM),
+        }
+    ),
+    demo=(
+        Settings(
+            {
+                "cnn": small("small_cnn", "none", 12, 1e-3, **_ADAM),
+                "cnn-augmented": small("small_cnn", "standard", 12, 1e-3, **_ADAM),
+                "resnet8": small("resnet8", "standard", 12, 0.1),
+                "vgg": small("vgg", "standard", 14, 0.05, width=16),
+                "transfer": small(None, "standard", 6, 1e-3, **_ADAM),
+            }
+        ),
+        # On CIFAR-10's 5,085 images or as many of the user's own, each within half an hour on two cores;
+        # docs/decisions.md says how the recipes were found.
+        Settings(
+            {
+                "cnn": small("small_cnn", "none", 30, 1e-3, **_ADAM),
+                "cnn-augmented": small("small_cnn", "standard", 40, 1e-3, **_ADAM),
+                "resnet8": small("resnet8", "advanced", 40, 0.1),
+                "vgg": small("vgg", "standard", 60, 0.05, width=32, mixup=0.2),
+                "transfer": small(None, "standard", 12, 5e-4, **_ADAM),
+            }
+        ),
+    ),
+    full=(_FULL, _FULL),
+)
+
+
+def settings(profile: Profile) -> Settings:
+    """The settings of a profile, to be changed with ``dataclasses.replace``."""
+    return _SETS.of(profile)
+
+
+def trainings(
+    settings: Settings, data: Path, weights: Weights, seed: int, validation: float
+) -> dict[str, Asked]:
+    """Name -> everything that is asked for; the transfer model on the backbone that ``weights`` are for.
 
     Args:
-        profile: whose ``images.trainings`` are planned.
+        settings: what is trained.
         data: folder of the images.
         weights: of the transfer model.
         seed: of everything.
+        validation: share of the training images kept for every choice.
     """
-    planned = {}
-    for name, training in profile.cifar10.trainings.items():
-        plan = plan_of(training, profile, data, seed)
-        if training.model is None:
-            plan = replace(plan, model=weights.backbone, weights=weights.value)
-            if weights.backbone == "cnn":
-                plan = replace(plan, model="residual_cnn")
-        planned[name] = plan
-    return planned
+    common = {"dataset": str(data), "validation": validation, "seed": seed}
+    transfer = {"model": weights.backbone, "weights": weights.value}
+    if weights.backbone == "cnn":
+        transfer["model"] = "residual_cnn"
+    return {
+        name: asked(options | (transfer if options["model"] is None else {}) | common)
+        for name, options in settings.trainings.items()
+    }
 
 
-def plan_of(training: Training, profile: Profile, data: Path, seed: int) -> Plan:
-    """What ``voclab train`` would be asked for."""
-    options = asdict(training)
-    return Plan(str(data), **options, validation=profile.validation_fraction, seed=seed)
-
-
-def label(name: str, plan: Plan) -> str:
-    """What people call the classifier of that plan."""
-    title = _TITLES.get(plan.model, plan.model)
+def label(name: str, options: Asked) -> str:
+    """What people call the classifier of those options."""
+    title = _TITLES.get(options["model"], options["model"])
     if name.startswith("transfer"):
-        title = f"{title}, transfer" if plan.weights else f"{title}, random weights"
-    return title if plan.augmentation != "none" else f"{title}, no augmentation"
+        title = f"{title}, transfer" if options["weights"] else f"{title}, random weights"
+    return title if options["augmentation"] != "none" else f"{title}, no augmentation"
 
 
 _TITLES = {

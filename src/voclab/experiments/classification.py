@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from voclab.config import Profile
 from voclab.data.base import Dataset
 from voclab.evaluation.explain import GradCam
+from voclab.experiments.common import Profile, Sets
 from voclab.metrics import (
     average_precision,
     decision_report,
@@ -31,58 +31,137 @@ LABELS = {
 }
 
 
-def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experiment]:
+@dataclass(frozen=True)
+class Settings:
+    """Sizes and lengths of notebook 01.
+
+    Attributes:
+        batch_size: images a step, of all six.
+        augmentation: of the augmented ones.
+        cnn_width: channels of the first stage of the CNN from scratch.
+        cnn_size: its input side, pixels.
+        cnn_epochs: its longest training.
+        cnn_learning_rate: its peak learning rate.
+        transfer_size: input side of the transfer models, pixels.
+        test_sizes: input sides whose predictions they average when they are measured.
+        head_views: augmented views of each image whose features train the linear head.
+        finetune_epochs: longest fine-tuning.
+        finetune_learning_rate: its peak learning rate.
+    """
+
+    batch_size: int = 16
+    augmentation: str = "advanced"
+    cnn_width: int = 24
+    cnn_size: int = 96
+    cnn_epochs: int = 8
+    cnn_learning_rate: float = 2e-3
+    transfer_size: int = 96
+    test_sizes: tuple[int, ...] = (96,)
+    head_views: int = 4
+    finetune_epochs: int = 6
+    finetune_learning_rate: float = 1e-3
+
+
+_DRAWN = Settings()
+_PHOTOGRAPHS = Settings(
+    augmentation="standard",
+    cnn_width=32,
+    cnn_size=128,
+    cnn_epochs=30,
+    transfer_size=320,
+    test_sizes=(224, 320, 448),
+    finetune_epochs=5,
+    finetune_learning_rate=5e-5,
+)
+_SETS = Sets(
+    smoke=replace(
+        _DRAWN,
+        cnn_width=8,
+        cnn_size=48,
+        cnn_epochs=2,
+        transfer_size=48,
+        test_sizes=(48,),
+        head_views=1,
+        finetune_epochs=1,
+    ),
+    demo=(_DRAWN, _PHOTOGRAPHS),
+    full=(
+        replace(
+            _DRAWN,
+            batch_size=32,
+            cnn_size=128,
+            cnn_epochs=60,
+            transfer_size=128,
+            test_sizes=(128,),
+            finetune_epochs=20,
+        ),
+        replace(
+            _PHOTOGRAPHS,
+            cnn_width=48,
+            cnn_size=224,
+            cnn_epochs=150,
+            transfer_size=384,
+            test_sizes=(384, 480),
+            head_views=8,
+            finetune_epochs=20,
+        ),
+    ),
+)
+
+
+def settings(profile: Profile) -> Settings:
+    """The settings of a profile, to be changed with ``dataclasses.replace``."""
+    return _SETS.of(profile)
+
+
+def experiments(settings: Settings, weights: Weights, seed: int) -> list[Experiment]:
     """The six classifiers of notebook 01: three ways to train, each with and without augmentation."""
-    cnn = {"width": profile.cnn_width}
-    scratch = Recipe(
-        size=profile.cnn_size,
-        augmentation="none",
-        epochs=profile.cnn_epochs,
-        learning_rate=profile.cnn_learning_rate,
-        batch_size=profile.batch_size,
+    s = settings
+    from_scratch = Recipe(
+        s.cnn_size,
+        "none",
+        s.cnn_epochs,
+        s.cnn_learning_rate,
+        batch_size=s.batch_size,
         weight_decay=5e-3,
-        patience=profile.cnn_epochs,
+        patience=s.cnn_epochs,
         seed=seed,
     )
     transfer = Recipe(
-        size=profile.transfer_size,
-        augmentation="none",
-        epochs=profile.finetune_epochs,
-        learning_rate=profile.finetune_learning_rate,
-        batch_size=profile.batch_size,
-        patience=max(3, profile.finetune_epochs // 2),
+        s.transfer_size,
+        "none",
+        s.finetune_epochs,
+        s.finetune_learning_rate,
+        batch_size=s.batch_size,
+        patience=max(3, s.finetune_epochs // 2),
         seed=seed,
     )
+    scratch = Experiment(
+        "scratch", MultiLabelClassification(), "cnn", from_scratch, options={"width": s.cnn_width}
+    )
+    head = Experiment(
+        "head",
+        MultiLabelClassification(test_sizes=s.test_sizes),
+        weights.backbone,
+        transfer,
+        weights=weights.value,
+        frozen=True,
+    )
+    finetuned = replace(
+        head, name="finetuned", task=replace(head.task, dropout=0.3), frozen=False, start="head"
+    )
     listed = []
-    for suffix, augmentation in (("", "none"), ("-augmented", profile.augmentation)):
-        views = profile.head_views if suffix else 0
-        task = MultiLabelClassification(test_sizes=profile.test_sizes, views=views)
-        head = Experiment(
-            "head" + suffix,
-            task,
-            weights.backbone,
-            replace(transfer, augmentation=augmentation),
-            weights=weights.value,
-            frozen=True,
+    for plain in (scratch, head, finetuned):
+        views = s.head_views if plain is head else 0
+        augmented = replace(
+            plain,
+            name=f"{plain.name}-augmented",
+            task=replace(plain.task, views=views),
+            recipe=replace(plain.recipe, augmentation=s.augmentation),
+            start=plain.start and f"{plain.start}-augmented",
         )
-        listed += [
-            Experiment(
-                "scratch" + suffix,
-                MultiLabelClassification(),
-                "cnn",
-                replace(scratch, augmentation=augmentation),
-                options=cnn,
-            ),
-            head,
-            replace(
-                head,
-                name="finetuned" + suffix,
-                task=replace(task, views=0, dropout=0.3),
-                frozen=False,
-                start=head.name,
-            ),
-        ]
-    return sorted(listed, key=lambda e: list(LABELS).index(e.name))
+        listed += [plain, augmented]
+    return listed
 
 
 def label(name: str) -> str:

@@ -7,15 +7,14 @@ import pandas as pd
 from scipy.special import expit, softmax
 
 from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Network, Noise, handled, visibility
-from voclab.attacks.adversary import model_digest
 from voclab.attacks.measures import HANDLING
-from voclab.config import Profile
 from voclab.data.base import Dataset
 from voclab.data.images import eight_bit
-from voclab.experiments.adversary import BOTH, CLASSIFIER, SEGMENTER
+from voclab.experiments.adversary import BOTH, CLASSIFIER, SEGMENTER, Settings
 from voclab.metrics import image_scores
 from voclab.terminal import say
 from voclab.training import Run
+from voclab.training.experiment import model_digest
 from voclab.training.identity import data_digest, known_by
 
 LABELS = {
@@ -45,7 +44,7 @@ class Measurements:
         scored: images with truth.
         victims: from :func:`voclab.experiments.adversary.victims`.
         adversaries: complete runs by name.
-        profile: sizes and bounds.
+        settings: sizes and bounds.
         further: more networks to test on, from :func:`voclab.experiments.adversary.others`; a victim among
             them is left out.
         epsilon: bound that the adversaries were trained at and that most is measured at, steps of 1/255.
@@ -58,7 +57,7 @@ class Measurements:
         scored: Dataset,
         victims: Mapping[str, Network],
         adversaries: Mapping[str, Run],
-        profile: Profile,
+        settings: Settings,
         further: Mapping[str, Network],
         epsilon: float = 8,
         progress: Callable[[str], None] = say,
@@ -66,7 +65,7 @@ class Measurements:
         attacked = {model_digest(v.model) for v in victims.values()}
         self.further = {n: v for n, v in further.items() if model_digest(v.model) not in attacked}
         self.run, self.victims, self.adversaries, self.progress = run, victims, adversaries, progress
-        self.settings, self.epsilon = profile.adversary, epsilon
+        self.settings, self.epsilon = settings, epsilon
         self.bounds = sorted({*self.settings.epsilons, epsilon})
         networks = (*victims.values(), *self.further.values())
         config = {

@@ -7,28 +7,29 @@ import numpy as np
 import pandas as pd
 
 from voclab.attacks import FGSM, PGD, Bench, Network
-from voclab.config import Profile
 from voclab.data.images import eight_bit
-from voclab.experiments.cifar10 import plan_of
-from voclab.experiments.plan import Plan
+from voclab.experiments.cifar10 import Asked
+from voclab.experiments.options import asked
+from voclab.experiments.robustness import Settings
 from voclab.metrics.statistics import wilson
 
 STANDARD, HARDENED = "standard training", "adversarial training"
 STEPS = 20  # of PGD, with which robustness is reported
 
 
-def plans(profile: Profile, data: Path, seed: int) -> dict[str, Plan]:
-    """Name of the run -> what is trained: ``small-standard`` and ``small-hardened``.
+def trainings(settings: Settings, data: Path, seed: int, validation: float) -> dict[str, Asked]:
+    """Name of the run -> what is asked for: ``small-standard`` and ``small-hardened``.
 
     Args:
-        profile: its ``robustness`` says how.
-        data: folder of the images.
+        settings: what is trained.
+        data: folder of the small images.
         seed: of everything.
+        validation: share of the training images kept for every choice.
     """
-    p = profile.robustness
+    common = {"dataset": str(data), "validation": validation, "seed": seed}
     return {
-        name: plan_of(training, profile, data, seed)
-        for name, training in (("small-standard", p.standard), ("small-hardened", p.hardened))
+        "small-standard": asked(settings.standard | common),
+        "small-hardened": asked(settings.hardened | common),
     }
 
 

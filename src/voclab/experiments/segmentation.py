@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from voclab.config import Profile
 from voclab.data.base import VOID, Dataset
+from voclab.experiments.common import Profile, Sets
 from voclab.metrics import image_scores, pixel_frequency, random_segmentation
 from voclab.metrics.statistics import bootstrap_interval
 from voclab.models.prediction import TestTime
@@ -33,14 +33,153 @@ LABELS = {
 _LOSSES = {"ce": "cross_entropy", "dice": "dice", "both": "cross_entropy_dice"}
 
 
-def experiments(profile: Profile, weights: Weights, seed: int) -> list[Experiment]:
+@dataclass(frozen=True)
+class Settings:
+    """Sizes and lengths of notebook 02.
+
+    Attributes:
+        width: channels of the from-scratch U-Net at full resolution.
+        depth: how often it halves the resolution.
+        size: its training size, pixels.
+        test_size: longest side at which it is tested, pixels.
+        augmentation: its augmentation.
+        epochs: its training.
+        learning_rate: its peak learning rate.
+        batch_size: images a step, of this family and the next.
+        seeds: seeds of each setting.
+        reference_seeds: seeds of the one that the others of its family are compared with, from scratch and
+            on the encoder: their spread is the yardstick.
+        decoder_width: channels of the decoders on a pretrained encoder.
+        encoder_size: training size of the U-Net on a frozen encoder, pixels.
+        encoder_test_size: longest side at which it is tested, pixels.
+        encoder_epochs: its training.
+        encoder_learning_rate: its peak learning rate.
+        deeplab_size: training size of DeepLabV3+, pixels.
+        deeplab_batch_size: its images a step.
+        deeplab_epochs: its training on the frozen encoder.
+        deeplab_learning_rate: the peak learning rate of that.
+        finetune_epochs: epochs of the whole network after that.
+        finetune_learning_rate: their peak learning rate.
+        test_sizes: longest sides averaged when it is tested, with mirror images.
+        refit: whether the chosen model is trained once more on all training images, for its time again.
+    """
+
+    width: int = 16
+    depth: int = 4
+    size: int = 64
+    test_size: int = 64
+    augmentation: str = "none"
+    epochs: int = 2
+    learning_rate: float = 3e-3
+    batch_size: int = 16
+    seeds: int = 1
+    reference_seeds: tuple[int, int] = (2, 2)
+    decoder_width: int = 128
+    encoder_size: int = 96
+    encoder_test_size: int = 128
+    encoder_epochs: int = 2
+    encoder_learning_rate: float = 3e-3
+    deeplab_size: int = 96
+    deeplab_batch_size: int = 16
+    deeplab_epochs: int = 3
+    deeplab_learning_rate: float = 3e-3
+    finetune_epochs: int = 4
+    finetune_learning_rate: float = 1e-3
+    test_sizes: tuple[int, ...] = (128, 160)
+    refit: bool = False
+
+
+_DRAWN = Settings()
+_PHOTOGRAPHS = Settings(
+    size=96,
+    test_size=128,
+    augmentation="standard",
+    epochs=6,
+    batch_size=8,
+    encoder_size=224,
+    encoder_test_size=320,
+    encoder_epochs=6,
+    encoder_learning_rate=2e-3,
+    deeplab_size=256,
+    deeplab_epochs=8,
+    deeplab_learning_rate=2e-3,
+    finetune_epochs=16,
+    finetune_learning_rate=3e-4,
+    test_sizes=(320, 416),
+)
+_SETS = Sets(
+    smoke=replace(
+        _DRAWN,
+        width=4,
+        depth=2,
+        size=32,
+        epochs=1,
+        decoder_width=16,
+        encoder_size=32,
+        encoder_test_size=64,
+        encoder_epochs=1,
+        deeplab_size=32,
+        deeplab_epochs=1,
+        finetune_epochs=1,
+        test_sizes=(64,),
+        refit=True,
+    ),
+    demo=(_DRAWN, _PHOTOGRAPHS),
+    full=(
+        replace(
+            _DRAWN,
+            width=32,
+            size=128,
+            test_size=160,
+            augmentation="standard",
+            epochs=40,
+            seeds=3,
+            reference_seeds=(3, 3),
+            encoder_size=128,
+            encoder_test_size=160,
+            encoder_epochs=15,
+            deeplab_size=128,
+            deeplab_epochs=15,
+            finetune_epochs=30,
+            test_sizes=(128, 160, 192),
+            refit=True,
+        ),
+        replace(
+            _PHOTOGRAPHS,
+            width=32,
+            size=224,
+            test_size=320,
+            epochs=60,
+            seeds=3,
+            reference_seeds=(3, 3),
+            encoder_size=320,
+            encoder_test_size=448,
+            encoder_epochs=15,
+            decoder_width=192,
+            deeplab_size=384,
+            deeplab_epochs=10,
+            finetune_epochs=40,
+            finetune_learning_rate=1e-4,
+            test_sizes=(384, 512, 640),
+            refit=True,
+        ),
+    ),
+)
+
+
+def settings(profile: Profile) -> Settings:
+    """The settings of a profile, to be changed with ``dataclasses.replace``."""
+    return _SETS.of(profile)
+
+
+def experiments(settings: Settings, weights: Weights, seed: int) -> list[Experiment]:
     """All segmenters of notebook 02, those that others start from first.
 
     Two families, a U-Net from scratch and a decoder on a frozen pretrained encoder. Within a family each
     differs from the reference in one thing: the loss, or the skips. Seeds after the first are named
     ``<name>-seed<k>``. Last comes DeepLabV3+ on the same encoder, first frozen, then trained with it.
     """
-    p = profile.segmentation
+    p = settings
     scratch = Experiment(
         SCRATCH,
         Segmentation(TestTime((p.test_size,))),

@@ -2,7 +2,6 @@
 
 import base64
 import logging
-import math
 import os
 import platform
 import re
@@ -19,8 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from voclab import parameters, text
-from voclab.config import Profile
+from voclab import text
 from voclab.data import (
     EMBEDDED,
     NAMES,
@@ -37,10 +35,11 @@ from voclab.data.drawn import draw
 from voclab.data.obtain import obtain
 from voclab.data.splits import fit_validation
 from voclab.errors import VoclabError
+from voclab.experiments import common, parameters
+from voclab.experiments.common import Profile
 from voclab.files import make_folder, sha256
 from voclab.kaggle import merge_submissions, write_submission
 from voclab.models.pretrained import Weights, resolve_weights
-from voclab.profiles import profile_for
 from voclab.reporting.page import Page, data_title
 from voclab.revision import git_revision
 from voclab.terminal import say
@@ -67,7 +66,8 @@ class Session:
     results go to a temporary folder there, and only a complete ``submission.csv`` to the working folder.
 
     Attributes:
-        profile: sizes and lengths, see ``voclab.config.Profile``.
+        profile: what an experiment's ``settings`` are chosen by.
+        common: settings that all notebooks share.
         fit, validation: the parts of the training images; every choice is made on ``validation``.
         test_set: images on which nothing is chosen (VOC's val list, or the competition's test set).
         parts: these three, as trainings take them.
@@ -116,13 +116,14 @@ class Session:
                 f"Notebook {notebook} is about images that show {about}; those of {found.name} show {named}."
                 f" Name {others}."
             )
-        self.profile: Profile = profile_for(profile, found.name)
+        self.profile = Profile.of(profile, found.name)
+        self.common = common.settings(self.profile)
         toy, named = found.name in _MADE, _is_path(data)
         found = self._sized(found, data)
         self.root = found.root.resolve()
         self.train: Dataset = load(found.name, found.root, "train")
         self.test_set: Dataset = load(found.name, found.root, test_split(found.name))
-        self.fit, self.validation = fit_validation(self.train, self.profile.validation_fraction, self.seed)
+        self.fit, self.validation = fit_validation(self.train, self.common.validation_fraction, self.seed)
         self.parts = Parts(self.fit, self.validation, self.test_set)
         asked = (found.name, self.profile.name, self.seed, backbone, variant)
         default = toy and asked[1:] == ("demo", 0, None, None)
@@ -142,7 +143,7 @@ class Session:
         self.trained_s = 0.0  # of runs that were read back, the time that they once took
         if self.profile.name == "full":
             self._say_cost()
-        if self.profile.mixed_precision:
+        if self.common.mixed_precision:
             self._use_gpus()
 
     def _say_cost(self) -> None:
@@ -165,10 +166,10 @@ class Session:
         if name == "demo" and (root / _MADE[found.name]).is_file():
             return root  # `voclab data make` may have made another number of images: they are the user's
         if found.name == "toycifar":
-            train, test = self.profile.cifar10.toy_counts
+            train, test = self.common.toycifar
             return draw("toycifar", root, train=train, test=test)
-        train, val, test = self.profile.toy_counts
-        return draw("toyvoc", root, train=train, val=val, test=test, size=self.profile.toy_size)
+        train, val, test = self.common.toyvoc
+        return draw("toyvoc", root, train=train, val=val, test=test, size=self.common.toyvoc_size)
 
     def small_images(self, data: str | None) -> tuple[Path, Profile]:
         """Images that show one class each, for a part of a notebook about images.
@@ -191,16 +192,14 @@ class Session:
         found = self._sized(found, data)
         title = data_title(found.name)
         markdown(f"**Small images** {text.markdown(title)}: {text.markdown(found.why)}.", data=title)
-        return found.root.resolve(), profile_for(self.profile.name, found.name)
+        return found.root.resolve(), Profile.of(self.profile.name, found.name)
 
     def _use_gpus(self) -> None:
         import keras
 
         from voclab.backend import use_all_gpus
 
-        p = self.profile
-        batches = (p.batch_size, p.segmentation.batch_size, p.segmentation.deeplab_batch_size)
-        if use_all_gpus(math.gcd(*batches, p.adversary.batch_size)):
+        if use_all_gpus(self.common.batch):
             keras.config.set_dtype_policy("mixed_float16")
 
     @property
@@ -216,7 +215,7 @@ class Session:
     def weights(self) -> Weights:
         """Pretrained weights for the transfer models, see ``voclab.models.pretrained``."""
         self._weights = resolve_weights(
-            self._parameters["weights"], self.profile.backbone, self._parameters["backbone"]
+            self._parameters["weights"], self.common.backbone, self._parameters["backbone"]
         )
         return self._weights
 

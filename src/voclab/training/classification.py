@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -73,7 +73,7 @@ class Classification(Task):
             VoclabError: a width where there is none to choose, or weights that cannot be had.
         """
         name, width = experiment.model, experiment.options.get("width")
-        options = {"weights": experiment.weights, "dropout": self.dropout}
+        options: dict[str, Any] = {"weights": experiment.weights, "dropout": self.dropout}
         small = experiment.recipe.size <= SMALL
         if name in ZOO:
             size = None if small else experiment.recipe.size

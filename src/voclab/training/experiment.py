@@ -1,7 +1,7 @@
 """An experiment of any kind: a network, how it is trained and where it starts; `run` and `refit` train it."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,9 @@ from voclab.data.base import Dataset
 from voclab.data.batches import DecodedCache
 from voclab.errors import VoclabError
 from voclab.models.classifiers import count_parameters
+from voclab.models.network import Network
 from voclab.terminal import say
-from voclab.training.identity import data_digest, known_by, weights_digest
+from voclab.training.identity import ASKED, data_digest, known_by, weights_digest
 from voclab.training.loop import Recipe, train
 from voclab.training.run import Run
 
@@ -48,7 +49,7 @@ class Experiment:
     """
 
     name: str
-    task: "Task"
+    task: Any  # a Task: Any, because each kind has settings of its own
     model: str
     recipe: Recipe
     loss: str | None = None
@@ -79,7 +80,7 @@ class Work:
     run: Run
     start: Run | None = None
     chosen: Run | None = None
-    networks: Mapping[str, Any] = field(default_factory=dict)
+    networks: Mapping[str, Network] = field(default_factory=dict)
     cache_mb: float = 1024
     progress: Callable[[str], None] = say
 
@@ -100,17 +101,13 @@ class Task:
 
     Attributes:
         parts: names of the parts that are measured at the end.
-        files: what a complete run holds beside its texts.
-        target: what batches hold beside the images, ``"labels"`` or ``"masks"``.
         shrink: decoded training images are kept at this many times the training size; ``None`` as they are.
     """
 
     parts: ClassVar[tuple[str, ...]] = ("validation", "test")
-    files: ClassVar[tuple[str, ...]] = ("history.json", "model.keras", "predictions.npz")
-    target: ClassVar[str] = "labels"
     shrink: ClassVar[int | None] = None
 
-    def require(self, experiment: Experiment, data: Parts, networks: Mapping[str, Any]) -> None:
+    def require(self, experiment: Experiment, data: Parts, networks: Mapping[str, Network]) -> None:
         """Refuse with one sentence what cannot be trained, before anything is begun."""
 
     def of(self, data: Parts) -> str:
@@ -120,6 +117,14 @@ class Task:
     def needs(self, experiment: Experiment) -> tuple[str, ...]:
         """Names of the networks that take part beside the one that is trained."""
         return ()
+
+    def masks(self, networks: Mapping[str, Network]) -> bool:
+        """Whether it learns from label maps; else from labels."""
+        return False
+
+    def files(self, parts: Iterable[str]) -> tuple[str, ...]:
+        """What a complete run that measured these parts holds beside its texts."""
+        return ("history.json", "model.keras", "predictions.npz")
 
     def monitor(self, work: Work) -> str:
         """Which figure of :meth:`scorer` chooses the epoch."""
@@ -154,8 +159,8 @@ class Task:
             run=work.run,
             score=self.scorer(work) if chosen is None else None,
             monitor=monitor,
-            stop_after=chosen and max(chosen.history, key=lambda entry: entry[monitor])["epoch"],
-            target=self.target,
+            stop_after=max(chosen.history, key=lambda e: e[monitor])["epoch"] if chosen else None,
+            target="masks" if self.masks(work.networks) else "labels",
             cache=DecodedCache(training, work.cache_mb, self.shrink and self.shrink * recipe.size),
             progress=work.progress,
         )
@@ -177,7 +182,8 @@ def run(
     data: Parts,
     folder: Path,
     *,
-    networks: Mapping[str, Any] | None = None,
+    networks: Mapping[str, Network] | None = None,
+    asked: Mapping[str, Any] | None = None,
     cache_mb: float = 1024,
     progress: Callable[[str], None] = say,
 ) -> Run:
@@ -189,7 +195,8 @@ def run(
         experiment: what to train.
         data: to train, choose and measure on. Parts without truth are only predicted.
         folder: parent folder of the runs.
-        networks: those that the task names (whom an adversary attacks), each with its ``model``.
+        networks: those that the task names, e.g. whom an adversary attacks.
+        asked: what somebody typed to get this experiment; the run keeps it, so that it can be repeated.
         cache_mb: memory for decoded training images, MiB.
         progress: receives lines of text.
 
@@ -209,8 +216,10 @@ def run(
         "task": task.of(data),
         "class_names": data.fit.class_names,
         "weights": weights_digest(experiment.weights),
-        "data": data_digest(*parts, masks=task.target == "masks"),
+        "data": data_digest(*parts, masks=task.masks(networks)),
     }
+    if asked:
+        config[ASKED] = asked
     if needed:
         config["networks"] = {name: model_digest(model) for name, model in needed.items()}
     start = None
@@ -249,10 +258,10 @@ def refit(
         The run ``<name>-all``, measured on ``test`` alone.
     """
     chosen, again = Run(folder / experiment.name), Run(folder / f"{experiment.name}-all")
-    options = {"cache_mb": cache_mb, "progress": progress}
     config = known_by({"refit": chosen.config}, refit, type(experiment.task))
-    work = Work(experiment, data, again, None, chosen, {}, **options)
-    first = experiment.start and partial(refit, known[experiment.start], known, data, folder, **options)
+    work = Work(experiment, data, again, None, chosen, {}, cache_mb, progress)
+    how: dict[str, Any] = {"cache_mb": cache_mb, "progress": progress}
+    first = partial(refit, known[experiment.start], known, data, folder, **how) if experiment.start else None
     return _carried_out(work, config, first)
 
 
@@ -266,9 +275,8 @@ def run_chain(name: str, known: Mapping[str, Experiment], data: Parts, folder: P
 def _carried_out(work: Work, config: dict, first: Callable[[], Run] | None = None) -> Run:
     """Begin, train, measure, finish; ``first`` gives the start, where it is trained only now."""
     task, kept, measured = work.experiment.task, work.run, work.measured
-    files = (*task.files, *(f"{part}_masks.zip" for part in measured if task.target == "masks"))
     figures = (*measured, "seconds", "parameters", "trained_parameters")
-    if kept.begin(config, files=files, figures=figures, progress=work.progress):
+    if kept.begin(config, files=task.files(measured), figures=figures, progress=work.progress):
         return kept
     if first:
         work = replace(work, start=first())

@@ -18,6 +18,7 @@ from voclab.files import sha256
 from voclab.training.code import UNREADABLE, code_digest, fingerprint
 
 FORMAT = 2  # of the files in a run folder; a new one makes every run anew
+ASKED = "asked"  # what was typed to get a run says nothing that its experiment and its data do not
 MADE_WITH = "made_with"  # versions are kept and said; another one alone makes no other run
 _LIBRARIES = ("tensorflow", "keras", "numpy", "albumentations")
 _SHOWN = 4  # changes that a sentence lists
@@ -117,7 +118,7 @@ def _leaves(value, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...]
         yield path, value
         return
     for key, entry in value.items():
-        if key != MADE_WITH:
+        if key not in (MADE_WITH, ASKED):
             yield from _leaves(entry, (*path, key))
 
 
@@ -130,7 +131,7 @@ def _said(path: tuple[str, ...], before, now) -> str:
         return f"the data changed ({path[path.index('data') + 1]})"
     if path[-1] == "weights" and "experiment" not in path:
         return "the weights that it starts from changed"
-    name = ".".join(p for p in path if p not in ("experiment", "plan"))
+    name = ".".join([*(p for p in path[:-1] if p not in ("experiment", "task")), path[-1]])
     if _ABSENT in (before, now):
         return f"{name} is {'new' if before is _ABSENT else 'gone'}"
     if max(len(str(before)), len(str(now))) > 40 or _is_digest(before):

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import cv2
 import keras
@@ -38,13 +37,18 @@ class Segmentation(Task):
     """
 
     test_time: TestTime
-    target: ClassVar[str] = "masks"
 
     def require(self, experiment, data, networks):
         require_masks(data.fit, data.validation)
 
     def of(self, data):
         return "segmentation"
+
+    def masks(self, networks):
+        return True
+
+    def files(self, parts):
+        return (*super().files(parts), *(f"{part}_masks.zip" for part in parts))
 
     def monitor(self, work):
         return "dice"

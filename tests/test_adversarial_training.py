@@ -1,27 +1,23 @@
 """Adversarial fine-tuning: its attack in the graph, what it gains, resuming, what it leaves on disk."""
 
-import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 from fragile_victims import four_classes, fragile_classifier, fragile_segmenter, one_class_each
 
-from voclab.attacks import PGD, Bench, Network, defence
-from voclab.attacks.defence import AdversariallyTrained, harden
+from voclab.attacks import PGD, AdversarialTraining, Bench, Network
+from voclab.attacks.adversarial_training import AdversariallyTrained
 from voclab.data.images import resized
 from voclab.errors import VoclabError
-from voclab.training import Recipe, Run
+from voclab.training import Experiment, Parts, Recipe
+from voclab.training.experiment import run
 
 EPSILON = 1 / 255
+TASK = AdversarialTraining(epsilon=EPSILON, steps=2, clean=True, images=0)
 RECIPE = Recipe(32, "none", 12, 0.15, batch_size=8, weight_decay=0.0, warmup=0.0, patience=99, seed=4)
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
 
 
 def silent(line):
@@ -35,20 +31,18 @@ def classifier(task="multilabel"):
 @pytest.fixture(scope="module")
 def parts(squares):
     data = four_classes(squares)
-    return data.subset(range(24), "fit"), data.subset(range(24, 36), "validation")
+    test = data.subset(range(36, 48), "test")
+    return Parts(data.subset(range(24), "fit"), data.subset(range(24, 36), "validation"), test)
+
+
+EXPERIMENT = Experiment("hardened", TASK, "classifier", RECIPE)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module")
-def hardened(parts, folder):
+def hardened(parts, tmp_path_factory):
     """(the run, the classifier it was made from)."""
-    victim = classifier()
-    run = harden("hardened", victim, *parts, folder, recipe=RECIPE, epsilon=EPSILON, progress=silent)
-    return run, victim
+    victim, folder = classifier(), tmp_path_factory.mktemp("runs")
+    return run(EXPERIMENT, parts, folder, networks={"classifier": victim}, progress=silent), victim
 
 
 def same_weights(one, other):
@@ -137,34 +131,32 @@ def accuracy_under_pgd(victim, bench):
     return bench.effect(victim, images)["accuracy"]
 
 
-def test_the_hardened_classifier_withstands_what_fools_the_first(hardened, squares):
-    run, victim = hardened
-    bench = Bench(four_classes(squares).subset(range(36, 48), "test"), 32)
-    defended = Network(run.load_model(), "multilabel", "defended")
+def test_the_hardened_classifier_withstands_what_fools_the_first(hardened, parts):
+    made, victim = hardened
+    bench = Bench(parts.test, 32)
+    defended = Network(made.load_model(), "multilabel", "defended")
     assert accuracy_under_pgd(victim, bench) < 0.2
     assert accuracy_under_pgd(defended, bench) > 0.6
     assert bench.effect(defended, bench.images)["accuracy"] > 0.8
 
 
 def test_hardening_leaves_the_first_classifier_alone(hardened):
-    run, victim = hardened
+    made, victim = hardened
     assert same_weights(victim.model, fragile_classifier(norm=False))
     assert victim.model.trainable
-    assert not same_weights(victim.model, run.load_model())
+    assert not same_weights(victim.model, made.load_model())
 
 
 def test_the_history_says_how_it_stands_with_and_without_an_attack(hardened, parts):
-    run, _ = hardened
-    first, *epochs = run.history
-    assert set(first) == {"epoch", "accuracy", "robust"}
-    assert all(set(entry) == {"epoch", "accuracy", "robust", "loss", "seconds"} for entry in epochs)
+    made, _ = hardened
+    first = made.history[0]
     assert first["robust"] < 0.2
     assert first["accuracy"] == 1.0
-    best = max(run.history, key=lambda entry: entry["robust"])
+    best = max(made.history, key=lambda entry: entry["robust"])
     assert best["epoch"] > 0
-    assert run.metrics["validation"] == best
-    bench = Bench(parts[1], 32)
-    defended = Network(run.load_model(), "multilabel")
+    assert made.metrics["validation"] == best
+    bench = Bench(parts.validation, 32)
+    defended = Network(made.load_model(), "multilabel")
     images, _ = bench.attack(PGD("cross_entropy", steps=5, step=0.3), defended, EPSILON)
     assert bench.effect(defended, bench.images)["accuracy"] == pytest.approx(best["accuracy"])
     assert bench.effect(defended, images)["accuracy"] == pytest.approx(best["robust"])
@@ -172,86 +164,35 @@ def test_the_history_says_how_it_stands_with_and_without_an_attack(hardened, par
 
 def test_the_stored_model_is_a_plain_network(hardened, parts, tmp_path):
     """A process that never heard of this defence loads it, in safe mode, and gets the same answers."""
-    run, _ = hardened
-    pixels = np.stack([resized(parts[1].image(i), 32) for i in range(4)])
+    made, _ = hardened
+    pixels = np.stack([resized(parts.validation.image(i), 32) for i in range(4)])
     np.save(tmp_path / "pixels.npy", pixels)
     code = f"""
 import sys
 import numpy as np
 from voclab.training import load_model
-model = load_model({str(run.folder / "model.keras")!r})
+model = load_model({str(made.folder / "model.keras")!r})
 assert not any(name.startswith("voclab.attacks") for name in sys.modules)
 np.save({str(tmp_path / "logits.npy")!r}, model(np.load({str(tmp_path / "pixels.npy")!r}), training=False))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    expected = np.asarray(run.load_model()(pixels, training=False))
+    expected = np.asarray(made.load_model()(pixels, training=False))
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=1e-4)
-
-
-def test_a_killed_hardening_resumes_to_the_same_network(hardened, parts, tmp_path):
-    def kill(line):
-        raise Killed
-
-    options = {"recipe": RECIPE, "epsilon": EPSILON}
-    with pytest.raises(Killed):
-        harden("hardened", classifier(), *parts, tmp_path, progress=kill, **options)
-    assert not Run(tmp_path / "hardened").complete
-    keras.utils.set_random_seed(99)
-    lines = []
-    resumed = harden("hardened", classifier(), *parts, tmp_path, progress=lines.append, **options)
-    assert sum(": epoch " in line for line in lines) == RECIPE.epochs - 1
-    ours, theirs = (
-        [{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history]
-        for run in (resumed, hardened[0])
-    )
-    assert ours == theirs
-    assert same_weights(resumed.load_model(), hardened[0].load_model())
-
-
-CHANGES = [
-    {},
-    {"epsilon": 2 * EPSILON},
-    {"steps": 5},
-    {"recipe": replace(RECIPE, learning_rate=1.0)},
-    {"victim": None},
-]
-
-
-@pytest.mark.parametrize("changes", CHANGES, ids=lambda changes: next(iter(changes), "nothing"))
-def test_a_complete_hardening_is_read_unless_something_else_is_asked_for(
-    changes, hardened, parts, folder, tmp_path, monkeypatch
-):
-    def training(*args, **options):
-        raise Killed
-
-    shutil.copytree(folder / "hardened", tmp_path / "hardened")
-    monkeypatch.setattr(defence, "train", training)
-    lines, victim = [], classifier()
-    options = {"recipe": RECIPE, "epsilon": EPSILON, "progress": lines.append} | changes
-    if "victim" in options:
-        del options["victim"]
-        victim.model.get_layer("logits").bias.assign([0, 0, 0, 1])
-    if changes:
-        with pytest.raises(Killed):
-            harden("hardened", victim, *parts, tmp_path, **options)
-    else:
-        harden("hardened", victim, *parts, tmp_path, **options)
-        assert len(lines) == 1
-        assert "hardened: complete, read from" in lines[0]
 
 
 def test_data_of_one_class_each(squares, tmp_path):
     data = one_class_each(four_classes(squares))
-    fit_set, validation = data.subset(range(16), "fit"), data.subset(range(16, len(data)), "validation")
-    victim = classifier("multiclass")
-    run = harden("m", victim, fit_set, validation, tmp_path, recipe=RECIPE, epsilon=EPSILON, progress=silent)
-    assert run.history[0]["robust"] < 0.2
-    assert run.metrics["validation"]["robust"] > 0.6
+    validation = data.subset(range(16, len(data)), "validation")
+    parts = Parts(data.subset(range(16), "fit"), validation, validation)
+    networks = {"classifier": classifier("multiclass")}
+    made = run(EXPERIMENT, parts, tmp_path, networks=networks, progress=silent)
+    assert made.history[0]["robust"] < 0.2
+    assert made.metrics["validation"]["robust"] > 0.6
 
 
 def test_a_segmenter_is_refused(parts, tmp_path):
-    segmenter = Network(fragile_segmenter(), "segmentation")
+    networks = {"classifier": Network(fragile_segmenter(), "segmentation")}
     with pytest.raises(VoclabError, match="is for classifiers; a segmenter was given"):
-        harden("h", segmenter, *parts, tmp_path, recipe=RECIPE)
+        run(EXPERIMENT, parts, tmp_path, networks=networks)
     assert list(tmp_path.iterdir()) == []

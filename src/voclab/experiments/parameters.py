@@ -6,8 +6,8 @@ from typing import Any
 
 from voclab import options
 from voclab.errors import VoclabError
+from voclab.experiments.common import PROFILES
 from voclab.models.catalogue import BACKBONES, require_file, require_weights
-from voclab.profiles import PROFILES
 
 EPSILON = 8  # bound of the adversary, steps of 1/255, unless another is asked for
 WEIGHTS = ("auto", "imagenet", "none")  # or a file

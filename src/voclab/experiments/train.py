@@ -1,0 +1,89 @@
+"""One training by name, as `voclab train` is asked for it: options and data in, a run out."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from voclab.attacks import AdversarialPerturbation, AdversarialTraining
+from voclab.data import find, load, test_split
+from voclab.data.base import Dataset
+from voclab.data.splits import fit_validation
+from voclab.evaluation import open_network
+from voclab.models.network import Network
+from voclab.models.prediction import TestTime
+from voclab.terminal import say
+from voclab.training import Experiment, Parts, Recipe, Run
+from voclab.training.classification import SMALL, Classification
+from voclab.training.experiment import run
+from voclab.training.segmentation import Segmentation
+
+VICTIM = "victim"
+
+
+def trained(asked: Mapping[str, Any], name: str, runs: Path, progress: Callable[[str], None] = say) -> Run:
+    """Train what was asked for; the epoch that is best on validation images is measured on the test set.
+
+    A complete run of the same experiment on the same data is returned as it is; an interrupted one goes on.
+
+    Args:
+        asked: what :func:`voclab.experiments.options.asked` gives.
+        name: folder of the run.
+        runs: parent folder of the runs.
+        progress: receives lines of text.
+
+    Raises:
+        VoclabError: data, weights or a victim that cannot be had, or data that cannot teach the task.
+    """
+    data = parts(asked)
+    networks = {}
+    if asked["task"] == "adversary":
+        networks = {VICTIM: open_network(asked["victim"], data.fit, progress=progress)}
+    experiment = planned(asked, name, data.fit, networks.get(VICTIM))
+    return run(experiment, data, runs, networks=networks, asked=asked, progress=progress)
+
+
+def parts(asked: Mapping[str, Any]) -> Parts:
+    """The data that was asked for; a part of its training images is kept for every choice."""
+    found = find(asked["dataset"])
+    training = load(found.name, found.root, "train")
+    test = load(found.name, found.root, test_split(found.name))
+    return Parts(*fit_validation(training, asked["validation"], asked["seed"]), test)
+
+
+def planned(
+    asked: Mapping[str, Any], name: str, fit_set: Dataset, victim: Network | None = None
+) -> Experiment:
+    """The experiment of some options; size, rate and augmentation follow the images where left open."""
+    recipe = _recipe(asked, fit_set, victim)
+    common = {"backbone": asked.get("backbone"), "weights": asked["weights"]}
+    width = {} if asked["width"] is None else {"width": asked["width"]}
+    if asked["task"] == "segmentation":
+        task = Segmentation(TestTime((max(32, recipe.size),)))
+        return Experiment(name, task, asked["model"], recipe, asked["loss"], **common, options=width)
+    if asked["task"] == "adversary":
+        task = AdversarialPerturbation((VICTIM,), asked["epsilon"] / 255)
+        return Experiment(name, task, asked["mode"], recipe, **common, options=width)
+    if asked["augmentation"] == "adversarial":
+        task = AdversarialTraining(asked["dropout"], asked["epsilon"] / 255, asked["steps"])
+    else:
+        task = Classification(asked["dropout"])
+    return Experiment(name, task, asked["model"], recipe, weights=asked["weights"], options=width)
+
+
+def _recipe(asked: Mapping[str, Any], fit_set: Dataset, victim: Network | None) -> Recipe:
+    side = max(fit_set.image(0).shape[:2])
+    size = asked["size"] or (victim and victim.size) or (side if side <= SMALL else 128)
+    augmentation = "standard" if asked["augmentation"] == "adversarial" else asked["augmentation"]
+    if size <= SMALL and augmentation != "none":
+        augmentation = {"standard": "cifar", "advanced": "cifar-advanced"}[augmentation]
+    pretrained = asked["task"] == "classification" and asked["weights"]
+    usual = 0.1 if asked["optimizer"] == "sgd" else 1e-4 if pretrained else 1e-3
+    kept = ("epochs", "batch_size", "weight_decay", "patience", "seed", "optimizer", "momentum")
+    return Recipe(
+        size,
+        augmentation,
+        learning_rate=asked["learning_rate"] or usual,
+        smoothing=asked.get("smoothing", 0.0),
+        mixup=asked.get("mixup", 0.0),
+        **{name: asked[name] for name in kept},
+    )
