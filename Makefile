@@ -28,10 +28,11 @@ test: $(VENV)/.installed-test ## run all tests
 test-colab: $(VENV)/.installed-test ## run all notebooks, and the tests that train nothing, on the versions that Colab ships
 	@$(BIN)/python .ci/colab.py
 
-lint: $(VENV)/.installed-test ## check style, also of the notebooks, and the direction of imports
+lint: $(VENV)/.installed-test ## check style, also of the notebooks, the direction of imports, and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
+	@$(BIN)/mypy
 
 bench: $(VENV)/.installed-bench ## measure what is claimed to be fast, and write docs/benchmarks.md (about 45 minutes)
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

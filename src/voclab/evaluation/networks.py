@@ -95,7 +95,7 @@ def open_networks(
         files = model_files(specs)
         opened = (open_network(file, dataset, size, progress=progress) for file in files.values())
         return [replace(network, name=name) for name, network in zip(files, opened, strict=True)]
-    networks_named(specs)  # before the first of them is loaded
+    networks_named([*map(str, specs)])  # before the first of them is loaded
     networks = [open_network(spec, dataset, size, match=False, progress=progress) for spec in specs]
     names = [network.name for network in networks]
     return [
