@@ -24,6 +24,7 @@ TOOLS = ("pytest", "pytest-xdist", "hypothesis", "foolbox")  # for the tests; Co
 # These train networks, or are about the checkout or what stands in its own environment.
 LEFT_OUT = (
     "accelerators",
+    "adversarial_training",
     "adversary",
     "adversary_figures",
     "adversary_study",
@@ -35,7 +36,6 @@ LEFT_OUT = (
     "colab",
     "consistency",
     "consistency_command",
-    "defence",
     "evaluation",
     "gallery_browser",
     "kills",
