@@ -260,34 +260,28 @@ def survival(measured: Measurements, victim: str) -> dict[str, dict[str, float]]
 
 def trade_off(measured: Measurements) -> dict[str, list[tuple[float, float, str]]]:
     """Name -> (PSNR in dB, success rate, label): the adversary at each weight, others to compare."""
+
+    def point(name: str, label: str = "") -> tuple[float, float, str]:
+        row = measured.row(name, CLASSIFIER)
+        return row["psnr"], row["success"], label
+
     weights = measured.settings.penalty_weights
-    named = [
-        ("image", "weight 0"),
-        *((f"adversary-{CLASSIFIER}-weight{w:g}", f"weight {w:g}") for w in weights),
-    ]
-    curve = []
-    for name, title in named:
-        row = measured.row(name, CLASSIFIER)
-        curve.append((row["psnr"], row["success"], title))
-    points = {"adversary, penalty on L2": curve}
-    for name in ("sign noise", "fgsm", "pgd", "universal"):
-        row = measured.row(name, CLASSIFIER)
-        points[LABELS[name]] = [(row["psnr"], row["success"], "")]
-    return points
+    curve = [point(f"adversary-{CLASSIFIER}-weight{w:g}", f"weight {w:g}") for w in weights]
+    others = ("sign noise", "fgsm", "pgd", "universal")
+    return {
+        "adversary, penalty on L2": [point("image", "weight 0"), *curve],
+        **{LABELS[name]: [point(name)] for name in others},
+    }
 
 
 def goals(measured: Measurements, class_index: int) -> pd.DataFrame:
     """Success of making a class appear where it is not, and vanish where it is: noise, PGD, adversary."""
-    rows = {}
+    rows: dict[str, dict] = {LABELS["sign noise"]: {}, LABELS["pgd"]: {}, "adversary": {}}
     for goal in ("appear", "vanish"):
-        for name, title in (
-            ("sign noise", LABELS["sign noise"]),
-            ("pgd", LABELS["pgd"]),
-            (f"adversary-{CLASSIFIER}-{goal}", "adversary"),
-        ):
-            row = measured.row(name, CLASSIFIER, goal=goal, class_index=class_index)
-            rows.setdefault(title, {})[f"{goal}: success"] = row["success"]
-            rows[title][f"{goal}: PSNR (dB)"] = row["psnr"]
+        names = ("sign noise", "pgd", f"adversary-{CLASSIFIER}-{goal}")
+        for name, row in zip(names, rows.values(), strict=True):
+            found = measured.row(name, CLASSIFIER, goal=goal, class_index=class_index)
+            row |= {f"{goal}: success": found["success"], f"{goal}: PSNR (dB)": found["psnr"]}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("attack")
 
 
@@ -327,22 +321,13 @@ def telling_images(bench: Bench, victim: Network, n: int, seed: int = 0) -> np.n
 def triptychs(
     measured: Measurements, victim: str, chosen: Sequence[int], class_names: Sequence[str]
 ) -> list[tuple]:
-    """For each chosen image: clean, perturbed by the adversary, both answers, and whether it is fooled."""
+    """For each chosen image: clean, perturbed by the adversary, both answers, and whether that succeeded."""
     bench, network = measured.bench, measured.victims[victim]
     images = measured.perturbed("image", victim)[chosen]
-    before = bench.clean(network).values[chosen]
-    after = network.logits(eight_bit(images))
-    fooled = bench.target(network.task).of(chosen).succeeded(network, after)
-    return [
-        (
-            bench.images[i],
-            images[j],
-            answer_text(network, before[j], class_names),
-            answer_text(network, after[j], class_names),
-            bool(fooled[j]),
-        )
-        for j, i in enumerate(chosen)
-    ]
+    before, after = bench.clean(network).values[chosen], network.logits(eight_bit(images))
+    succeeded = bench.target(network.task).of(chosen).succeeded(network, after)
+    answers = ([answer_text(network, z, class_names) for z in logits] for logits in (before, after))
+    return list(zip(bench.images[chosen], images, *answers, succeeded.tolist(), strict=True))
 
 
 def mask_rows(measured: Measurements, chosen: Sequence[int]) -> list[tuple]:
@@ -358,35 +343,25 @@ def mask_rows(measured: Measurements, chosen: Sequence[int]) -> list[tuple]:
     return rows
 
 
-def on_one_image(measured: Measurements, i: int) -> dict[str, np.ndarray]:
-    """Attack -> image ``i`` as it leaves it, (H, W, 3) uint8: to look at perturbations side by side."""
-    named = [("sign noise", CLASSIFIER), ("fgsm", CLASSIFIER)]
-    named += [(name, victim) for victim in measured.victims for name in ("universal", "image")]
-    return {
-        LABELS[name] + ("" if name == "sign noise" else f"\n(on the {victim})"): measured.perturbed(
-            name, victim
-        )[i]
-        for name, victim in named
-    }
+def on_one_image(measured: Measurements, index: int) -> dict[str, np.ndarray]:
+    """Attack -> an image as it leaves it, (H, W, 3) uint8: to look at perturbations side by side."""
+    shown = {LABELS["sign noise"]: measured.perturbed("sign noise", CLASSIFIER)[index]}
+    named = [(name, victim) for victim in measured.victims for name in ("universal", "image")]
+    for name, victim in [("fgsm", CLASSIFIER), *named]:
+        shown[f"{LABELS[name]}\n(on the {victim})"] = measured.perturbed(name, victim)[index]
+    return shown
 
 
 def defence(measured: Measurements, defended: Network, own: Adversary) -> dict[str, dict[str, float]]:
     """Victim -> attack -> share of images whose top class is right; the last attack knows the victim."""
-    before = measured.victims[CLASSIFIER]
-    first = measured.attack("image", CLASSIFIER)
+    before, first = measured.victims[CLASSIFIER], measured.attack("image", CLASSIFIER)
     result = {}
     for title, victim, adversary in (
         ("as trained", before, first),
         ("adversarially fine-tuned", defended, own),
     ):
-        attacks = {
-            "sign noise": Noise(),
-            "first adversary": first,
-            "own adversary": adversary,
-            "FGSM": FGSM(),
-            "PGD": PGD(),
-        }
-        result[title] = {"no attack": measured.clean(victim)["accuracy"]} | {
-            name: measured.against(victim, name, attack)["accuracy"] for name, attack in attacks.items()
-        }
+        attacks = {"sign noise": Noise(), "first adversary": first, "own adversary": adversary}
+        attacks |= {"FGSM": FGSM(), "PGD": PGD()}
+        under = {n: measured.against(victim, n, attack)["accuracy"] for n, attack in attacks.items()}
+        result[title] = {"no attack": measured.clean(victim)["accuracy"], **under}
     return result
