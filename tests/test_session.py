@@ -237,6 +237,8 @@ def test_a_variant_of_the_default_leaves_the_figures_of_the_project_alone(tree, 
     assert default.figures_dir.resolve() == tmp_path / "figures" / "03_test"
     assert default.submissions.resolve() == tmp_path / "submissions"
     assert default.runs.resolve() == tmp_path / "runs" / "toyvoc-demo-seed0"
+    made = {"profile": "demo", "backbone": LITE, "weights": "imagenet"}  # what `make demo` asks for
+    assert Session("03_test", question="Why?", **made).runs == default.runs
     other = Session("03_test", question="Why?", profile="demo", epsilon=4)
     folder = tmp_path / "runs" / "toyvoc-demo-seed0-epsilon4"
     assert other.runs.resolve() == folder

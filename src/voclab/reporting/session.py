@@ -125,9 +125,8 @@ class Session:
         self.test_set: Dataset = load(found.name, found.root, test_split(found.name))
         self.fit, self.validation = fit_validation(self.train, self.common.validation_fraction, self.seed)
         self.parts = Parts(self.fit, self.validation, self.test_set)
-        asked = (found.name, self.profile.name, self.seed, backbone, variant)
-        default = toy and asked[1:] == ("demo", 0, None, None)
-        default = default and weights in ("auto", "source") and not named
+        default = toy and not named and (self.profile.name, self.seed, variant) == ("demo", 0, None)
+        default = default and (backbone, weights) in ((None, "auto"), parameters.MAKE_DEMO)
         setting = f"{_own_name(self.train, self.root)}-{self.profile.name}-seed{self.seed}"
         for choice in (backbone, Path(weights).stem if weights != "auto" else None, variant):
             setting += f"-{choice}" if choice and not default else ""
