@@ -216,12 +216,8 @@ def test_the_orientation_is_undone_once(tmp_path, name, dtype):
 def test_of_several_frames_the_first_is_read(tmp_path):
     black, white = Image.new("L", (8, 8)), Image.new("L", (8, 8), 255)
     for name in ("a.gif", "a.webp", "a.png", "a.tif"):
-        white.save(tmp_path / name)
-        assert not decoding.has_more_frames(tmp_path / name), name
         black.save(tmp_path / name, save_all=True, append_images=[white])
-        assert decoding.has_more_frames(tmp_path / name), name
         assert max(first(tmp_path / name)) < 5
-    assert not decoding.has_more_frames(written(tmp_path / "b.gif", b"GIF89a"))
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.webp", "a.tif", "a.bmp", "a.ppm", "a.avif"])

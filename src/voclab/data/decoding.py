@@ -69,21 +69,6 @@ def is_image_file(path: str | os.PathLike) -> bool:
         return False
 
 
-def has_more_frames(path: str | os.PathLike) -> bool:
-    """Whether a file holds more than one image (an animation, pages); reads little more than its header."""
-    suffix = os.path.splitext(path)[1].lower()
-    try:
-        if suffix in (".png", ".apng"):
-            with open(path, "rb") as file:  # a folder may hold many, and Pillow takes five times as long
-                return b"acTL" in file.read(4096).partition(b"IDAT")[0]
-        if suffix not in (".gif", ".webp", ".tif", ".tiff", ".avif"):
-            return False
-        with Image.open(path, formats=_formats()) as image:
-            return getattr(image, "is_animated", False)
-    except Exception:  # a damaged file has its sentence when it is decoded
-        return False
-
-
 def decode(path: str | os.PathLike, upright: bool = True) -> np.ndarray:
     """Decode an image: (H, W, 3) uint8 RGB, turned as its EXIF says, transparent parts on white.
 

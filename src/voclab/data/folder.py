@@ -2,26 +2,26 @@
 
 import os
 import re
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from voclab.data import pairs
 from voclab.data.base import Dataset, refusal
-from voclab.data.decoding import SUFFIXES, decode, is_image_file
+from voclab.data.decoding import SUFFIXES, UNREAD_SUFFIXES, decode, is_image_file
 from voclab.data.listing import (
     SPLIT_WORDS,
-    LeftOut,
     Listing,
     counted,
-    frames_sentence,
-    is_litter,
     list_images,
     nfc,
     shown,
     some,
     subfolders,
+    walk,
 )
 from voclab.errors import VoclabError
 
@@ -72,31 +72,29 @@ def read(root: str | Path, split: str) -> Dataset:
         raise refusal(layout.base, what, remedy)
     if layout.trained and split != "train" and not layout.held:
         raise refusal(*_lonely(layout), f"add one of them, or name {layout.base} to hold out a fifth of it")
-    top, names, remarks = layout.base, tuple(layout.classes), list(layout.remarks)
+    top, names = layout.base, tuple(layout.classes)
     found, left_out = layout.classes, layout.left_out
     if split != "train" and layout.held:
         top = layout.held["test"] if split == "test" else layout.measured
         found, left_out = _class_folders(top)
-        found = _matched(found, names, layout.base, top, remarks)
-    images = {name: found[name].images if name in found else () for name in names}
+        found = _matched(found, names, layout.base, top)
     if not layout.trained:
-        images = {name: _part(files, split == "val") for name, files in images.items()}
-    if not any(images.values()):
+        found = {name: _part(images, split == "val") for name, images in found.items()}
+    files = [path for name in names for path in found.get(name, ())]
+    targets = [k for k, name in enumerate(names) for _ in found.get(name, ())]
+    if not files:
         what = f"holds no images for {split}: of every class with two images or more, one in five is held out"
         raise refusal(root, what, "add some until a class has two")
-    if absent := [name for name in names if not images[name]]:
-        remarks.append(f"none of {some(absent, 5)}")
-    files = [path for name in names for path in images[name]]
     return _dataset(
         "folder",
         split,
         files,
         [path.relative_to(top).as_posix() for path in files],
         f"{shown(top)}, labels from the names of its {len(names)} sub-folders"
-        + "".join(f"; {remark}" for remark in remarks),
+        + "".join(f"; {remark}" for remark in layout.remarks),
         left_out,
         class_names=names,
-        labels=np.eye(len(names), dtype=np.uint8)[[k for k, n in enumerate(names) for _ in images[n]]],
+        labels=np.eye(len(names), dtype=np.uint8)[targets],
     )
 
 
@@ -109,12 +107,17 @@ def images(path: str | Path) -> Dataset:
     path = Path(path)
     if not os.path.exists(path):
         raise refusal(path, "is missing", "name an image or a folder of images")
-    listing = list_images(path, deep=False) if path.is_dir() else Listing((path,), LeftOut())
-    if not listing.images:
+    files, others = list_images(path, deep=False) if path.is_dir() else Listing((path,), Counter())
+    if not files:
         raise refusal(path, f"holds no images ({', '.join(SUFFIXES)}) itself", "name a folder that does")
     name = shown(path.resolve().stem if path.is_file() else path.resolve().name)
-    files = listing.images
-    return _dataset(name, "", files, [f.name for f in files], shown(path), listing.left_out)
+    return _dataset(name, "", files, [f.name for f in files], shown(path), _unread(others))
+
+
+def _unread(others: Counter) -> list[str]:
+    """What to say of files that are no images."""
+    kinds = some(sorted(others), 5)
+    return [f"{counted(others.total(), 'file')} that cannot be read as an image ({kinds})"] if others else []
 
 
 def _dataset(name, split, files, ids, where, left_out, class_names=(), labels=None) -> Dataset:
@@ -127,7 +130,8 @@ def _dataset(name, split, files, ids, where, left_out, class_names=(), labels=No
         labels=labels,
         read_image=lambda i: decode(files[i]),
         read_mask=None,
-        source=f"{counted(len(files), 'image')} in {where}{frames_sentence(files)}{left_out.sentence()}",
+        source=f"{counted(len(files), 'image')} in {where}"
+        + (f"; left out: {', '.join(left_out)}" if left_out else ""),
     )
 
 
@@ -140,15 +144,15 @@ class _Layout:
         classes: their images, by name.
         trained: whether ``base`` is a folder to train on only, so that nothing of it is held out.
         held: ``"val"`` and ``"test"`` -> the folder of that split.
-        left_out: in ``base`` and beside it.
+        left_out: what lies in ``base`` and is not read.
         remarks: for the sentence about the data.
     """
 
     base: Path
-    classes: dict[str, Listing]
+    classes: dict[str, tuple[Path, ...]]
     trained: bool
-    held: dict[str, Path] = field(default_factory=dict)
-    left_out: LeftOut = field(default_factory=LeftOut)
+    held: dict[str, Path]
+    left_out: list[str]
     remarks: tuple[str, ...] = ()
 
     @property
@@ -175,7 +179,7 @@ def _layout(root: Path) -> _Layout:
     if odd and not any((part / odd[0]).is_dir() for part in parts.values()):
         what = "is by name a split inside the one to train on"
         raise refusal(base / odd[0], what, f"move it beside {base.name}, or rename it if it is a class")
-    layout = _Layout(base, classes, trained=True, held=parts, left_out=left_out)
+    layout = _Layout(base, classes, True, parts, left_out)
     if foreign and not parts:
         path, what = _lonely(layout)
         what += f", and also {_below(foreign[0], root)} with images"
@@ -186,7 +190,7 @@ def _layout(root: Path) -> _Layout:
     if len(parts) == 2:
         roles.append(f"{_below(parts['test'], root)} is test, which is read by that name only")
     unused = [f"{counted(n, 'image')} in {_below(folder, root)} not used" for folder, n in others.items()]
-    return replace(layout, remarks=(", ".join(roles), *_alike(classes), *unused))
+    return replace(layout, remarks=(", ".join(roles), *unused))
 
 
 def _parts(root: Path) -> tuple[dict[str, Path], list[Path]]:
@@ -216,35 +220,32 @@ def _flat(root: Path, held: dict[str, Path]) -> _Layout:
         raise refusal(root, f"{what} for each class", remedy)
     _refuse_masks(root, classes)
     _refuse_nested(root, classes)
-    return _Layout(root, classes, trained=False, left_out=left_out, remarks=_alike(classes))
+    return _Layout(root, classes, False, {}, left_out)
 
 
-def _class_folders(base: Path) -> tuple[dict[str, Listing], LeftOut]:
-    """Class -> its images, both in the order of their names, and what else there is."""
-    own, folders = list_images(base, deep=False), subfolders(base)
-    left_out = own.left_out
-    left_out.links -= sum(folder.is_symlink() for folder in folders)  # these are followed
-    if own.images:
-        left_out.more.append(f"{counted(len(own.images), 'image')} beside the class folders")
+def _class_folders(base: Path) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
+    """Class -> its images, both in the order of their names, and what else there is, in words."""
+    loose, others = list_images(base, deep=False)
     found, seen, empty = {}, {}, []
-    for folder in folders:
-        listing = list_images(folder)
-        left_out.add(listing.left_out)
+    for folder in subfolders(base):
+        images, unread = list_images(folder)
+        others += unread
         name = nfc(shown(folder.name).strip())
-        if listing.unread and not listing.images:
-            what = f"holds only images that cannot be read ({', '.join(listing.unread)})"
-            raise refusal(folder, what, "save them as JPEG or PNG, or move the folder away")
-        if not listing.images:
+        if not images:
+            if kinds := sorted(unread.keys() & set(UNREAD_SUFFIXES)):
+                what = f"holds only images that cannot be read ({', '.join(kinds)})"
+                raise refusal(folder, what, "save them as JPEG or PNG, or move the folder away")
             empty.append(name)
             continue
         for key in (name, folder.resolve()):
             if (twin := seen.setdefault(key, folder)) != folder:
                 what = f"and {twin} are the same class by their names, or the same folder"
                 raise refusal(folder, what, "rename or remove one")
-        found[name] = listing
+        found[name] = images
+    left_out = [f"{counted(len(loose), 'image')} beside the class folders"] if loose else []
     if empty:
-        left_out.more.append(f"{counted(len(empty), 'sub-folder')} without images ({some(empty, 3)})")
-    return dict(sorted(found.items())), left_out
+        left_out.append(f"{counted(len(empty), 'sub-folder')} without images ({some(empty, 3)})")
+    return dict(sorted(found.items())), left_out + _unread(others)
 
 
 def _unwrapped(folder: Path, split: str | None = None) -> Path:
@@ -262,12 +263,7 @@ def _unwrapped(folder: Path, split: str | None = None) -> Path:
 
 
 def _holds_image(folder: Path) -> bool:
-    unlisted: list[OSError] = []  # what cannot be listed may hold one; its sentence comes later
-    for place, folders, files in os.walk(folder, onerror=unlisted.append):
-        folders[:] = [name for name in folders if not is_litter(name)]
-        if any(not is_litter(name) and is_image_file(os.path.join(place, name)) for name in files):
-            return True
-    return bool(unlisted)
+    return any(is_image_file(os.path.join(place, name)) for place, name in walk(folder))
 
 
 def _split_of(name: str, alone: bool = False) -> str | None:
@@ -278,17 +274,15 @@ def _split_of(name: str, alone: bool = False) -> str | None:
     return found[0] if len(found) == 1 and not (alone and len(words) > 1) else None
 
 
-def _matched(found: dict, names: tuple, base: Path, top: Path, remarks: list[str]) -> dict[str, Listing]:
+def _matched(found: dict, names: tuple, base: Path, top: Path) -> dict[str, tuple[Path, ...]]:
     """The classes of a part under the names they have in ``base``, which may differ in case."""
     matched = {}
-    for name, listing in found.items():
+    for name, images in found.items():
         alike = [n for n in names if n.casefold() == name.casefold() and n not in found]
         if name not in names and len(alike) != 1:
             what = f"has the class {name!r}, which {base} lacks"
             raise refusal(top, what, "name its folder like one there")
-        matched[name if name in names else alike[0]] = listing
-        if name not in names:
-            remarks.append(f"{name} there is {alike[0]}")
+        matched[name if name in names else alike[0]] = images
     return matched
 
 
@@ -297,18 +291,18 @@ def _part(files: tuple[Path, ...], held: bool) -> tuple[Path, ...]:
     return tuple(path for k, path in enumerate(files) if (k % every == every - 1) == held)
 
 
-def _refuse_masks(base: Path, classes: dict[str, Listing]) -> None:
+def _refuse_masks(base: Path, classes: Iterable[str]) -> None:
     if words := pairs.names_pairs(classes):
         what = f"holds {words[0]} and {words[1]}, which are no classes, and their files are no pairs of image"
         remedy = "give each pair one name, or name a folder with a sub-folder a class"
         raise refusal(base, f"{what} and mask", remedy)
 
 
-def _refuse_nested(base: Path, classes: dict[str, Listing]) -> None:
+def _refuse_nested(base: Path, classes: dict[str, tuple[Path, ...]]) -> None:
     """Refuse sub-folders that are hardly classes, for they all hold the same folders."""
     inside = []  # of each class the folders with images, without the name of the class
-    for name, listing in classes.items():
-        below = {path.relative_to(base).parts[1:-1] for path in listing.images}
+    for name, images in classes.items():
+        below = {path.relative_to(base).parts[1:-1] for path in images}
         below = sorted({parts[0] for parts in below if parts})
         splits = {_split_of(folder): folder for folder in below}
         if "train" in splits and {"val", "test"} & set(splits):
@@ -325,14 +319,6 @@ def _refuse_nested(base: Path, classes: dict[str, Listing]) -> None:
             "call the outer folders train and val if they are splits, put the images of a class directly into"
             " its folder, or images and their masks into folders images and masks",
         )
-
-
-def _alike(classes: dict) -> tuple[str, ...]:
-    """A remark where class names differ only in case."""
-    seen = {}
-    for name in classes:
-        seen.setdefault(name.casefold(), []).append(name)
-    return tuple(f"{' and '.join(same)} are classes of their own" for same in seen.values() if len(same) > 1)
 
 
 def _lonely(layout: _Layout) -> tuple[Path, str]:
