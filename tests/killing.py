@@ -249,9 +249,9 @@ def pushing(folder: Path, moments: Moments) -> None:
 
     for name in ("sendall", "recv_into"):  # every piece that was sent, every answer
         counted(name)
-    push._UNCERTAIN = 0.3  # this server answers at once
-    log = folder / "submissions/log.csv"
-    push_submission(folder / FILE, COMPETITION, wait=True, log=log, pause=0, say=lambda line: None)
+    push._UNCERTAIN, push._PAUSE = 0.3, 0  # this server answers at once
+    with contextlib.redirect_stdout(io.StringIO()):
+        push_submission(folder / FILE, COMPETITION, wait=True, log=folder / "submissions/log.csv")
 
 
 def making(folder: Path, moments: Moments) -> None:

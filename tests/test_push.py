@@ -53,6 +53,7 @@ def server(tmp_path, monkeypatch, said):
         monkeypatch.setenv(name, value)
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setattr("voclab.kaggle.push._PAUSE", 0)
     yield served
     served.close()
     everything = said().encode() + b"".join(content(tmp_path / "project").values())
@@ -76,7 +77,7 @@ def _write(path, seed=0, ids=("7", "3"), **without):
 
 
 def push(path=FILE, **options):
-    return kaggle.push_submission(path, SLUG, pause=0, **options)
+    return kaggle.push_submission(path, SLUG, **options)
 
 
 def push_fails(pattern, path=FILE, **options):
@@ -128,9 +129,11 @@ def test_without_waiting_the_score_comes_into_the_log_at_the_next_push(server, f
     assert [row["public_score"] for row in log()] == ["0.61234", "0.61234"]
 
 
-def test_waiting_has_an_end_and_can_be_taken_up_again(server, file, said):
+def test_waiting_has_an_end_and_can_be_taken_up_again(server, file, said, monkeypatch):
     server.looks = 99
-    assert push(wait=True, patience=-1).status == "pending"
+    with monkeypatch.context() as patched:
+        patched.setattr("voclab.kaggle.push._PATIENCE", -1)
+        assert push(wait=True).status == "pending"
     assert "not scored yet (it is pending); the same command says the score later" in said()
     server.looks = 0
     assert push(wait=True).public_score == "0.61234"
@@ -198,10 +201,7 @@ def test_two_pushes_at_the_same_time(server, file):
 # The daily limit
 
 
-@pytest.mark.parametrize("client", ["2.2", "2.0"])
-def test_the_daily_limit_is_said_before(server, file, monkeypatch, client):
-    if client == "2.0":  # it cannot ask what is left, and counts in the list
-        monkeypatch.delattr(type(kaggle_api()), "competition_get_submission_limits", raising=False)
+def test_the_daily_limit_is_said_before(server, file):
     server.daily = 2
     server.add()
     server.add(status="ERROR")  # does not count
@@ -214,7 +214,9 @@ def test_the_daily_limit_is_said_before(server, file, monkeypatch, client):
     assert len(log()) == 1
 
 
-def test_a_limit_that_only_the_last_step_tells(server, file):
+def test_a_limit_that_only_the_last_step_tells(server, file, monkeypatch):
+    # As clients before 2.2 do.
+    monkeypatch.delattr(type(kaggle_api()), "competition_get_submission_limits", raising=False)
     server.faults["CreateSubmission"] = ["Your team has used its Submission allowance (5 of 5)."]
     push_fails(r"was not sent, .*: Kaggle answered 400 .*“Your team has used its .*try again later")
     assert log()[0]["status"] == "failed"
@@ -276,8 +278,8 @@ def test_credentials_from_the_file_in_a_process_of_its_own(server, file, anonymo
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[" * 100_000, b"null", b"{}", b'{"username": "somebody"}', b'{"username": "", "key": "k"}',
-     b'{"username": "somebody", "key": 5}', b'\xef\xbb\xbf{"username": "somebody", "key": "k"}', b"\xff\x00"],
+    [b"", b"{", b"[" * 100_000, b'{"username": "somebody"}', b'{"username": "", "key": "k"}',
+     b'{"username": "somebody", "key": 5}', b"\xff\x00"],
     ids=lambda content: repr(content)[:40],
 )  # fmt: skip
 def test_no_or_broken_credentials(file, anonymous, content):
@@ -450,32 +452,21 @@ def test_a_list_that_repeats_the_credentials_is_written_down_without_them(server
 ODD = [
     {"date": None},
     {"date": "yesterday"},
-    {"date": 1764364000},
-    {"status": None},
     {"status": "QUEUED_FOR_REVIEW"},
     {"status": ["COMPLETE"]},
-    {"publicScore": None},
     {"publicScore": ["0.5"]},
     {"ref": None},
-    {"ref": "a-ref"},
     {"description": 5},
 ]
 
 
 @pytest.mark.parametrize("odd", ODD, ids=str)
-@pytest.mark.parametrize("parsed", [False, True], ids=["answer", "object"])
-def test_odd_lists_end_in_a_sentence_or_are_shown(server, file, odd, parsed, monkeypatch, certain):
-    if parsed:  # as a client that looks at nothing would hand it over
-        facts = {"ref": 1, "date": datetime.now(), "status": "complete", "public_score": "0.5"}
-        facts |= {"public_score" if name == "publicScore" else name: value for name, value in odd.items()}
-        facts.setdefault("description", f"[sha256 {sha256(file)[:12]}]")
-        items = [types.SimpleNamespace(**facts), types.SimpleNamespace(description="x"), None]
-        monkeypatch.setattr(type(kaggle_api()), "competition_submissions", lambda *_, **__: items)
-    else:
-        server.add(**odd)
+def test_odd_lists_end_in_a_sentence_or_are_shown(server, file, odd, monkeypatch, certain):
+    monkeypatch.setattr("voclab.kaggle.push._PATIENCE", -1)
+    server.add(**odd)
     for again in (True, False):
         try:
-            push(again=again, wait=True, patience=-1)
+            push(again=again, wait=True)
         except VoclabError as error:
             assert "\n" not in str(error)  # noqa: PT017 - one or the other
     if LOG.exists():
@@ -511,11 +502,7 @@ def test_what_is_in_the_log_stays(server, file):
     "change",
     [
         lambda log: b"",
-        lambda log: log.partition(b"\n")[2],
-        lambda log: log.replace(b",", b";"),
         lambda log: bytes(range(256)),
-        lambda log: log.decode().encode("utf-16"),
-        lambda log: log[: -len(log) // 4],
         lambda log: log + b'"2026',
         lambda log: log + b"x,y\n",
         lambda log: log + b"x" * 200_000,

@@ -38,9 +38,9 @@ class Refused(VoclabError):
 def kaggle_api():
     """The authenticated ``KaggleApi`` of the official client.
 
-    Credentials are looked for where the client does: in the variables ``KAGGLE_API_TOKEN`` or
-    ``KAGGLE_USERNAME`` and ``KAGGLE_KEY``, then in ``~/.kaggle/`` (or ``KAGGLE_CONFIG_DIR``); and, where
-    there are none, in the secrets of the same names of a Colab notebook, which the client does not know.
+    Credentials are looked for where the client does (``KAGGLE_API_TOKEN``, or ``KAGGLE_USERNAME`` and
+    ``KAGGLE_KEY``, then ``~/.kaggle/`` or ``KAGGLE_CONFIG_DIR``), and where there are none, in the secrets of
+    the same names of a Colab notebook.
 
     The client is imported here and not before: without credentials its import ends the process in some
     versions, asks the network in others and prints a page of help in most.
@@ -49,9 +49,11 @@ def kaggle_api():
         VoclabError: the client is not installed, finds no credentials that can be used, or Kaggle cannot be
             reached.
     """
-    for variables in (dict, _colab_secrets):
+    for secrets in (dict, _colab_secrets):
+        given = {name: value for name, value in secrets().items() if name not in os.environ}
+        os.environ.update(given)
         try:
-            with _environment(variables()), quiet():
+            with quiet():
                 from kaggle.api.kaggle_api_extended import KaggleApi
 
                 api = KaggleApi()
@@ -62,6 +64,9 @@ def kaggle_api():
             raise _unreachable(error) from None
         except (SystemExit, Exception):  # each version has its own for credentials that are missing or wrong
             continue
+        finally:
+            for name in given:  # programs started later must not inherit a secret
+                del os.environ[name]
         name, key, token = (api.config_values.get(field) for field in ("username", "key", "token"))
         # The client takes a kaggle.json as it is: without a key, or with a number for one.
         if token or all(isinstance(value, str) and value.strip() for value in (name, key)):
@@ -85,15 +90,11 @@ def check_competition(competition: str) -> str:
 def asking(competition: str, show: bool = False) -> Iterator[None]:
     """Ask the client something about a competition in the block; what it raises becomes a ``VoclabError``.
 
-    Its own error is not chained to it: a traceback would show what the server said, key and all.
-
-    Args:
-        competition: its slug.
-        show: let the client print.
+    Its own error is not chained to it: a traceback would show what the server said, key and all. With
+    ``show`` the client may print.
 
     Raises:
         Refused: Kaggle answered with a status of 400 to 499, but not because it is busy.
-        VoclabError: anything else went wrong.
     """
     address = check_competition(competition)
     try:
@@ -159,18 +160,3 @@ def _colab_secrets() -> dict[str, str]:
             with contextlib.suppress(Exception):  # missing, not granted: each its own class, of Colab only
                 found[name] = userdata.get(name)
     return found
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Environment variables for the length of the block: later programs must not inherit a secret."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

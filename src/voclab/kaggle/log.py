@@ -48,6 +48,10 @@ class Entry:
     status: str = SENDING
     public_score: str = ""
 
+    def is_of(self, competition: str, sha256: str) -> bool:
+        """Whether it is a submission of this file to this competition."""
+        return (self.competition, self.sha256) == (competition, sha256)
+
 
 _COLUMNS = [field.name for field in fields(Entry)]
 
@@ -82,8 +86,5 @@ def write(path: str | os.PathLike, entries: Sequence[Entry]) -> None:
 
 
 def locked(path: str | os.PathLike, patience: float = 0.0) -> AbstractContextManager[None]:
-    """Keep other processes from sending and from writing the log meanwhile.
-
-    Raises ``VoclabError`` if another one is still at it after ``patience`` seconds.
-    """
+    """Keep other processes from sending and writing the log; ``patience``: seconds to wait for them."""
     return files.locked(f"{path}.lock", f"The log {path}", patience)

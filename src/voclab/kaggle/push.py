@@ -6,13 +6,12 @@ begun is looked for in Kaggle's list before it is sent again.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from voclab import terminal
 from voclab.errors import VoclabError
 from voclab.files import read_json, sha256
 from voclab.kaggle import log as logs
@@ -21,12 +20,14 @@ from voclab.kaggle.log import COMPLETE, ERROR, FAILED, PENDING, SENDING, Entry
 from voclab.kaggle.rows import KINDS
 from voclab.kaggle.table import check_submission
 from voclab.revision import git_revision
+from voclab.terminal import say
 
 LOG = "submissions/log.csv"
 _UPLOAD_FAILED = "Could not submit to competition"  # the client's answer; it then made no submission
 _LISTED = 100  # submissions asked for: several days of any competition
 _UNCERTAIN = 30.0  # seconds in which a submission whose answer got lost may still turn up in the list
-_LONGEST_PAUSE = 30.0  # seconds between two looks at the score
+_PAUSE, _LONGEST_PAUSE = 2.0, 30.0  # seconds between two looks at the list; the pauses grow
+_PATIENCE = 1800.0  # seconds after which waiting for the score ends, without an error
 
 
 def push_submission(
@@ -39,9 +40,6 @@ def push_submission(
     ids: Iterable[Any] | None = None,
     shapes: Mapping[Any, tuple[int, int]] | None = None,
     log: str | os.PathLike = LOG,
-    pause: float = 2.0,
-    patience: float = 1800.0,
-    say: Callable[[str], None] = terminal.say,
 ) -> Entry:
     """Check a submission file and send it to a competition with the official client.
 
@@ -54,14 +52,11 @@ def push_submission(
         path: the submission file.
         competition: its slug, the last part of its address.
         message: description on Kaggle; the file's name and the run that wrote it by default.
-        wait: wait for the score; of a file that was sent before it is said, and nothing is sent.
+        wait: wait for the score, half an hour at most; for a file that was sent before, of that submission.
         again: send a file that was sent before.
         ids: the competition's test ids, see ``check_submission``.
         shapes: sizes of its images, see ``check_submission``.
         log: the log that every submission is written to.
-        pause: seconds between the first two looks at Kaggle's list; it grows.
-        patience: seconds after which waiting ends, without an error.
-        say: receives lines about the progress.
 
     Returns:
         The submission's row in the log.
@@ -79,109 +74,92 @@ def push_submission(
             " with `voclab submit merge`."
         )
     digest = sha256(path)
-    run = _run_of(path, digest)
-    message = " ".join((message or f"{Path(path).name}{f' of {run}' if run else ''}").split())
     with logs.locked(log):
-        entries = logs.read(log)
+        kept = logs.read(log)
         api = kaggle_api()
-        cut_off = [entry.time for entry in entries if _is_open(entry, competition, digest)]
+        cut_off = {e.time for e in kept if e.status == SENDING and e.is_of(competition, digest)}
         if cut_off:
             say(f"the last push of {path} was cut off; looking whether it arrived")
-        entries, listed = _refreshed(api, entries, competition, digest, pause)
-        for item in reversed(listed):  # sent from another machine, or with another log
-            if _mark(digest) in item.description and item.ref not in {entry.ref for entry in entries}:
-                facts = (item.date, competition, str(path), digest, item.description, "", "")
-                entries.append(Entry(*facts, item.ref, item.status, item.public_score))
-        if entries != logs.read(log):
-            logs.write(log, entries)
-        ours = [
-            e for e in entries if (e.competition, e.sha256) == (competition, digest) and e.status != FAILED
+        entries, listed = _settled(api, kept, competition, digest)
+        entries = [e for e in entries if not (e.time in cut_off and e.status == FAILED)]
+        known = {entry.ref for entry in entries}
+        entries += [  # sent from another machine, or with another log
+            replace(item, file=str(path), sha256=digest)
+            for item in reversed(listed)
+            if item.ref not in known and _mark(digest) in item.message
         ]
+        if entries != kept:
+            logs.write(log, entries)
+        ours = [e for e in entries if e.is_of(competition, digest) and e.status != FAILED]
         arrived = [entry for entry in ours if entry.time in cut_off]
-        before = arrived or ([] if again else ours)
-        if before:
+        if before := arrived or ([] if again else ours):
             sent = before[-1]
             if not (wait or arrived):
                 fate = f"public score {sent.public_score}" if sent.public_score else sent.status
                 raise VoclabError(
                     f"{path} was sent to {competition} on {sent.time[:16]} UTC already (submission"
-                    f" {sent.ref or 'of unknown number'}, {fate}); add --again to spend another one on it."
+                    f" {sent.ref}, {fate}); add --again to spend another one on it."
                 )
-            say(f"{path} is submission {sent.ref or '(number not known)'} already; it is not sent again")
+            say(f"{path} is submission {sent.ref} already; it is not sent again")
         else:
-            _require_allowance(api, path, competition, listed)
-            sent = Entry(logs.now(), competition, str(path), digest, message, run, git_revision())
+            _require_allowance(api, path, competition)
+            run = _run_of(path, digest)
+            message = " ".join((message or f"{Path(path).name}{f' of {run}' if run else ''}").split())
             say(" ".join([f"{path}: {report}; sending it to {address}", *report.remarks()]))
-            entries = _send(api, [*entries, sent], log, pause)
-            sent = entries[-1]
-            say(f"sent as submission {sent.ref or '(number not known)'}")
-    return _await_score(api, entries, sent, log, pause, patience, say) if wait else sent
+            begun = Entry(logs.now(), competition, str(path), digest, message, run, git_revision())
+            sent = _send(api, [*entries, begun], log)
+            say(f"sent as submission {sent.ref}")
+    return _await_score(api, sent, log) if wait else sent
 
 
-class _Listed(NamedTuple):
-    """A submission in Kaggle's list, its values as the log writes them."""
-
-    ref: str
-    date: str
-    description: str
-    status: str
-    public_score: str
-
-
-def _list(api, competition: str) -> list[_Listed]:
-    """The account's newest submissions to a competition."""
-
-    def value(item, name: str) -> str:
-        return clean(getattr(item, name, None))
-
+def _list(api, competition: str) -> list[Entry]:
+    """The account's newest submissions to a competition, newest first; file and checksum are not known."""
     with asking(competition):
-        found = api.competition_submissions(competition, page_size=_LISTED)
         return [
-            _Listed(
-                value(item, "ref"),
-                value(item, "date").replace(" ", "T"),
-                str(getattr(item, "description", None) or ""),
-                value(getattr(item, "status", None), "name").lower() or value(item, "status").lower(),
-                value(item, "public_score"),
+            Entry(
+                time=clean(item.date).replace(" ", "T"),
+                competition=competition,
+                file="",
+                sha256="",
+                message=str(item.description or ""),
+                run="",
+                git="",
+                ref=clean(item.ref),
+                status=clean(getattr(item.status, "name", item.status)).lower(),
+                public_score=clean(item.public_score),
             )
-            for item in found or []
-            if item
+            for item in api.competition_submissions(competition, page_size=_LISTED) or []
         ]
 
 
-def _is_open(entry: Entry, competition: str, digest: str) -> bool:
-    """Whether an entry is of this file, and whether it arrived is not known."""
-    return (entry.competition, entry.sha256, entry.status) == (competition, digest, SENDING)
-
-
-def _refreshed(
-    api, entries: Sequence[Entry], competition: str, digest: str, pause: float
-) -> tuple[list[Entry], list[_Listed]]:
+def _settled(api, entries: Sequence[Entry], competition: str, digest: str) -> tuple[list[Entry], list[Entry]]:
     """The entries with what became of them since, and Kaggle's list.
 
-    What was begun with this file and is still not in the list after a while never arrived: it is left out.
+    What was begun with this file and is still not in the list after a while never arrived: it has failed.
     """
     until = time.monotonic() + _UNCERTAIN
     while True:
         listed = _list(api, competition)
-        entries = _matched(entries, competition, listed)
-        if not any(_is_open(entry, competition, digest) for entry in entries):
-            return entries, listed
-        if time.monotonic() >= until:
-            return [entry for entry in entries if not _is_open(entry, competition, digest)], listed
-        time.sleep(pause)
+        entries = _matched(entries, listed)
+        unknown = [e for e in entries if e.status == SENDING and e.is_of(competition, digest)]
+        if not unknown or time.monotonic() >= until:
+            return [replace(e, status=FAILED) if e in unknown else e for e in entries], listed
+        time.sleep(_PAUSE)
 
 
-def _matched(entries: Sequence[Entry], competition: str, listed: Sequence[_Listed]) -> list[Entry]:
-    """The entries with number, status and score from the list.
+def _matched(entries: Sequence[Entry], listed: Sequence[Entry]) -> list[Entry]:
+    """The entries with number, status and score from the list of a competition.
 
-    By their number or, where that is not known, the checksum in the description.
+    By their number or, where that is not known, by the checksum in the description.
     """
     known, matched = {entry.ref for entry in entries}, []
     for entry in reversed(entries):
-        for item in listed if entry.competition == competition and entry.status != FAILED else []:
-            unknown = not entry.ref and item.ref not in known and _mark(entry.sha256) in item.description
-            if unknown or (item.ref and item.ref == entry.ref):
+        for item in listed:
+            if entry.ref:
+                same = entry.ref == item.ref
+            else:
+                same = item.ref not in known and _mark(entry.sha256) in item.message
+            if same and entry.competition == item.competition and entry.status != FAILED:
                 known.add(item.ref)
                 entry = replace(entry, ref=item.ref, status=item.status, public_score=item.public_score)
                 break
@@ -193,34 +171,26 @@ def _mark(digest: str) -> str:
     return f"[sha256 {digest[:12]}]"
 
 
-def _require_allowance(api, path: str | os.PathLike, competition: str, listed: Sequence[_Listed]) -> None:
-    """Raise if Kaggle allows no more submissions now."""
-    today = f"{datetime.now(UTC):%Y-%m-%d}"
+def _require_allowance(api, path: str | os.PathLike, competition: str) -> None:
+    """Raise if Kaggle allows no more submissions now; clients before 2.2 learn that by sending."""
+    if not hasattr(api, "competition_get_submission_limits"):
+        return
     with asking(competition):
-        if hasattr(api, "competition_get_submission_limits"):  # which came with client 2.2
-            limits = api.competition_get_submission_limits(competition)
-            used, left = limits.num_today, limits.num_allowed_now
-            if not left and not limits.num_total:  # the account's first submission makes its team
-                return
-        else:
-            found = api.competitions_list(search=competition)
-            of_it = [
-                c for c in getattr(found, "competitions", found) or [] if c.ref.endswith(f"/{competition}")
-            ]
-            used = sum(item.date.startswith(today) and item.status != ERROR for item in listed)
-            left = of_it[0].max_daily_submissions - used if of_it and of_it[0].max_daily_submissions else 1
-    if left <= 0:
+        limits = api.competition_get_submission_limits(competition)
+        # The account's first submission makes its team, which is allowed nothing before.
+        used_up = limits.num_allowed_now <= 0 and limits.num_total > 0
+    if used_up:
         midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
         raise VoclabError(
-            f"{path} was not sent: Kaggle allows no more submissions to {competition} today ({used} are used"
-            f" up); send it again from {midnight:%Y-%m-%d %H:%M} UTC on."
+            f"{path} was not sent: Kaggle allows no more submissions to {competition} today"
+            f" ({limits.num_today} are used up); send it again from {midnight:%Y-%m-%d %H:%M} UTC on."
         )
 
 
-def _send(api, entries: list[Entry], log: str | os.PathLike, pause: float) -> list[Entry]:
-    """Send the last of the entries, which is in the log before; returns them with what became of it."""
-    *earlier, entry = entries
+def _send(api, entries: list[Entry], log: str | os.PathLike) -> Entry:
+    """Send the last of the entries, which is written into the log before, and again with its fate."""
     logs.write(log, entries)
+    entry = entries[-1]
     why = "Kaggle's store did not take it, check the network"
     try:
         with asking(entry.competition):
@@ -230,44 +200,33 @@ def _send(api, entries: list[Entry], log: str | os.PathLike, pause: float) -> li
         if _UPLOAD_FAILED in (response, getattr(response, "message", None)):
             entry = replace(entry, status=FAILED)
         else:
-            ref = clean(getattr(response, "ref", None))  # older clients do not tell it
-            entry = replace(entry, ref=ref, status=PENDING)
+            entry = replace(entry, ref=clean(getattr(response, "ref", None)), status=PENDING)
     except Refused as error:
         entry, why = replace(entry, status=FAILED), str(error)
     except VoclabError as error:
         why = str(error)
         try:
-            found, _ = _refreshed(api, entries, entry.competition, entry.sha256, pause)
-            entry = next((e for e in found if e.time == entry.time), replace(entry, status=FAILED))
+            entry = _settled(api, entries, entry.competition, entry.sha256)[0][-1]
         except VoclabError:
             raise VoclabError(
                 f"{entry.file} was sent, and whether it arrived is not known ({why.removesuffix('.')}); push"
                 " it again, what has arrived is not sent twice."
             ) from None
-    logs.write(log, [*earlier, entry])
+    logs.write(log, [*entries[:-1], entry])
     if entry.status == FAILED:
         raise VoclabError(f"{entry.file} was not sent, no submission is used up: {why.removesuffix('.')}.")
-    return [*earlier, entry]
+    return entry
 
 
-def _await_score(
-    api,
-    entries: list[Entry],
-    sent: Entry,
-    log: str | os.PathLike,
-    pause: float,
-    patience: float,
-    say: Callable[[str], None],
-) -> Entry:
-    until, before = time.monotonic() + patience, sent
+def _await_score(api, sent: Entry, log: str | os.PathLike) -> Entry:
+    until, pause, before = time.monotonic() + _PATIENCE, _PAUSE, sent
     while sent.status not in (COMPLETE, ERROR):
         if time.monotonic() > until:
             say(f"not scored yet (it is {sent.status}); the same command says the score later")
             return sent
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
-        entries = _matched(entries, sent.competition, _list(api, sent.competition))
-        sent = next(entry for entry in entries if entry.time == sent.time)
+        sent = _matched([sent], _list(api, sent.competition))[0]
     if sent != before:
         with logs.locked(log, patience=60):
             logs.write(log, [sent if entry.time == sent.time else entry for entry in logs.read(log)])
