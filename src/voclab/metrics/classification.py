@@ -1,4 +1,8 @@
-"""What a classifier is worth: average precision, precision/recall/F1, Dice, calibration, thresholds."""
+"""What a classifier is worth: average precision, precision/recall/F1, Dice, calibration, thresholds.
+
+Other shapes than these say, truth or decisions other than 0 and 1, and probabilities outside [0, 1] are a
+``ValueError``.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,13 +23,10 @@ def average_precision(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
     Args:
         truth: (n, classes), 0 or 1.
-        scores: (n, classes), higher means more certain.
+        scores: (n, classes), higher means more certain; NaN is a ``ValueError``.
 
     Returns:
         (classes,) float64 in [0, 1]; NaN for a class without a positive.
-
-    Raises:
-        ValueError: shapes that differ, truth other than 0 and 1, or scores that are NaN.
     """
     truth, scores = _labelled(truth, scores)
     scores = scores.astype(np.float64)
@@ -89,9 +90,6 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, np.nd
     """What a reliability diagram shows: count, mean probability and frequency of the non-empty bins.
 
     Each of the n × classes probabilities is one binary forecast; the 15 bins are equally wide.
-
-    Raises:
-        ValueError: shapes that differ, truth other than 0 and 1, or probabilities outside [0, 1].
     """
     truth, probabilities = _forecast(truth, probabilities)
     forecast, outcome = probabilities.ravel(), truth.ravel().astype(float)
@@ -123,11 +121,7 @@ def classification_report(
 
 
 def decision_report(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """The figures that need 0/1 decisions only: P/R/F1, exact match, Hamming accuracy, Dice.
-
-    Raises:
-        ValueError: no images, shapes that differ, or anything but 0 and 1.
-    """
+    """The figures that need 0/1 decisions only: P/R/F1, exact match, Hamming accuracy, Dice."""
     truth, predicted = _decisions(truth, predicted)
     return {
         **precision_recall_f1(truth, predicted),
@@ -145,15 +139,7 @@ def choose_thresholds(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarra
     threshold of its own, so each moves only n / (n + 20) of the way from the common one, in logits, n
     being its positives.
 
-    Args:
-        truth: (n, classes), 0 or 1.
-        probabilities: (n, classes) in [0, 1].
-
-    Returns:
-        (classes,) float64.
-
-    Raises:
-        ValueError: shapes that differ, truth other than 0 and 1, or probabilities outside [0, 1] or NaN.
+    Truth and probabilities are (n, classes); the thresholds are (classes,) float64.
     """
     truth, probabilities = _forecast(truth, probabilities)
     grid = np.linspace(0.02, 0.9, 45)
@@ -215,7 +201,7 @@ def single_label_report(truth: np.ndarray, predicted: np.ndarray, classes: int) 
 
     Args:
         truth: (n,) class of each image, from 0.
-        predicted: (n,) class, from 0; ``logits.argmax(1)``.
+        predicted: (n,) class, from 0.
         classes: number of classes.
 
     Returns:
@@ -240,16 +226,7 @@ def single_label_report(truth: np.ndarray, predicted: np.ndarray, classes: int) 
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """How often each class is taken for each, for single-label images.
-
-    Args:
-        truth: (n,) class of each image, from 0.
-        predicted: (n,) class, from 0.
-        classes: number of classes.
-
-    Returns:
-        (classes, classes) int64; entry (i, j) counts the images of class i predicted as class j.
-    """
+    """(classes, classes) int64 for single-label images: entry (i, j) counts class i predicted as class j."""
     from sklearn.metrics import confusion_matrix
 
     return confusion_matrix(truth, predicted, labels=range(classes))
@@ -265,13 +242,7 @@ class Confusion(NamedTuple):
 
 
 def most_confused(matrix: np.ndarray, names: Sequence[str], n: int = 5) -> list[Confusion]:
-    """The ``n`` commonest mistakes, in one direction each, largest count first; equal ones in class order.
-
-    Args:
-        matrix: (classes, classes) counts from :func:`confusion_matrix`.
-        names: of the classes.
-        n: how many at most; pairs that never occur are left out.
-    """
+    """At most ``n`` mistakes of a :func:`confusion_matrix`, in one direction each, commonest first."""
     mistakes = matrix - np.diag(np.diag(matrix))
     order = np.argsort(-mistakes, axis=None, kind="stable")[:n]
     pairs = [(i, j) for i, j in zip(*np.unravel_index(order, matrix.shape)) if mistakes[i, j] > 0]
@@ -282,7 +253,6 @@ def most_confused(matrix: np.ndarray, names: Sequence[str], n: int = 5) -> list[
 
 
 def _labelled(truth, values) -> tuple[np.ndarray, np.ndarray]:
-    """Truth as int64 and the values that go with it."""
     truth, values = np.asarray(truth), np.asarray(values)
     if truth.ndim != 2 or truth.shape != values.shape or not truth.size:
         raise ValueError(f"shapes {truth.shape} and {values.shape} differ, are not (n, classes) or are empty")
@@ -290,13 +260,11 @@ def _labelled(truth, values) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decisions(truth, predicted) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and 0/1 decisions as int64."""
     truth, predicted = _labelled(truth, predicted)
     return truth, _zeros_and_ones("decisions", predicted)
 
 
 def _forecast(truth, probabilities) -> tuple[np.ndarray, np.ndarray]:
-    """Truth as int64 and probabilities."""
     truth, probabilities = _labelled(truth, probabilities)
     low, high = probabilities.min(), probabilities.max()
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # false for NaN too

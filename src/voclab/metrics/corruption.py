@@ -26,8 +26,8 @@ def mean_corruption_error(
         as good as the baseline.
 
     Raises:
-        VoclabError: other corruptions in one than in the other or none, not five rates in [0, 1] for each,
-            or a baseline that a corruption does not harm.
+        VoclabError: other corruptions in one than in the other, other rates, or a baseline that a corruption
+            does not harm.
     """
     if not errors or errors.keys() != baseline.keys():
         raise VoclabError(

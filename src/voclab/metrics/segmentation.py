@@ -17,7 +17,7 @@ class SegmentationMetrics:
 
     Args:
         classes: number of labels, background (0) included; 21 for VOC.
-        boundaries: whether to compute the boundary F1, the costliest figure; without it, it is NaN.
+        boundaries: compute the boundary F1, the costliest figure; without, it is NaN.
 
     Attributes:
         matrix: (classes, classes) int64, pixels by true label (rows) and predicted label (columns).
@@ -34,14 +34,11 @@ class SegmentationMetrics:
         self._boundary_images = 0
 
     def update(self, truth: np.ndarray, predicted: np.ndarray) -> None:
-        """Add one image, at its original resolution.
+        """Add one image, at its original resolution; a ``ValueError`` leaves everything as it was.
 
         Args:
             truth: (H, W), any integer type, 0 to ``classes`` - 1, 255 void.
             predicted: (H, W), any integer type, 0 to ``classes`` - 1.
-
-        Raises:
-            ValueError: other shapes, types or labels; nothing is added then.
         """
         matrix = _confusion(truth, predicted, self.classes)
         if self.boundaries:
@@ -56,8 +53,7 @@ class SegmentationMetrics:
     def iou(self) -> np.ndarray:
         """Intersection over union of every label, tp / (tp + fp + fn) (VOC devkit, ``VOCevalseg.m``).
 
-        Returns:
-            (classes,) float64; NaN for a label in neither truth nor prediction.
+        (classes,) float64; NaN for a label in neither truth nor prediction.
         """
         hits, either = self._hits_and_sizes()
         return _share(hits, either - hits)
@@ -133,12 +129,7 @@ def boundary_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
     since each void pixel gets the label of the nearest valid one. Boundary pixels that lie deeper in
     void than the tolerance count neither as true nor as predicted.
 
-    Args:
-        truth: (H, W) integer label map, 255 void.
-        predicted: (H, W) integer label map.
-
-    Returns:
-        F1 in [0, 1]; NaN if there is no foreground class to compare.
+    Truth and prediction are (H, W) integer label maps; NaN if there is no foreground class to compare.
     """
     truth, predicted = _label_maps(truth, predicted, VOID)
     reach = max(1.0, _TOLERANCE * float(np.hypot(*truth.shape)))
@@ -161,12 +152,7 @@ def boundary_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _fill_void(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give each void pixel the label of the nearest valid one; some pixel must be valid.
-
-    Returns:
-        (label map (H, W) uint8 without void, distance (H, W) float32 in pixels to the nearest valid
-        pixel, 0 where valid).
-    """
+    """Each void pixel with the label of the nearest valid one, (H, W) uint8, and its distance in pixels."""
     void = mask == VOID
     if not void.any():
         return mask, np.zeros(mask.shape, np.float32)
@@ -179,15 +165,7 @@ def _fill_void(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pixel_frequency(masks: Iterable[np.ndarray], classes: int = len(VOC_CLASSES) + 1) -> np.ndarray:
-    """Share of each label in the valid pixels of all masks together.
-
-    Args:
-        masks: (H, W) integer label maps, 255 void; read one at a time.
-        classes: number of labels, background included.
-
-    Returns:
-        (classes,) float64, sums to 1.
-    """
+    """Share of each label in the valid pixels of all masks together: (classes,) float64, sums to 1."""
     total = np.zeros(classes, np.int64)
     for mask in masks:
         total += np.bincount(mask[mask != VOID], minlength=classes)
@@ -197,16 +175,7 @@ def pixel_frequency(masks: Iterable[np.ndarray], classes: int = len(VOC_CLASSES)
 def random_segmentation(
     frequency: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """The random baseline: the label of every pixel drawn independently.
-
-    Args:
-        frequency: (classes,) share of each label, see :func:`pixel_frequency`.
-        shape: (H, W) of the label map.
-        rng: NumPy's generator.
-
-    Returns:
-        (H, W) uint8.
-    """
+    """The random baseline: every pixel's label drawn by its ``frequency``; (H, W) uint8."""
     below = np.cumsum(frequency)
     return np.searchsorted(below / below[-1], rng.random(shape), side="right").astype(np.uint8)
 
