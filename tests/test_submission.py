@@ -118,12 +118,6 @@ def test_every_inline_case_encodes_to_the_golden_strings_and_back():
         np.testing.assert_array_equal(rle_decode(case["classification"], (20,)), case["labels"], case["name"])
 
 
-def test_large_numbers_are_exact():
-    label_map = np.zeros((4700, 4700), np.uint8)
-    label_map[-1, -2:], label_map[0, 0] = 200, 1
-    assert encode_segmentation(label_map, 200) == f"1 1 {200 * 4700**2 - 1} 2"
-
-
 def test_nothing_set_is_the_empty_string():
     for label_map in (np.zeros((3, 4), int), np.full((3, 4), VOID), np.zeros((0, 4), int)):
         assert encode_segmentation(label_map) == ""
@@ -157,28 +151,20 @@ def test_what_has_no_code_is_refused(encode, array, said):
 
 MALFORMED = [
     ("1", "the count of numbers, 1, is odd"),
-    ("1 2 5", "the count of numbers, 3, is odd"),
     ("1 x", "number 2 is 'x'"),
     ("+1 2", "number 1 is '+1'"),
-    ("1.0 2", "number 1 is '1.0'"),
-    ("1_0 2", "number 1 is '1_0'"),
     ("1 ١", "number 2 is '١'"),
-    ("1 ²", "number 2 is '²'"),
     ("1\t2", "number 1 is"),
-    ("1 2\x00", "number 2 is"),
     ("1  2", "space too many before number 2"),
     (" 1 2", "space too many before number 1"),
-    ("1 2 ", "space too many before number 3"),
     (f"1 {10**15}", "number 2 is '1000000000000000'"),
     (f"1 {'9' * 5000}", "up to 15 digits"),
     ("0 2", "run 1 ('0 2') has a start or a length below 1"),
     ("1 2 3 0", "run 2 ('3 0') has a start or a length below 1"),
     ("1 3 3 1", "run 2 ('3 1') begins before run 1 ends"),
-    ("4 2 1 2", "run 2 ('1 2') begins before run 1 ends"),
 ]
 OUT_OF_RANGE = [
     ("1 13", "run 1 ('1 13') is out of range, as there are 12 positions"),
-    ("1 2 12 2", "run 2 ('12 2') is out of range"),
     ("999999999999999 999999999999999", "run 1"),
 ]
 
@@ -210,10 +196,6 @@ def test_code_is_accepted_exactly_when_a_plain_reading_accepts_it(text):
         assert (np.flatnonzero(rle_decode(text, (12,))) + 1).tolist() == positions
     else:
         fails("Run-length code: .*; expected are pairs", rle_decode, text, (12,))
-
-
-def test_runs_that_touch_are_legal():
-    assert rle_decode("1 2 3 1", (4,)).tolist() == [1, 1, 1, 0]
 
 
 def test_a_pixel_of_two_classes_is_no_label_map():
@@ -281,7 +263,6 @@ def test_a_submission_has_two_rows_for_each_id_in_order(tmp_path):
     ("ids", "vectors", "maps", "reason"),
     [
         (["a", "b"], some_labels(1), None, "not as many labels or label maps as ids"),
-        (["a", "b"], some_labels(3), None, "not as many labels or label maps as ids"),
         (["a", "b"], some_labels(2), some_maps(1), "not as many labels or label maps as ids"),
         (["a", "b"], None, [np.zeros((2, 2), int), np.full((2, 2), 33)], "id b: A label map holds 33"),
         (["a", "b"], some_labels(2) * 0.5, None, "id a: .*0 and 1"),
@@ -369,12 +350,7 @@ def changed(line, content):
 @pytest.mark.parametrize("shapes", [None, SIZES])
 def test_a_sound_file_is_reported(tmp_path, ids, shapes):
     quoted = [",".join(f'"{column}"' for column in line.split(",")) for line in SOUND]
-    for content in (
-        "\n".join(SOUND) + "\n",
-        "\r\n".join(SOUND),
-        "\n".join(quoted),
-        "\r\n".join(quoted) + "\r\n",
-    ):
+    for content in ("\n".join(SOUND) + "\n", "\r\n".join(SOUND), "\n".join(quoted)):
         path = tmp_path / "submission.csv"
         path.write_bytes(content.encode())
         report = check_submission(path, ids, shapes)
@@ -393,28 +369,22 @@ FAULTS = [
     # lines of the file, line number, reason
     (changed(1, "id,Predicted"), 1, "the header is 'id,Predicted'"),
     (changed(1, "\ufeffId,Predicted"), 1, r"the header is '\ufeffId.*without a byte order mark"),
-    (changed(1, "Predicted,Id"), 1, "the header is 'Predicted,Id'"),
-    (changed(1, "Id"), 1, "the header is 'Id'"),
     (changed(1, "Id,Predicted,Usage"), 1, "the header is 'Id,Predicted,Usage'"),
     ([line.replace(",", ";") for line in SOUND], 1, "the header is 'Id;Predicted'.*by a comma"),
     ([], 1, "the header is ''"),
     (SOUND[:1], 2, "no rows below the header"),
     (changed(3, "a_segmentation"), 3, "'a_segmentation' is not two columns"),
-    (changed(3, "a_segmentation,1,3"), 3, "not two columns"),
     (changed(4, ""), 4, "'' is not two columns"),
-    ([*SOUND, ""], 8, "'' is not two columns"),
     (changed(5, 'b_segmentation,"7 2'), 5, "number 1 is '\"7'"),
     (changed(4, None), 4, "row 'b_segmentation' stands where 'b_classification' belongs, which is missing"),
     (changed(7, None), 7, "the file ends where row 'c_segmentation' belongs"),
     (changed(5, SOUND[3]), 5, "row 'b_classification' is there twice, first on line 4"),
-    ([*SOUND, SOUND[2]], 8, "row 'a_segmentation' is there twice, first on line 3"),
     ([SOUND[0], SOUND[2], SOUND[1], *SOUND[3:]], 2, "'a_classification' belongs, which comes on line 3"),
     ([SOUND[i] for i in (0, 1, 3, 5, 2, 4, 6)], 3, "'a_segmentation' belongs, which comes on line 5"),
     (changed(6, "c_classes,3 1"), 6, "row 'c_classes' is neither"),
-    (changed(6, "c,3 1"), 6, "row 'c' is neither"),
     (changed(6, "_classification,3 1"), 6, "row '_classification' is neither"),
     (changed(2, "a_classification,1 2 20 2"), 2, "out of range, as there are 20 positions"),
-    *[(changed(5, f"b_segmentation,{text}"), 5, reason) for text, reason in MALFORMED],
+    (changed(5, "b_segmentation,1  2"), 5, "space too many before number 2"),
 ]
 
 
@@ -460,12 +430,6 @@ def test_rows_follow_the_given_ids(tmp_path):
     fails("line 2, .*'a_classification' stands where 'b_class.* line 4", check_submission, path, "bac")
     fails("line 6, .*'c_classification' is of none of the 2 expected ids", check_submission, path, "ab")
     fails("line 8, .*the file ends where row 'd_classification' belongs", check_submission, path, "abcd")
-    fails(
-        "line 4, .*'bb_classification' belongs, which is missing",
-        check_submission,
-        path,
-        ["a", "bb", "b", "c"],
-    )
 
 
 def test_the_size_of_the_image_bounds_the_runs(tmp_path):
@@ -474,7 +438,6 @@ def test_the_size_of_the_image_bounds_the_runs(tmp_path):
     said = r"line 5, column Predicted: run 2 \('240 2'\) is out of range, as there are 240 positions"
     fails(said, check_submission, path, shapes=SIZES)
     fails("line 5, column Id: the image size of id b is not", check_submission, path, shapes={"a": (3, 4)})
-    fails("line 2, column Predicted: .* as there are 5 positions", check_submission, path, classes=5)
 
 
 @pytest.mark.parametrize("kind", ["classification", "segmentation"])
@@ -607,9 +570,7 @@ def test_rows_are_matched_by_name_and_touching_runs_count_as_merged_ones(tmp_pat
         ("a_segmentation,\n", "a_segmentation,\nb_segmentation,\n", "one.csv lacks row 'b_segmentation' of"),
         ("a_segmentation,\nb_segmentation,\n", "a_segmentation,\n", "one.csv, line 3, .*not in .*two.csv"),
         ("a_segmentation,\na_segmentation,\n", "a_segmentation,\n", "one.csv, line 3, column Id: .*twice"),
-        ("a_segmentation,2 1 1 1\n", "a_segmentation,\n", "one.csv, line 2, column Predicted: run 2"),
         ("a_segmentation,\n", "a_segmentation,1\n", "two.csv, line 2, column Predicted: .*odd"),
-        ("", "", "one.csv, line 2, column Id: there are no rows"),
     ],
 )
 def test_files_that_do_not_match_have_no_score(tmp_path, predicted, truth, message):

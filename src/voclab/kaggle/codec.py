@@ -14,10 +14,7 @@ _DIGITS = 15  # of the largest number: sums of a thousand such numbers are exact
 
 
 def rle_encode(array: np.ndarray) -> str:
-    """Run-length code of the ones in an array of any shape that holds only 0 and 1.
-
-    Raises ``VoclabError`` for any other value (scores, the -1 of the competition's test_set.csv).
-    """
+    """Run-length code of the ones in an array of any shape; other values than 0 and 1 are refused."""
     flat = np.asarray(array).ravel()
     ones = flat == 1
     if not np.all(ones | (flat == 0)):
@@ -27,10 +24,7 @@ def rle_encode(array: np.ndarray) -> str:
 
 
 def rle_decode(text: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The array of ``shape``, uint8 0/1, whose ones ``text`` encodes.
-
-    Raises ``VoclabError`` for text that is malformed or reaches beyond the array.
-    """
+    """The array of ``shape``, uint8 0/1, whose ones ``text`` encodes; see :func:`parse_runs` for errors."""
     array = np.zeros(shape, np.uint8)
     flat = array.reshape(-1)
     for first, end in parse_runs(text, "Run-length code", flat.size).tolist():
@@ -88,9 +82,6 @@ def decode_segmentation(text: str, shape: tuple[int, int], classes: int = len(VO
     """The label map, shape (H, W), uint8, that ``encode_segmentation`` turned into ``text``.
 
     The code of a stack can give a pixel two classes, a label map cannot: such text is refused.
-
-    Raises:
-        VoclabError: ``text`` is malformed, reaches beyond the stack or gives a pixel two classes.
     """
     stack = rle_decode(text, (classes, *shape))
     doubled = np.count_nonzero(stack.sum(0) > 1)
@@ -114,8 +105,7 @@ def parse_runs(code: str, where: str, size: int | None = None) -> np.ndarray:
         size: number of positions there are; ``None`` leaves the upper end unchecked.
 
     Raises:
-        VoclabError: not a number, an odd count, a start or length below 1, runs that overlap or are
-            out of order, or beyond ``size``. The message names the first wrong number or run.
+        VoclabError: it names the first number or run that is wrong, out of order or beyond ``size``.
     """
     if not code:
         return np.empty((0, 2), np.int64)
@@ -133,15 +123,13 @@ def parse_runs(code: str, where: str, size: int | None = None) -> np.ndarray:
     below = (numbers < 1).any(1)
     early = first < np.append(0, end[:-1])
     beyond = end > (np.inf if size is None else size)
-    wrong = np.flatnonzero(below | early | beyond)
-    if wrong.size:
-        k = wrong[0]
-        run = f"run {k + 1} ('{numbers[k, 0]} {numbers[k, 1]}')"
+    for k in np.flatnonzero(below | early | beyond):
+        said = f"is out of range, as there are {size} positions"
         if below[k]:
-            raise _faulty(where, f"{run} has a start or a length below 1")
-        if early[k]:
-            raise _faulty(where, f"{run} begins before run {k} ends")
-        raise _faulty(where, f"{run} is out of range, as there are {size} positions")
+            said = "has a start or a length below 1"
+        elif early[k]:
+            said = f"begins before run {k} ends"
+        raise _faulty(where, f"run {k + 1} ('{numbers[k, 0]} {numbers[k, 1]}') {said}")
     return np.stack((first, end), axis=1)
 
 

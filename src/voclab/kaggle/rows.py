@@ -46,8 +46,7 @@ def read_rows(path: str | os.PathLike) -> dict[str, Row]:
     """The rows of a submission by their names, in the order of the file; their code is not looked at.
 
     Raises:
-        VoclabError: the file cannot be read, is no CSV in UTF-8 or has another header; a row has not two
-            columns, is of neither kind, or is there twice.
+        VoclabError: with the line of the first fault.
     """
     lines = _read_lines(path)
     if [column.strip('"') for column in lines[0].split(",")] != HEADER.split(","):
@@ -62,12 +61,8 @@ def read_rows(path: str | os.PathLike) -> dict[str, Row]:
             raise fault(path, number, "Id", f"{line[:40]!r} is not two columns separated by a comma")
         row = Row(number, *columns)
         if not row.image_id or row.kind not in KINDS:
-            raise fault(
-                path,
-                number,
-                "Id",
-                f"row {row.name!r} is neither {{Id}}_classification nor {{Id}}_segmentation",
-            )
+            kinds = "{Id}_classification nor {Id}_segmentation"
+            raise fault(path, number, "Id", f"row {row.name!r} is neither {kinds}")
         if row.name in rows:
             first = rows[row.name].line
             raise fault(path, number, "Id", f"row '{row.name}' is there twice, first on line {first}")

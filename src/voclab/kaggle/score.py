@@ -33,10 +33,7 @@ def score_submission(pred_path: str | os.PathLike, truth_path: str | os.PathLike
     """Score one submission file against another that holds the truth.
 
     Rows are matched by name, in whatever order they stand. Both files need the same rows, of one kind
-    or both.
-
-    Raises:
-        VoclabError: a row that only one of the files has, is doubled, or cannot be read.
+    or both; a row that only one of them has, or that cannot be read, is a ``VoclabError``.
     """
     predicted, truth = read_rows(pred_path), read_rows(truth_path)
     for name in truth:
@@ -45,9 +42,8 @@ def score_submission(pred_path: str | os.PathLike, truth_path: str | os.PathLike
     for row in predicted.values():
         if row.name not in truth:
             raise fault(pred_path, row.line, "Id", f"row '{row.name}' is not in {truth_path}")
-    dice = np.array(
-        [_dice(_runs(pred_path, predicted[name]), _runs(truth_path, row)) for name, row in truth.items()]
-    )
+    pairs = ((_runs(pred_path, predicted[name]), _runs(truth_path, row)) for name, row in truth.items())
+    dice = np.array([_dice(*pair) for pair in pairs])
     kinds = np.array([row.kind for row in truth.values()])
     means = {kind: float(dice[kinds == kind].mean()) if kind in kinds else None for kind in KINDS}
     return Score(mean=float(dice.mean()), **means, rows=tuple(truth), dice=dice)

@@ -70,8 +70,8 @@ def write_submission(
             leaves the segmentation rows out. A generator is consumed one map at a time.
 
     Raises:
-        VoclabError: no ids, doubled ids or such as are unfit for a CSV file, fewer or more
-            labels or maps than ids, a map that cannot be encoded. The file stays as it was.
+        VoclabError: ids unfit for a CSV file, fewer or more labels or maps than ids, a map that cannot be
+            encoded. The file stays as it was.
     """
     ids = tuple(map(plain, ids))
     if len(set(ids)) < len(ids) or not all(ids) or any(mark in name for name in ids for mark in ',"\r\n'):
@@ -98,20 +98,16 @@ def write_submission(
 def write_truth(path: str | os.PathLike, dataset: Dataset) -> Report:
     """Write the truth of a data set as a submission, for ``score_submission`` to score others against.
 
-    Args:
-        path: the CSV file.
-        dataset: VOC's twenty classes in any order, with labels. Void counts as background. Without masks
-            there are no segmentation rows.
+    The data set has VOC's twenty classes, in any order, and labels. Void counts as background. Without masks
+    there are no segmentation rows.
 
     Raises:
         VoclabError: other classes, no labels, an image without its mask. The file stays as it was.
     """
     source = f"{dataset.name} {dataset.split}"
     if set(dataset.class_names) != set(VOC_CLASSES):
-        raise _not_written(
-            path,
-            f"the competition has VOC's {len(VOC_CLASSES)} classes, and {source} has others; name other data",
-        )
+        said = f"the competition has VOC's {len(VOC_CLASSES)} classes, and {source} has others"
+        raise _not_written(path, f"{said}; name other data")
     if dataset.labels is None:
         raise _not_written(path, f"{source} has no truth; name data or a --split that has")
     order = [dataset.class_names.index(name) for name in VOC_CLASSES]
@@ -125,9 +121,8 @@ def write_truth(path: str | os.PathLike, dataset: Dataset) -> Report:
                 raise _not_written(path, f"{source} has no mask of {image_id}; name a --split with masks")
             yield values[mask]
 
-    return write_submission(
-        path, dataset.ids, dataset.labels[:, order], label_maps() if dataset.has_masks else None
-    )
+    masks = label_maps() if dataset.has_masks else None
+    return write_submission(path, dataset.ids, dataset.labels[:, order], masks)
 
 
 def merge_submissions(path: str | os.PathLike, *parts: str | os.PathLike) -> Report:
@@ -137,16 +132,14 @@ def merge_submissions(path: str | os.PathLike, *parts: str | os.PathLike) -> Rep
     parts have follow. ``path`` may be one of the parts.
 
     Raises:
-        VoclabError: no or a faulty part, a row that two parts have, an id without a row of one of
-            the kinds. The file stays as it was.
+        VoclabError: a faulty part, a row that two parts have or none has. The file stays as it was.
     """
     merged: dict[str, Row] = {}
     for part in parts:
         for name, row in _checked(part).items():
             if name in merged:
-                raise _not_written(
-                    path, f"{part}, line {row.line} repeats row '{name}' of another part; remove one"
-                )
+                said = f"{part}, line {row.line} repeats row '{name}' of another part; remove one"
+                raise _not_written(path, said)
             merged[name] = row
     if not merged:
         raise _not_written(path, "there is nothing to merge; name the files to join")
@@ -163,9 +156,8 @@ def check_submission(
     path: str | os.PathLike,
     ids: Iterable[Any] | None = None,
     shapes: Mapping[Any, tuple[int, int]] | None = None,
-    classes: int = len(VOC_CLASSES),
 ) -> Report:
-    """Read a submission as Kaggle would; a fault is a ``VoclabError`` with its line and column.
+    """Read a submission as Kaggle would; the first fault is a ``VoclabError`` with its line and column.
 
     Runs that touch without being merged are legal, see ``codec.parse_runs``. A file with one kind of
     rows only is sound (the notebooks write such files); ``Report.kinds`` tells.
@@ -176,22 +168,14 @@ def check_submission(
             the same kinds of rows, next to each other.
         shapes: id -> (H, W), to find runs that reach beyond the last class; ``None`` leaves the upper
             end of segmentation rows unchecked.
-        classes: number of foreground classes.
-
-    Raises:
-        VoclabError: a wrong header or count of columns, a row that is doubled, missing, unknown or out of
-            order, or run-length code that ``codec.parse_runs`` refuses.
     """
-    return _report(
-        (row.image_id, row.kind, row.code) for row in _checked(path, ids, shapes, classes).values()
-    )
+    return _report((row.image_id, row.kind, row.code) for row in _checked(path, ids, shapes).values())
 
 
 def _checked(
     path: str | os.PathLike,
     ids: Iterable[Any] | None = None,
     shapes: Mapping[Any, tuple[int, int]] | None = None,
-    classes: int = len(VOC_CLASSES),
 ) -> dict[str, Row]:
     """The rows of a sound file by their names; see :func:`check_submission`."""
     rows = read_rows(path)
@@ -206,16 +190,16 @@ def _checked(
             raise fault(path, row.line, "Id", f"row '{row.name}' is of none of the {len(ids)} expected ids")
         if row.name != name:
             where = f"comes on line {rows[name].line}" if name in rows else "is missing"
-            raise fault(
-                path, row.line, "Id", f"row '{row.name}' stands where '{name}' belongs, which {where}"
-            )
-    sizes = None if shapes is None else {plain(key): h * w for key, (h, w) in shapes.items()}
+            said = f"row '{row.name}' stands where '{name}' belongs, which {where}"
+            raise fault(path, row.line, "Id", said)
+    classes = len(VOC_CLASSES)
+    sizes = None if shapes is None else {plain(key): classes * h * w for key, (h, w) in shapes.items()}
     for row in rows.values():
         size = classes if row.kind == "classification" else None
         if size is None and sizes is not None:
             if row.image_id not in sizes:
                 raise fault(path, row.line, "Id", f"the image size of id {row.image_id} is not known")
-            size = classes * sizes[row.image_id]
+            size = sizes[row.image_id]
         parse_runs(row.code, f"{path}, line {row.line}, column Predicted", size)
     return rows
 
