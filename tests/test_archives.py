@@ -56,19 +56,13 @@ def zip_link():
 
 HOSTILE = {
     "parent": tar_of(("a/../../escaped", b"x")),
-    "only parent": tar_of(("..", (tarfile.DIRTYPE, ""))),
     "absolute": tar_of(("/tmp/escaped", b"x")),
     "backslash": tar_of(("..\\escaped", b"x")),
-    "drive": tar_of(("C:escaped", b"x")),
     "symlink out": tar_of(("link", (tarfile.SYMTYPE, "../../.."))),
-    "symlink to absolute": tar_of(("link", (tarfile.SYMTYPE, "/etc"))),
     "hard link": tar_of(("link", (tarfile.LNKTYPE, "../../escaped"))),
     "character device": tar_of(("null", (tarfile.CHRTYPE, ""))),
-    "block device": tar_of(("disk", (tarfile.BLKTYPE, ""))),
-    "fifo": tar_of(("pipe", (tarfile.FIFOTYPE, ""))),
     "zip, parent": zip_of(("../escaped", b"x")),
     "zip, absolute": zip_of(("/tmp/escaped", b"x")),
-    "zip, parent in the middle": zip_of(("a/../../escaped", b"x")),
     "zip, link": zip_of((zip_link(), b"../..")),
 }
 

@@ -6,7 +6,7 @@ import pytest
 from voc_trees import make_tree
 
 from toyvoc import voc as toyvoc
-from voclab.data import NAMES, SOURCES, Found, count_objects, find, load, vocdevkit
+from voclab.data import SOURCES, Found, count_objects, find, load, vocdevkit
 from voclab.errors import VoclabError
 from voclab.kaggle.export import export
 
@@ -133,12 +133,6 @@ def test_objects_are_counted_where_annotations_are(tmp_path):
     assert count_objects("kaggle", tmp_path / "kaggle") is None
 
 
-def test_load_without_a_folder_looks_in_data(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    voc(tmp_path / "data" / "pascal")
-    assert len(load("voc2009", split="val")) == 4
-
-
 def test_toyvoc_is_generated_once(tmp_path, monkeypatch):
     made = []
 
@@ -151,18 +145,6 @@ def test_toyvoc_is_generated_once(tmp_path, monkeypatch):
         data = load("toyvoc", tmp_path / "toy", split)
         assert (data.name, len(data)) == ("toyvoc", n)
     assert made == [tmp_path / "toy"]
-
-
-def test_test_split():
-    assert {name: SOURCES[name].test_split for name in NAMES} == {
-        "voc2009": "val",
-        "toyvoc": "val",
-        "kaggle": "test",
-        "cifar10": "test",
-        "toycifar": "test",
-        "folder": "val",
-        "pairs": "val",
-    }
 
 
 def test_a_part_of_a_data_set_is_spread_over_its_list(squares):

@@ -1,7 +1,6 @@
 """Exports of other tools and people's own folders of images with masks: read right, or refused by name."""
 
 import json
-import shutil
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -125,7 +124,6 @@ READ = {
     "palette of greys": (repaletted(np.arange(21, dtype=np.uint8)[None], [[k] * 3 for k in range(256)]),
                          np.arange(21)[None]),
     "colours": (png(RGB), VOC_MASK),
-    "opaque colours": (png(np.dstack([RGB, np.full(VOC_MASK.shape, 255, np.uint8)])), VOC_MASK),
     "transparent background": (png(np.dstack([RGB, np.where(VOC_MASK, 255, 0).astype(np.uint8)])), VOC_MASK),
     "greys": (png(VOC_MASK), VOC_MASK),
     "numbers in three channels": (png(np.dstack([SMALL] * 3)), SMALL),
@@ -135,8 +133,6 @@ READ = {
     "float TIFF": (lambda path: Image.fromarray(VOC_MASK.astype(np.float32)).save(path, "TIFF"), VOC_MASK),
     "bitmap": (lambda path: Image.fromarray(VOC_MASK).save(path, "BMP"), VOC_MASK),
     "int64 array": (array(VOC_MASK.astype(np.int64)), VOC_MASK),
-    "float array": (array(VOC_MASK.astype(np.float64)), VOC_MASK),
-    "half array": (array(VOC_MASK.astype(np.float16)[..., None]), VOC_MASK),
     "array with -1 for void": (array(SIGNED), VOC_MASK),
     "int8 array": (array(SIGNED.astype(np.int8)), VOC_MASK),
     "big-endian array": (array(VOC_MASK.astype(">u2")), VOC_MASK),
@@ -164,13 +160,8 @@ REFUSED = {
     "one wrong colour": (png(np.where(VOC_MASK[..., None] == 8, np.uint8(7), RGB)),
                          r"colour \(7, 7, 7\)"),
     "black and white": (png(BINARY), "nothing but 0 and 255"),
-    "black and white in colours": (png(np.dstack([BINARY] * 3)), "nothing but 0 and 255"),
-    "1 bit": (few_bits(BINARY // 255, 1), "nothing but 0 and 255"),
-    "truth array": (array(BINARY > 0), "nothing but 0 and 255"),
     "value 21": (png(VOC_MASK + np.uint8(6)), "has the value 2[16]"),
-    "16 bits of 21": (png(VOC_MASK.astype(np.uint16) + 300), "has the value 300"),
     "JPEG": (lambda path: Image.fromarray(VOC_MASK).save(path, "JPEG"), "is a JPEG.*export the masks"),
-    "WebP": (lambda path: Image.fromarray(RGB).save(path, "WEBP"), "is a WEBP"),
     "JPEG in a TIFF": (lambda path: Image.fromarray(VOC_MASK).save(path, "TIFF", compression="jpeg"),
                        "compressed as jpeg"),
     "PGM": (lambda path: Image.fromarray(VOC_MASK).save(path, "PPM"), "is a PPM"),
@@ -179,12 +170,9 @@ REFUSED = {
     "CMYK": (lambda path: Image.new("CMYK", (3, 3)).save(path, "TIFF"), "is a CMYK"),
     "pages": (lambda path: Image.fromarray(VOC_MASK).save(
         path, "TIFF", save_all=True, append_images=[Image.fromarray(VOC_MASK)]), "several images"),
-    "halves": (array(VOC_MASK / 2), "no whole number"),
     "NaN": (array(np.full((2, 2), np.nan)), "no whole number"),
     "negative": (array(SIGNED * 2), "has the value -2"),
     "two channels": (array(np.dstack([VOC_MASK] * 2)), r"shape \(2, 4, 2\)"),
-    "one-hot": (array(np.eye(21)[np.minimum(VOC_MASK, 20)]), r"shape \(2, 4, 21\)"),
-    "text": (array(np.array([["a"]])), "holds <U1"),
     "pickle": (lambda path: np.save(path.with_suffix(".npy"), np.array([{}]), allow_pickle=True),
                "not a plain"),
     "no image": (lambda path: path.write_text("mask"), "damaged"),
@@ -273,17 +261,14 @@ def test_label_map_of_numbers(tmp_path, name, text):
         ("cat:1,2,300::\n", "colour .*300.*not three of 0–255"),
         ("background:0,0,0::\n", "names no class"),
         ("".join(f"c{k}:{k},0,1::\n" for k in range(255)), "names 255 classes"),
+        ("{", "meta.json is no readable label map"),
+        ('{"classes": [{"color": "#12"}]}', "meta.json is no readable label map"),
+        ('{"classes": 3}', "meta.json is no readable label map"),
     ],
 )
 def test_bad_label_map_is_named(tmp_path, text, pattern):
-    write(tmp_path / "labelmap.txt", text)
+    write(tmp_path / ("meta.json" if "json" in pattern else "labelmap.txt"), text)
     fails(pattern, labelmap.find, [tmp_path])
-
-
-@pytest.mark.parametrize("text", ["{", "[1", '{"classes": [{"color": "#12"}]}', '{"classes": 3}', "\udcff"])
-def test_damaged_json_label_map_is_named(tmp_path, text):
-    (tmp_path / "meta.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert "meta.json" in fails("meta.json", labelmap.find, [tmp_path])
 
 
 # --- annotations ---
@@ -298,6 +283,8 @@ OBJECT = "<object><name>Dog</name><difficult>{}</difficult><part><name>head</nam
 def test_difficult_in_every_spelling(tmp_path, difficult, wanted):
     write(tmp_path / "a.xml", f"<annotation>{OBJECT.format(difficult)}</annotation>")
     assert annotations.read_objects(tmp_path / "a.xml") == [annotations.Object("Dog", bool(wanted))]
+    write(tmp_path / "a.xml", "<annotation><filename/><size/></annotation>")  # of background only
+    assert annotations.read_objects(tmp_path / "a.xml") == []
 
 
 @pytest.mark.parametrize(
@@ -334,13 +321,6 @@ def test_annotations_in_every_form(tmp_path, text, encoding):
 def test_annotation_that_says_nothing_is_named(tmp_path, text, pattern):
     write(tmp_path / "a.xml", text)
     assert "a.xml" in fails(pattern, annotations.read_objects, tmp_path / "a.xml")
-
-
-def test_an_image_of_background_only_has_no_objects(tmp_path):
-    write(
-        tmp_path / "a.xml", "<annotation><filename>a.jpg</filename><size><width>3</width></size></annotation>"
-    )
-    assert annotations.read_objects(tmp_path / "a.xml") == []
 
 
 # --- what trees and folders of each layout are read as ---
@@ -456,7 +436,7 @@ def test_trees_in_vocs_layout(tmp_path, form):
 
 ROLES = [
     ("images", "masks"), ("img", "ann"), ("img", "seg"), ("imgs", "labels"), ("Images", "Segmentation_Masks"),
-    ("image", "gt"), ("JPEGImages", "masks"), ("images", "annotations"), ("x", "y"), ("input", "target"),
+    ("image", "gt"), ("JPEGImages", "masks"), ("images", "annotations"), ("input", "target"),
     ("data", "ground_truth"), ("original_images", "label_images"), ("images", "annotations/trimaps"),
     ("images/images", "annotations/annotations/trimaps"), ("images", "SegmentationClassNpy"),
     ("img", "masks_human"), ("images", "1st_manual"),
@@ -519,15 +499,6 @@ def test_images_and_masks(tmp_path, form):
     )
     assert find(tmp_path).name == "pairs"
     assert "no label map names" in train.source
-
-
-def test_field_of_view_masks_are_no_truth(tmp_path):
-    """Of the newer DRIVE, whose test images have no manual masks."""
-    drive(tmp_path)
-    shutil.rmtree(tmp_path / "test" / "1st_manual")
-    train = load("pairs", tmp_path, "train")
-    np.testing.assert_array_equal(train.mask(0), SCENES[STEMS[0]][1])
-    assert "test left out" in train.source
 
 
 def roboflow(root):
@@ -656,7 +627,7 @@ REFUSED_TREES = {
         np.uint8([0, 1, 2, 5, 9, 240, 250, 255]), mask.shape))), "no class numbers"),
     "images for masks": (drawn(lambda path, mask: put(path, NOISY)), "more than 4096 colours"),
     "background": (drawn(lambda path, mask: put(path, mask * np.uint8(0))), "background only"),
-    "JSON": (drawn(lambda path, mask: write(path.with_suffix(".json"), "{}")), "neither a mask nor"),
+    "JSON": (drawn(lambda path, mask: write(path.with_suffix(".json"), "{}")), "is no folder with"),
     "other names": (drawn(lambda path, mask: put(path.with_name(f"t{path.stem[::-1]}.png"), mask)),
                     "of no image"),
     "masks of another size": (drawn(lambda path, mask: put(path, mask.T)),

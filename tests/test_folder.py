@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from voc_trees import fails
 
-from voclab.data import SOURCES, decoding, find, folder, load
+from voclab.data import SOURCES, find, folder, load
 
 
 def image(path, colour, mode="RGB", size=(20, 12), **options):
@@ -77,14 +77,6 @@ def test_what_is_no_data_set_is_one_sentence(pets, tmp_path):
     fails("no images for val", folder.read, tmp_path / "lone", "val")
 
 
-def test_a_damaged_image_is_one_sentence(pets):
-    fails("gone.png is missing", decoding.decode, pets / "gone.png")
-    (pets / "cat" / "4.png").write_bytes((pets / "cat" / "5.png").read_bytes()[:40])
-    fails("4.png is a damaged image", load("folder", pets, "val").image, 0)
-    (pets / "cat" / "4.png").write_text("hello")
-    fails("4.png is a damaged image", load("folder", pets, "val").image, 0)
-
-
 # --- splits ---
 
 
@@ -101,20 +93,13 @@ def spread(root, *folders, images=5):
     [
         ("train", "val"),
         ("Train", "Test"),
-        ("TRAIN", "VALID"),
         ("Training", "Testing"),
         ("training", "validation"),
-        ("training_set", "test_set"),
-        ("trainset", "testset"),
         ("TrainingSet", "TestSet"),
         ("train", "dev"),
-        ("train", "eval"),
-        ("train-images", "test-images"),
         ("train2017", "val2017"),
         ("asl_alphabet_train", "asl_alphabet_test"),
-        ("seg_train", "seg_test"),
         ("seg_train/seg_train", "seg_test/seg_test"),
-        ("data/train", "data/test"),
         ("archive/data/Training", "archive/data/Testing"),
     ],
 )
@@ -173,7 +158,6 @@ def test_train_may_be_a_class(tmp_path):
     ("folders", "words"),
     [
         (["train", "test"], "(train and test|test and train), by name a split.*sort the images"),
-        (["train", "valid", "test"], "by name a split"),
         (["cat", "dog", "test"], "holds test, by name a split.*or rename"),
         (["test/cat", "test/owl", "val/cat"], "by name a split, but no folder train"),
         (["train/a", "train/b", "Training/a", "Training/b", "test/a"], "two folders of a train split"),
@@ -186,9 +170,7 @@ def test_train_may_be_a_class(tmp_path):
         ),
         (["train/a", "train/b", "train/val/a", "test/a"], "val is by name a split inside"),
         (["images", "masks"], "images and masks, which are no classes"),
-        (["img", "ann"], "img and ann, which are no classes"),
         (["train/Images", "train/Labels", "test/Images"], "Images and Labels, which are no classes"),
-        (["JPEGImages", "SegmentationClass", "SegmentationObject"], "which are no classes"),
     ],
 )
 def test_what_has_several_readings_is_refused(tmp_path, folders, words):
@@ -203,6 +185,17 @@ LITTER = (
     ".DS_Store", "._0.png", "Thumbs.db", "desktop.ini", ".ipynb_checkpoints/0-checkpoint.png", ".git/a.png",
     "__MACOSX/cat/._0.png", "@eaDir/0.png/SYNOPHOTO.jpg", "$RECYCLE.BIN/0.png", ".thumbnails/0.png",
 )  # fmt: skip
+
+
+def test_images_are_known_by_what_they_hold(tmp_path):
+    spread(tmp_path, "cat", "owl")
+    for k, name in enumerate(("0001", "2.heic", "4.png?w=300", "5.jfif")):
+        (tmp_path / "owl" / f"{k}.png").unlink()
+        image(tmp_path / "owl" / name, (10 * k, 0, 0), format="PNG")
+    train = folder.read(tmp_path, "train")
+    assert sum(name.startswith("owl") for name in train.ids) == 4
+    assert train.image(len(train) - 1).shape == (12, 20, 3)
+    assert "left out" not in train.source
 
 
 def test_what_is_no_image_is_counted_and_said(tmp_path):
@@ -231,17 +224,6 @@ def test_a_class_of_unreadable_images_is_not_dropped(tmp_path):
         "train",
     )
     fails("fox holds only images", find, tmp_path)
-
-
-def test_images_are_known_by_what_they_hold(tmp_path):
-    spread(tmp_path, "cat", "owl")
-    for k, name in enumerate(("0001", "2.heic", "3.jpg_large", "4.png?w=300", "5.jfif", "6.JPE", "7.avif")):
-        (tmp_path / "owl" / f"{k}.png").unlink(missing_ok=True)
-        image(tmp_path / "owl" / name, (10 * k, 0, 0), format="PNG")
-    train, val = (folder.read(tmp_path, split) for split in ("train", "val"))
-    assert sum(id.startswith("owl") for id in train.ids + val.ids) == 7
-    assert train.image(len(train) - 1).shape == (12, 20, 3)
-    assert "left out" not in train.source
 
 
 def test_links_lead_nowhere_twice(tmp_path):

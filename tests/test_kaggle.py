@@ -71,14 +71,6 @@ def test_layout_is_the_competitions(exported, voc):
     assert mask.max() <= 20
 
 
-def test_real_images_read_back_equal(shared, tmp_path):
-    train = vocdevkit.read(shared / "voc2009", "train").subset([0, 100, 570])
-    test = vocdevkit.read(shared / "voc2009", "val").subset([3, 500])
-    export(train, test, tmp_path / "out", tmp_path / "out/truth", progress=False)
-    assert_same(train, kaggle.read(tmp_path / "out", "train"))
-    assert_same(test, kaggle.read(tmp_path / "out", "test", tmp_path / "out/truth"))
-
-
 def test_full_disk_keeps_what_is_there_and_the_next_run_goes_on(tmp_path, voc, monkeypatch):
     whole = export(*voc, tmp_path / "whole", progress=False)
     left = 5
@@ -192,25 +184,15 @@ def test_wrong_row_is_named(exported, row, pattern):
     fails(pattern, kaggle.read, exported, "train")
 
 
-def test_doubled_id_is_named(exported):
-    path = exported / "train/train_set.csv"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, lines[1]]) + "\n")
-    fails(r"line 8, has the Id '0' twice .first in line 2", kaggle.read, exported, "train")
-
-
-def test_half_filled_test_table_is_refused(exported):
-    path = exported / "test/test_set.csv"
-    path.write_text(path.read_text().replace("-1", "1", 1))
-    fails("mixes labels with -1", kaggle.read, exported, "test")
-
-
 def test_missing_and_empty_tables(exported):
     path = exported / "train/train_set.csv"
     path.write_text(path.read_text().splitlines()[0] + "\n")
     fails(r"train_set\.csv has a header but no rows", kaggle.read, exported, "train")
     path.write_text("")
     fails("no column 'Id'", kaggle.read, exported, "train")
+    test = exported / "test/test_set.csv"
+    test.write_text(test.read_text().replace("-1", "1", 1))
+    fails("mixes labels with -1", kaggle.read, exported, "test")
     path.unlink()
     fails(r"train_set\.csv is missing", kaggle.read, exported, "train")
     fails("no split 'val'; choose train or test", kaggle.read, exported, "val")
@@ -243,17 +225,11 @@ def npy(array):
     [
         (npy(np.full((4, 4, 3), 2.5, np.float32)), "holds float32 up to 2.5 that are no whole numbers"),
         (npy(np.full((4, 4, 3), 256)), "holds int64 from 256 to 256"),
-        (npy(np.full((4, 4, 3), -1)), "holds int64 from -1"),
-        (npy(np.full((4, 4, 3), np.nan)), "holds float64 from nan"),
         (npy(np.zeros((4, 4, 3), bool)), "holds bool and no numbers"),
         (npy(np.zeros((4, 4, 1), np.uint8)), r"shape \(4, 4, 1\), not uint8"),
-        (npy(np.zeros((4, 4, 4), np.uint8)), r"shape \(4, 4, 4\)"),
         (npy(np.zeros((4, 0, 3), np.uint8)), "not a plain .npy array"),
-        (npy(np.zeros((4, 4), np.uint8)), r"shape \(4, 4\)"),
-        (npy(np.zeros((3, 4, 4), np.uint8)), r"shape \(3, 4, 4\)"),
         (npy(np.zeros((4, 4, 3), np.uint8))[:-1], "not a plain .npy array"),
         (pickled(), "not a plain .npy array"),
-        (b"\x80\x04K\x01.", "not a plain .npy array"),
         (b"", "not a plain .npy array"),
     ],
 )
@@ -268,13 +244,9 @@ def test_wrong_image_file_is_named(exported, data, pattern):
     ("change", "pattern"),
     [
         (lambda mask: mask + 0.5, "no whole number"),
-        (lambda mask: np.where(mask, np.nan, 0), "no whole number"),
         (lambda mask: mask > 0, "has the value 255"),
         (lambda mask: np.repeat(mask[..., None], 3, 2), "shape"),
-        (lambda mask: mask[None], "shape"),
-        (lambda mask: np.full(mask.shape, 21.0), "has the value 21"),
         (lambda mask: np.full_like(mask, 21), "has the value 21"),
-        (lambda mask: np.full_like(mask, 255), "has the value 255"),
         (lambda mask: np.full(mask.shape, -1), "has the value -1"),
         (lambda mask: mask[1:], "but its image is"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from voc_trees import fails, make_tree, save_mask, write_annotation
+from voc_trees import fails, make_tree, write_annotation
 
 from voclab.data import decoding, vocdevkit
 from voclab.data.base import VOC_CLASSES
@@ -30,6 +30,7 @@ def test_reads_what_was_written(tmp_path, annotations):
         np.testing.assert_array_equal(data.mask(i), tree.masks[image])
         with Image.open(tree.folder / "JPEGImages" / f"{image}.jpg") as opened:
             np.testing.assert_array_equal(data.image(i), np.array(opened))
+    assert (vocdevkit.count_objects(tmp_path, "val") is not None) == annotations
     assert ("labels from the annotations" if annotations else "labels from the masks") in data.source
 
 
@@ -41,11 +42,6 @@ def test_difficult_objects_and_body_parts_do_not_count(tmp_path):
     labels = vocdevkit.read(tmp_path, "train").labels[0]
     assert {VOC_CLASSES[k] for k in np.flatnonzero(labels)} == {"dog", "cat"}
     assert vocdevkit.count_objects(tmp_path, "train") == (6,)
-
-
-def test_objects_are_not_counted_without_annotations(tmp_path):
-    make_tree(tmp_path, annotations=False)
-    assert vocdevkit.count_objects(tmp_path, "train") is None
 
 
 @pytest.mark.parametrize("inside", [".", "VOCdevkit", "VOCdevkit/VOC2009"])
@@ -113,11 +109,6 @@ def test_toyvoc_keeps_the_truth_of_its_test_list_apart(tmp_path):
     assert vocdevkit.read(tmp_path, "test").labels is None
 
 
-def test_channels_are_red_green_blue(tmp_path):
-    Image.new("RGB", (16, 16), (250, 120, 10)).save(tmp_path / "orange.jpg", quality=95)
-    assert np.abs(decoding.decode(tmp_path / "orange.jpg").mean((0, 1)) - (250, 120, 10)).max() < 3
-
-
 def image_with_thumbnail(path, progressive=True):
     """A JPEG with a whole JPEG inside its header, as cameras write them."""
     Image.new("RGB", (8, 8)).save(path)
@@ -127,7 +118,7 @@ def image_with_thumbnail(path, progressive=True):
     assert inner in path.read_bytes()
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.7, 0.999])
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.999])
 @pytest.mark.parametrize("filler", [b"", b"\0"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_truncated_jpeg_is_named(tmp_path, kept, filler, progressive):
@@ -144,19 +135,9 @@ def test_bytes_after_the_end_are_no_damage(tmp_path):
     path = tmp_path / "image.jpg"
     image_with_thumbnail(path)
     image = decoding.decode(path)
-    path.write_bytes(path.read_bytes() + b"\0\0made by somebody")
+    # What phones put behind an image, such as a film, may hold the marker of a scan.
+    path.write_bytes(path.read_bytes() + b"ftypmp42" + b"\xff\xda" * 9)
     np.testing.assert_array_equal(decoding.decode(path), image)
-
-
-def test_mask_of_another_size_is_named(tmp_path):
-    tree = make_tree(tmp_path)
-    image = tree.splits["train"][1]
-    height, width = tree.masks[image].shape
-    save_mask(tree.folder / "SegmentationClass" / f"{image}.png", tree.masks[image].T)
-    if height == width:
-        pytest.fail("the fixture's image must not be square")
-    data = vocdevkit.read(tmp_path, "train")
-    fails(rf"{image}\.png is {height} × {width} pixels.*is {width} × {height}", data.mask, 1)
 
 
 @pytest.mark.parametrize(
@@ -190,12 +171,6 @@ def test_bad_list(tmp_path, content, pattern):
 def test_unknown_split_lists_the_known(tmp_path, split):
     make_tree(tmp_path)
     fails(r"choose from: train, val", vocdevkit.read, tmp_path, split)
-
-
-def test_segmentation_list_without_any_masks_is_refused(tmp_path):
-    tree = make_tree(tmp_path)
-    shutil.rmtree(tree.folder / "SegmentationClass")
-    fails("is missing", vocdevkit.read, tmp_path, "train")
 
 
 def test_real_images(shared):

@@ -15,6 +15,7 @@ from voclab.errors import VoclabError
 from voclab.options import one_of
 
 __all__ = [
+    "DRAWN",
     "EMBEDDED",
     "NAMES",
     "SINGLE_LABEL",
@@ -58,30 +59,31 @@ class Source:
     count_objects: Callable[[Path, str], tuple[int, ...] | None] = lambda root, split: None
 
 
-def _read_toyvoc(root: Path, split: str) -> Dataset:
-    if not (root / TOY_MANIFEST).is_file():
-        one_of("split", split, ("train", "val", "trainval", "test"))  # before it is drawn
-        draw("toyvoc", root)
-    return vocdevkit.read(root, split, name="toyvoc")
+# The drawn data, by name: what people call it, the file that shows it was made, and its splits.
+DRAWN = {"toyvoc": "ToyVOC", "toycifar": "ToyCIFAR"}
+_MANIFESTS = {"toyvoc": TOY_MANIFEST, "toycifar": TOYCIFAR_MANIFEST}
+_SPLITS = {"toyvoc": ("train", "val", "trainval", "test"), "toycifar": cifar10.SPLITS}
 
 
-def _read_toycifar(root: Path, split: str) -> Dataset:
-    if not (root / TOYCIFAR_MANIFEST).is_file():
-        one_of("split", split, cifar10.SPLITS)
-        draw("toycifar", root)
-    return cifar10.read(root, split, name="toycifar")
+def _drawn(name: str, reader, **options) -> Source:
+    """A drawn data set, which is generated when it is first read."""
 
+    def recognise(root: Path) -> tuple[Path, str] | None:
+        return (root, f"the generated {DRAWN[name]}") if (root / _MANIFESTS[name]).is_file() else None
 
-def _drawn(manifest: str, title: str) -> Callable[[Path], tuple[Path, str] | None]:
-    return lambda root: (root, f"the generated {title}") if (root / manifest).is_file() else None
+    def read(root: Path, split: str) -> Dataset:
+        if not recognise(root):
+            one_of("split", split, _SPLITS[name])  # before it is drawn
+            draw(name, root)
+        return reader(root, split, name=name)
+
+    return Source(recognise, read, **options)
 
 
 # In the order in which a folder is tried.
 SOURCES = {
-    "toyvoc": Source(
-        _drawn(TOY_MANIFEST, "ToyVOC"), _read_toyvoc, "val", count_objects=vocdevkit.count_objects
-    ),
-    "toycifar": Source(_drawn(TOYCIFAR_MANIFEST, "ToyCIFAR"), _read_toycifar, "test", single_label=True),
+    "toyvoc": _drawn("toyvoc", vocdevkit.read, test_split="val", count_objects=vocdevkit.count_objects),
+    "toycifar": _drawn("toycifar", cifar10.read, test_split="test", single_label=True),
     "kaggle": Source(competition.recognise, competition.read, "test", locate=competition.locate),
     "voc2009": Source(
         vocdevkit.recognise,
@@ -97,7 +99,6 @@ SOURCES = {
 NAMES = tuple(SOURCES)
 SINGLE_LABEL = tuple(name for name, source in SOURCES.items() if source.single_label)
 EMBEDDED = "embedded"  # what :func:`find` takes for the drawn data, whatever lies in the data folder
-_DRAWN = {"toyvoc": (TOY_MANIFEST, "ToyVOC"), "toycifar": (TOYCIFAR_MANIFEST, "ToyCIFAR")}
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def find(
             what = SOURCES[name].recognise(root)[1]
             return Found(name, root, f"no data was named, and {root} holds {what}")
     missing = "no CIFAR-10 was" if single_label else "none was"
-    reason = f"no data was named and {missing} found in {base}, so the embedded {_DRAWN[drawn][1]} is"
+    reason = f"no data was named and {missing} found in {base}, so the embedded {DRAWN[drawn]} is"
     return _find_drawn(drawn, base, reason)
 
 
@@ -185,7 +186,7 @@ def _source(name: str) -> Source:
 
 
 def _find_named(name: str, base: Path, kaggle_input: Path) -> Found:
-    if name in _DRAWN:
+    if name in DRAWN:
         return _find_drawn(name, base, f"{name} was named, so it is")
     locate = SOURCES[name].locate
     if locate is None:
@@ -203,7 +204,7 @@ def _find_named(name: str, base: Path, kaggle_input: Path) -> Found:
 
 def _find_drawn(name: str, base: Path, reason: str) -> Found:
     root = base / name
-    there = (root / _DRAWN[name][0]).is_file()
+    there = (root / _MANIFESTS[name]).is_file()
     return Found(name, root, f"{reason} {'read from' if there else 'generated in'} {root}")
 
 
@@ -211,7 +212,7 @@ def _recognise(path: Path) -> Found:
     if not path.exists():
         raise VoclabError(
             f"There is no folder {path}, and no data set of that name; correct the path, or choose one of"
-            f" {', '.join(name for name in NAMES if name in _DRAWN or SOURCES[name].locate)}."
+            f" {', '.join(name for name in NAMES if name in DRAWN or SOURCES[name].locate)}."
         )
     for name, source in SOURCES.items() if path.is_dir() else ():
         if found := source.recognise(path):

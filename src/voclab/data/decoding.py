@@ -3,7 +3,6 @@
 Only the formats named here are tried: Pillow knows more, some of which start other programs (EPS).
 """
 
-import functools
 import io
 import math
 import os
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError
 
 from voclab.data.base import refusal
 from voclab.errors import VoclabError
@@ -30,7 +29,7 @@ UNREAD_SUFFIXES = (
 )  # fmt: skip
 MAX_DECODED = 3 * 2**27  # bytes of a decoded image: 134 million pixels of RGB, more than cameras give
 _NO_IMAGE = (".bak", ".crdownload", ".download", ".old", ".orig", ".part", ".thm", ".tmp")  # copies, rests
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "AVIF")
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "TIFF", "PPM", "AVIF")
 
 # How a file begins; only kinds that nothing else begins like.
 _BEGINNINGS = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|....ftypavi[fs]", re.DOTALL)
@@ -42,7 +41,6 @@ _FOREIGN = (  # what is found under the names of images that are none
     (rb"....ftyp(hei|hev|mif1|msf1)", "is a HEIC image, which cannot be read here", "save it as JPEG or PNG"),
     (rb"", "is a damaged image, or none that can be read here", "save it as JPEG or PNG, or remove it"),
 )
-_AVIF = (rb"....ftypavi[fs]", "is an AVIF image", "update Pillow to 11.3 or later, or save it as JPEG")
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # none of these inside coded pixels
 _JPEG_END = 0xD9
 _ORIENTATION = 0x0112  # of EXIF, and the turns that undo it
@@ -113,7 +111,7 @@ def opened(path: str | os.PathLike) -> Iterator[tuple[Image.Image, bytes]]:
     """
     data = read_bytes(path)
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _require_size(path, image.size)
             yield image, data
     except VoclabError:
@@ -121,8 +119,7 @@ def opened(path: str | os.PathLike) -> Iterator[tuple[Image.Image, bytes]]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, "a size") from error
     except UnidentifiedImageError as error:
-        known = _FOREIGN if "AVIF" in _formats() else (_AVIF, *_FOREIGN)
-        kinds = (kind[1:] for kind in known if re.match(kind[0], data, re.DOTALL | re.IGNORECASE))
+        kinds = (kind[1:] for kind in _FOREIGN if re.match(kind[0], data, re.DOTALL | re.IGNORECASE))
         raise refusal(path, *next(kinds)) from error
     except Exception as error:  # a damaged file can raise anything
         reason = str(error).split("\n")[0] or type(error).__name__
@@ -160,8 +157,8 @@ def read_array(path: str | os.PathLike) -> np.ndarray:
         version = np.lib.format.read_magic(file)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"version {version}")
-        form = np.lib.format
-        header = form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0
+        one, two = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
+        header = one if version == (1, 0) else two
         shape, by_columns, dtype = header(file)
         count = math.prod(shape)
         if dtype.hasobject or min(shape) < 1 or count * dtype.itemsize != len(data) - file.tell():
@@ -202,13 +199,6 @@ def to_uint8(path: str | os.PathLike, values: np.ndarray) -> np.ndarray:
         held = f"holds {values.dtype} up to {values.max():g} that are no whole numbers"
         raise refusal(path, f"{held}, {unknown}", f"{remedy}, or scale it to 0 … 1")
     return values.astype(np.uint8)
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    Image.init()  # AVIF is a format of newer Pillows, and may be left out of them
-    there = tuple(name for name in _FORMATS if name in Image.OPEN)
-    return there if "AVIF" not in there or features.check("avif") else there[:-1]
 
 
 def _require_size(path: str | os.PathLike, size: tuple[int, int], pixel_bytes: int = 3) -> None:
@@ -281,8 +271,7 @@ def _to_rgb(path: str | os.PathLike, original: Image.Image, deep: bool) -> np.nd
 def _grey(path: str | os.PathLike, image: Image.Image) -> np.ndarray:
     """(H, W) uint8 of 16-bit, 32-bit and float samples."""
     values, tags = np.asarray(image), getattr(image, "tag_v2", {})
-    # Pillows before 11 give 16-bit PNG as 32-bit numbers.
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
         if 0 < values.max() <= white // 16:
             raise _too_dark(path)

@@ -1,6 +1,6 @@
 """Statistics of a data set: what a reader should know of it before believing a result on it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -23,8 +23,7 @@ def describe(dataset: Dataset, objects: Sequence[int] | None = None) -> dict:
         median, max in pixels); ``background_share`` and ``void_share`` of all pixels, ``None`` without
         masks.
     """
-    heights, widths, pixels = [], [], np.zeros(VOID + 1, np.int64)
-    masks = 0
+    heights, widths, masks, pixels = [], [], 0, np.zeros(VOID + 1, np.int64)
     for i in range(len(dataset)):
         mask = dataset.mask(i)
         if mask is not None:
@@ -47,49 +46,38 @@ def describe(dataset: Dataset, objects: Sequence[int] | None = None) -> dict:
         else dict(zip(dataset.class_names, labels.sum(0, dtype=int).tolist(), strict=True)),
         "classes_per_image": None if labels is None else _spread(labels.sum(1, dtype=int)),
         "objects_per_image": None if objects is None else _spread(objects),
-        "width": _middle(widths),
-        "height": _middle(heights),
+        "width": _spread(widths, np.median),
+        "height": _spread(heights, np.median),
         "background_share": float(pixels[0] / pixels.sum()) if masks else None,
         "void_share": float(pixels[VOID] / pixels.sum()) if masks else None,
     }
 
 
-def _spread(values: Sequence[int]) -> dict:
-    values = np.asarray(values)
-    return {"min": int(values.min()), "mean": float(values.mean()), "max": int(values.max())}
-
-
-def _middle(values: Sequence[int]) -> dict:
-    values = np.asarray(values)
-    return {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}
+def _spread(values: Sequence[int], middle: Callable = np.mean) -> dict:
+    name = middle.__name__
+    return {"min": int(np.min(values)), name: float(middle(values)), "max": int(np.max(values))}
 
 
 def table(description: dict) -> str:
     """The result of :func:`describe` as plain text, one fact a line, classes last."""
     d = description
-    unknown = "not known"
-    per_image = "{min} to {max}, mean {mean:.2f}"
-    pixels = "{min} to {max} pixels, median {median:g}"
+
+    def told(template: str, value) -> str:
+        return "not known" if value is None else template.format(value)
+
+    pixels = "{0[min]} to {0[max]} pixels, median {0[median]:g}"
+    per_image = "{0[min]} to {0[max]}, mean {0[mean]:.2f}"
     facts = [
         ("data", f"{d['name']} {d['split']} ({d['task']})"),
         ("source", d["source"]),
-        ("images", str(d["images"])),
-        ("masks", str(d["masks"])),
-        ("width", pixels.format(**d["width"])),
-        ("height", pixels.format(**d["height"])),
-        (
-            "classes per image",
-            per_image.format(**d["classes_per_image"]) if d["classes_per_image"] else unknown,
-        ),
-        (
-            "objects per image",
-            per_image.format(**d["objects_per_image"]) if d["objects_per_image"] else unknown,
-        ),
-        (
-            "background",
-            unknown if d["background_share"] is None else f"{d['background_share']:.1%} of the pixels",
-        ),
-        ("void", unknown if d["void_share"] is None else f"{d['void_share']:.1%} of the pixels"),
+        ("images", d["images"]),
+        ("masks", d["masks"]),
+        ("width", told(pixels, d["width"])),
+        ("height", told(pixels, d["height"])),
+        ("classes per image", told(per_image, d["classes_per_image"])),
+        ("objects per image", told(per_image, d["objects_per_image"])),
+        ("background", told("{:.1%} of the pixels", d["background_share"])),
+        ("void", told("{:.1%} of the pixels", d["void_share"])),
     ]
     lines = [f"{name:<18} {value}" for name, value in facts]
     if d["classes"] is not None:

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from voclab.data import Found, fetch, find
+from voclab.data import DRAWN, Found, fetch, find
 from voclab.errors import VoclabError
 from voclab.terminal import say as to_terminal
-
-DRAWN = {"toyvoc": "ToyVOC", "toycifar": "ToyCIFAR"}  # by name, what people call it
 
 
 def obtain(

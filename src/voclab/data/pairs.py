@@ -25,14 +25,14 @@ LEVELS = 2  # below the folder that is named
 _IMAGES = {
     "images", "image", "img", "imgs", "jpegimages", "jpgimages", "pngimages", "photos", "photo", "pictures",
     "pics", "rgb", "input", "inputs", "original", "originals", "originalimages", "raw",
-    "rawimages", "x", "data", "frames", "scans", "leftimg8bit",
+    "rawimages", "data", "frames", "scans", "leftimg8bit",
 }  # fmt: skip
 _ONLY_IMAGES = {"images", "image", "imgs", "img", "jpegimages"}  # words that are no class of anybody's
 _MASKS = {
     "masks", "mask", "seg", "segs", "segm", "segmentation", "segmentations", "segmentationmasks",
     "segmentationclass", "segmentationclasspng", "segmentationclassraw", "segmentationmask", "ann", "anns",
     "annot", "annots", "annotation", "annotations", "label", "labels", "labelids", "labelmaps", "gt", "gts",
-    "groundtruth", "groundtruths", "target", "targets", "trimaps", "y", "gtfine", "masksmachine",
+    "groundtruth", "groundtruths", "target", "targets", "trimaps", "gtfine", "masksmachine",
     "semanticmasks", "classmasks", "pngmasks", "labelmasks", "maskspng", "masksimages", "labelimages",
     "maskimages", "imagemasks", "xml", "xmls", "annotationsxml", "segmentationclassnpy", "maskshuman",
     "1stmanual",
@@ -51,7 +51,6 @@ _PART_ENDS = re.compile(rf"[ _.-]+({'|'.join(PARTS)})$", re.IGNORECASE)  # DRIVE
 _ARRAYS = (*SUFFIXES, ".npy")
 _LISTS = ("", "ImageSets/Segmentation", "ImageSets/Main", "ImageSets", "splits", "lists")
 _SAMPLE = 8  # files at most that an image with its mask has in a folder of its own
-_OTHER_TRUTH = (".json", ".txt", ".csv", ".mat")
 
 
 @dataclass
@@ -237,8 +236,6 @@ def _groups(base: Path) -> dict[str, _Group]:
     for part, roles in found.items():
         truth, alone = roles.get("masks", []), roles.get("", [])
         images = roles.get("images") or (alone if truth else [])  # train and train_masks
-        if {f.name.casefold() for f in (*images, *truth)} == {"x", "y"} and _are_letters(base):
-            continue
         if images and (truth or part):
             groups[part] = _of_folders(images, truth)
         elif len(alone) > 1:
@@ -283,14 +280,8 @@ def _role(name: str) -> tuple[str, str]:
 
 def names_pairs(names: Iterable[str]) -> tuple[str, str] | None:
     """Of folders' names the first that means images and the first that means masks, if there are both."""
-    roles = {_role(name)[1]: name for name in sorted(names, reverse=True) if len(name) > 1}
+    roles = {_role(name)[1]: name for name in sorted(names, reverse=True)}
     return (roles["images"], roles["masks"]) if roles.keys() >= {"images", "masks"} else None
-
-
-def _are_letters(base: Path) -> bool:
-    """Whether folders X and Y are two of the classes A to Z, and so no images and masks."""
-    others = [f for f in subfolders(base) if _role(f.name) == ("", "")]
-    return any(files(f, _ARRAYS, twins=True) for f in others)
 
 
 def _inside(folder: Path, role: str) -> list[Path]:
@@ -318,10 +309,6 @@ def _of_folders(images: list[Path], truth: list[Path]) -> _Group:
         group.xmls = files(folder, (".xml",)) or group.xmls
     if len(used) > 1:
         raise refusal(used[0], f"and {used[1].name} could both hold the masks", "remove one")
-    if group.images and not (group.masks or group.xmls):
-        for other in (p for f in truth for p in sorted(f.rglob("*")) if p.suffix.lower() in _OTHER_TRUTH):
-            remedy = "export the data set with masks as PNG, or in the form of Pascal VOC"
-            raise refusal(other, "is neither a mask nor a VOC annotation", remedy)
     return group
 
 
@@ -406,48 +393,54 @@ def require_images(root: str | Path, bases: Iterable[Path]) -> None:
         VoclabError: two folders with files of the same names where one holds masks, or a class folder with
             masks beside its images.
     """
-    no_classes = f"so {root} is not images by class"
     for base in bases:
         inside = subfolders(base)
         for folder in inside:
-            names = sorted(os.listdir(folder))
-            stems = {_role(stem): name for name in names if len(stem := os.path.splitext(name)[0]) > 1}
-            image, mask = stems.get(("", "images")), stems.get(("", "masks"))
-            if image and mask and len(names) <= _SAMPLE and (folder / image).is_file():
-                raise refusal(
-                    folder,
-                    f"holds an image and its mask, {image} and {mask}, {no_classes}",
-                    "put all images in one folder, all masks in another, each pair under one name"
-                    " (labelme2voc.py does so with labelme's files)",
-                )
-            group = _of_one_folder(folder)
-            if group.masks and len(group.masks) * 2 >= len(group.images) > 0:
-                what = f"looks like the mask of an image beside it, {no_classes}"
-                remedy = "put images and masks in folders of these names"
-                raise refusal(next(iter(group.masks.values())), what, remedy)
-        if len(inside) > 4:  # the classes and a folder or two of something else
-            continue
-        held = {f: files(f, _ARRAYS, twins=True) for f in inside if not _role(f.name)[0]}  # no train, test
-        held = {
-            f: {_bare(_MASK_ENDS.sub("", name)): p for name, p in found.items()}
-            for f, found in held.items()
-            if found
-        }
-        if len(held) != 2:
-            continue
-        (one, mine), (two, theirs) = held.items()
-        both = sorted(mine.keys() & theirs.keys())
-        if len(both) * 2 <= min(len(mine), len(theirs)):
-            continue
-        looks = [_looks_like_masks([found[name] for name in both[:3]]) for found in (mine, theirs)]
-        if looks[0] != looks[1]:
-            first, second = (two, one) if looks[0] else (one, two)
-            what = f"looks like masks of the images in {first}"
-            raise refusal(second, what, "call the folders images and masks")
-        if {one.name.casefold(), two.name.casefold()} & _ONLY_IMAGES:
-            what = f"and {two.name} hold files of the same names, so they are not images by class"
-            remedy = "call the folders images and masks if they are, or give the files of each class names of"
-            raise refusal(one, what, f"{remedy} their own")
+            _refuse_masks_beside(folder, root)
+        if len(inside) <= 4:  # not the classes and a folder or two of something else
+            _refuse_same_names([folder for folder in inside if not _role(folder.name)[0]])
+
+
+def _refuse_masks_beside(folder: Path, root: str | Path) -> None:
+    no_classes = f"so {root} is not images by class"
+    names = sorted(os.listdir(folder))
+    stems = {_role(os.path.splitext(name)[0]): name for name in names}
+    image, mask = stems.get(("", "images")), stems.get(("", "masks"))
+    if image and mask and len(names) <= _SAMPLE and (folder / image).is_file():
+        raise refusal(
+            folder,
+            f"holds an image and its mask, {image} and {mask}, {no_classes}",
+            "put all images in one folder, all masks in another, each pair under one name"
+            " (labelme2voc.py does so with labelme's files)",
+        )
+    group = _of_one_folder(folder)
+    if group.masks and len(group.masks) * 2 >= len(group.images) > 0:
+        what = f"looks like the mask of an image beside it, {no_classes}"
+        remedy = "put images and masks in folders of these names"
+        raise refusal(next(iter(group.masks.values())), what, remedy)
+
+
+def _refuse_same_names(folders: Sequence[Path]) -> None:
+    """Refuse two folders that hold files of the same names, as images and their masks do."""
+    held = {}
+    for folder in folders:
+        if found := files(folder, _ARRAYS, twins=True):
+            held[folder] = {_bare(_MASK_ENDS.sub("", name)): path for name, path in found.items()}
+    if len(held) != 2:
+        return
+    (one, mine), (two, theirs) = held.items()
+    both = sorted(mine.keys() & theirs.keys())
+    if len(both) * 2 <= min(len(mine), len(theirs)):
+        return
+    one_drawn, two_drawn = (_looks_like_masks([found[name] for name in both[:3]]) for found in (mine, theirs))
+    if one_drawn != two_drawn:
+        first, second = (two, one) if one_drawn else (one, two)
+        what = f"looks like masks of the images in {first}"
+        raise refusal(second, what, "call the folders images and masks")
+    if {one.name.casefold(), two.name.casefold()} & _ONLY_IMAGES:
+        what = f"and {two.name} hold files of the same names, so they are not images by class"
+        remedy = "call the folders images and masks if they are, or give the files of each class names of"
+        raise refusal(one, what, f"{remedy} their own")
 
 
 def _looks_like_masks(paths: Sequence[Path]) -> bool:

@@ -1,7 +1,5 @@
 """Seeded, stratified splits of the training images: what is chosen is chosen on the validation part."""
 
-import itertools
-
 import numpy as np
 
 from voclab.data.base import Dataset
@@ -24,12 +22,10 @@ def fit_validation(dataset: Dataset, fraction: float = 0.2, seed: int = 0) -> tu
 
     Raises:
         VoclabError: no labels, a fraction that is not between 0 and 1, or too few images: a part would be
-            empty or, of single-label data, would lack a class. It says how many are needed.
+            empty or, of single-label data, would lack a class.
     """
-    labels = _labels(dataset)
-    n = len(dataset)
     _require_enough(dataset, fraction)
-    held = round(n * fraction)
+    labels, held = dataset.labels, round(len(dataset) * fraction)
     if dataset.task == "multiclass":
         in_validation = _shuffle_split(labels, held, seed)
     else:
@@ -42,23 +38,13 @@ def fit_validation(dataset: Dataset, fraction: float = 0.2, seed: int = 0) -> tu
     )
 
 
-def _labels(dataset: Dataset) -> np.ndarray:
+def _require_enough(dataset: Dataset, fraction: float) -> None:
+    """Refuse images that cannot be split, or not with every class in both parts."""
     if dataset.labels is None:
         raise VoclabError(
             f"{dataset.name} {dataset.split} has no labels to split by; use the training images."
         )
-    return dataset.labels
-
-
-def _require_enough(dataset: Dataset, fraction: float) -> None:
-    """Say how many images it takes where these cannot be split, or not with every class in both parts."""
     n, classes, lack = len(dataset), 1, "empty"
-    share = min(fraction, 1 - fraction)
-    if not share > 1e-9:  # NaN too
-        raise VoclabError(
-            f"A validation fraction of {fraction} leaves one part of {n} images empty; choose one between 0"
-            " and 1."
-        )
     if dataset.task == "multiclass":
         counts = dataset.labels.sum(0, dtype=int)
         if 1 in counts:
@@ -69,14 +55,10 @@ def _require_enough(dataset: Dataset, fraction: float) -> None:
             )
         classes, lack = max(1, int((counts > 0).sum())), "without one of each class"
 
-    def enough(m: int) -> bool:
-        return classes <= round(m * fraction) <= m - classes
-
-    if not enough(n):
-        needed = next(filter(enough, itertools.count(int((classes - 0.5) / share))))
+    if not (0 < fraction < 1 and classes <= round(n * fraction) <= n - classes):  # NaN too
         raise VoclabError(
-            f"A validation fraction of {fraction} leaves one part of {n} images {lack}; take more images"
-            f" ({needed} are needed) or another fraction."
+            f"A validation fraction of {fraction} leaves one part of {n} images {lack}; take more images or"
+            " another fraction between 0 and 1."
         )
 
 

@@ -19,8 +19,8 @@ from matplotlib import figure as mpl
 from PIL import Image
 
 from voclab import plotting
+from voclab.data import DRAWN
 from voclab.data.decoding import read_bytes
-from voclab.data.obtain import DRAWN
 from voclab.errors import VoclabError
 from voclab.files import make_folder, read_json, write_json, write_text
 from voclab.text import from_markdown, html, markdown, plain
