@@ -1,4 +1,4 @@
-"""Figures: files, sidecars, nothing empty, nothing that needs a screen."""
+"""Figures: files, nothing empty, series that can be told apart, titles in line."""
 
 import numpy as np
 import pandas as pd

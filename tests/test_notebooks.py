@@ -19,6 +19,7 @@ W0000 00:00:1767323045.678901    4711 computation_placer.cc:177] computation pla
 I0000 00:00:1767323045.678901    4711 service.cc:148] XLA service 0x7f initialized for platform Host
 To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow with the appropriate compiler flags.
 """  # noqa: E501 - as TensorFlow prints it
+KEPT = "2026-01-02 03:04:05.6: W tensorflow/core/cpu_allocator.cc:84] Allocation exceeds 10%.\nUserWarning\n"
 
 
 def cell(source: str, *tags: str):
@@ -62,7 +63,7 @@ def executed(tmp_path_factory):
         cell("result |= {'cwd': os.getcwd(), 'executable': sys.executable}\nprint(json.dumps(result))"),
         cell("for step in range(4):\n    print(f'\\rstep {step}', end='', flush=True)\nprint()"),
         cell(f"sys.stderr.write({STARTUP!r})"),
-        cell(f"os.write(2, ({STARTUP!r} + 'UserWarning: a real one\\n').encode());"),
+        cell(f"os.write(2, ({STARTUP!r} + {KEPT!r}).encode());"),
         cell("import matplotlib; matplotlib.get_backend()"),
     )
     # A kernel of that name from elsewhere, as users have them, and a backend that would swallow figures.
@@ -80,72 +81,38 @@ def executed(tmp_path_factory):
     return root, notebook, path, before, (root / "notebooks" / "01_first.ipynb").read_text()
 
 
-def test_result_goes_to_runs_and_leaves_the_notebook_alone(executed):
-    root, _, path, before, after = executed
+def test_a_run_leaves_the_notebook_alone_and_gives_its_cells_the_parameters(executed):
+    root, notebook, path, before, after = executed
     assert path == root / "runs" / "notebooks" / "01_first.ipynb"
     assert before == after
     assert not list(path.parent.glob("*.failed.ipynb"))
-
-
-def test_parameters_reach_the_cells_and_leave_no_cell_behind(executed):
-    root, notebook, _, before, _ = executed
-    printed = json.loads(texts(notebook)["stdout"].splitlines()[0])
-    assert (printed["profile"], printed["data"], printed["seed"]) == ("it's", str(root / "images"), 7)
+    given = {"profile": "it's", "data": str(root / "images"), "seed": 7}
+    first, *others = texts(notebook)["stdout"].splitlines()
+    printed = json.loads(first)
+    assert given.items() <= printed.items()
+    assert others == ["step 3"]  # of progress the last state alone
     assert [c.source for c in notebook.cells] == [
         c.source for c in nbformat.reads(before, as_version=4).cells
     ]
-    assert notebook.metadata["voclab"] == {
-        "parameters": {"profile": "it's", "data": str(root / "images"), "seed": 7}
-    }
-
-
-def test_kernel_is_this_interpreter_at_the_root(executed):
-    root, notebook, *_ = executed
-    printed = json.loads(texts(notebook)["stdout"].splitlines()[0])
+    assert notebook.metadata["voclab"] == {"parameters": given}
+    # The kernel is this interpreter at the root, and figures would show whatever the environment says.
     assert os.path.realpath(printed["cwd"]) == os.path.realpath(root)
     assert printed["executable"] == sys.executable
-
-
-def test_progress_keeps_only_its_last_state(executed):
-    assert texts(executed[1])["stdout"].splitlines()[1:] == ["step 3"]
+    assert "inline" in notebook.cells[-1].outputs[0].data["text/plain"]
 
 
 def test_startup_litter_goes_and_real_warnings_stay(executed):
     notebook = executed[1]
-    assert texts(notebook)["stderr"] == "UserWarning: a real one\n"
+    assert texts(notebook)["stderr"] == KEPT
     silent = next(c for c in notebook.cells if c.source.startswith("sys.stderr"))
     assert [output.output_type for output in silent.outputs] == ["execute_result"]
-
-
-def test_figures_would_show_whatever_the_environment_says(executed):
-    assert "inline" in executed[1].cells[-1].outputs[0].data["text/plain"]
 
 
 def test_saved_notebook_has_no_timing_and_counts_from_one(executed):
     code = [c for c in executed[1].cells if c.cell_type == "code"]
     assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
     assert not any("execution" in c.metadata for c in code)
-    shown = [
-        (c.execution_count, o.execution_count) for c in code for o in c.outputs if "execution_count" in o
-    ]
-    assert shown
-    assert all(of_cell == of_output for of_cell, of_output in shown)
     assert "language_info" not in executed[1].metadata  # it holds the Python version of the machine
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "2026-01-02 03:04:05.6: W tensorflow/core/framework/cpu_allocator.cc:84] Allocation exceeds 10%.",
-        "2026-01-02 03:04:05.6: E external/xla/cuda/cuda_dnn.cc:502] Could not create cudnn handle",
-        "WARNING:tensorflow:5 out of the last 5 calls triggered retracing",
-        "I think that this is no log line",
-    ],
-)
-def test_other_log_lines_are_not_litter(line):
-    output = nbformat.v4.new_output("stream", name="stderr", text=STARTUP + line + "\n" + STARTUP)
-    assert not notebooks._only_startup_litter(output)
-    assert output.text == line + "\n"
 
 
 def test_in_place_runs_on_the_embedded_data_and_repeats_exactly(tmp_path):
@@ -170,11 +137,8 @@ def test_a_notebook_says_what_kind_of_data_it_is_about(tmp_path):
         for which in ("01", "02")
         for data in ("voc2009", "cifar10", "folder")
     }
-    assert [pair for pair, suits in suited.items() if suits] == [
-        ("01", "voc2009"),
-        ("02", "cifar10"),
-        ("02", "folder"),
-    ]
+    fitting = [pair for pair, suits in suited.items() if suits]
+    assert fitting == [("01", "voc2009"), ("02", "cifar10"), ("02", "folder")]
 
 
 @pytest.mark.parametrize("options", [{"in_place": True}, {"output": "notebooks/copy.ipynb"}])
@@ -278,22 +242,12 @@ EMPTY = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     ("content", "reason"),
     [
         ("", ""),
-        ("{", ""),
-        ("null", ""),
         ("[]", ""),
         ("[" * 100_000, "recursion"),
-        ('{"cells": 3}', "nbformat"),
         ({**EMPTY, "nbformat": 3}, "it has format 3, and format 4 is read"),
-        ({**EMPTY, "nbformat": 5}, "it has format 5"),
-        ({**EMPTY, "nbformat": "4"}, ""),
         ({**EMPTY, "nbformat_minor": 5.5}, ""),
-        ({**EMPTY, "cells": None}, ""),
-        ({**EMPTY, "cells": [3]}, ""),
         ({**EMPTY, "cells": [{}]}, ""),
-        ({**EMPTY, "metadata": 3}, ""),
         ({**EMPTY, "metadata": {"voclab": 3}}, ""),
-        ({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}, "format 3"),
-        ({"nbformat": 4, "nbformat_minor": 5, "metadata": {}}, ""),
     ],
 )
 def test_damaged_notebook_is_named(tmp_path, content, reason):

@@ -37,18 +37,16 @@ def visualize(
         model: a run's folder or a ``.keras`` file.
         dataset: images with truth.
         sample: id of an image, or its number from 0 on.
-        to: folder of the figures.
+        to: folder of the figures and of the page that shows them.
         layers: whose feature maps are shown; without them three, spread over the network's depth.
         size: side of the images, pixels; without it that of the run's training.
         progress: receives what :func:`voclab.evaluation.open_network` says.
 
     Returns:
-        Paths of the PNGs, ``feature_maps``, ``grad_cam`` and, if there are mistakes, ``misclassified``, and
-        of a page that shows them, ``README.md`` and ``index.html``.
+        Paths of the PNGs and of the page's two files.
 
     Raises:
-        VoclabError: no such image or layer, a segmenter, and what
-            :func:`voclab.evaluation.open_network` raises.
+        VoclabError: no such image or layer, a segmenter, or a network that cannot be opened.
     """
     opened = open_network(model, dataset, size, progress=progress)
     network, size, path = opened.model, opened.size, opened.weights

@@ -39,29 +39,17 @@ _TICKS = range(0, 101, 20)
 
 
 def magnified(perturbed: np.ndarray, clean: np.ndarray, factor: float) -> np.ndarray:
-    """A perturbation so that it can be seen: grey where nothing changed.
-
-    Args:
-        perturbed: (H, W, 3) uint8.
-        clean: the same image before.
-        factor: that the change is multiplied by.
-
-    Returns:
-        (H, W, 3) uint8: 128 + factor · (perturbed - clean), clipped.
-    """
+    """A change of (H, W, 3) uint8 images that can be seen: 128 + factor · (perturbed - clean), clipped."""
     change = perturbed.astype(np.float64) - clean
     return np.rint(np.clip(128 + factor * change, 0, 255)).astype(np.uint8)
 
 
 @styled
 def attack_triptychs(rows: Sequence[tuple[np.ndarray, np.ndarray, str, str, bool]], factor: float) -> Figure:
-    """Images, their perturbations and what a network says before and after.
+    """Images, their perturbations times ``factor``, and what a network says before and after.
 
-    Args:
-        rows: each an image (H, W, 3) uint8, the same perturbed, what is said of either, e.g.
-            ``"person 0.97, dog 0.31"``, and whether the network is fooled. More than three rows are put
-            two abreast.
-        factor: that perturbations are magnified by.
+    Each row is an image (H, W, 3) uint8, the same perturbed, what is said of either, e.g. ``"person 0.97, dog
+    0.31"``, and whether the network is fooled. More than three rows are put two abreast.
     """
     pairs = 2 if len(rows) > 3 else 1
     side = panel_width(3.15 * pairs)
@@ -92,14 +80,10 @@ def attack_mask_rows(
     class_names: Sequence[str],
     factor: float,
 ) -> Figure:
-    """Images, their perturbations and the masks that a network gives before and after.
+    """Images, their perturbations times ``factor``, and the masks that a network gives before and after.
 
-    Args:
-        rows: each an image (H, W, 3) uint8, the same perturbed, its true label map (H, W) uint8 or
-            ``None``, the maps that are predicted before and after, and a text for either, e.g.
-            ``"Dice 0.83"``.
-        class_names: label k + 1 is class k.
-        factor: that perturbations are magnified by.
+    Each row is an image (H, W, 3) uint8, the same perturbed, its true label map (H, W) uint8 or ``None``, the
+    maps predicted before and after, and a text for either, e.g. ``"Dice 0.83"``.
     """
     known = any(row[2] is not None for row in rows)
     names = ("image", _times(factor), "perturbed image", *["truth"] * known, "mask before", "mask after")
@@ -149,10 +133,8 @@ def fooling_over_epsilon(
 def adversary_curves(histories: Mapping[str, list[dict]]) -> Figure:
     """Both loss terms of trained adversaries and the share of images they fool, over epochs.
 
-    Args:
-        histories: run -> entries with ``epoch`` and, where they are known, ``perturbed_loss`` (fooling),
-            ``perturbation_loss`` (weighted penalty), both with ``validation_`` before them too, and
-            ``fooled``, the share of validation images in [0, 1].
+    ``histories`` are run -> entries with ``epoch`` and, where they are known, ``perturbed_loss`` (fooling),
+    ``perturbation_loss`` (weighted penalty), both with ``validation_`` before them too, and ``fooled``.
     """
     figure, axes = grid_axes(1, 3, width=3.7, height=3.4)
     fooling, penalty, fooled = axes[0]
@@ -176,15 +158,11 @@ def adversary_curves(histories: Mapping[str, list[dict]]) -> Figure:
 
 
 @styled
-def trade_off(
-    curves: Mapping[str, Sequence[tuple[float, float, str]]], label: str = "success rate (%)"
-) -> Figure:
+def trade_off(curves: Mapping[str, Sequence[tuple[float, float, str]]]) -> Figure:
     """How many images are fooled over how visible the perturbation is.
 
-    Args:
-        curves: name -> points as PSNR in dB, share in [0, 1] and text, e.g. ``"weight 0.5"``, in the
-            order in which a line joins them. A point that is not finite is left out.
-        label: of the axis of the shares, in percent.
+    ``curves`` are name -> points as PSNR in dB, share in [0, 1] and text, e.g. ``"weight 0.5"``, in the order
+    in which a line joins them. A point that is not finite is left out.
     """
     figure, axis = chart(7.2, 4.6)
     texts = []
@@ -193,7 +171,9 @@ def trade_off(
         joined = "-" if len(points) > 1 else ""
         axis.plot([p[0] for p in points], [100 * p[1] for p in points], ls=joined, label=name, **look(k))
         texts += [(psnr, 100 * share, text) for psnr, share, text in points if text]
-    axis.set(xlabel="PSNR (dB) (right: less visible)", ylabel=label, ylim=(-10, 110), yticks=_TICKS)
+    axis.set(
+        xlabel="PSNR (dB) (right: less visible)", ylabel="success rate (%)", ylim=(-10, 110), yticks=_TICKS
+    )
     axis.margins(x=0.12)
     legend_below(figure)
     _annotate(axis, texts)
@@ -204,14 +184,7 @@ def trade_off(
 def transfer_matrix(
     matrix: np.ndarray, row_names: Sequence[str], column_names: Sequence[str], label: str
 ) -> Figure:
-    """What attacks on one network do to others, as a heat map with its values.
-
-    Args:
-        matrix: (rows, columns) shares in [0, 1]; NaN where nothing was measured.
-        row_names: what attacks were trained or computed on.
-        column_names: what they are tested on.
-        label: of the colours, in percent, e.g. ``"images fooled (%)"``.
-    """
+    """Shares (sources, targets) in [0, 1] of what attacks on one network do to others; NaN is no value."""
     rows, columns = np.shape(matrix)
     row_names = [wrapped(name, 22) for name in row_names]
     column_names = [wrapped(name, 12) for name in column_names]
@@ -227,9 +200,7 @@ def transfer_matrix(
 def survival(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
     """What is left of attacks after the perturbed images were handled, as dots on a band a handling.
 
-    Args:
-        shares: attack -> handling -> share in [0, 1]. The first handling is at the top.
-        label: of the axis, in percent, e.g. ``"images still fooled (%)"``.
+    ``shares`` are attack -> handling -> share in [0, 1]. The first handling is at the top.
     """
     handlings = list(dict.fromkeys(how for values in shares.values() for how in values))
     figure, axis = chart(7.2, 1.3 + len(handlings) * max(0.3, 0.13 * len(shares)))
@@ -249,9 +220,7 @@ def survival(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
 def defence(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
     """What attacks do to a victim before and after it was defended, a bar each.
 
-    Args:
-        shares: victim, e.g. ``"as trained"``, -> attack -> share in [0, 1]; NaN is written as "–".
-        label: of the axis, in percent, e.g. ``"images fooled (%)"``.
+    ``shares`` are victim, e.g. ``"as trained"``, -> attack -> share in [0, 1]; NaN is written as "–".
     """
     attacks = list(dict.fromkeys(attack for values in shares.values() for attack in values))
     names = [wrapped(attack, 14) for attack in attacks]
@@ -275,11 +244,9 @@ def defence(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
 
 @styled
 def patterns(images: Mapping[str, np.ndarray]) -> Figure:
-    """Perturbations and, under each, which spatial frequencies it uses.
+    """Perturbations (H, W, 3) uint8 by title, and under each which spatial frequencies it uses.
 
-    Args:
-        images: title -> (H, W, 3) uint8, as :func:`magnified` gives it, all by the same factor, for
-            their spectra share one scale of colours.
+    All are :func:`magnified` by the same factor, for their spectra share one scale of colours.
     """
     shown = list(images.values())
     columns = -(-len(shown) // -(-len(shown) // 5))  # 3 + 3 rather than 5 + 1

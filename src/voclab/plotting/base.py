@@ -21,14 +21,7 @@ from voclab.plotting.letters import FONT, lettered
 COLOURS = sns.color_palette("colorblind")
 RIGHT, WRONG = "#1b7837", "#b2182b"  # of titles: green and red of unlike lightness
 # Without its yellow and pale pink, which are lost on white ground.
-_SERIES = [
-    *(COLOURS[k] for k in (0, 1, 2, 3, 4)),
-    (0.1, 0.1, 0.1),
-    COLOURS[9],
-    COLOURS[5],
-    (0.33, 0.2, 0.6),
-    COLOURS[7],
-]
+_SERIES = [*COLOURS[:5], (0.1, 0.1, 0.1), COLOURS[9], COLOURS[5], (0.33, 0.2, 0.6), COLOURS[7]]
 _WHITE = (255, 255, 255)
 # Of the same weight for the eye: matplotlib's stars and crosses of a size are smaller than its squares.
 _MARKERS = {"o": 1.0, "s": 0.95, "D": 0.85, "^": 1.15, "v": 1.15, "P": 1.2, "X": 1.2, "*": 1.6}
@@ -57,10 +50,7 @@ STYLE = {
 
 
 def styled(draw: Callable) -> Callable:
-    """A function that draws in our style, which holds inside of it alone, and with letters that there are.
-
-    The names of classes, models and files that it is given become texts that can be drawn.
-    """
+    """Make a function draw in our style, with every text it is given in letters that some font here has."""
 
     @wraps(draw)
     def drawn(*arguments, **options):
@@ -82,19 +72,10 @@ def look(k: int, size: float = 6) -> dict:
 
 
 def save(figure: Figure, path: str | Path, *, title: str, images: bool = False, dither: bool = False) -> Path:
-    """Write a figure as PNG, and close it.
+    """Write a figure as ``<path>.png``, reduced to 256 colours, close it and return that path.
 
-    PNGs are reduced to 256 colours, which keeps notebooks small. Charts get a vector copy (SVG) for print.
-
-    Args:
-        figure: what to write.
-        path: file name without suffix.
-        title: printed above the figure.
-        images: whether it consists of images.
-        dither: of images, whether smooth areas must show no bands; the file is larger.
-
-    Returns:
-        Path of the PNG.
+    A chart gets a vector copy, ``<path>.svg``, too. Of ``images`` the colours of the legend are kept as they
+    are; with ``dither`` smooth areas show no bands, and the file is larger.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -162,13 +143,9 @@ def grid_axes(rows: int, columns: int, *, width: float, height: float) -> tuple[
 def image_axes(
     heights: Sequence[float], width: float, columns: int | Sequence[float], *, more: float
 ) -> tuple[Figure, np.ndarray]:
-    """A figure and its (rows, columns) axes for images.
+    """A figure of ``width`` inches and its (rows, columns) axes for images, ``heights`` inches high.
 
-    Args:
-        heights: of the rows, inches.
-        width: of the figure, inches.
-        columns: their number, or their widths in any unit.
-        more: inches in all that titles and labels need beside the rows.
+    ``columns`` are their number, or their widths in any unit; ``more`` is inches for titles and labels.
     """
     widths = [1] * columns if isinstance(columns, int) else columns
     return plt.subplots(
@@ -233,12 +210,7 @@ def most_lines(texts: Iterable[str]) -> int:
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist] | None = None) -> None:
-    """A legend in as many columns as the figure is wide enough for; the figure grows by its height.
-
-    Args:
-        figure: gets it.
-        handles: what it names; by default all that the axes have labels for.
-    """
+    """A legend of ``handles``, else of all that is labelled; the figure grows by its height."""
     if handles is None:
         named = {}
         for handle in (handle for axis in figure.axes for handle in axis.get_legend_handles_labels()[0]):
@@ -261,14 +233,7 @@ def spread(k: int, count: int, width: float) -> float:
 
 
 def dots(axis: Axes, rows: Sequence[str], series: Mapping[str, np.ndarray], size: float = 6) -> None:
-    """A line a row with a dot for each series; rows from top to bottom, and no dot hides another.
-
-    Args:
-        axis: is drawn on.
-        rows: their names.
-        series: name for the legend -> a value for each row; NaN is left out.
-        size: of the dots, points.
-    """
+    """A line a row, from top to bottom, with a dot for each series; NaN is left out, no dot hides another."""
     y = np.arange(len(rows))[::-1]
     for k, (name, values) in enumerate(series.items()):
         at = y + dot_height(k, len(series))
@@ -304,18 +269,9 @@ def heat_map(
     least: float = 0.0,
     **options,
 ):
-    """A matrix of shares in [0, 1] as colours from 0 to 100 %, with values in a colour that can be read.
+    """Draw (rows, columns) shares in [0, 1] as colours from 0 to 100 %; return what a colour bar is made of.
 
-    Args:
-        axis: is drawn on.
-        shares: (rows, columns); NaN is grey and written as "–".
-        row_names: of the rows.
-        column_names: of the columns.
-        least: share from which values are written.
-        options: of ``imshow``.
-
-    Returns:
-        What a colour bar is made of.
+    Values from ``least`` on are written in a colour that can be read; NaN is grey and written as "–".
     """
     percent = 100 * np.asarray(shares, np.float64)
     colours = mpl.colormaps["cividis"].with_extremes(bad="#cccccc")

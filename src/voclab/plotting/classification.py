@@ -52,12 +52,7 @@ def image_grid(
 
 @styled
 def class_frequency(counts: Mapping[str, np.ndarray], class_names: Sequence[str]) -> Figure:
-    """Share of images that show each class, one bar a split.
-
-    Args:
-        counts: split -> (classes,) shares in [0, 1].
-        class_names: the classes.
-    """
+    """Shares (classes,) in [0, 1] of the images that show each class, a bar for each split."""
     figure, axis = chart(9, 3.6)
     order = np.argsort(-next(iter(counts.values())))
     x, width = np.arange(len(order)), 0.8 / len(counts)
@@ -164,15 +159,9 @@ def confusion(
     row_names: Sequence[str] | None = None,
     outlined: Sequence[tuple[int, int]] = (),
 ) -> Figure:
-    """A (classes, classes) matrix of shares as a heat map, entries over 5 % written out.
+    """A (classes, classes) matrix of shares in [0, 1] as a heat map, entries over 5 % written; NaN is 0.
 
-    Args:
-        matrix: shares in [0, 1]; NaN counts as 0.
-        class_names: of the columns.
-        xlabel: of the columns.
-        ylabel: of the rows.
-        row_names: of the rows, if others.
-        outlined: (row, column) of entries that the text speaks of.
+    ``row_names`` are ``class_names`` unless given; ``outlined`` entries, as (row, column), get a frame.
     """
     figure, axis = chart(8.4, 7.2)
     image = heat_map(axis, np.nan_to_num(matrix), row_names or class_names, class_names, least=0.05)
@@ -193,10 +182,9 @@ def reliability_diagram(
 ) -> Figure:
     """Frequency over predicted probability for each model; the diagonal is perfect calibration.
 
-    Bins with fewer than ten forecasts are left out: their frequency says nothing.
-
     Args:
-        tables: model -> what ``voclab.metrics.reliability`` gives.
+        tables: model -> what ``voclab.metrics.reliability`` gives; bins of fewer than ten forecasts, whose
+            frequency says nothing, are left out.
         eces: model -> expected calibration error.
         xlabel: what is forecast.
         ylabel: what is counted.
@@ -216,10 +204,9 @@ def reliability_diagram(
 
 @styled
 def heat_maps(rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray, str]]]]) -> Figure:
-    """Images with heat maps over them; more than three rows are put two abreast.
+    """Images (H, W, 3) uint8 with their heat maps, two abreast if there are more than three.
 
-    Args:
-        rows: an image (H, W, 3) uint8 and a list of (title, heat (H, W) in [0, 1], title colour).
+    Each row is an image and a list of (title, heat (H, W) in [0, 1], title colour).
     """
     pairs = 2 if len(rows) > 3 else 1
     panels = 1 + max(len(maps) for _, maps in rows)
@@ -245,11 +232,7 @@ def heat_maps(rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray, s
 
 @styled
 def block_diagram(rows: Mapping[str, Sequence[tuple[str, bool]]]) -> Figure:
-    """Networks as rows of boxes joined by arrows; boxes that are trained are filled.
-
-    Args:
-        rows: name -> boxes as (text, trained).
-    """
+    """Networks as rows of (text, whether it is trained), drawn as boxes; trained ones are filled."""
     figure, axis = chart(10, 0.4 + 0.85 * len(rows))
     axis.axis("off")
     for y, (name, boxes) in enumerate(rows.items()):

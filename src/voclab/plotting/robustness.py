@@ -65,7 +65,7 @@ def dots_with_intervals(
 
 @styled
 def share_distribution(shares: Mapping[str, np.ndarray], steps: int, marks: Mapping[str, float]) -> Figure:
-    """How the images differ: for each network how many keep which share of their answers.
+    """For each network how many images keep which share of their answers.
 
     Args:
         shares: network -> (images,) share of perturbations under which an image's answer stays.
@@ -83,10 +83,11 @@ def share_distribution(shares: Mapping[str, np.ndarray], steps: int, marks: Mapp
         axis.bar(range(steps + 1), heights, 0.85, color=look(k)["color"])
         mean = float(np.mean(values))
         axis.axvline(steps * mean, color="black", ls="--", lw=1.4)
-        axis.set_title(f"{name}\nmean {100 * mean:.0f} % (dashed)")
+        title = f"{name}\nmean {100 * mean:.0f} % (dashed)"
         if name in marks:
             axis.axvline(steps * marks[name], color="#767676", ls=":", lw=1.8)
-            axis.set_title(f"{name}\nmean {100 * mean:.0f} % (dashed), published {100 * marks[name]:.0f} %")
+            title += f", published {100 * marks[name]:.0f} %"
+        axis.set_title(title)
         axis.set_xticks(range(0, steps + 1, 2))
         axis.set_xlabel(f"answers kept, of {steps}")
         axis.grid(axis="x", visible=False)
@@ -101,13 +102,9 @@ def share_distribution(shares: Mapping[str, np.ndarray], steps: int, marks: Mapp
 def perturbed_versions(
     images: Sequence[np.ndarray], titles: Sequence[str], said: Sequence[str], kept: Sequence[bool]
 ) -> Figure:
-    """An image beside its perturbed versions, each with what a network calls it.
+    """An image (H, W, 3) uint8 and its perturbed versions, each with what a network says of it.
 
-    Args:
-        images: (H, W, 3) uint8; the original first.
-        titles: their names.
-        said: what the network says of each.
-        kept: whether that is what it says of the original.
+    The original is first; ``kept`` tells whether the answer is the same as for it.
     """
     texts = [f"{titles[0]}\n{said[0]}"]
     texts += [
@@ -124,12 +121,7 @@ def _short(text: str, most: int = 22) -> str:
 
 @styled
 def condition_scores(scores: Mapping[str, pd.Series], label: str) -> Figure:
-    """One score of networks under many conditions, a line a condition, the first of which is no harm at all.
-
-    Args:
-        scores: network -> score by condition, in [0, 1].
-        label: of the score.
-    """
+    """A score in [0, 1] of networks under many conditions, a line each; the first is the clean one."""
     rows = list(next(iter(scores.values())).index)
     figure, axis = chart(7.6, 1.2 + 0.27 * len(rows))
     for k, series in enumerate(scores.values()):
@@ -143,11 +135,9 @@ def condition_scores(scores: Mapping[str, pd.Series], label: str) -> Figure:
 
 @styled
 def severity_panels(panels: Mapping[str, Mapping[str, Sequence[float]]], label: str) -> Figure:
-    """Error over the severity of corruptions, a panel a family.
+    """Error in [0, 1] over the severity of corruptions, a panel a family.
 
-    Args:
-        panels: family -> line -> errors at severities 0 (clean), 1, …, in [0, 1].
-        label: of the error.
+    ``panels`` are family -> line -> errors at severities 0 (clean), 1, and so on.
     """
     figure, axes = grid_axes(-(-len(panels) // 2), 2, width=4.6, height=3.1)
     same = len({tuple(lines) for lines in panels.values()}) == 1

@@ -35,20 +35,13 @@ ERROR_COLOURS = np.array([(0, 0, 0), (0, 114, 178), (213, 94, 0), (240, 228, 66)
 _PALETTE = voc_palette()
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, alpha: float = 0.55, *, contour: bool = True) -> np.ndarray:
-    """A mask in VOC's colours over its image, whose background is paler than it was.
+def overlay(image: np.ndarray, mask: np.ndarray, *, contour: bool = True) -> np.ndarray:
+    """A mask (H, W) in VOC's colours over its image (H, W, 3) uint8, whose background is made paler.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        mask: (H, W) uint8 label map, 0 background, 255 void.
-        alpha: opacity of the mask.
-        contour: whether regions get an opaque edge in their colour and a dark line around objects.
-
-    Returns:
-        (H, W, 3) uint8.
+    With ``contour`` regions get an opaque edge in their colour, and objects a dark line around them.
     """
     original = 0.8 * _grey(image, 0.6) + 0.2 * 255
-    weight = np.where(mask > 0, alpha, 0.0)[..., None]
+    weight = np.where(mask > 0, 0.55, 0.0)[..., None]
     if contour:
         edge, objects = _boundary(mask), (mask > 0) & (mask != VOID)
         weight[edge & (mask > 0)] = 1.0
@@ -60,16 +53,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, alpha: float = 0.55, *, contour
 
 
 def error_kinds(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """What is wrong with each pixel.
-
-    Args:
-        truth: (H, W) uint8 label map, 255 void.
-        predicted: (H, W) uint8 label map.
-
-    Returns:
-        (H, W) uint8 codes, indices of :data:`ERROR_KINDS`: 0 right, 1 object taken for background,
-        2 background taken for an object, 3 object of another class, 4 void.
-    """
+    """(H, W) uint8 codes, indices of :data:`ERROR_KINDS`, of two label maps (H, W) uint8."""
     wrong = truth != predicted
     kinds = np.full(truth.shape, RIGHT, np.uint8)
     kinds[wrong] = WRONG_CLASS
@@ -83,13 +67,9 @@ def error_kinds(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def mask_legend(
     figure: Figure, masks: Iterable[np.ndarray], class_names: Sequence[str], loc: str = "outside lower center"
 ) -> None:
-    """Name the colours of the masks that a figure shows, below it.
+    """Name the colours of the masks that a figure shows, below it; the figure grows by the legend's height.
 
-    Args:
-        figure: gets the legend and grows by its height; no other legend must lie at the same place.
-        masks: those shown; background needs no name and gets none.
-        class_names: label k + 1 is class k.
-        loc: where it goes.
+    Background needs no name. No other legend must lie at the same place.
     """
     labels = sorted({int(label) for mask in masks for label in np.unique(mask)} - {0})
     if not labels:
@@ -107,10 +87,7 @@ def mask_legend(
 def name_regions(axis: Axes, mask: np.ndarray, class_names: Sequence[str]) -> None:
     """Write the name of each class where its region is widest: not everybody can tell VOC's colours apart.
 
-    Args:
-        axis: that shows the image with its mask.
-        mask: (H, W) uint8 label map, 0 background, 255 void; scraps and thin regions get no name.
-        class_names: label k + 1 is class k.
+    ``axis`` shows the image of the label map (H, W) uint8; scraps and thin regions get no name.
     """
     height, width = mask.shape
     columns = axis.get_subplotspec().get_gridspec().ncols
@@ -160,11 +137,8 @@ def prediction_rows(
 ) -> Figure:
     """Images, their true masks and those of several models.
 
-    Args:
-        rows: each a title, e.g. ``"worst"``, an image (H, W, 3) uint8, its label map (H, W) uint8 and,
-            for each model, name, predicted label map and score, e.g. ``"Dice 0.83"``. All rows have
-            the same models.
-        class_names: label k + 1 is class k.
+    Each row is a title, e.g. ``"worst"``, an image (H, W, 3) uint8, its label map (H, W) uint8 and, for each
+    model, name, predicted label map and score, e.g. ``"Dice 0.83"``. All rows have the same models.
     """
     names = ("image", "truth", *(name for name, *_ in rows[0][3]))
     panels = [
@@ -182,9 +156,7 @@ def error_maps(
 ) -> Figure:
     """Images, true and predicted masks, and where and how they differ.
 
-    Args:
-        rows: each an image (H, W, 3) uint8, its label map (H, W) uint8, the predicted one, and a title.
-        class_names: label k + 1 is class k.
+    Each row is an image (H, W, 3) uint8, its label map (H, W) uint8, the predicted one, and a title.
     """
     panels, seen = [], set()
     for image, truth, predicted, _ in rows:
@@ -213,12 +185,9 @@ def edge_closeups(
 ) -> Figure:
     """Images with a box, and what lies in it: the image, the true mask, and those of several models.
 
-    A white line is the true outline of the objects.
-
-    Args:
-        rows: each an image (H, W, 3) uint8, its label map (H, W) uint8, name and predicted label map of
-            each model, and a box (y0, y1, x0, x1) in pixels. All rows have the same models.
-        class_names: label k + 1 is class k.
+    A white line is the true outline of the objects. Each row is an image (H, W, 3) uint8, its label map
+    (H, W) uint8, name and predicted label map of each model, and a box (y0, y1, x0, x1) in pixels. All rows
+    have the same models.
     """
     columns = 3 + len(rows[0][2])
     ratios = [max(row_heights([image, _crop(image, box)], 1)) for image, _, _, box in rows]
@@ -246,12 +215,7 @@ def edge_closeups(
 
 
 def pixel_confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Share of each label's pixels that are given each label, as a heat map.
-
-    Args:
-        matrix: (classes + 1, classes + 1) counts, rows true, columns predicted, background first.
-        class_names: label k + 1 is class k.
-    """
+    """Share of each label's pixels given each label; counts (true, predicted), background first."""
     matrix = np.asarray(matrix, np.float64)
     names = ("background", *class_names)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -260,32 +224,22 @@ def pixel_confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
 
 
 @styled
-def architecture(
-    levels: Sequence[tuple[str, str]],
-    skips: bool,
-    *,
-    pretrained: bool = True,
-    ends: tuple[str, str] = ("image", "logits"),
-) -> Figure:
-    """An encoder and decoder as a U: down on the left, up on the right.
+def architecture(levels: Sequence[tuple[str, str]]) -> Figure:
+    """A U-Net that is trained from scratch: the encoder down on the left, the decoder up on the right.
 
-    Args:
-        levels: text of the encoder's and the decoder's box at each resolution, the finest first; the
-            last is the bottleneck, whose second text is empty.
-        skips: whether the decoder is given the encoder's feature maps.
-        pretrained: whether the encoder's weights come from another task.
-        ends: what goes in and what comes out.
+    ``levels`` are texts of the encoder's and the decoder's box at each resolution, the finest first; the last
+    is the bottleneck, whose second text is empty.
     """
     depth = len(levels) - 1
     figure, axis = chart(9, 0.4 + 0.85 * len(levels))
     axis.axis("off")
     wide, high, side = 2.1, 0.56, 2.3
-    old, new = COLOURS[2] if pretrained else COLOURS[0], COLOURS[0]
+    filled = {"ec": COLOURS[0], "fc": (*COLOURS[0], 0.25)}
 
-    def box(x, y, text, colour):
+    def box(x, y, text):
         corner = (x - wide / 2, -y - high / 2)
-        style = {"boxstyle": "round,pad=0,rounding_size=0.08", "lw": 1.2, "ec": colour, "fc": (*colour, 0.25)}
-        axis.add_patch(FancyBboxPatch(corner, wide, high, **style))
+        shape = "round,pad=0,rounding_size=0.08"
+        axis.add_patch(FancyBboxPatch(corner, wide, high, boxstyle=shape, lw=1.2, **filled))
         axis.text(x, -y, text, ha="center", va="center", fontsize=9)
 
     def arrow(start, end, **style):
@@ -293,28 +247,27 @@ def architecture(
         axis.annotate("", end, start, arrowprops=style)
 
     for y, (encoder, decoder) in enumerate(levels[:-1]):
-        box(-side, y, encoder, old)
-        box(side, y, decoder, new)
+        box(-side, y, encoder)
+        box(side, y, decoder)
         if y:
             arrow((-side, -y + 1 - high / 2), (-side, -y + high / 2))
             arrow((side, -y + high / 2), (side, -y + 1 - high / 2))
-        if skips:
-            arrow((-side + wide / 2, -y), (side - wide / 2, -y), ls="--", color="#777777")
-    box(0, depth, levels[-1][0], old)
-    turn = "angle,angleA=90,angleB=0,rad=0"
-    arrow((-side, 1 - depth - high / 2), (-wide / 2, -depth), connectionstyle=turn)
-    arrow((wide / 2, -depth), (side, 1 - depth - high / 2), connectionstyle="angle,angleA=0,angleB=90,rad=0")
+        arrow((-side + wide / 2, -y), (side - wide / 2, -y), ls="--", color="#777777")
+    box(0, depth, levels[-1][0])
+    down, up = ("angle,angleA=90,angleB=0,rad=0", "angle,angleA=0,angleB=90,rad=0")
+    arrow((-side, 1 - depth - high / 2), (-wide / 2, -depth), connectionstyle=down)
+    arrow((wide / 2, -depth), (side, 1 - depth - high / 2), connectionstyle=up)
     outer, edge = side + wide / 2, side + wide / 2 + 0.4
-    for x, text, align in ((-edge - 0.06, ends[0], "right"), (edge + 0.06, ends[1], "left")):
-        axis.text(x, 0, text, ha=align, va="center", fontsize=9)
+    axis.text(-edge - 0.06, 0, "image", ha="right", va="center", fontsize=9)
+    axis.text(edge + 0.06, 0, "logits", ha="left", va="center", fontsize=9)
     arrow((-edge, 0), (-outer, 0))
     arrow((outer, 0), (edge, 0))
-    room = 0.095 * max(map(len, "\n".join(ends).split("\n")))
+    room = 0.095 * len("logits")
     axis.set(xlim=(-edge - room, edge + room), ylim=(-depth - 0.45, 0.45))
-    keys = [Patch(ec=old, fc=(*old, 0.25), label="pretrained")] if pretrained else []
-    keys.append(Patch(ec=new, fc=(*new, 0.25), label="trained from scratch"))
-    if skips:
-        keys.append(Line2D([], [], color="#777777", ls="--", lw=1.2, label="skip connection"))
+    keys = [
+        Patch(label="trained from scratch", **filled),
+        Line2D([], [], color="#777777", ls="--", lw=1.2, label="skip connection"),
+    ]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     return figure
 
@@ -374,14 +327,9 @@ def mask_rows(
     titles: Sequence[str] = (),
     below: float = 0.0,
 ) -> tuple[Figure, np.ndarray]:
-    """Rows of images, some with a mask over them.
+    """Rows of images (H, W, 3) uint8, masks (H, W) uint8 or ``None`` over them, and texts below.
 
-    Args:
-        panels: rows of images (H, W, 3) uint8, masks (H, W) uint8 or ``None``, and texts below them.
-        names: of the columns.
-        class_names: label k + 1 is class k.
-        titles: of the rows.
-        below: inches that the texts below a row need beyond those of one line.
+    ``names`` are of the columns, ``titles`` of the rows; ``below`` is inches for texts of more than a line.
     """
     side = panel_width(len(names))
     heights = [side * height for height in row_heights([row[0][0] for row in panels], 1)]

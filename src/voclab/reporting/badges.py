@@ -15,11 +15,9 @@ from voclab.reporting import notebooks
 README_MARKS = ("<!-- badges -->", "<!-- /badges -->")
 INSTALL_TAG = "install"
 
-_COLAB = (
+_BADGES = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-    "(https://colab.research.google.com/github/{repo}/blob/{branch}/notebooks/{name}.ipynb)"
-)
-_KAGGLE = (
+    "(https://colab.research.google.com/github/{repo}/blob/{branch}/notebooks/{name}.ipynb) "
     "[![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)]"
     "(https://kaggle.com/kernels/welcome?src=https://github.com/{repo}/blob/{branch}/notebooks/{name}.ipynb)"
 )
@@ -76,16 +74,15 @@ def write_badges(
         repo: public address on GitHub as ``OWNER/NAME``; without one the notebooks install a wheel that
             lies beside them, and README says how to open them by upload.
         revision: commit or tag that the notebooks install; by default the commit checked out in ``root``.
-        branch: where the badges open the notebooks. No commit, because the notebook that pins one is
-            itself committed later.
+        branch: where the badges open the notebooks, which is no commit: the notebook that pins one is itself
+            committed later.
         root: the repository.
 
     Returns:
         The files that changed.
 
     Raises:
-        VoclabError: no such address or revision, README without the marks, or a notebook that cannot be
-            read. Nothing is written then.
+        VoclabError: no such address or revision, or a file that does not suit. Nothing is written then.
     """
     root = Path(root)
     place = None
@@ -126,13 +123,8 @@ def _head(root: Path) -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise VoclabError(
-            f"The revision of {root.resolve()} is not known to git; name one with --revision."
-        ) from error
-
-
-def _badges(name: str, place: dict[str, str]) -> str:
-    return f"{_COLAB.format(name=name, **place)} {_KAGGLE.format(name=name, **place)}"
+        message = f"The revision of {root.resolve()} is not known to git; name one with --revision."
+        raise VoclabError(message) from error
 
 
 def _write_badge(notebook: NotebookNode, name: str, place: dict[str, str] | None) -> None:
@@ -140,12 +132,10 @@ def _write_badge(notebook: NotebookNode, name: str, place: dict[str, str] | None
     first = next((cell for cell in notebook.cells if cell.cell_type == "markdown"), None)
     if first is None:
         raise VoclabError(f"{name}.ipynb has no Markdown cell for its badge; give it a title.")
-    text = _BADGE_LINE.sub("", first.source)
+    first.source = _BADGE_LINE.sub("", first.source)
     if place is not None:
-        title, _, rest = text.partition("\n\n")
-        text = f"{title}\n\n{_badges(name, place)}\n\n{rest}"
-    if text != first.source:
-        first.source = text
+        title, _, rest = first.source.partition("\n\n")
+        first.source = f"{title}\n\n{_BADGES.format(name=name, **place)}\n\n{rest}"
 
 
 def _write_install_cell(notebook: NotebookNode, place: dict[str, str] | None) -> None:
@@ -170,10 +160,8 @@ def _readme(path: Path, names: list[str], place: dict[str, str] | None) -> str:
     """README's text with what stands between its marks written anew."""
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise VoclabError(f"{path} is missing; run this from the root of the repository.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise VoclabError(f"{path} is no readable text of UTF-8; restore it with git.") from error
+        raise VoclabError(f"{path} cannot be read; run this from the root of the repository.") from error
     begin, end = README_MARKS
     before, first, rest = text.partition(begin)
     _, second, after = rest.partition(end)
@@ -181,7 +169,7 @@ def _readme(path: Path, names: list[str], place: dict[str, str] | None) -> str:
         raise VoclabError(f"{path} has no lines {begin} and {end}; add them where the badges shall stand.")
     block = _UPLOAD
     if place is not None:
-        rows = [f"| `{name}` | {_badges(name, place)} |" for name in names]
+        rows = [f"| `{name}` | {_BADGES.format(name=name, **place)} |" for name in names]
         table = "\n".join(["| notebook | open it on |", "| --- | --- |", *rows])
         block = f"{table}\n\n{_PINNED.format(revision=place['revision'][:12])}"
     return f"{before}{begin}\n{block}{end}{after}"

@@ -14,8 +14,6 @@ _INTRODUCTION = "What each notebook asked, what it found, and every table and fi
 def write(figures_dir: str | os.PathLike = "figures") -> tuple[Path, Path]:
     """Write ``README.md`` and the self-contained ``index.html`` of a folder of figures; return both paths.
 
-    Each notebook has a folder there, see :class:`voclab.reporting.page.Page`.
-
     Raises:
         VoclabError: nothing to show, or a file that cannot be read or written.
     """

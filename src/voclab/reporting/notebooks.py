@@ -110,8 +110,8 @@ def run(
         parameters: values of JSON types (or paths) by name; only names that the tagged cell assigns.
         notebooks_dir: folder of the notebooks.
         output: where the executed notebook goes; by default ``runs/notebooks/<name>.ipynb``.
-        in_place: overwrite the notebook itself. Only on the embedded data, which is then what it runs on
-            even if other data lies in ``data/``: images must not get into a committed notebook.
+        in_place: overwrite the notebook itself, on the embedded data only: other images must not get into a
+            committed notebook.
         timeout: seconds that one cell may take; ``None`` for any time.
         progress: print a line per cell, with its time, on standard error.
 
@@ -138,9 +138,8 @@ def run(
     notebook.metadata.setdefault("voclab", {})["parameters"] = values
     injected = None
     if values:
-        injected = nbformat.v4.new_code_cell(
-            "\n".join(f"{name} = {value!r}" for name, value in values.items())
-        )
+        given = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+        injected = nbformat.v4.new_code_cell(given)
         notebook.cells.insert(index + 1, injected)
     report = _Progress(source.stem, notebook, injected) if progress else None
     try:
@@ -309,10 +308,8 @@ def _only_startup_litter(output: NotebookNode) -> bool:
     if output.output_type != "stream" or output.name != "stderr":
         return False
     lines = output.text.splitlines(keepends=True)
-    kept = "".join(line for line in lines if not _STARTUP_LINE.match(line))
-    if kept != output.text:
-        output.text = kept
-    return not kept.strip()
+    output.text = "".join(line for line in lines if not _STARTUP_LINE.match(line))
+    return not output.text.strip()
 
 
 def _explain(failure: _Failure, name: str, saved: str) -> str:
@@ -320,7 +317,8 @@ def _explain(failure: _Failure, name: str, saved: str) -> str:
     ename = getattr(error, "ename", type(error).__name__)
     if ename == VoclabError.__name__:
         return error.evalue
-    where = f"{name} failed at the cell that begins with `{_first_line(failure.cell)}`"
+    first = failure.cell.source.strip().partition("\n")[0]
+    where = f"{name} failed at the cell that begins with `{first}`"
     if ename == "CellTimeoutError":
         return f"{where}: it took longer than allowed; give it more time or a smaller profile. {saved}"
     if ename == "DeadKernelError":
@@ -330,10 +328,6 @@ def _explain(failure: _Failure, name: str, saved: str) -> str:
         text = _ANSI.sub("", error.traceback)
     lines = [f"  {line}" for line in text.splitlines() if line.strip()]
     return "\n".join([f"{where}:" if lines else f"{where}.", *lines[-8:], saved])
-
-
-def _first_line(cell: NotebookNode) -> str:
-    return next((line.strip() for line in cell.source.splitlines() if line.strip()), "")
 
 
 class _Progress:

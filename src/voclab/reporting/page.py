@@ -92,19 +92,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Chapter:
-    """What one notebook, or one report, shows: the record of its run and its items in order.
+    """What one notebook, or one report, shows: the record of its run and its items in order."""
 
-    Attributes:
-        folder: of its images.
-        record: question, answer, data, seed and so on.
-        items: figures, tables and texts.
-        title: heading; empty where the page has no other chapter.
-    """
-
-    folder: Path
+    folder: Path  # of its images
     record: Mapping[str, Any]
     items: Sequence[Figure | Table | Text]
-    title: str = ""
+    title: str = ""  # none where the page has no other chapter
 
     @property
     def details(self) -> list[tuple[str, str]]:
@@ -118,10 +111,8 @@ class Chapter:
 class Page:
     """Figures, tables and texts in the order in which they are added, with their files in a folder.
 
-    Args:
-        folder: is made where something is written.
-        source: data and weights that the page is about, a sentence that ends every caption.
-        numbered: whether names of files begin with the number of the item.
+    ``source``, the data and weights that the page is about, ends every caption. With ``numbered`` names of
+    files begin with the number of the item.
     """
 
     def __init__(self, folder: str | os.PathLike, source: str = "", *, numbered: bool = True):
@@ -132,16 +123,7 @@ class Page:
     def figure(
         self, figure: mpl.Figure, name: str, *, title: str, caption: str, alt: str, **options
     ) -> Figure:
-        """Save and add a figure.
-
-        Args:
-            figure: what to save.
-            name: file name without suffix.
-            title: printed above the figure.
-            caption: what to see in it.
-            alt: text for people who cannot see it.
-            options: see :func:`voclab.plotting.save`.
-        """
+        """Save and add a figure; ``options`` are those of :func:`voclab.plotting.save`."""
         item = Figure(self._name(name), title, self._caption(caption), alt)
         plotting.save(figure, self.folder / item.name, title=title, **options)
         return self._added(item)
@@ -149,14 +131,9 @@ class Page:
     def table(
         self, frame: pd.DataFrame, name: str, *, title: str, caption: str, links: Mapping[str, str] = {}
     ) -> Table:
-        """Add a table.
+        """Add a table, whose index and columns have names for people; floats are shown with three decimals.
 
-        Args:
-            frame: index and columns have names for people; floats are shown with three decimals.
-            name: as of a figure; there is no file.
-            title: heading.
-            caption: what to see in it.
-            links: entry of the first column -> the folder whose page it leads to.
+        ``links`` lead from an entry of the first column to the folder of a page.
         """
         flat = frame.reset_index()
         columns = [plain(column) for column in flat.columns]
@@ -198,11 +175,7 @@ class Page:
 
 
 def read(folder: Path, title: str = "") -> Chapter | None:
-    """What :meth:`Page.close` left in a folder; ``None`` where there is nothing.
-
-    Raises:
-        VoclabError: a record that is damaged.
-    """
+    """What :meth:`Page.close` left in a folder, ``None`` if nothing; ``VoclabError`` for a damaged record."""
     path = folder / RECORD
     if not path.exists():
         return None
@@ -243,15 +216,8 @@ def write_page(
 ) -> tuple[Path, Path]:
     """Write a page in Markdown and, with its images inside, in HTML; returns both paths.
 
-    The same content always gives the same bytes.
-
-    Args:
-        folder: of both files.
-        title: heading.
-        introduction: sentences below it.
-        chapters: one or several.
-        names: of the two files.
-        others: title -> page that the Markdown names as one of its own.
+    The same content always gives the same bytes. ``names`` are of the two files, ``others`` pages by title that
+    the Markdown names as pages of their own.
 
     Raises:
         VoclabError: an image that cannot be read, or a file that cannot be written.

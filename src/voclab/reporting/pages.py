@@ -22,6 +22,8 @@ from voclab.text import markdown
 
 _SPREAD = ("nine images of ten keep", "images that keep all", "none")
 _FEW = 30  # images; the bootstrap interval of fewer is too narrow
+_HEADINGS = {"map": "mAP", "f1": "F1", "ece": "ECE", "dice": "Dice", "miou": "mIoU"}
+_HEADINGS |= {"success": "attack success"}
 _KEPT = {"kept": "images whose top-1 is kept (%)"}
 _FEATURES = {key: MEASURES[key] for key in ("cosine", "euclidean")}
 _SIMILARITY = (
@@ -37,15 +39,7 @@ _VERSIONS = (
 def consistency_report(study: Study, folder: str | Path) -> list[Path]:
     """Write ``consistency.md``, the same as ``consistency.html``, ``consistency.json`` and their figures.
 
-    Args:
-        study: what was measured.
-        folder: where to; files of the same names are replaced, others stay.
-
-    Returns:
-        Paths of the pages, the JSON file and the PNGs.
-
-    Raises:
-        VoclabError: a file that cannot be written.
+    Files of the same names are replaced, others stay. Returns the paths.
     """
     folder = Path(folder)
     page = _consistency_page(study, folder)
@@ -98,13 +92,8 @@ def _consistency_page(study: Study, folder: Path) -> Page:
         frame = _frame("perturbation", rows, list(tables))
         page.table(frame, measure, title=title[0].upper() + title[1:], caption="")
     networks = {
-        name: [
-            entry["weights"],
-            str(entry["classes"]),
-            f"{entry['size']} × {entry['size']}",
-            entry["features"],
-        ]
-        for name, entry in study.networks.items()
+        name: [e["weights"], str(e["classes"]), f"{e['size']} × {e['size']}", e["features"]]
+        for name, e in study.networks.items()
     }
     page.table(
         _frame("network", networks, ["weights", "classes", "input in pixels", "layer of the features"]),
@@ -135,20 +124,19 @@ def _consistency_page(study: Study, folder: Path) -> Page:
 def _add_consistency_figures(page: Page, study: Study) -> None:
     tables, images, several = study.tables(), _images(study), study.facts["images"] > 1
     names = ", ".join(tables)
-    page.source = _source(study)
-    bars = " Means with 95 % bootstrap intervals over images." if several else ""
+    weights = "; ".join(f"{name}, {entry['weights']}" for name, entry in study.networks.items())
+    page.source = f"Data: {images}. Weights: {weights}."
+    kept = "Share of images whose top class stays the same under each perturbation."
+    similar = _SIMILARITY
+    if several:
+        bars = " Means with 95 % bootstrap intervals over images. Control: "
+        kept += f"{bars}another image instead of a perturbed version."
+        similar += f"{bars}b is another image: what unrelated images have in common."
     _add_dots(
         page,
         tables,
-        ("consistency_kept", "consistency_features"),
-        (f"Which answers stay: {images}", f"Which features stay: {images}"),
-        (
-            "Share of images whose top class stays the same under each perturbation."
-            f"{bars}{' Control: another image instead of a perturbed version.' if several else ''}",
-            f"{_SIMILARITY}{bars}"
-            f"{' Control: b is another image: what unrelated images have in common.' if several else ''}",
-        ),
-        f"Dots with intervals of {names} for ten perturbations and all together",
+        ("consistency_kept", f"Which answers stay: {images}", kept),
+        ("consistency_features", f"Which features stay: {images}", similar),
     )
     if several:
         marks = {name: PUBLISHED[name] for name in tables if name in PUBLISHED}
@@ -172,17 +160,11 @@ def _add_consistency_figures(page: Page, study: Study) -> None:
         )
 
 
-def _add_dots(
-    page: Page,
-    tables: Mapping[str, pd.DataFrame],
-    names: tuple[str, str],
-    titles: tuple[str, str],
-    captions: tuple[str, str],
-    alt: str,
-) -> None:
-    """Which answers stay, and which features."""
+def _add_dots(page: Page, tables: Mapping[str, pd.DataFrame], *figures: tuple[str, str, str]) -> None:
+    """Which answers stay, and which features: name, title and caption of either figure."""
     apart = len(next(iter(tables.values()))) - len(CONSISTENCY)
-    for name, title, caption, panels in zip(names, titles, captions, (_KEPT, _FEATURES)):
+    alt = f"Dots with intervals of {', '.join(tables)} for ten perturbations and all together"
+    for (name, title, caption), panels in zip(figures, (_KEPT, _FEATURES)):
         figure = plotting.dots_with_intervals(tables, panels, apart, percent=panels is _KEPT)
         page.figure(figure, name, title=title, caption=caption, alt=alt)
 
@@ -194,7 +176,7 @@ def robustness_report(
     folder: str | Path,
     baseline: str | None = None,
 ) -> list[Path]:
-    """Write a page for each network in a folder of its name, and one to compare them.
+    """Write a page for each network in a folder of its name, and one to compare them; return their paths.
 
     Args:
         measured: what :func:`voclab.evaluation.robustness.measure` gave.
@@ -202,9 +184,6 @@ def robustness_report(
         dataset: the images that it was given.
         folder: of the report; ``README.md`` and ``index.html`` there compare the networks.
         baseline: network that mCE is relative to among those of its task; without it the first of each task.
-
-    Returns:
-        Paths of the pages.
 
     Raises:
         VoclabError: a baseline that is not there, or a file that cannot be written.
@@ -260,16 +239,7 @@ def _robustness_page(network: Network, m: Measured, dataset: Dataset, folder: Pa
     page.table(
         m.conditions.drop(columns="images")
         .assign(images=m.conditions["images"].astype(str))
-        .rename(
-            columns={
-                "map": "mAP",
-                "f1": "F1",
-                "ece": "ECE",
-                "dice": "Dice",
-                "miou": "mIoU",
-                "success": "attack success",
-            }
-        ),
+        .rename(columns=_HEADINGS),
         "conditions",
         title="The same in numbers",
         caption="Attack success: share of what was right (for segmenters: of the Dice) that is lost to the"
@@ -300,17 +270,12 @@ def _robustness_page(network: Network, m: Measured, dataset: Dataset, folder: Pa
             alt="Observed frequency over predicted probability under several conditions",
         )
     if m.consistency is not None:
+        kept = "Share of images whose top class, right or wrong, stays the same"
         _add_dots(
             page,
             {name: m.consistency},
-            ("kept", "features"),
-            (f"Which answers of {name} stay", f"Which features of {name} stay"),
-            (
-                "Share of images whose top class, right or wrong, stays the same, with 95 % intervals over"
-                " images.",
-                _SIMILARITY,
-            ),
-            "Dots with intervals for ten perturbations and all together",
+            ("kept", f"Which answers of {name} stay", f"{kept}, with 95 % intervals over images."),
+            ("features", f"Which features of {name} stay", _SIMILARITY),
         )
     _add_versions(page, network, m, dataset.spread(m.facts["images"]))
     record = {
@@ -364,13 +329,11 @@ def _named(dataset: Dataset) -> str:
 
 def _interval(row: pd.Series, measure: str) -> str:
     """A mean with its interval: shares as percent, similarities with three decimals."""
-    values = [row[measure], row[f"{measure} low"], row[f"{measure} high"]]
-    if measure == "kept":
-        mean, low, high = (f"{100 * value:.1f}" for value in values)
-        mean += " %"
-    else:
-        mean, low, high = (f"{value:.3f}" for value in values)
-    return mean if np.isnan(values[1]) else f"{mean} [{low}, {high}]"
+    values = row[[measure, f"{measure} low", f"{measure} high"]]
+    percent = measure == "kept"
+    mean, low, high = (f"{100 * value:.1f}" if percent else f"{value:.3f}" for value in values)
+    mean += " %" * percent
+    return mean if np.isnan(values.iloc[1]) else f"{mean} [{low}, {high}]"
 
 
 def _interval_note(images: int) -> str:
@@ -383,11 +346,6 @@ def _interval_note(images: int) -> str:
 def _images(study: Study) -> str:
     count, data = study.facts["images"], f"{data_title(study.facts['data'])} {study.facts['split']}".strip()
     return f"one image, {study.ids[0]}" if count == 1 else f"{count} images of {data}"
-
-
-def _source(study: Study) -> str:
-    weights = "; ".join(f"{name}, {entry['weights']}" for name, entry in study.networks.items())
-    return f"Data: {_images(study)}. Weights: {weights}."
 
 
 def _published() -> str:

@@ -51,6 +51,7 @@ _COST = (
     " the last segmenter of notebook 02 alone took 9 minutes on one H200 (Keras on PyTorch, 35 epochs)."
 )
 _NO_GPU = " There is no GPU here: stop this and take `demo`."
+_SINGLE = "cifar10, toycifar or a folder of images by class"
 _LIBRARIES = ("tensorflow", "keras", "numpy", "sklearn", "albumentations", "matplotlib")
 
 
@@ -58,9 +59,8 @@ class Session:
     """Everything a notebook shares with the others: one split, one place for each kind of result.
 
     Results of the default (ToyVOC, demo, seed 0) go to ``figures/``, ``submissions/`` and ``runs/`` of
-    the project; those of any other setting go below ``runs/<setting>/`` and leave these alone. ``out``
-    names another folder; so does another ``epsilon``, the bound of an adversary, than the usual. With
-    ``images`` the notebook is about data whose images show one class each, and ToyCIFAR is the default.
+    the project; those of any other setting go below ``runs/<setting>/``, or below ``out``. With
+    ``single_label`` the notebook is about images that show one class each, and ToyCIFAR is the default.
 
     On Kaggle the working folder becomes a notebook's output, of which a submission may hold few files. All
     results go to a temporary folder there, and only a complete ``submission.csv`` to the working folder.
@@ -89,15 +89,8 @@ class Session:
         epsilon: float | None = None,
         single_label: bool = False,
     ):
-        parameters.check(
-            profile=profile,
-            data=data,
-            weights=weights,
-            backbone=backbone,
-            seed=seed,
-            epsilon=epsilon,
-            out=out,
-        )
+        chosen = {"profile": profile, "data": data, "weights": weights, "backbone": backbone}
+        parameters.check(**chosen, seed=seed, epsilon=epsilon, out=out)
         variant = None if epsilon in (None, parameters.EPSILON) else f"epsilon{float(epsilon):g}"
         self.notebook, self.question, self.seed = notebook, question, int(seed)
         self._parameters = {"weights": weights, "backbone": backbone}
@@ -107,11 +100,7 @@ class Session:
         found = obtain(data, home / "data", single_label=single_label, unasked=on_colab())
         if single_label != (found.name in SINGLE_LABEL):
             about, named = ("one class", "several") if single_label else ("several classes", "one")
-            others = (
-                "cifar10, toycifar or a folder of images by class"
-                if single_label
-                else ("voc2009, kaggle, toyvoc or a folder of one of them")
-            )
+            others = _SINGLE if single_label else "voc2009, kaggle, toyvoc or a folder of one of them"
             raise VoclabError(
                 f"Notebook {notebook} is about images that show {about}; those of {found.name} show {named}."
                 f" Name {others}."
@@ -141,15 +130,12 @@ class Session:
         self._page = Page(self.figures_dir)
         self.trained_s = 0.0  # of runs that were read back, the time that they once took
         if self.profile.name == "full":
-            self._say_cost()
+            import tensorflow as tf
+
+            gpus = tf.config.list_physical_devices("GPU")
+            markdown(_COST if gpus else _COST + _NO_GPU)
         if self.common.mixed_precision:
             self._use_gpus()
-
-    def _say_cost(self) -> None:
-        import tensorflow as tf
-
-        gpu = tf.config.list_physical_devices("GPU")
-        markdown(_COST if gpu else _COST + _NO_GPU)
 
     def _sized(self, found: Found, data: str | None) -> Found:
         """What was found; drawn data, unless a folder of it is named, in this profile's size."""
@@ -171,23 +157,16 @@ class Session:
         return draw("toyvoc", root, train=train, val=val, test=test, size=self.common.toyvoc_size)
 
     def small_images(self, data: str | None) -> tuple[Path, Profile]:
-        """Images that show one class each, for a part of a notebook about images.
+        """Folder and profile of images that show one class each, for a part of a notebook about images.
 
-        Args:
-            data: as for the session; ``None`` takes CIFAR-10 where it lies in ``data/``, else ToyCIFAR.
-
-        Returns:
-            Their folder, absolute, and the profile for them.
+        ``data`` is as for the session; ``None`` takes CIFAR-10 where it lies in ``data/``, else ToyCIFAR.
 
         Raises:
             VoclabError: no such data, or images of several classes.
         """
         found = obtain(data, project_root() / "data", single_label=True, unasked=on_colab())
         if found.name not in SINGLE_LABEL:
-            raise VoclabError(
-                f"Images of {found.name} show several classes; name cifar10, toycifar or a folder of images"
-                " by class."
-            )
+            raise VoclabError(f"Images of {found.name} show several classes; name {_SINGLE}.")
         found = self._sized(found, data)
         title = data_title(found.name)
         markdown(f"**Small images** {text.markdown(title)}: {text.markdown(found.why)}.", data=title)
@@ -238,14 +217,9 @@ class Session:
     def figure(
         self, figure: Figure, name: str, *, images: bool = False, shown: str | None = None, **options
     ) -> None:
-        """Save a figure under ``figures/<notebook>/`` and show it.
+        """Save a figure under ``figures/<notebook>/`` and show it; ``options`` are of :meth:`Page.figure`.
 
-        Args:
-            figure: what to save.
-            name: file name, to which its number is added.
-            images: whether it consists of images.
-            shown: name of the data set that it is about, where that is not the session's.
-            options: title, caption, alt and so on, see ``voclab.reporting.page.Page.figure``.
+        ``shown`` names the data set that it is about, where that is not the session's.
         """
         self._page.source = self._source(shown)
         item = self._page.figure(figure, name, images=images, **options)
@@ -260,15 +234,7 @@ class Session:
     def table(
         self, frame: pd.DataFrame, name: str, *, title: str, caption: str, shown: str | None = None
     ) -> None:
-        """Save a table of results for the gallery and show it; numbers as they are formatted here.
-
-        Args:
-            frame: index and columns have names for people; floats are shown with three decimals.
-            name: file name.
-            title: heading.
-            caption: what to see in it.
-            shown: name of the data set that it is about, where that is not the session's.
-        """
+        """Save a table of results for the gallery and show it, see :meth:`Page.table`."""
         from IPython.display import HTML, display
 
         self._page.source = self._source(shown)
@@ -290,10 +256,8 @@ class Session:
             "seed": self.seed,
             "data": self._data,
             "weights": self._weights.why if self._weights else "none needed",
-            "versions": {
-                "python": platform.python_version(),
-                **{n: import_module(n).__version__ for n in _LIBRARIES},
-            },
+            "versions": {"python": platform.python_version()}
+            | {name: import_module(name).__version__ for name in _LIBRARIES},
             "git": git_revision(),
             "submissions": self._submissions(),
             "run_time_s": round(max(seconds, self.trained_s)),
@@ -383,12 +347,7 @@ def progress(line: str) -> None:
 
 
 def markdown(source: str, *, data: str | None = None) -> None:
-    """Show Markdown.
-
-    Args:
-        source: the text.
-        data: the data that it names, for the title of the notebook (``voclab.reporting.notebooks.run``).
-    """
+    """Show Markdown; ``data``, the data that it names, comes into the title of a notebook that is run."""
     from IPython.display import Markdown, display
 
     display(Markdown(source), metadata={"voclab": {"data": data}} if data else None)
@@ -397,10 +356,9 @@ def markdown(source: str, *, data: str | None = None) -> None:
 def show_png(path: Path, alt: str) -> None:
     """Show a PNG with its alternative text, in every IPython since 7 and on every page made of a notebook.
 
-    ``Image(alt=...)`` reaches nobody: IPython 7 does not know it, and later ones use it for addresses
-    alone. Nor does nbconvert's usual template look at an output's metadata. So the image is there twice:
-    as HTML, which browsers, nbconvert and Colab take, and as what other readers take, with the text where
-    those look for it (metadata; VS Code: plain text).
+    ``Image(alt=...)`` reaches nobody: IPython 7 does not know it, later ones use it for addresses alone, and
+    nbconvert does not look at metadata. So the image is there twice: as HTML for browsers, nbconvert and
+    Colab, and as PNG with the text where other readers look for it (metadata; VS Code: plain text).
     """
     from IPython.display import display
 
