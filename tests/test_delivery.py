@@ -132,7 +132,9 @@ def commands(text: str) -> list[str]:
     return lines + re.findall(r"`(voclab [^`…]+ --[^`…]+)`", text)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/using.md", "docs/faq.md", "docs/results.md", "docs/decisions.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/using.md", "docs/faq.md", "docs/results.md", "docs/decisions.md"]
+)
 def test_the_command_line_knows_all_commands_of_a_page(page, capsys):
     typed = commands((ROOT / page).read_text(encoding="utf-8"))
     assert len(typed) >= {"README.md": 14, "docs/using.md": 20, "docs/results.md": 6}.get(page, 0)

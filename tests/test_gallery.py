@@ -4,11 +4,11 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from PIL import Image
 
 from voclab.errors import VoclabError
@@ -17,41 +17,13 @@ from voclab.reporting.page import Page, write_page
 from voclab.text import markdown
 
 HOSTILE = '<script>alert(1)</script> "quoted" & <b>bold</b> | pipe [link](http://x.test) `code`'
-VOID_TAGS = {"meta", "link", "img", "br"}
 
 
-class Read(HTMLParser):
-    """What a page holds: tags with attributes, tables as lists of rows, visible texts; tags must match."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags, self.tables, self.texts, self.open = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in VOID_TAGS:
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("th", "td"):
-            self.tables[-1][-1].append((dict(attributes)["class"], ""))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
-        if {"th", "td"} & set(self.open):
-            kind, text = self.tables[-1][-1][-1]
-            self.tables[-1][-1][-1] = (kind, text + data)
-
-    def of(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
+def cells(table):
+    """Rows of (kind, text)."""
+    return [
+        [(*cell["class"], cell.get_text()) for cell in row.select("th, td")] for row in table.select("tr")
+    ]
 
 
 def image(path, size=(6, 4)):
@@ -71,7 +43,7 @@ def table(*rows, name="03_results", title="Results", caption="On the test part."
 
 def written(figures):
     readme, index = gallery.write(figures)
-    return readme.read_text(), Read(index.read_text())
+    return readme.read_text(), BeautifulSoup(index.read_text(), "html.parser")
 
 
 @pytest.fixture
@@ -111,20 +83,20 @@ def figures(tmp_path):
 
 def test_the_page_is_self_contained_and_its_anchors_exist(figures):
     _, page = written(figures)
-    for _, attributes in page.tags:
+    for element in page.find_all():
         for name in ("src", "href", "srcset", "action", "data"):
-            assert attributes.get(name, "#").startswith(("#", "data:"))
-        assert not any(name.startswith("on") for name in attributes)
-    assert {"script", "iframe", "object", "b"}.isdisjoint(tag for tag, _ in page.tags)
-    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+            assert element.get(name, "#").startswith(("#", "data:"))
+        assert not any(name.startswith("on") for name in element.attrs)
+    assert not page.select("script, iframe, object, b")
+    ids = [element["id"] for element in page.select("[id]")]
     assert len(ids) == len(set(ids))
-    assert {a["href"][1:] for a in page.of("a")} == set(ids) - {"02_segmentation-01_masks"}
+    assert {a["href"][1:] for a in page.select("a")} == set(ids) - {"02_segmentation-01_masks"}
 
 
 def test_every_image_is_embedded_with_size_and_alternative_text(figures):
     svg = figures / "01_classification" / "02_curves.svg"
     _, page = written(figures)
-    images = page.of("img")
+    images = page.select("img")
     assert [image["alt"] for image in images] == ["Two falling lines", HOSTILE, "Masks"]
     kinds, data = zip(*(image["src"].split(";base64,") for image in images))
     assert kinds == ("data:image/svg+xml", "data:image/png", "data:image/png")
@@ -132,12 +104,12 @@ def test_every_image_is_embedded_with_size_and_alternative_text(figures):
     assert base64.b64decode(data[0]) == svg.read_bytes()
     assert Image.open(io.BytesIO(base64.b64decode(data[1]))).size == (30, 40)
     svg.write_text(svg.read_text() + " " * 500_000)
-    assert written(figures)[1].of("img")[0]["src"].startswith("data:image/png")  # too large to be embedded
+    assert written(figures)[1].img["src"].startswith("data:image/png")  # too large to be embedded
 
 
 def test_a_table_keeps_its_cells_and_aligns_numbers(figures):
     readme, page = written(figures)
-    (found,) = page.tables
+    (found,) = map(cells, page.select("table"))
     assert [[text for _, text in row] for row in found] == [
         ["model", "mAP", "size", "time", "note"],
         ["random", "0.070", "0", "0 s", ""],
@@ -153,13 +125,14 @@ def test_a_table_keeps_its_cells_and_aligns_numbers(figures):
 
 def test_texts_and_the_record_of_the_run_are_shown_in_order(figures):
     _, page = written(figures)
-    shown = " ".join(page.texts)
+    texts = list(page.strings)
+    shown = " ".join(texts)
     for text in ("What does transfer buy?", "Loss over epochs.", "2 min 05 s", "abc1234", "epsilon 0.03"):
         assert text in shown
-    assert page.texts.count(HOSTILE) >= 3  # as text: in the answer, the heading and the caption
+    assert texts.count(HOSTILE) >= 3  # as text: in the answer, the heading and the caption
     assert "Weights" not in shown  # not known in this record
     assert "Empty" not in shown
-    headings = [text for text in page.texts if text in ("Curves", "Results", "Masks")]
+    headings = [text for text in texts if text in ("Curves", "Results", "Masks")]
     assert headings == ["Curves", "Results", "Curves", "Results", "Masks"]  # the list of items, then they
 
 
@@ -231,7 +204,7 @@ def test_a_table_too_wide_for_a_page_is_turned(tmp_path):
     page.table(texts, "texts", title="Texts", caption="")
     page.close({})
     readme, index = written(tmp_path / "figures")
-    turned, kept = index.tables
+    turned, kept = map(cells, index.select("table"))
     assert [[text for _, text in row] for row in turned[:2]] == [
         ["model", "net", "other"],
         ["class 0", "0.500", "–"],
@@ -276,7 +249,7 @@ def test_a_page_of_its_own_leads_to_others_and_is_named_by_the_gallery(figures):
     readme, index = write_page(folder, "Robustness", "All of it.", [page.chapter({"seed": 1})])
     assert "| [a net](a%20net/README.md) | 100 % |" in readme.read_text()
     assert "Errors. Data: ToyVOC.\n\n## Note\n\n- one *thing*\n\n- Seed: 1\n" in readme.read_text()
-    found = Read(index.read_text())
-    assert {"href": "a%20net/index.html"} in found.of("a")
-    assert [name for name, _ in found.tags if re.fullmatch("h[1-6]", name)] == ["h1", "h2", "h2", "h2"]
+    found = BeautifulSoup(index.read_text(), "html.parser")
+    assert found.select('a[href="a%20net/index.html"]')
+    assert [heading.name for heading in found.find_all(re.compile("h[1-6]"))] == ["h1", "h2", "h2", "h2"]
     assert "Pages of their own: [Robustness](robustness/README.md)." in written(figures)[0]

@@ -160,8 +160,10 @@ def _readme(path: Path, names: list[str], place: dict[str, str] | None) -> str:
     """README's text with what stands between its marks written anew."""
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise VoclabError(f"{path} is missing; run this from the root of the repository.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise VoclabError(f"{path} cannot be read; run this from the root of the repository.") from error
+        raise VoclabError(f"{path} is no readable text of UTF-8; restore it with git.") from error
     begin, end = README_MARKS
     before, first, rest = text.partition(begin)
     _, second, after = rest.partition(end)

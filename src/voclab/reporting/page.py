@@ -216,8 +216,8 @@ def write_page(
 ) -> tuple[Path, Path]:
     """Write a page in Markdown and, with its images inside, in HTML; returns both paths.
 
-    The same content always gives the same bytes. ``names`` are of the two files, ``others`` pages by title that
-    the Markdown names as pages of their own.
+    The same content always gives the same bytes. ``names`` are of the two files, ``others`` pages by title
+    that the Markdown names as pages of their own.
 
     Raises:
         VoclabError: an image that cannot be read, or a file that cannot be written.
