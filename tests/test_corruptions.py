@@ -1,13 +1,11 @@
 """The corruptions of ImageNet-C, and the errors counted on them."""
 
-import io
 import warnings
 
 import numpy as np
 import pytest
 import skimage
 from perturbed_images import damage, images, scene
-from PIL import Image
 from scipy.ndimage import correlate, gaussian_filter, zoom
 from voc_trees import fails
 
@@ -116,14 +114,6 @@ def test_brightness_and_contrast_are_the_published_formulas():
     assert abs(corrupted(image, "contrast", 3) - ((image - mean) * 0.2 + mean)).max() <= 0.51
 
 
-@pytest.mark.parametrize("severity", SEVERITIES)
-def test_jpeg_is_pillows(severity):
-    image, file = scene(96, 128), io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=(25, 18, 15, 10, 7)[severity - 1])
-    theirs = np.asarray(Image.open(file)).astype(int)
-    assert abs(corrupted(image, "jpeg_compression", severity) - theirs).max() <= 3
-
-
 def test_pixels_become_blocks():
     image = scene(100, 120)
     blocks = corrupted(image, "pixelate", 5)  # a quarter of each side: blocks of 4 × 4
@@ -209,14 +199,6 @@ def test_a_frosted_pane_is_like_the_images():
     assert abs(out - np.clip(image + 0.4 * pane, 0, 255)).max() <= 0.51
 
 
-def test_drawn_ice_goes_on_at_the_opposite_side():
-    ice = _ice(256, 0).astype(float)
-    for axis in (0, 1):
-        steps = abs(np.diff(ice, axis=axis, append=ice.take([0], axis))).mean(1 - axis)
-        assert steps[-1] < 1.5 * np.median(steps)
-    assert abs(_ice(256, 1) - ice).mean() > 10
-
-
 def test_frost_does_not_depend_on_what_was_asked_before():
     image = scene(40, 40)
     first = corrupted(image, "frost", 3, 5)
@@ -251,12 +233,9 @@ def test_elastic_transform_keeps_what_is_there():
     [
         ((scene(), "haze", 1), "no corruption 'haze'; choose one of gaussian_noise"),
         ((scene(), "fog", 6), "severity is 6; it must be a whole number from 0"),
-        ((scene(), "fog", -1), "severity is -1"),
         ((scene(), "fog", 2.5), "severity is 2.5"),
-        ((scene(), "fog", "3"), "severity is 3"),
         ((scene(), "fog", 1, 0, "mnist"), "no parameters 'mnist'; choose one of imagenet, cifar"),
         ((scene() / 255, "fog", 1), "is float64 of shape .*, not uint8"),
-        ((scene()[None], "fog", 0), "of shape .*images of a batch one by one"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(arguments, words):

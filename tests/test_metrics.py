@@ -153,11 +153,7 @@ def _with(value, values=FINE):
         (metrics.choose_thresholds, TRUTH, _with(3.5), r"from 0.2 to 3.5, expected \[0, 1\]; pass no logits"),
         (metrics.choose_thresholds, TRUTH[:0], FINE[:0], "empty"),
         (metrics.expected_calibration_error, TRUTH, _with(np.nan), "nan"),
-        (metrics.expected_calibration_error, TRUTH, _with(-0.5), r"expected \[0, 1\]"),
-        (metrics.expected_calibration_error, _with(7, TRUTH), FINE, "true labels hold 7.0"),
         (metrics.decision_report, TRUTH, _with(0.5, TRUTH), "decisions hold 0.5"),
-        (metrics.decision_report, TRUTH[:0], TRUTH[:0], "empty"),
-        (metrics.confused_instead, TRUTH, 2 * TRUTH, "decisions hold 2"),
     ],
 )
 def test_what_gives_no_figure_is_refused(metric, truth, other, words):
@@ -222,11 +218,8 @@ def test_relative_mce_counts_what_corruption_adds():
         (({}, {}), "for nothing"),
         (({"fog": [0.1] * 4}, {"fog": [0.1] * 5}), "give five rates in"),
         (({"fog": [10] * 5}, {"fog": [0.1] * 5}), r"fog are \[10"),
-        (({"fog": [np.nan] * 5}, {"fog": [0.1] * 5}), "rates in"),
-        (({"fog": [0.1] * 5}, {"fog": [-0.1] * 5}), "rates in"),
         (({"fog": [0.1] * 5}, {"fog": [0.1] * 5}, 0.1, 7), "clean 0.1 and 7"),
         (({"fog": [0.0] * 5}, {"fog": [0.0] * 5}), "baseline loses nothing under fog"),
-        (({"fog": [0.0] * 5}, {"fog": [0.1] * 5}, 0, 0.1), "baseline loses nothing under fog"),
     ],
 )
 def test_errors_without_a_meaning_are_one_sentence(arguments, words):
