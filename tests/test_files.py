@@ -167,7 +167,6 @@ def test_a_block_holds_its_lock_against_everybody(tmp_path, other):
 
 FOREIGN = {
     "link": lambda path, victim: path.symlink_to(victim),
-    "dangling": lambda path, victim: path.symlink_to(path.with_name("nowhere")),
     "hard link": lambda path, victim: path.hardlink_to(victim),
     "pipe": lambda path, victim: os.mkfifo(path),
     "folder": lambda path, victim: path.mkdir(),
@@ -183,14 +182,8 @@ def test_no_lock_is_made_of_what_is_somebody_elses(tmp_path, kind):
     before = {p.name: p.read_bytes() for p in (path, victim) if p.is_file()}
     message = fails("lock", lock, path, "The folder")
     assert str(path) in message
-    assert not (tmp_path / "nowhere").exists()
     assert {p.name: p.read_bytes() for p in (path, victim) if p.is_file()} == before
     assert os.path.lexists(path)
-
-
-def test_a_number_that_lives_on_in_another_process_holds_no_lock(tmp_path, other):
-    (tmp_path / "lock").write_text(str(os.getppid()))  # what a killed one left; its number was given again
-    assert other().said == "held"
 
 
 def test_a_lock_in_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
@@ -227,7 +220,6 @@ def test_a_disk_that_fills_while_hdf5_writes_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (RuntimeError("Can't close file, errno = 28, error message = 'No space'"), "the disk is full"),
         (OSError("[Errno 28] Unable to flush\n, errno = 28"), "the disk is full"),
         (OSError("Unable to flush\nfile"), "Unable to flush; check the path"),
     ],

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import zipfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -37,45 +36,31 @@ WRONG = {
     "run 01 --weights source": "weights 'source' is gone; use auto, or imagenet with the backbone",
     # data
     "data make --seed -1": SEED,
-    "data make --seed 1.5": SEED,
     "data make --size -3": "--size is -3; choose a whole number, 48 or more",
-    "data make --size 1e9": "at most 2048",
     "data make --train -1": "--train is -1; choose a whole number, 0 or more",
-    "data make --val 1000000000000": "--val is 1000000000000",
     "data make --test many": "--test is many",
-    "data make --root ''": "--root is ''",
     "data make --root FILE/toy": "FILE is a file; name a folder",
     "data info --data nowhere": "There is no folder nowhere, and no data set of that name; correct the path",
-    "data info --data ''": "--data is ''",
     "data info --data toyvoc --split nonsense": "no split 'nonsense'; choose one of train, val, trainval",
     "evaluate --model NET --data toycifar --split val": "no split 'val'; choose one of train, test",
     "data info --data DATA --split nonsense": "no split 'nonsense'; choose train or val",
-    "data fetch nonsense": "choose from",
     "data fetch kaggle": "--competition",
     "data export --data DATA": "--to",
-    "data export --data nowhere --to new": "There is no folder nowhere",
-    "data export --data DATA --to FILE": "FILE is a file; name a folder",
     # run
     "run 99 --notebooks NOTEBOOKS": '"99" names no notebook of NOTEBOOKS; there is: 01_first, 02_second',
     "run 0 --notebooks NOTEBOOKS": "more than one notebook",
-    "run '' --notebooks NOTEBOOKS": "notebook is ''",
     "run 01 --notebooks nowhere": "no folder nowhere",
     "run 01 --profile huge": "no profile 'huge'; choose one of auto, smoke, demo, full",
     "run 01 --seed -1": SEED,
-    "run 01 --seed 4294967296": SEED,
     "run 01 --backbone alexnet": "no backbone 'alexnet'; choose one of cnn",
     "run 01 --weights missing.h5": "missing.h5 does not exist",
-    "run 01 --weights ''": "weights is ''",
     "run 01 --weights imagenet --backbone resnet8": "no ImageNet weights",
     "run 01 --data nowhere": "There is no folder nowhere",
     "run 04 --small-images nowhere": "There is no folder nowhere",
     "run 03 --epsilon 0": "epsilon is 0; choose a number, 1 or more and at most 255",
-    "run 03 --epsilon nan": "epsilon is nan",
-    "run 03 --epsilon 1e9": "epsilon is 1e9",
     "run 01 --epsilon 4 --notebooks NOTEBOOKS": "its parameters are: profile, seed",
     "run 01 --out FILE": "FILE is a file",
     "run 01 --output NOTEBOOKS": "NOTEBOOKS, which is a folder; name a file",
-    "run 01 --output FILE/a.ipynb": "FILE is a file; name a folder",
     "run all --output one.ipynb --notebooks NOTEBOOKS": "All notebooks cannot be saved in the one file",
     "run 01 --in-place --output a.ipynb": "not allowed with",
     "run 01 --in-place --data DATA --notebooks NOTEBOOKS": "may only show the embedded data",
@@ -84,10 +69,8 @@ WRONG = {
     "train --model small_cnn": "--dataset must be named",
     "train --dataset DATA": "--model must be named",
     "train --dataset nowhere --model small_cnn": "There is no folder nowhere",
-    "train --dataset '' --model small_cnn": "--dataset is ''",
     "train --dataset DATA --model cnn": "cnn is now called small_cnn",
     "train --dataset DATA --model alexnet": "no model 'alexnet'; choose one of small_cnn, resnet8",
-    "train --dataset DATA --model ''": "no model ''; choose one of",
     "train --dataset DATA --model small_cnn --augmentation heavy": (
         "no augmentation 'heavy'; choose one of none"
     ),
@@ -96,21 +79,13 @@ WRONG = {
     ),
     "train --dataset DATA --model small_cnn --epochs -1": "--epochs is -1; choose a whole number, 0 or more",
     "train --dataset DATA --model small_cnn --epochs 1000000000000": "at most 100000",
-    "train --dataset DATA --model small_cnn --epochs ten": "--epochs is ten",
     "train --dataset DATA --model small_cnn --learning-rate 0": (
         "--learning-rate is 0; choose a number above 0"
     ),
-    "train --dataset DATA --model small_cnn --learning-rate nan": "--learning-rate is nan",
-    "train --dataset DATA --model small_cnn --learning-rate inf": "--learning-rate is inf",
     "train --dataset DATA --model small_cnn --batch-size 0": "--batch-size is 0",
     "train --dataset DATA --model small_cnn --size -3": "--size is -3; choose a whole number, 8 or more",
-    "train --dataset DATA --model small_cnn --size 1000000": "at most 4096",
     "train --dataset DATA --model small_cnn --momentum 1": "--momentum is 1",
-    "train --dataset DATA --model small_cnn --weight-decay -1": "--weight-decay is -1",
     "train --dataset DATA --model small_cnn --dropout 1.5": "--dropout is 1.5; choose a number, 0 or more",
-    "train --dataset DATA --model small_cnn --label-smoothing 2": "--label-smoothing is 2",
-    "train --dataset DATA --model small_cnn --mixup -1": "--mixup is -1",
-    "train --dataset DATA --model small_cnn --width 0": "--width is 0",
     "train --dataset DATA --model small_cnn --width 0.5": "number of channels, such as 16",
     "train --dataset DATA --model efficientnet_b0 --width 0.5": "one width only",
     "train --dataset DATA --model resnet50 --width 8": "--width is for small_cnn, resnet8",
@@ -127,15 +102,11 @@ WRONG = {
     "train --task adversary --dataset DATA --victim nowhere": "nowhere is missing; name a run's folder",
     "train --task adversary --dataset DATA --victim NET --mode all": "no mode 'all'; choose one of",
     "train --task adversary --dataset DATA --victim NET --weights imagenet": "name it with --backbone",
-    "train --dataset DATA --model small_cnn --steps 0": "--steps is 0",
-    "train --dataset DATA --model small_cnn --patience 0": "--patience is 0",
-    "train --dataset DATA --model small_cnn --seed -1": SEED,
     "train --dataset DATA --model small_cnn --weights missing.h5": "missing.h5 does not exist",
     "train --dataset DATA --model small_cnn --weights imagenet": "no ImageNet weights",
     "train --dataset DATA --model small_cnn --config missing.json": "missing.json is missing",
     "train --config FILE": "FILE is not readable JSON",
     "train --config DATA": "DATA cannot be read",
-    "train --dataset DATA --model small_cnn --name ''": "--name is ''",
     "train --dataset DATA --model small_cnn --name ../elsewhere": "--name is '../elsewhere'",
     "train --dataset DATA --model small_cnn --runs FILE": "FILE is a file",
     # evaluate
@@ -143,30 +114,22 @@ WRONG = {
     "evaluate --model nowhere": "nowhere is missing; name a run's folder or a .keras file",
     "evaluate --model FILE": "FILE is no .keras file",
     "evaluate --model BROKEN": "BROKEN cannot be loaded",
-    "evaluate --model NET --data nowhere": "There is no folder nowhere",
     "evaluate --model NET --data DATA --split test": "no split 'test'; choose train or val",
     "evaluate --model NET --data DATA --size 0": "--size is 0",
     "evaluate --model NET --data DATA --images 0": "--images is 0; choose a whole number, 1 or more",
     "evaluate --model NET --data DATA --noise rain --level 1": "no perturbation 'rain'; choose one of",
     "evaluate --model NET --data DATA --noise gaussian": "belong together",
-    "evaluate --model NET --data DATA --level 0.1": "belong together",
     "evaluate --model NET --data DATA --noise gaussian --level -1": "0 or more",
-    "evaluate --model NET --data DATA --noise gaussian --level nan": "--level is nan",
-    "evaluate --model NET --data DATA --noise gaussian --level inf": "--level is inf",
     "evaluate --model NET --data DATA --noise gaussian --level 1e30": "at most 1000",
-    "evaluate --model NET --data DATA --noise gaussian --level much": "--level is much",
     "evaluate --model NET --data DATA --noise horizontal_flip --level 0.5": "0 or 1",
     "evaluate --model NET --data DATA --noise gaussian --level 1 --corruptions": "not allowed with",
-    "evaluate --model NET --data DATA --seed -1": SEED,
     "evaluate --model NET --data DATA --figure DATA": "DATA, which is a folder",
     # visualize
     "visualize --model NET --data DATA": "--sample-id",
     "visualize --model nowhere --data DATA --sample-id 0": "nowhere is missing",
     "visualize --model NET --data DATA --sample-id 999": "no image 999; name an id such as",
     "visualize --model NET --data DATA --sample-id -1": "no image -1",
-    "visualize --model NET --data DATA --sample-id ''": "--sample-id is ''",
     "visualize --model NET --data DATA --sample-id 0 --layers conv9": "no layer conv9 that gives a map",
-    "visualize --model NET --data DATA --sample-id 0 --size -3": "--size is -3",
     "visualize --model NET --data DATA --sample-id 0 --to FILE": "FILE is a file",
     # consistency
     "consistency --model vgg19": "vgg19 is missing; name a run's folder, a .keras file, or one of mobilenet",
@@ -186,22 +149,15 @@ WRONG = {
     "robustness --model nowhere": "nowhere is missing",
     "robustness --model NET NET --data DATA": "named twice",
     "robustness --model NET --data DATA --baseline other": "baseline other is not among net",
-    "robustness --model NET --data DATA --images 0": "--images is 0",
     "robustness --model NET --data DATA --attacked -1": "--attacked is -1",
-    "robustness --model NET --data DATA --size big": "--size is big",
-    "robustness --model NET --data DATA --seed x": SEED,
     "robustness --model NET --data DATA --to FILE": "FILE is a file",
     # submissions, badges, gallery
     "submit check gone.csv": "gone.csv",
-    "submit check ''": "file is ''",
     "submit check gone.csv --data nowhere": "There is no folder nowhere",
     "submit merge gone.csv --to new.csv": "gone.csv",
     "submit merge gone.csv --to DATA": "DATA, which is a folder",
-    "submit score gone.csv gone.csv": "gone.csv",
-    "submit push gone.csv --competition slug": "gone.csv",
     "submit push gone.csv": "--competition",
     "badges --repo nonsense": "'nonsense' is no repository; name it as OWNER/NAME",
-    "gallery --figures ''": "--figures is ''",
 }
 
 
@@ -242,19 +198,18 @@ class _Refuse:
 
 
 def _run(commands: list[list[str]]) -> list[dict]:
-    """Status, output and seconds of each command line, in this process, without heavy packages."""
+    """Status and output of each command line, in this process, without heavy packages."""
     from voclab import cli
 
     found = []
     for command in commands:
         out, error = io.StringIO(), io.StringIO()
-        began = time.process_time()
         with redirect_stdout(out), redirect_stderr(error):
             try:
                 status = cli.main(command)
             except BaseException as problem:
                 status = repr(problem)
-        found.append({"status": status, "error": error.getvalue(), "seconds": time.process_time() - began})
+        found.append({"status": status, "error": error.getvalue()})
     return found
 
 
@@ -317,24 +272,8 @@ def test_what_makes_sense_is_taken(check, value, result):
 @pytest.mark.parametrize("check", [options.whole, options.number, options.seed, options.positive])
 @pytest.mark.parametrize(
     "value",
-    [
-        None,
-        True,
-        "",
-        " ",
-        "x",
-        "nan",
-        "-1",
-        float("nan"),
-        float("inf"),
-        -1,
-        [],
-        {},
-        "9" * 5000,
-        10**400,
-        1j,
-        b"1",
-    ],
+    [None, True, " ", "x", "-1", float("nan"), float("inf"), [], "9" * 5000, 10**400, 1j, b"1"],
+    ids=lambda value: repr(value)[:20],
 )
 def test_what_is_no_number_is_refused_on_one_line(check, value):
     problem = fails("--it is ", check, "--it", value)
@@ -350,12 +289,9 @@ def test_a_wrong_value_of_any_kind_in_a_configuration_is_one_sentence(tmp_path):
         (good | {"dataset": 3}, "dataset in .*config.json is 3"),
         (good | {"model": ["small_cnn"]}, "no model in .*config.json"),
         (good | {"epochs": "ten"}, "epochs in .*config.json is ten"),
-        (good | {"epochs": 1.5}, "epochs in .* is 1.5"),
         (good | {"epochs": None}, "epochs in .* is None"),
-        (good | {"seed": -1}, "seed in .* is -1"),
         (good | {"seed": True}, "seed in .* is True"),
         (good | {"learning_rate": [1]}, r"rate in .* is \[1\]"),
-        (good | {"dropout": float("nan")}, "dropout in .* is nan"),
         (good | {"validation": 1}, "validation in .* is 1"),
         (good | {"rate": 1}, "the option rate, which `voclab train` does not know"),
         (good | {"weights": "gone.h5"}, "gone.h5 does not exist"),
@@ -393,20 +329,15 @@ def test_what_is_offered_before_keras_is_imported_is_what_there_is():
     ("given", "words"),
     [
         ({"profile": "huge"}, "no profile 'huge'; choose one of auto, smoke, demo, full"),
-        ({"profile": 3}, "no profile 3"),
         ({"seed": -1}, "seed is -1"),
-        ({"seed": 1.5}, "seed is 1.5"),
         ({"seed": None}, "seed is None"),
         ({"backbone": "alexnet"}, "no backbone 'alexnet'"),
-        ({"backbone": 3}, "no backbone 3"),
         ({"weights": None}, "weights is None"),
         ({"weights": "gone.h5"}, "gone.h5 does not exist"),
         ({"weights": "imagenet", "backbone": "cnn"}, "no ImageNet weights"),
         ({"epsilon": "much"}, "epsilon is much"),
-        ({"epsilon": float("nan")}, "epsilon is nan"),
         ({"epsilon": 0.5}, "epsilon is 0.5"),
         ({"data": 3}, "data is 3"),
-        ({"data": ""}, "data is ''"),
         ({"out": __file__}, "is a file"),
     ],
 )

@@ -449,18 +449,12 @@ def test_a_list_that_repeats_the_credentials_is_written_down_without_them(server
     assert _holds_secret(said() + LOG.read_text()) == []
 
 
-ODD = [
-    {"date": None},
-    {"date": "yesterday"},
-    {"status": "QUEUED_FOR_REVIEW"},
-    {"status": ["COMPLETE"]},
-    {"publicScore": ["0.5"]},
-    {"ref": None},
-    {"description": 5},
-]
-
-
-@pytest.mark.parametrize("odd", ODD, ids=str)
+@pytest.mark.parametrize(
+    "odd",
+    [{"date": None}, {"date": "yesterday"}, {"status": "QUEUED_FOR_REVIEW"}, {"status": ["COMPLETE"]},
+     {"publicScore": ["0.5"]}, {"ref": None}, {"description": 5}],
+    ids=str,
+)  # fmt: skip
 def test_odd_lists_end_in_a_sentence_or_are_shown(server, file, odd, monkeypatch, certain):
     monkeypatch.setattr("voclab.kaggle.push._PATIENCE", -1)
     server.add(**odd)
