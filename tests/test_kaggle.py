@@ -284,9 +284,6 @@ def resaved(text: str, kind: str) -> bytes:
     match kind:
         case "index":  # DataFrame.to_csv
             header, rows = ["", *header], [[str(k), *row] for k, row in enumerate(rows)]
-        case "index twice":  # read and saved again
-            header = ["Unnamed: 0.1", "Unnamed: 0", *header]
-            rows = [[str(k), str(k), *row] for k, row in enumerate(rows)]
         case "floats":
             rows = [[f"{value}.0" for value in row] for row in rows]
         case "bool":
@@ -295,33 +292,24 @@ def resaved(text: str, kind: str) -> bytes:
             header, rows = [f'"{name}"' for name in header], [[f'"{v}"' for v in row] for row in rows]
         case "spaces":
             header, rows = [f" {name} " for name in header], [[f" {v}" for v in row] for row in rows]
-        case "capitals":
-            header = [name.upper() for name in header]
-        case "trailing":
-            rows = [[*row, ""] for row in rows]
         case "decimal commas":
             rows = [[row[0], *(f"{value},0" for value in row[1:])] for row in rows]
-    delimiter = {
-        "semicolons": ";",
-        "semicolons that Excel says": ";",
-        "decimal commas": ";",
-        "tabs": "\t",
-        "utf-16": "\t",
-    }.get(kind, ",")
+    semicolons = ("semicolons that Excel says", "decimal commas")
+    delimiter = ";" if kind in semicolons else "\t" if kind == "utf-16" else ","
     lines = [delimiter.join(row) for row in (header, *rows)]
     if kind == "semicolons that Excel says":
         lines = ["sep=;", *lines]
     if kind == "blank rows":
         lines = ["", lines[0], "", *lines[1:], "," * 20, ""]
-    end = {"crlf": "\r\n", "cr": "\r"}.get(kind, "\n")
-    encoding = {"bom": "utf-8-sig", "utf-16": "utf-16"}.get(kind, "utf-8")
+    end = "\r\n" if kind == "windows" else "\n"
+    encoding = {"windows": "utf-8-sig", "utf-16": "utf-16"}.get(kind, "utf-8")
     return (end.join(lines) + end).encode(encoding)
 
 
 @pytest.mark.parametrize(
     "kind",
-    ["index", "index twice", "floats", "bool", "quoted", "spaces", "capitals", "trailing", "decimal commas",
-     "semicolons", "semicolons that Excel says", "tabs", "utf-16", "blank rows", "crlf", "cr", "bom"],
+    ["index", "floats", "bool", "quoted", "spaces", "decimal commas", "semicolons that Excel says", "utf-16",
+     "blank rows", "windows"],
 )  # fmt: skip
 def test_tables_saved_again_by_other_programs_are_the_same(exported, voc, kind):
     path = exported / "train/train_set.csv"
@@ -329,7 +317,7 @@ def test_tables_saved_again_by_other_programs_are_the_same(exported, voc, kind):
     assert_same(voc[0], kaggle.read(exported, "train"))
 
 
-@pytest.mark.parametrize("value", ["0", "0.0", "-1", "-1.0", "", "nan"])
+@pytest.mark.parametrize("value", ["0", "-1.0", "", "nan"])
 @pytest.mark.parametrize("kind", ["plain", "index"])
 def test_a_test_table_without_truth_has_no_labels(exported, value, kind):
     path = exported / "test/test_set.csv"

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from voclab import metrics
-from voclab.data import load
 from voclab.data.base import VOID
 from voclab.kaggle import score_submission, write_submission
 from voclab.metrics import (
@@ -211,11 +210,7 @@ def test_boundary_f1_of_classes_that_are_missing_or_without_boundary():
     assert np.isnan(boundary_f1(full, full))
     assert boundary_f1(full, truth) == boundary_f1(full, nothing) == 0.0
     assert np.isnan(boundary_f1(np.full((9, 9), VOID), square(2, 5, size=9)))
-
-
-def test_images_without_any_class_do_not_enter_the_boundary_mean():
-    truth, nothing = square(60, 140), square(0, 0)
-    assert gathered([(truth, truth), (nothing, nothing)]).boundary_f1() == 1.0
+    assert gathered([(truth, truth), (nothing, nothing)]).boundary_f1() == 1.0  # the mean is over the others
 
 
 def test_a_boundary_anywhere_in_a_void_border_is_right():
@@ -250,20 +245,3 @@ def test_the_random_baseline_has_the_frequencies_of_the_masks_and_a_seed(images)
     np.testing.assert_allclose(metrics.pixel_frequency([drawn], CLASSES), frequency, atol=0.005)
     again = metrics.random_segmentation(frequency, (300, 400), np.random.default_rng(1))
     np.testing.assert_array_equal(drawn, again)
-
-
-def test_real_masks_agree_with_themselves_and_less_with_a_shifted_copy(shared):
-    data = load("voc2009", shared / "voc2009", "val")
-    masks = [data.mask(i) for i in range(0, len(data), max(1, len(data) // 8))][:8]
-    same = gathered([(m, segmentation._fill_void(m)[0]) for m in masks], classes=21)
-    report = same.report()
-    for name in ("mean_iou", "mean_dice", "image_dice", "boundary_f1", "pixel_accuracy"):
-        assert report[name] == 1.0, name
-    emptied = gathered([(m, np.where(m == VOID, 0, m)) for m in masks], classes=21)
-    assert emptied.boundary_f1() > 0.9
-    shifted = gathered(
-        [(m, np.roll(segmentation._fill_void(m)[0], (2, 2), (0, 1))) for m in masks], classes=21
-    )
-    for name in ("mean_iou", "mean_dice", "image_dice", "pixel_accuracy"):
-        assert 0.8 < shifted.report()[name] < 1.0, name
-    assert 0.9 < shifted.boundary_f1() < 1.0

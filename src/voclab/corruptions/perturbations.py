@@ -165,8 +165,6 @@ NOISES = {
 }
 """Short names of perturbations for the command line."""
 
-_DRAWING = {"gaussian_noise", "shot_noise", "salt_and_pepper", "uniform_noise", "occlusion", "fog"}
-
 STRENGTHS = {  # what is counted, for axis labels and messages
     "gaussian_noise": "standard deviation, pixels in [0, 1]",
     "shot_noise": "standard deviation at full white, pixels in [0, 1]",
@@ -223,23 +221,16 @@ def perturbed(
         (H, W, 3) uint8 RGB, always a new array.
 
     Raises:
-        VoclabError: no such perturbation, a strength that is negative, not finite or (flips) neither 0 nor 1,
-            or no such image.
+        VoclabError: no such perturbation or image, or a strength that :func:`require_strength` refuses.
     """
     one_of("perturbation", name, PERTURBATIONS)
     image = require_image(image)
     require_strength(name, strength)
-    # Making a generator takes longer than turning an image, so only what draws gets one.
-    rng = generator(seed) if name in _DRAWING else None
-    return PERTURBATIONS[name](image, float(strength), rng)
+    return PERTURBATIONS[name](image, float(strength), generator(seed))
 
 
 def require_strength(name: str, strength: float) -> None:
-    """Refuse what :func:`perturbed` cannot do.
-
-    Raises:
-        VoclabError: a strength that is negative, not finite or (flips) neither 0 nor 1.
-    """
+    """``VoclabError`` for a strength that is negative, not finite or (flips) neither 0 nor 1."""
     if not (isinstance(strength, Real) and math.isfinite(strength) and strength >= 0):
         raise VoclabError(
             f"The strength of {name} ({STRENGTHS[name]}) is {strength}; it must be finite and 0 or more."
