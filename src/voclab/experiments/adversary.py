@@ -62,19 +62,19 @@ class Settings:
     blocks: int = 3
     patterns: int = 8
     batch_size: int = 16
-    universal_epochs: tuple[int, int] = (14, 14)
+    universal_epochs: tuple[int, int] = (8, 8)
     universal_learning_rate: float = 1e-2
-    epochs: tuple[int, int, int] = (8, 4, 4)
+    epochs: tuple[int, int, int] = (6, 3, 3)
     cycles: int = 1
     learning_rate: float = 1e-3
     kappa: float = 15.0
-    goal_epochs: int = 3
+    goal_epochs: int = 2
     penalty_weights: tuple[float, ...] = (1.0, 4.0, 16.0)
-    penalty_epochs: int = 2
+    penalty_epochs: int = 1
     epsilons: tuple[int, ...] = (2, 4, 8, 16)
-    pgd_images: tuple[int, int] = (64, 32)
-    defence_epochs: int = 6
-    defence_learning_rate: float = 2e-3
+    pgd_images: tuple[int, int] = (48, 24)
+    defence_epochs: int = 4
+    defence_learning_rate: float = 3e-4
     defence_steps: int = 2
 
 

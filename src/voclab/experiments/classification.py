@@ -55,11 +55,11 @@ class Settings:
     cnn_size: int = 96
     cnn_epochs: int = 8
     cnn_learning_rate: float = 2e-3
-    transfer_size: int = 96
-    test_sizes: tuple[int, ...] = (96,)
+    transfer_size: int = 128
+    test_sizes: tuple[int, ...] = (128, 160)
     head_views: int = 4
-    finetune_epochs: int = 6
-    finetune_learning_rate: float = 1e-3
+    finetune_epochs: int = 4
+    finetune_learning_rate: float = 2e-4
 
 
 _DRAWN = Settings()
@@ -91,8 +91,6 @@ _SETS = Sets(
             batch_size=32,
             cnn_size=128,
             cnn_epochs=60,
-            transfer_size=128,
-            test_sizes=(128,),
             finetune_epochs=20,
         ),
         replace(

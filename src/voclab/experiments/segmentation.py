@@ -77,14 +77,14 @@ class Settings:
     decoder_width: int = 128
     encoder_size: int = 96
     encoder_test_size: int = 128
-    encoder_epochs: int = 2
+    encoder_epochs: int = 4
     encoder_learning_rate: float = 3e-3
     deeplab_size: int = 96
     deeplab_batch_size: int = 16
     deeplab_epochs: int = 3
     deeplab_learning_rate: float = 3e-3
     finetune_epochs: int = 4
-    finetune_learning_rate: float = 1e-3
+    finetune_learning_rate: float = 3e-4
     test_sizes: tuple[int, ...] = (128, 160)
     refit: bool = False
 
