@@ -16,6 +16,7 @@ import types
 import uuid
 from collections.abc import Iterable, Iterator
 from functools import cache, cached_property, partial
+from importlib import import_module
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -106,7 +107,7 @@ class _Tracer:
             for name in imports:
                 if _is_ours(name) and _place(name):
                     self._reach(name)
-            if live := sys.modules.get(module):
+            if live := _loaded(module):
                 _refuse_edited(live)
                 there = {name: vars(live)[name] for name in names if name in vars(live)}
                 for name, value in self._members(module, there):
@@ -239,6 +240,14 @@ def _is_installed(file: str) -> bool:
         return True
     folders = {Path(entry).resolve() for entry in sys.path} & parents
     return any(next(folder.glob("*.dist-info"), None) for folder in folders)
+
+
+def _loaded(module: str) -> types.ModuleType | None:
+    """The module, imported if it was not yet: a digest must not depend on what a process used before."""
+    try:
+        return import_module(module)
+    except ImportError:  # it needs a library that is not here, so it takes no part here
+        return None
 
 
 def _place(module: str):
