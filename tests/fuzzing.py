@@ -670,8 +670,8 @@ def read_log(root: Path) -> None:
 
 
 def run_texts(root: Path) -> None:
-    plan = {"dataset": "toycifar", "model": "small_cnn", "epochs": 2, "rate": 0.1, "weights": None}
-    put(root / "run/config.json", json.dumps({"plan": plan, "recipe": {"size": 32, "rate": 0.5}}))
+    found = {"dataset": "toycifar", "model": "small_cnn", "epochs": 2, "learning_rate": 0.1, "weights": None}
+    put(root / "run/config.json", json.dumps({"asked": found, "experiment": {"recipe": {"size": 32}}}))
     put(
         root / "run/history.json",
         json.dumps([{"epoch": 0, "map": 0.1, "loss": 1.5}, {"epoch": 1, "map": 0.2}]),

@@ -10,7 +10,7 @@ from voclab import plotting
 from voclab.data import load
 from voclab.data.base import Dataset
 from voclab.experiments import cifar10 as study
-from voclab.experiments import robustness
+from voclab.experiments import hardening, robustness
 from voclab.experiments.common import PROFILES, Profile
 from voclab.experiments.train import planned, trained
 from voclab.models.pretrained import Weights
@@ -37,7 +37,7 @@ def test_every_planned_network_can_be_built(name, data):
     settings = robustness.settings(Profile.of(name, data))
     for options in (
         *asked(name, data, seed=3).values(),
-        *robustness.trainings(settings, Path("x"), 3, 0.2).values(),
+        *hardening.trainings(settings, Path("x"), 3, 0.2).values(),
     ):
         assert (options["seed"], options["validation"]) == (3, 0.2)
         assert network(options).output_shape == (None, 10)

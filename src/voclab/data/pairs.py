@@ -47,7 +47,8 @@ _SIDES = re.compile(
     r"|[ _.-]+(?:image|img|sat|rgb|leftimg8bit|image)$",
     re.IGNORECASE,
 )
-_PART_ENDS = re.compile(rf"[ _.-]+({'|'.join(PARTS)})$", re.IGNORECASE)  # DRIVE's 21_training, 21_manual1
+# DRIVE's 21_training, 21_manual1
+_PART_ENDS = re.compile(rf"[ _.-]+({'|'.join(sorted(PARTS))})$", re.IGNORECASE)
 _ARRAYS = (*SUFFIXES, ".npy")
 _LISTS = ("", "ImageSets/Segmentation", "ImageSets/Main", "ImageSets", "splits", "lists")
 _SAMPLE = 8  # files at most that an image with its mask has in a folder of its own
