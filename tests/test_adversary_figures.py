@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from voclab import plotting
@@ -28,17 +28,10 @@ PANELS = {
 }
 YLABELS = {"classifier": "images fooled (%)", "segmenter": "Dice lost (%)"}
 HISTORY = [{"epoch": 0, "validation_perturbed_loss": 6.0, "validation_perturbation_loss": 0.0, "fooled": 0.1}]
-HISTORY += [
-    {
-        "epoch": e,
-        "perturbed_loss": 5 / e,
-        "perturbation_loss": 0.1 * e,
-        "validation_perturbed_loss": 5.5 / e,
-        "validation_perturbation_loss": 0.11 * e,
-        "fooled": 0.2 * e,
-    }
-    for e in range(1, 5)
-]
+for e in range(1, 5):
+    losses = {"perturbed_loss": 5 / e, "perturbation_loss": 0.1 * e}
+    validated = {"validation_perturbed_loss": 5.5 / e, "validation_perturbation_loss": 0.11 * e}
+    HISTORY.append({"epoch": e, **losses, **validated, "fooled": 0.2 * e})
 CURVES = {
     name: [
         (33.6 + 0.2 * j + 0.1 * k, 0.9 - 0.06 * j - 0.02 * k, f"weight {w}") for j, w in enumerate((0, 1, 2))
@@ -248,16 +241,10 @@ def test_transfer_writes_every_cell_in_a_colour_that_can_be_read():
     image = axis.images[0]
     drawn = image.to_rgba(image.get_array())
     for i, j in np.ndindex(2, 3):
-        shades = [_luminance(drawn[i, j]), _luminance(cells[(j, i)].get_color())]
-        assert (max(shades) + 0.05) / (min(shades) + 0.05) > 3.9  # WCAG's contrast; no grey allows over 4.6
+        dark = np.dot(drawn[i, j, :3], (0.299, 0.587, 0.114)) < 0.5
+        assert cells[(j, i)].get_color() == ("white" if dark else "black")
     names = [" ".join(text.get_text().split()) for text in axis.get_yticklabels() + axis.get_xticklabels()]
     assert names == [*NETWORKS[:2], *NETWORKS]
-
-
-def _luminance(colour):
-    """WCAG's relative luminance of a colour."""
-    rgb = np.array(to_rgb(colour))
-    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
 
 
 def test_survival_puts_each_dot_on_the_band_of_its_handling():

@@ -110,12 +110,8 @@ def written(tmp_path_factory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("gallery") / "figures"
     folder = Page(root / "01_first")
     texts = {"caption": "c" * 300, "alt": "Lines"}
-    folder.figure(
-        plotting.block_diagram({"net": [("box", True)] * 6}),
-        "net",
-        title="A title of many words " * 9,
-        **texts,
-    )
+    boxes = plotting.block_diagram({"net": [("box", True)] * 6})
+    folder.figure(boxes, "net", title="A title of many words " * 9, **texts)
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
     grid = plotting.image_grid([image] * 8, ["an image"] * 8, 8)
     folder.figure(grid, "images", title="Images", caption="Noise.", alt="Grid of noise", images=True)

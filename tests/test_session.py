@@ -207,9 +207,9 @@ def test_what_a_notebook_does_differently_has_a_folder_of_its_own(open_session, 
         {"seed": 1},
         {"weights": "none"},
         {"backbone": "vgg16"},
-        {"epsilon": 4, "weights": "none"},
+        {"weights": "none", "epsilon": 4},
     )
-    assert len({open_session(**options).runs for options in settings}) == len(settings)
+    assert len({open_session(**o).runs for o in settings}) == len(settings)
     plain, other = open_session(), open_session(epsilon=4)
     assert plain.runs.name == "toyvoc-smoke-seed0"
     assert other.runs.name == "toyvoc-smoke-seed0-epsilon4"

@@ -109,9 +109,8 @@ def fooling_over_epsilon(
 ) -> Figure:
     """What attacks do at several bounds, one panel a victim.
 
-    Args:
-        panels: title -> attack -> bounds in steps of 1/255, over 0, and a share in [0, 1] for each.
-        ylabels: title -> label of the axis, in percent, e.g. ``"images fooled (%)"``.
+    ``panels`` are title -> attack -> bounds in steps of 1/255, over 0, and a share in [0, 1] for each;
+    ``ylabels`` are title -> label of the axis, in percent, e.g. ``"images fooled (%)"``.
     """
     figure, axes = grid_axes(1, len(panels), width=3.9, height=3.3)
     attacks = list(dict.fromkeys(attack for curves in panels.values() for attack in curves))

@@ -77,13 +77,9 @@ def learning_curves(
 ) -> Figure:
     """Loss and a metric of all runs over epochs; runs without epochs as horizontal lines.
 
-    Args:
-        histories: run -> entries with ``epoch``, the metric on validation data and, where they are known,
-            ``loss``, ``validation_loss`` and ``training_`` + the metric.
-        levels: run -> validation metric of a model that has no epochs.
-        metric: key of the metric, higher is better.
-        metric_label: its name for people.
-        loss_label: of the axis of the losses.
+    ``histories`` are run -> entries with ``epoch``, the metric on validation data and, where they are known,
+    ``loss``, ``validation_loss`` and ``training_`` + the metric. ``levels`` are run -> validation metric of a
+    model that has no epochs.
     """
     figure, axes = grid_axes(1, 2, width=4.9, height=3.7)
     left, right = axes[0]
@@ -122,14 +118,10 @@ def per_class_scores(
     order: Sequence[int] | None = None,
     notes: Sequence[str] | None = None,
 ) -> Figure:
-    """One score a class and model, as dots on a line a class.
+    """One score (classes,) of each model, as dots on a line a class; NaN is left out.
 
-    Args:
-        scores: model -> (classes,); NaN is left out.
-        class_names: the classes.
-        label: of the axis, e.g. ``"average precision"``.
-        order: the classes from top to bottom; else the best model's classes from best to worst.
-        notes: written behind the name of each class.
+    Classes stand in ``order`` from top to bottom, else from the best model's best to its worst. ``notes`` are
+    written behind their names.
     """
     figure, axis = chart(7.6, 6.2)
     if order is None:
@@ -182,12 +174,8 @@ def reliability_diagram(
 ) -> Figure:
     """Frequency over predicted probability for each model; the diagonal is perfect calibration.
 
-    Args:
-        tables: model -> what ``voclab.metrics.reliability`` gives; bins of fewer than ten forecasts, whose
-            frequency says nothing, are left out.
-        eces: model -> expected calibration error.
-        xlabel: what is forecast.
-        ylabel: what is counted.
+    ``tables`` are what ``voclab.metrics.reliability`` gives; bins of fewer than ten forecasts are left out:
+    their frequency says nothing. ``eces`` are the expected calibration errors.
     """
     figure, axis = chart(5.2, 4.6)
     axis.plot([0, 1], [0, 1], color="#888888", lw=1, label="perfect calibration")

@@ -29,12 +29,9 @@ def dots_with_intervals(
 ) -> Figure:
     """Measures of several networks, a line a condition, each a dot with its interval.
 
-    Args:
-        tables: network -> a row a condition; columns ``measure``, ``measure low`` and ``measure high``, the
-            latter NaN where no interval is known.
-        panels: measure -> label of its axis, side by side.
-        apart: how many rows at the end are no conditions like the others, e.g. their mean.
-        percent: whether the measures are shares in [0, 1] to be shown as percent of 0 to 100.
+    ``tables`` have a row a condition and columns ``measure``, ``measure low`` and ``measure high``, which are
+    NaN where no interval is known; ``panels`` are measure -> label of its axis. The last ``apart`` rows are
+    no conditions like the others, e.g. their mean. With ``percent`` shares in [0, 1] are shown as 0 to 100.
     """
     rows = list(next(iter(tables.values())).index)
     lines = len(rows) * max(0.4, 0.14 * len(tables))
@@ -65,12 +62,9 @@ def dots_with_intervals(
 
 @styled
 def share_distribution(shares: Mapping[str, np.ndarray], steps: int, marks: Mapping[str, float]) -> Figure:
-    """For each network how many images keep which share of their answers.
+    """For each network how many images keep which share of their answers under ``steps`` perturbations.
 
-    Args:
-        shares: network -> (images,) share of perturbations under which an image's answer stays.
-        steps: number of perturbations.
-        marks: network -> a share that was published of one image, drawn as a line in its panel.
+    ``shares`` are (images,) in [0, 1]; ``marks`` are shares that were published of one image, drawn as lines.
     """
     columns = 2 if len(shares) == 4 else min(len(shares), 3)
     rows = -(-len(shares) // columns)
