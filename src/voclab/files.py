@@ -107,8 +107,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it over ``path`` when the block succeeds.
 
     The temporary name keeps the suffixes of ``path`` (Keras chooses its format by them). When the
-    block raises, the temporary file is removed and ``path`` stays as it was. ``OSError`` from the
-    block (a full disk, a folder that cannot be written), and what h5py and Keras make of a full disk, becomes
+    block raises, ``path`` stays as it was; ``OSError``, and what h5py and Keras make of a full disk, becomes
     a ``VoclabError`` naming ``path``. What a process killed days ago was writing there is removed.
     """
     path = Path(path)
@@ -123,7 +122,6 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-        temporary = None
     except VoclabError:
         raise
     except Exception as error:
@@ -205,12 +203,9 @@ def lock(path: str | os.PathLike, what: str) -> None:
     The operating system keeps the lock, so that a killed process leaves none; the number in the file
     is only shown. Locking twice is no error. On a file system without locks nothing is held.
 
-    Args:
-        path: the lock file; its folder is made.
-        what: what it guards, the beginning of the sentence.
-
     Raises:
-        VoclabError: another process holds it, ``path`` is a link or somebody's file, or cannot be written.
+        VoclabError: another process holds it (the sentence begins with ``what`` it guards), ``path`` is a
+            link or somebody's file, or cannot be written.
     """
     path = Path(os.path.abspath(path))
     if path in _held and _is_open_at(_held[path], path):
@@ -231,10 +226,7 @@ def unlock(path: str | os.PathLike) -> None:
 def locked(path: str | os.PathLike, what: str, patience: float = 0.0) -> Iterator[None]:
     """Hold ``path`` as a lock for the length of the block, also against others of this process.
 
-    Args:
-        path: the lock file.
-        what: what it guards, the beginning of the sentence.
-        patience: seconds to wait for another holder.
+    ``what`` is as in :func:`lock`; ``patience``: seconds to wait for another holder.
     """
     path = Path(os.path.abspath(path))
     descriptor = _acquire(path, what, patience)

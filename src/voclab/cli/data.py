@@ -58,16 +58,16 @@ def fetch(arguments) -> None:
     from voclab.data.fetch import ARCHIVES, fetch
     from voclab.kaggle.fetch import fetch_competition
 
-    source, root, urls = arguments.source, arguments.root, tuple(arguments.url or ())
-    if source == "kaggle" and not arguments.competition:
+    source, slug, urls = arguments.source, arguments.competition, tuple(arguments.url or ())
+    if source == "kaggle" and not slug:
         raise VoclabError("No competition was named; add --competition SLUG, the last part of its address.")
     stray = "--url" if source == "kaggle" else "--competition"
-    if urls if source == "kaggle" else arguments.competition:
+    if urls if source == "kaggle" else slug:
         raise VoclabError(f"{stray} does not go with {source}; leave it out.")
     if source == "kaggle":
-        say(f"{arguments.competition} is in {fetch_competition(arguments.competition, root)}")
+        say(f"{slug} is in {fetch_competition(slug, arguments.root)}")
     else:
-        say(f"{ARCHIVES[source].title} is in {fetch(ARCHIVES[source], root, mirrors=urls)}")
+        say(f"{ARCHIVES[source].title} is in {fetch(ARCHIVES[source], arguments.root, mirrors=urls)}")
 
 
 def info(arguments) -> None:

@@ -110,27 +110,16 @@ def evaluate(arguments) -> None:
 
     from voclab.evaluation import conditions
 
-    report = conditions.report(
-        arguments.model,
-        dataset,
-        size=arguments.size,
-        images=arguments.images,
-        noise=arguments.noise,
-        level=arguments.level,
-        attacks=not arguments.no_attacks,
-        corruptions=arguments.corruptions,
-        seed=arguments.seed,
-        progress=tell,
-    )
+    names = ("size", "images", "noise", "level", "corruptions", "seed")
+    given = {name: getattr(arguments, name) for name in names}
+    attacks = not arguments.no_attacks
+    report = conditions.report(arguments.model, dataset, attacks=attacks, progress=tell, **given)
     if arguments.figure:
         from voclab import plotting
 
         tables, eces = conditions.calibration(report)
-        plotting.save(
-            plotting.reliability_diagram(tables, eces),
-            Path(arguments.figure).with_suffix(""),
-            title="Calibration",
-        )
+        diagram = plotting.reliability_diagram(tables, eces)
+        plotting.save(diagram, Path(arguments.figure).with_suffix(""), title="Calibration")
     say(json.dumps(report.as_dict(), indent=1) if arguments.json else report.text())
 
 
@@ -151,15 +140,8 @@ def robustness(arguments) -> None:
 
     to = arguments.to or _report_folder(found)
     networks = open_networks(arguments.model, dataset, arguments.size, progress=tell)
-    measured = robustness.measure(
-        networks,
-        dataset,
-        to,
-        images=arguments.images or 0,
-        attacked=arguments.attacked,
-        seed=arguments.seed,
-        progress=tell,
-    )
+    given = {"images": arguments.images or 0, "attacked": arguments.attacked, "seed": arguments.seed}
+    measured = robustness.measure(networks, dataset, to, progress=tell, **given)
     for path in pages.robustness_report(measured, networks, dataset, to, arguments.baseline):
         say(path)
 

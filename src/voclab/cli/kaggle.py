@@ -43,25 +43,25 @@ def add(group) -> None:
     base.json(parser, "a table")
 
 
-def _expected(data: str | None, split: str | None):
+def _expected(data: str | None, split: str | None) -> dict:
     """Ids and sizes of the images that a submission must cover, as far as a data set is named."""
     if data is None:
-        return None, None
+        return {}
     from voclab.data import VOC_CLASSES, find, load, test_split
 
     found = find(data)
     images = load(found.name, found.root, split or test_split(found.name))
     if set(images.class_names) != set(VOC_CLASSES):
         raise VoclabError(f"{data} has other classes than the competition's twenty of VOC; name other data.")
-    return images.ids, {name: images.image(i).shape[:2] for i, name in enumerate(images.ids)}
+    sizes = {name: images.image(i).shape[:2] for i, name in enumerate(images.ids)}
+    return {"ids": images.ids, "shapes": sizes}
 
 
 def check(arguments) -> None:
     """Say whether a submission file is valid."""
     from voclab import kaggle
 
-    ids, shapes = _expected(arguments.data, arguments.split)
-    report = kaggle.check_submission(arguments.file, ids=ids, shapes=shapes)
+    report = kaggle.check_submission(arguments.file, **_expected(arguments.data, arguments.split))
     say("\n".join([f"{arguments.file} is valid: {report}", *report.remarks()]))
 
 
@@ -71,16 +71,9 @@ def push(arguments) -> None:
 
     fetched = Path("data") / arguments.competition
     data = arguments.data or (str(fetched) if fetched.is_dir() else None)
-    ids, shapes = _expected(data, arguments.split)
-    kaggle.push_submission(
-        arguments.file,
-        arguments.competition,
-        arguments.message,
-        wait=arguments.wait,
-        again=arguments.again,
-        ids=ids,
-        shapes=shapes,
-    )
+    given = {name: getattr(arguments, name) for name in ("message", "wait", "again")}
+    given |= _expected(data, arguments.split)
+    kaggle.push_submission(arguments.file, arguments.competition, **given)
 
 
 def merge(arguments) -> None:
@@ -98,9 +91,9 @@ def truth(arguments) -> None:
 
     found = find(arguments.data)
     split = arguments.split or test_split(found.name)
-    if arguments.truth and found.name != "kaggle":
-        raise VoclabError(f"{found.name} brings its own truth; leave --truth out.")
     if arguments.truth:
+        if found.name != "kaggle":
+            raise VoclabError(f"{found.name} brings its own truth; leave --truth out.")
         dataset = competition.read(found.root, split, truth_root=arguments.truth)
     else:
         dataset = load(found.name, found.root, split)

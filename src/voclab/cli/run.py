@@ -34,9 +34,8 @@ def run(arguments) -> None:
     typed = {name: getattr(arguments, name) for name in CHECKS}
     given = check(**{name: value for name, value in typed.items() if value is not None})
     if arguments.notebook == "all" and arguments.output:
-        raise VoclabError(
-            f"All notebooks cannot be saved in the one file {arguments.output}; name one notebook."
-        )
+        file = arguments.output
+        raise VoclabError(f"All notebooks cannot be saved in the one file {file}; name one notebook.")
     from voclab.data import EMBEDDED, NAMES, find
     from voclab.reporting import notebooks
 
@@ -54,11 +53,6 @@ def run(arguments) -> None:
             chosen = [which for which in chosen if notebooks.suits(which, kind, arguments.notebooks)]
             say(f"{', '.join(chosen)}: the notebooks that are about data such as {data}")
     for which in chosen:
-        written = notebooks.run(
-            which,
-            parameters=given,
-            notebooks_dir=arguments.notebooks,
-            output=arguments.output,
-            in_place=arguments.in_place,
-        )
+        places = {"output": arguments.output, "in_place": arguments.in_place}
+        written = notebooks.run(which, parameters=given, notebooks_dir=arguments.notebooks, **places)
         say(f"{which}: executed, saved in {written}")

@@ -1,10 +1,6 @@
 """Images that are not clean: perturbations with a strength, corruptions with a severity."""
 
-from voclab.corruptions.imagenet_c import (
-    CORRUPTIONS,
-    SEVERITIES,
-    corrupted,
-)
+from voclab.corruptions.imagenet_c import CORRUPTIONS, SEVERITIES, corrupted
 from voclab.corruptions.perturbations import (
     CONSISTENCY,
     NOISES,

@@ -175,13 +175,7 @@ def _copied_around(image: np.ndarray, offsets: np.ndarray, reach: int) -> np.nda
     The published loop means to swap two pixels, but what it writes is the neighbour's value in both places.
     A neighbour that is further down or right has been written already; so values can travel far.
 
-    Args:
-        image: (H, W, 3) uint8.
-        offsets: (2, H, W) signed whole numbers, down and right, of the pixel to take.
-        reach: no offset is larger.
-
-    Returns:
-        (H, W, 3) uint8.
+    ``offsets``: (2, H, W) signed whole numbers up to ``reach``, down and right, of the pixel to take.
     """
     height, width = image.shape[:2]
     here = np.arange(height * width)

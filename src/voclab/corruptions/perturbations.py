@@ -289,14 +289,7 @@ def stretched(image: np.ndarray, factor: float) -> np.ndarray:
 def fogged(image: np.ndarray, thickness: float, decay: float, rng: np.random.Generator) -> np.ndarray:
     """Fog as in ImageNet-C: ``thickness`` times a cloud is added and the brightest value of the image kept.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        thickness: of the cloud against full white.
-        decay: its smoothness, see :func:`voclab.corruptions.textures.plasma`.
-        rng: source of the cloud.
-
-    Returns:
-        (H, W, 3) uint8. A black image stays black.
+    ``decay`` is the cloud's, see :func:`voclab.corruptions.textures.plasma`. A black image stays black.
     """
     cloud = cv2.cvtColor(plasma(image.shape[0], image.shape[1], decay, rng), cv2.COLOR_GRAY2RGB)
     brightest = float(image.max()) / 255

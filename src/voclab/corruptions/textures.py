@@ -30,12 +30,8 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 def plasma(height: int, width: int, decay: float, rng: np.random.Generator) -> np.ndarray:
     """A fractal cloud by the diamond-square algorithm (Fournier, Fussell & Carpenter 1982) on a torus.
 
-    Args:
-        height: in pixels.
-        width: in pixels.
-        decay: how smooth the cloud is: halving the distance divides the random offsets by ``decay`` squared,
-            as in ImageNet-C, whose generator names it ``wibbledecay``.
-        rng: source of the offsets.
+    Halving the distance divides the random offsets by ``decay`` squared, as in ImageNet-C, whose generator
+    names it ``wibbledecay``.
 
     Returns:
         (height, width) float32: the corner of a square cloud that reaches from 0 to 1, its side the next
@@ -59,9 +55,7 @@ def _power(length: int) -> int:
 def _refined(corners: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Twice as many points a side: each new one is the mean of the four around it and an offset.
 
-    Args:
-        corners: (n, n) float32.
-        offsets: (3, n, n) float32, for centres of squares and the middles of their upper and left sides.
+    Corners are (n, n), offsets (3, n, n): for centres of squares and the middles of upper and left sides.
     """
     corners = cv2.copyMakeBorder(corners, 0, 1, 0, 1, cv2.BORDER_WRAP)
     across = corners[:, :-1] + corners[:, 1:]
@@ -84,11 +78,7 @@ def frosted_pane(height: int, width: int, scale: float, rng: np.random.Generator
     at random. Brightness, contrast and tint are set so that they match those images, on average; the shapes
     are ours.
 
-    Args:
-        height: in pixels.
-        width: in pixels.
-        scale: size of the crystals against those images; 0.2 in CIFAR-10-C.
-        rng: source of the part, and of how thick the ice is.
+    ``scale`` is the size of the crystals against those images, 0.2 in CIFAR-10-C.
 
     Returns:
         (height, width, 3) float32 RGB, mostly between 0 and 255.
