@@ -37,8 +37,6 @@ WRONG = {
     # data
     "data make --seed -1": SEED,
     "data make --size -3": "--size is -3; choose a whole number, 48 or more",
-    "data make --train -1": "--train is -1; choose a whole number, 0 or more",
-    "data make --test many": "--test is many",
     "data make --root FILE/toy": "FILE is a file; name a folder",
     "data info --data nowhere": "There is no folder nowhere, and no data set of that name; correct the path",
     "data info --data toyvoc --split nonsense": "no split 'nonsense'; choose one of train, val, trainval",
@@ -55,7 +53,6 @@ WRONG = {
     "run 01 --backbone alexnet": "no backbone 'alexnet'; choose one of cnn",
     "run 01 --weights missing.h5": "missing.h5 does not exist",
     "run 01 --weights imagenet --backbone resnet8": "no ImageNet weights",
-    "run 01 --data nowhere": "There is no folder nowhere",
     "run 04 --small-images nowhere": "There is no folder nowhere",
     "run 03 --epsilon 0": "epsilon is 0; choose a number, 1 or more and at most 255",
     "run 01 --epsilon 4 --notebooks NOTEBOOKS": "its parameters are: profile, seed",
@@ -66,7 +63,6 @@ WRONG = {
     "run 01 --in-place --data DATA --notebooks NOTEBOOKS": "may only show the embedded data",
     # train
     "train": "--dataset and --model must be named",
-    "train --model small_cnn": "--dataset must be named",
     "train --dataset DATA": "--model must be named",
     "train --dataset nowhere --model small_cnn": "There is no folder nowhere",
     "train --dataset DATA --model cnn": "cnn is now called small_cnn",
@@ -84,12 +80,10 @@ WRONG = {
     ),
     "train --dataset DATA --model small_cnn --batch-size 0": "--batch-size is 0",
     "train --dataset DATA --model small_cnn --size -3": "--size is -3; choose a whole number, 8 or more",
-    "train --dataset DATA --model small_cnn --momentum 1": "--momentum is 1",
     "train --dataset DATA --model small_cnn --dropout 1.5": "--dropout is 1.5; choose a number, 0 or more",
     "train --dataset DATA --model small_cnn --width 0.5": "number of channels, such as 16",
     "train --dataset DATA --model efficientnet_b0 --width 0.5": "one width only",
     "train --dataset DATA --model resnet50 --width 8": "--width is for small_cnn, resnet8",
-    "train --dataset DATA --model small_cnn --epsilon 300": "--epsilon is 300",
     "train --task sleep --dataset DATA --model small_cnn": "no task 'sleep'; choose one of classification",
     "train --task segmentation --dataset DATA --model resnet8": "no model 'resnet8'; choose one of unet",
     "train --dataset DATA --model unet": "no model 'unet'; choose one of small",
@@ -102,11 +96,8 @@ WRONG = {
     "train --task adversary --dataset DATA --victim nowhere": "nowhere is missing; name a run's folder",
     "train --task adversary --dataset DATA --victim NET --mode all": "no mode 'all'; choose one of",
     "train --task adversary --dataset DATA --victim NET --weights imagenet": "name it with --backbone",
-    "train --dataset DATA --model small_cnn --weights missing.h5": "missing.h5 does not exist",
-    "train --dataset DATA --model small_cnn --weights imagenet": "no ImageNet weights",
     "train --dataset DATA --model small_cnn --config missing.json": "missing.json is missing",
     "train --config FILE": "FILE is not readable JSON",
-    "train --config DATA": "DATA cannot be read",
     "train --dataset DATA --model small_cnn --name ../elsewhere": "--name is '../elsewhere'",
     "train --dataset DATA --model small_cnn --runs FILE": "FILE is a file",
     # evaluate
@@ -115,7 +106,6 @@ WRONG = {
     "evaluate --model FILE": "FILE is no .keras file",
     "evaluate --model BROKEN": "BROKEN cannot be loaded",
     "evaluate --model NET --data DATA --split test": "no split 'test'; choose train or val",
-    "evaluate --model NET --data DATA --size 0": "--size is 0",
     "evaluate --model NET --data DATA --images 0": "--images is 0; choose a whole number, 1 or more",
     "evaluate --model NET --data DATA --noise rain --level 1": "no perturbation 'rain'; choose one of",
     "evaluate --model NET --data DATA --noise gaussian": "belong together",
@@ -128,7 +118,6 @@ WRONG = {
     "visualize --model NET --data DATA": "--sample-id",
     "visualize --model nowhere --data DATA --sample-id 0": "nowhere is missing",
     "visualize --model NET --data DATA --sample-id 999": "no image 999; name an id such as",
-    "visualize --model NET --data DATA --sample-id -1": "no image -1",
     "visualize --model NET --data DATA --sample-id 0 --layers conv9": "no layer conv9 that gives a map",
     "visualize --model NET --data DATA --sample-id 0 --to FILE": "FILE is a file",
     # consistency
@@ -146,14 +135,11 @@ WRONG = {
     "consistency --model NET --data DATA --seed -1": SEED,
     "consistency --model NET --data DATA --to FILE": "FILE is a file",
     # robustness
-    "robustness --model nowhere": "nowhere is missing",
     "robustness --model NET NET --data DATA": "named twice",
     "robustness --model NET --data DATA --baseline other": "baseline other is not among net",
-    "robustness --model NET --data DATA --attacked -1": "--attacked is -1",
     "robustness --model NET --data DATA --to FILE": "FILE is a file",
     # submissions, badges, gallery
     "submit check gone.csv": "gone.csv",
-    "submit check gone.csv --data nowhere": "There is no folder nowhere",
     "submit merge gone.csv --to new.csv": "gone.csv",
     "submit merge gone.csv --to DATA": "DATA, which is a folder",
     "submit push gone.csv": "--competition",
@@ -294,7 +280,6 @@ def test_a_wrong_value_of_any_kind_in_a_configuration_is_one_sentence(tmp_path):
         (good | {"learning_rate": [1]}, r"rate in .* is \[1\]"),
         (good | {"validation": 1}, "validation in .* is 1"),
         (good | {"rate": 1}, "the option rate, which `voclab train` does not know"),
-        (good | {"weights": "gone.h5"}, "gone.h5 does not exist"),
     ):
         path.write_text(json.dumps({"asked": found}))
         fails(words, asked, {}, path)
@@ -329,16 +314,10 @@ def test_what_is_offered_before_keras_is_imported_is_what_there_is():
     ("given", "words"),
     [
         ({"profile": "huge"}, "no profile 'huge'; choose one of auto, smoke, demo, full"),
-        ({"seed": -1}, "seed is -1"),
         ({"seed": None}, "seed is None"),
-        ({"backbone": "alexnet"}, "no backbone 'alexnet'"),
         ({"weights": None}, "weights is None"),
-        ({"weights": "gone.h5"}, "gone.h5 does not exist"),
-        ({"weights": "imagenet", "backbone": "cnn"}, "no ImageNet weights"),
         ({"epsilon": "much"}, "epsilon is much"),
-        ({"epsilon": 0.5}, "epsilon is 0.5"),
         ({"data": 3}, "data is 3"),
-        ({"out": __file__}, "is a file"),
     ],
 )
 def test_parameters_of_a_notebook_are_checked(given, words):

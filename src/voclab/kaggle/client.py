@@ -50,7 +50,7 @@ def kaggle_api():
             reached.
     """
     for secrets in (dict, _colab_secrets):
-        given = {name: value for name, value in secrets().items() if name not in os.environ}
+        given = {name: value for name, value in secrets().items() if value and name not in os.environ}
         os.environ.update(given)
         try:
             with quiet():

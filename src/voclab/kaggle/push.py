@@ -153,13 +153,10 @@ def _matched(entries: Sequence[Entry], listed: Sequence[Entry]) -> list[Entry]:
     By their number or, where that is not known, by the checksum in the description.
     """
     known, matched = {entry.ref for entry in entries}, []
-    for entry in reversed(entries):
-        for item in listed:
-            if entry.ref:
-                same = entry.ref == item.ref
-            else:
-                same = item.ref not in known and _mark(entry.sha256) in item.message
-            if same and entry.competition == item.competition and entry.status != FAILED:
+    for entry in reversed(entries):  # the newest first, as they are listed
+        for item in listed if entry.status != FAILED else []:
+            unknown = not entry.ref and item.ref not in known and _mark(entry.sha256) in item.message
+            if entry.competition == item.competition and (unknown or entry.ref == item.ref):
                 known.add(item.ref)
                 entry = replace(entry, ref=item.ref, status=item.status, public_score=item.public_score)
                 break
