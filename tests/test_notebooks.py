@@ -163,13 +163,11 @@ def test_failing_cell_keeps_what_ran_and_leaves_the_notebook(tmp_path):
     with pytest.raises(VoclabError) as caught:
         run(tmp_path, "01", {"x": 5}, in_place=True)
     failed = tmp_path / "runs" / "notebooks" / "01_first.failed.ipynb"
-    assert "ZeroDivisionError: division by zero" in str(caught.value)
-    assert "print('reached')" in str(caught.value)
-    assert str(failed) in str(caught.value)
+    for said in ("ZeroDivisionError: division by zero", "print('reached')", str(failed)):
+        assert said in str(caught.value)
     assert "\x1b" not in str(caught.value)
     assert (tmp_path / "notebooks" / "01_first.ipynb").read_text() == before
     notebook = nbformat.read(failed, as_version=4)
-    assert [c.source[:5] for c in notebook.cells] == ["x = 1", "print", "x"]
     assert [output.output_type for output in notebook.cells[1].outputs] == ["stream", "error"]
     assert notebook.cells[2].outputs == []
 

@@ -63,8 +63,9 @@ def visualize(
     logits = np.concatenate([predict(network, pixels, 32, str(path)) for pixels in batches])
     image = dataset.image(index)
     maps = feature_maps(network, resized(image, size)[None], chosen)
-    panels = [_shown(maps[layer][0, :, :, k]) for layer in chosen for k in _strongest(maps[layer][0])]
-    titles = [f"{layer} · {k}" for layer in chosen for k in _strongest(maps[layer][0])]
+    channels = [(layer, k) for layer in chosen for k in _strongest(maps[layer][0])]
+    panels = [_shown(maps[layer][0, :, :, k]) for layer, k in channels]
+    titles = [f"{layer} · {k}" for layer, k in channels]
     page = Page(to, f"Data: {data_title(dataset.name)}, {dataset.split}; network: {path}.", numbered=False)
     page.figure(
         plotting.image_grid(panels, titles, _CHANNELS),
@@ -78,14 +79,9 @@ def visualize(
     labels, classes = dataset.labels, dataset.class_names
     cam, top = GradCam(network, size), np.argsort(-logits[index])[:3]
     shown = list(dict.fromkeys([*np.flatnonzero(labels[index]), *top]))
-    heats = [
-        (
-            f"{classes[k]} ({logits[index, k]:+.1f})",
-            cam(image, int(k)),
-            plotting.RIGHT if labels[index, k] else plotting.WRONG,
-        )
-        for k in shown
-    ]
+    colours = [plotting.RIGHT if labels[index, k] else plotting.WRONG for k in shown]
+    said = [f"{classes[k]} ({logits[index, k]:+.1f})" for k in shown]
+    heats = [(text, cam(image, int(k)), colour) for k, text, colour in zip(shown, said, colours)]
     page.figure(
         plotting.heat_maps([(image, heats)]),
         "grad_cam",
