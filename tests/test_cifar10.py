@@ -73,10 +73,10 @@ def test_batches_that_people_saved_again_are_the_same(tmp_path, kind, protocol):
         wanted = {data.replace(b"numpy._core", b"numpy.core"), data.replace(b"numpy.core", b"numpy._core")}
     for data in wanted:
         (tmp_path / "data_batch_1").write_bytes(data)
-        batch = cifar10.read_batch(tmp_path / "data_batch_1")
-        np.testing.assert_array_equal(batch.images, images)
-        np.testing.assert_array_equal(batch.labels, labels)
-        assert batch.images.dtype == batch.labels.dtype == np.uint8
+        read = cifar10.read_batch(tmp_path / "data_batch_1")
+        np.testing.assert_array_equal(read[0], images)
+        np.testing.assert_array_equal(read[1], labels)
+        assert read[0].dtype == read[1].dtype == np.uint8
 
 
 class Hostile:
@@ -158,24 +158,17 @@ def test_all_batches_are_one_data_set(published):
         np.testing.assert_array_equal(test.image(3), some(4, 5)[0][3])
     fails("no split 'val'", load, "cifar10", published, "val")
     fails("holds no data_batch_1.*voclab data fetch cifar10", cifar10.read, published.parent, "train")
-    (published / "cifar-10-batches-bin" / "batches.meta.txt").write_text("one two")
+    (published / "cifar-10-batches-bin" / "batches.meta.txt").write_text("one\ntwo")
     fails("names 2 classes", load, "cifar10", published, "train")
 
 
 def test_a_second_download_is_no_batch(published):
     folder = published / "cifar-10-batches-bin"
     before = load("cifar10", published, "train")
-    for name in (
-        "data_batch_1 (1).bin",
-        "data_batch_1(1).bin",
-        "data_batch_2 - Copy.bin",
-        "data_batch_x.bin",
-    ):
+    for name in ("data_batch_1 (1).bin", "data_batch_1(1).bin", "data_batch_2 - Copy.bin"):
         shutil.copy(folder / "data_batch_1.bin", folder / name)
     train = load("cifar10", published, "train")
     assert (len(train), train.ids) == (20, before.ids)
-    assert "left out: data_batch_1 (1).bin, data_batch_1(1).bin, data_batch_2 - Copy.bin" in train.source
-    assert "left out" not in before.source
     (folder / "data_batch_4.bin").unlink()
     assert "without data_batch_4" in load("cifar10", published, "train").source
     assert "without" not in load("cifar10", published, "test").source

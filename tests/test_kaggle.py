@@ -156,8 +156,8 @@ def swapped(a, b):
         (header_without("cow"), "no column 'cow'"),
         (list(VOC_CLASSES), "no column 'Id'"),
         (swapped("dog", "cat"), "column 'dog' where VOC's order has 'cat'"),
-        (["Id", *VOC_CLASSES, "unicorn"], "unknown column 'unicorn'"),
-        (["Id", *VOC_CLASSES, "cow"], "second column 'cow'"),
+        (["Id", *VOC_CLASSES, "unicorn"], "column 'unicorn' where VOC's order has 'no more'"),
+        (["Id", *VOC_CLASSES, "cow"], "column 'cow' where VOC's order has 'no more'"),
     ],
 )
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -352,7 +352,7 @@ def test_faults_of_a_table_are_named_by_the_line_of_the_file(exported):
     fails("line 3, has 22 columns, not 21", *wrong(header, rows[0], rows[1] + ",1"))
     fails("line 3, cannot be read as CSV", *wrong(header, rows[0], '"1"x' + ",0" * 20))
     fails("line 4, cannot be read as CSV", *wrong(header, rows[0], '"1' + ",0" * 20, rows[2]))
-    fails("line 3, is no UTF-8 text", *wrong(header, rows[0], "é", encoding="latin1"))
+    fails("train_set.csv is not a text of UTF-8", *wrong(header, rows[0], "é", encoding="latin1"))
     path.unlink()
     path.mkdir()
     fails("train_set.csv cannot be read", kaggle.read, exported, "train")

@@ -6,7 +6,6 @@ of a 32 × 32 image, row by row; any number of records a file.
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -85,11 +84,12 @@ def read(root: str | Path, split: str, name: str = "cifar10") -> Dataset:
         batch = "data_batch_1" if split == "train" else "test_batch"
         remedy = "run `voclab data fetch cifar10` or name the folder"
         raise refusal(root, f"holds no {batch} of CIFAR-10", remedy)
-    parts = [read_batch(path) for path in files]
-    images = np.concatenate([part.images for part in parts])
-    labels = np.concatenate([part.labels for part in parts])
+    batches = [read_batch(path) for path in files]
+    images, labels = map(np.concatenate, zip(*batches, strict=True))
     ids = [
-        f"{path.stem}/{k}" for path, part in zip(files, parts, strict=True) for k in range(len(part.labels))
+        f"{path.stem}/{k}"
+        for path, (_, labels_there) in zip(files, batches, strict=True)
+        for k in range(len(labels_there))
     ]
     return Dataset(
         name=name,
@@ -100,19 +100,13 @@ def read(root: str | Path, split: str, name: str = "cifar10") -> Dataset:
         labels=np.eye(10, dtype=np.uint8)[labels],
         read_image=lambda i: images[i],
         read_mask=None,
-        source=f"{len(files)} batch files of CIFAR-10's format in {folder}{_remarks(folder, files, name)}",
+        source=f"{len(files)} batch files of CIFAR-10's format in {folder}"
+        + (_absent(files) if name == "cifar10" else ""),
     )
 
 
-class Batch(NamedTuple):
-    """(n, 32, 32, 3) uint8 RGB images and (n,) uint8 labels from 0 to 9."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-def read_batch(path: str | Path) -> Batch:
-    """A batch in the binary format (``.bin``) or of the Python distribution.
+def read_batch(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 32, 32, 3) uint8 RGB and (n,) uint8 labels of a binary batch (``.bin``) or a Python one.
 
     Raises:
         VoclabError: the file is cut off or damaged, a label is not one of 0 to 9, or its pickle asks for
@@ -120,7 +114,8 @@ def read_batch(path: str | Path) -> Batch:
     """
     path = Path(path)
     if path.suffix != ".bin":
-        return _batch(path, *read_pickle(path))
+        planes, labels = read_pickle(path)
+        return _batch(path, planes, labels)
     data = np.frombuffer(read_bytes(path), np.uint8)
     if not data.size or data.size % RECORD:
         what = f"whole records of {RECORD}"
@@ -140,14 +135,12 @@ def _batches(folder: Path, split: str) -> list[Path]:
     return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
-def _remarks(folder: Path, files: list[Path], name: str) -> str:
-    """What the sentence on the data says of batches that are not there, and of files like them."""
+def _absent(files: list[Path]) -> str:
+    """What the sentence on the data says of batches of the published archive that are not there."""
+    split = files[0].stem.rstrip("0123456789")
     there = {path.stem for path in files}
-    stem = files[0].stem.rstrip("0123456789")
-    absent = [batch for batch in BATCHES if batch.startswith(stem) and batch not in there]
-    others = sorted(p.name for p in folder.glob(f"{stem}*") if p not in files and p.suffix == files[0].suffix)
-    told = f"; without {', '.join(absent)}" if absent and name == "cifar10" else ""
-    return told + (f"; left out: {', '.join(others)}" if others else "")
+    absent = [name for name in BATCHES if name.startswith(split) and name not in there]
+    return f"; without {', '.join(absent)}" if absent else ""
 
 
 def class_names(folder: str | Path) -> tuple[str, ...]:
@@ -159,15 +152,14 @@ def class_names(folder: str | Path) -> tuple[str, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise refusal(path, f"is no text ({error})", _FETCH) from error
-    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
-    names = lines if len(lines) == 10 else tuple(text.split())
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(names) != 10 or len(set(names)) < 10:
         raise refusal(path, f"names {len(set(names))} classes, not 10", _FETCH)
     return names
 
 
-def _batch(path: Path, planes: np.ndarray, labels: np.ndarray) -> Batch:
+def _batch(path: Path, planes: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if labels.max() > 9:
         raise refusal(path, f"has the label {labels.max()}, above 9", _FETCH)
     images = planes.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
-    return Batch(np.ascontiguousarray(images), labels.astype(np.uint8))
+    return np.ascontiguousarray(images), labels.astype(np.uint8)

@@ -14,7 +14,6 @@ import numpy as np
 
 from voclab.data.base import refusal
 from voclab.data.decoding import read_bytes
-from voclab.errors import VoclabError
 
 SIDE = 32  # pixels
 PLANES = 3 * SIDE * SIDE
@@ -46,8 +45,6 @@ def read_pickle(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
         if len(planes) != len(labels) or not labels:
             raise ValueError(f"it has {len(planes)} images and {len(labels)} labels")
         return planes, np.array(labels, np.uint8)
-    except VoclabError:
-        raise
     except Exception as error:  # a damaged pickle can raise anything
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).split("\n")[0]
         what = f"is no batch of CIFAR-10's Python distribution ({reason})"
@@ -63,30 +60,19 @@ class _Stored:
     def __setstate__(self, state):
         self.state = state
 
-
-class _Reconstructed(_Stored):
-    """An array whose shape, type and bytes come as its state (protocols up to 4)."""
-
     def array(self) -> np.ndarray:
-        _, shape, dtype, by_columns, raw = self.state
-        return _array(raw, dtype, shape, by_columns)
-
-
-class _FromBuffer(_Stored):
-    """An array of protocol 5."""
-
-    def array(self) -> np.ndarray:
-        raw, dtype, shape, order = self.arguments
-        return _array(raw, dtype, shape, order == "F")
-
-
-def _array(raw: bytes, dtype: _Stored, shape: tuple[int, ...], by_columns: bool) -> np.ndarray:
-    kind = dtype.arguments[0]
-    kind = kind.decode("ascii") if isinstance(kind, bytes) else kind
-    if not _KINDS.fullmatch(kind):
-        raise ValueError(f"it holds values of type {kind}")
-    order = ">" if dtype.state[1] in (b">", ">") else "<"
-    return np.frombuffer(raw, order + kind).reshape(shape, order="F" if by_columns else "C")
+        """The array that this stands for."""
+        if self.state:  # protocols up to 4
+            _, shape, dtype, by_columns, raw = self.state
+        else:
+            raw, dtype, shape, order = self.arguments
+            by_columns = order == "F"
+        kind = dtype.arguments[0]
+        kind = kind.decode("ascii") if isinstance(kind, bytes) else kind
+        if not _KINDS.fullmatch(kind):
+            raise ValueError(f"it holds values of type {kind}")
+        order = ">" if dtype.state[1] in (b">", ">") else "<"
+        return np.frombuffer(raw, order + kind).reshape(shape, order="F" if by_columns else "C")
 
 
 def _latin1(text, encoding):
@@ -102,8 +88,8 @@ _STAND_INS = {
     ("_codecs", "encode"): _latin1,
 }
 for _core in ("numpy.core", "numpy._core"):  # of NumPy 1 and 2
-    _STAND_INS[f"{_core}.multiarray", "_reconstruct"] = _Reconstructed
-    _STAND_INS[f"{_core}.numeric", "_frombuffer"] = _FromBuffer
+    _STAND_INS[f"{_core}.multiarray", "_reconstruct"] = _Stored
+    _STAND_INS[f"{_core}.numeric", "_frombuffer"] = _Stored
 
 
 class _Restricted(pickle.Unpickler):

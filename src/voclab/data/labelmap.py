@@ -175,10 +175,10 @@ def _from_lines(path: Path, text: str) -> tuple[Entry, ...]:
 
 def _entry(path: Path, parts: dict) -> Entry:
     colour = tuple(int(n) for n in re.findall(r"\d+", parts["rgb"])) if parts.get("rgb") else None
-    return _make(parts["name"].strip().strip("\"'"), colour, parts.get("value"), path)
+    return _make(path, parts["name"].strip().strip("\"'"), colour, parts.get("value"))
 
 
-def _make(name: str, colour=None, value=None, path: Path | str = "") -> Entry:
+def _make(path: Path | str, name: str, colour=None, value=None) -> Entry:
     if colour is not None:
         colour = tuple(int(c) for c in colour)
         if len(colour) != 3 or not all(0 <= c <= 255 for c in colour):
@@ -187,30 +187,25 @@ def _make(name: str, colour=None, value=None, path: Path | str = "") -> Entry:
 
 
 def _from_json(name: str, content) -> Iterable[Entry]:
-    if isinstance(content, dict) and isinstance(content.get("label_map"), dict):  # Datumaro
+    if not isinstance(content, dict):
+        yield from (Entry(str(item)) for item in content)
+    elif isinstance(content.get("label_map"), dict):  # Datumaro
         colours = content.get("segmentation_colors") or []
-        numbered = sorted((int(k), v) for k, v in content["label_map"].items())
-        for k, title in numbered:
-            yield _make(title, colours[k] if k < len(colours) else None, k, name)
-    elif isinstance(content, dict) and "classes" in content:
+        for number, title in sorted((int(k), v) for k, v in content["label_map"].items()):
+            yield _make(name, title, colours[number] if number < len(colours) else None, number)
+    elif "classes" in content:
         for item in content["classes"]:
             if isinstance(item, str):
                 yield Entry(item)
             else:  # Supervisely
                 colour = item.get("color")
-                if colour is not None:
-                    colour = bytes.fromhex(colour.lstrip("#")) if isinstance(colour, str) else colour
-                yield _make(item["title"] if "title" in item else item["name"], colour, None, name)
-    elif name == "meta.json":
-        return  # of another tool
-    elif isinstance(content, dict):
+                colour = bytes.fromhex(colour.lstrip("#")) if isinstance(colour, str) else colour
+                yield _make(name, item["title"] if "title" in item else item["name"], colour)
+    elif name != "meta.json":  # that would be another tool's
         for key, value in content.items():
             if isinstance(value, list):
-                yield _make(key, value, None, name)
+                yield _make(name, key, value)
             elif isinstance(value, str):
-                yield _make(value, None, int(key), name)
+                yield _make(name, value, None, int(key))
             else:
-                yield _make(key, None, int(value), name)
-    else:
-        for item in content:
-            yield Entry(str(item))
+                yield _make(name, key, None, int(value))

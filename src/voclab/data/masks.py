@@ -43,6 +43,9 @@ class Stored:
     used: tuple[int, ...]
 
 
+Used = tuple[Path, str, tuple[int, ...]]  # a mask's path, ``Stored.kind`` and ``Stored.used``
+
+
 @dataclass(frozen=True)
 class Legend:
     """What numbers and colours of masks mean: 0 background, ``k + 1`` class ``k``, 255 void.
@@ -108,12 +111,12 @@ def _name(packed: int) -> str:
     return f"({packed >> 16}, {packed >> 8 & 255}, {packed & 255})"
 
 
-def fitted(legend: Legend, stored: Sequence[tuple[Path, str, tuple[int, ...]]]) -> Legend:
+def fitted(legend: Legend, stored: Sequence[Used]) -> Legend:
     """The legend of a label map for all masks of a data set: settles what one file cannot tell.
 
     Args:
         legend: see :func:`legend_of`.
-        stored: (path, ``Stored.kind``, ``Stored.used``) of every mask.
+        stored: of every mask.
 
     Raises:
         VoclabError: the map has names only and the masks do not show which number is which; or black and
@@ -153,11 +156,11 @@ def _ambiguous(path: Path) -> VoclabError:
     )
 
 
-def generic_legend(stored: Sequence[tuple[Path, str, tuple[int, ...]]]) -> Legend:
+def generic_legend(stored: Sequence[Used]) -> Legend:
     """A legend for masks that come without a label map: classes named by their numbers.
 
     Args:
-        stored: (path, ``Stored.kind``, ``Stored.used``) of every mask.
+        stored: of every mask.
 
     Raises:
         VoclabError: colours other than VOC's, or numbers that are no class numbers.
@@ -264,7 +267,7 @@ def read(path: str | Path) -> Stored:
             what = f"is a {image.format}, a format that may change the numbers of a mask"
             raise refusal(path, what, _AGAIN)
         scale = _scale(path, image, data)
-        if image.mode in ("P", "PA"):
+        if image.mode == "P":
             return _from_palette(path, image)
         pixels = np.array(image)
         if image.mode in ("RGB", "RGBA"):
@@ -297,8 +300,6 @@ def _scale(path: Path, image: Image.Image, data: bytes) -> int:
 
 
 def _from_palette(path: Path, image: Image.Image) -> Stored:
-    if image.mode == "PA":
-        raise refusal(path, "has transparent pixels", "export the masks again without transparency")
     palette = np.array(image.getpalette("RGB") or (), np.int32).reshape(-1, 3)
     pixels = np.array(image)
     used = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))

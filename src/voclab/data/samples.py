@@ -45,8 +45,8 @@ def split_by_seed(ids: Sequence[str], split: str) -> tuple[str, ...]:
     return tuple(name for k, name in enumerate(ids) if (k in held) == (split == "val"))
 
 
-def scan(samples: Sequence[Sample]) -> list[tuple[Path, str, tuple[int, ...]]]:
-    """(path, kind, used) of each sample's mask, as :mod:`voclab.data.masks` wants it."""
+def scan(samples: Sequence[Sample]) -> list[masks.Used]:
+    """Which numbers or colours each sample's mask uses."""
     read = ((sample.mask, masks.read(sample.mask)) for sample in samples)
     return [(path, stored.kind, stored.used) for path, stored in read]
 
@@ -122,7 +122,7 @@ def _classes(
     return None, names, "" if names == VOC_CLASSES else "classes from the annotations"
 
 
-def _labels_of_masks(stored: Sequence[tuple[Path, str, tuple[int, ...]]], legend: masks.Legend) -> np.ndarray:
+def _labels_of_masks(stored: Sequence[masks.Used], legend: masks.Legend) -> np.ndarray:
     """(n, classes) uint8: 1 where the class is in the mask."""
     table = np.zeros((len(stored), VOID + 1), np.uint8)
     for row, (path, kind, used) in zip(table, stored, strict=True):

@@ -1,15 +1,15 @@
 """Reads the competition's tables of labels as people's programs save them: pandas, Excel, a text editor."""
 
-import codecs
 import csv
 import io
+import itertools
 import os
 import re
 
 import numpy as np
 
 from voclab.data.base import VOC_CLASSES, refusal
-from voclab.data.decoding import read_bytes
+from voclab.data.labelmap import read_text
 
 HEADER = ("Id", *VOC_CLASSES)
 _NAMES = {name.casefold(): name for name in HEADER}
@@ -41,20 +41,11 @@ def read_table(path: str | os.PathLike, unknown: bool = False) -> tuple[tuple[st
 
 def _read_rows(path: str | os.PathLike) -> tuple[list[str], list[Row]]:
     """The header and the rows under it, stripped, all as long as the header; empty ones are left out."""
-    data = read_bytes(path)
-    if not data.strip():
+    text = read_text(path)
+    if not text.strip():
         raise refusal(path, "is empty, so it has no column 'Id'", "download or export the data again")
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
-    try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise refusal(
-            f"{path}, line {line},", "is no UTF-8 text", "save the table as CSV in UTF-8"
-        ) from error
-    lines = re.split(r"[\r\n]+", text.lstrip("\r\n"), maxsplit=2)
-    # Excel may say the delimiter in a line of its own.
-    first = lines[1] if len(lines) > 1 and re.match("sep=", lines[0], re.IGNORECASE) else lines[0]
+    text = re.sub(r"\A\s*sep=.?(?=[\r\n])", "", text, flags=re.IGNORECASE)  # Excel's first line
+    first = re.split(r"[\r\n]", text.strip(), maxsplit=1)[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     rows: list[Row] = []
     try:
@@ -66,8 +57,6 @@ def _read_rows(path: str | os.PathLike) -> tuple[list[str], list[Row]]:
         remedy = "correct that line or download the table again"
         where = f"{path}, line {reader.line_num},"
         raise refusal(where, f"cannot be read as CSV ({error})", remedy) from error
-    if re.fullmatch("sep=.?", "".join(rows[0][1]), re.IGNORECASE):  # Excel's own first line
-        rows = rows[1:] or rows
     (_, header), rows = rows[0], rows[1:]
     for line, cells in rows:
         while len(cells) > len(header) and not cells[-1]:  # a delimiter at the end
@@ -89,11 +78,7 @@ def _columns(path: str | os.PathLike, header: list[str], unknown: bool) -> list[
     for column in HEADER:
         if column not in names:
             raise refusal(path, f"has no column {column!r}", remedy)
-    for column in names:
-        if column not in HEADER or names.count(column) > 1:
-            what = "a second" if column in HEADER else "an unknown"
-            raise refusal(path, f"has {what} column {column!r}", remedy)
-    for name, wanted in zip(names, HEADER, strict=True):
+    for name, wanted in itertools.zip_longest(names, HEADER, fillvalue="no more"):
         if name != wanted:
             raise refusal(path, f"has the column {name!r} where VOC's order has {wanted!r}", remedy)
     return [k for k, _ in there]
