@@ -76,7 +76,6 @@ def test_16_bit_greys_of_other_programs(tmp_path):
     [
         (2, [30000, 60000, 65535], [117, 234, 255]),
         (4, [30000, 65535], [117, 117, 117]),
-        (4, [30000, 0], [255, 255, 255]),
         (6, [30000, 60000, 65535, 65535], [117, 234, 255]),
     ],
 )
@@ -158,7 +157,6 @@ def test_floats_and_32_bit_numbers(tmp_path, values, grey):
         ("a.tif", "PA", (7, 0), [255, 255, 255]),
         ("a.png", "RGBA", (0, 0, 0, 51), [204, 204, 204]),
         ("a.png", "1", 1, [255, 255, 255]),
-        ("a.bmp", "1", 1, [255, 255, 255]),
     ],
 )
 def test_colours_of_every_kind(tmp_path, name, mode, colour, rgb):
@@ -176,17 +174,6 @@ def test_transparent_palettes_and_colour_keys_are_white(tmp_path):
         assert first(tmp_path / name) == [200, 0, 0]
     Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "key.png", transparency=(1, 2, 3))
     assert first(tmp_path / "key.png") == [255, 255, 255]
-
-
-def test_lab_is_converted_or_refused_by_its_name(tmp_path):
-    Image.new("LAB", (4, 4), (128, 128, 128)).save(tmp_path / "a.tif")
-    try:
-        with Image.open(tmp_path / "a.tif") as image:
-            image.convert("RGB")
-    except ValueError:  # Pillows before 12
-        fails("a.tif has the colours LAB", decoding.decode, tmp_path / "a.tif")
-    else:
-        np.testing.assert_allclose(first(tmp_path / "a.tif"), 119, atol=2)
 
 
 @pytest.mark.parametrize("suffix", [s for s in decoding.SUFFIXES if s != ".avif" or features.check("avif")])
@@ -249,9 +236,7 @@ def test_what_is_no_image_is_named(tmp_path, data, words):
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize(
-    ("bits", "colours", "pixel"), [(8, 0, 3), (8, 2, 3), (8, 6, 4), (16, 0, 3), (16, 2, 6), (16, 6, 8)]
-)
+@pytest.mark.parametrize(("bits", "colours", "pixel"), [(8, 0, 3), (8, 6, 4), (16, 2, 6)])
 def test_the_limit_counts_bytes_and_not_pixels(tmp_path, bits, colours, pixel):
     height = MAX_DECODED // pixel // 10_000
     data = png(1, 1, bits, colours, bytes(8))
@@ -262,13 +247,6 @@ def test_the_limit_counts_bytes_and_not_pixels(tmp_path, bits, colours, pixel):
         if not extra:
             fails("damaged", decoding.decode, path)
     fails(f"declares 10000 × {height + 1} pixels of {pixel} bytes.*shrink", decoding.decode, path)
-
-
-def test_a_giant_that_pillow_itself_refuses_is_not_called_damaged(tmp_path):
-    data = png(1, 1, 8, 2, bytes(3))
-    header = struct.pack(">IIBBBBB", 10**5, 10**5, 8, 2, 0, 0, 0)
-    path = written(tmp_path / "a.png", data[:8] + chunk(b"IHDR", header) + data[33:])
-    assert "damaged" not in fails("a.png declares .*; shrink or remove", decoding.decode, path)
 
 
 def test_files_that_cannot_be_opened(tmp_path):

@@ -152,6 +152,13 @@ def test_a_server_that_is_silent(served, tmp_path, monkeypatch):
     assert "read timeout; trying" in lines[1]
 
 
+def test_a_redirect_is_followed_and_secrets_are_not_said(served, tmp_path):
+    served.redirect["/old"] = served.url("/voc.tar")
+    assert get(served, tmp_path / "a", "/old") == {}
+    address = served.url("/none?signature=abc#token").replace("//", "//me:pass@")
+    assert "(127.0.0.1: it answered 404" in fails("answered 404", get, served, tmp_path / "b", address)
+
+
 def test_no_network(tmp_path, served):
     served.close()
     fails("connection error.*check the network.*--url", get, served, tmp_path)
@@ -191,11 +198,6 @@ def test_what_has_arrived_is_not_given_up_for_a_page(served, tmp_path, voc_tar):
     assert starts(served)[-1] == 100_000
 
 
-def test_a_redirect_is_followed(served, tmp_path):
-    served.redirect["/old"] = served.url("/voc.tar")
-    assert get(served, tmp_path / "a", "/old") == {}
-
-
 @pytest.mark.parametrize(
     "address",
     [
@@ -212,11 +214,6 @@ def test_what_is_no_address_is_refused_at_once_and_not_repeated(tmp_path, capsys
     assert "An address is not http" in said
     assert "secret" not in said
     assert not list(tmp_path.iterdir())
-
-
-def test_secrets_in_an_address_are_not_said(served, tmp_path):
-    address = served.url("/none?signature=abc#token").replace("//", "//me:pass@")
-    assert "(127.0.0.1: it answered 404" in fails("answered 404", get, served, tmp_path, address)
 
 
 def test_what_the_user_brought_is_used_and_kept(served, tmp_path, voc_tar):
@@ -305,12 +302,6 @@ def test_options_that_do_not_fit_are_refused_at_once(tmp_path, capsys, options, 
     assert main(["data", "fetch", *options, "--root", str(tmp_path)]) == 2
     assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_a_tree_that_a_process_left_that_was_killed_just_before_its_end(served, tmp_path, voc_tar):
-    get(served, tmp_path)
-    (tmp_path / PART).write_bytes(voc_tar)
-    assert get(served, tmp_path) == {}
 
 
 def test_official_addresses_and_checksums():

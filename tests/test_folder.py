@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from voc_trees import fails
 
-from voclab.data import SOURCES, find, folder, load
+from voclab.data import find, folder, load
 
 
 def image(path, colour, mode="RGB", size=(20, 12), **options):
@@ -59,18 +59,11 @@ def test_folders_for_training_and_validation_are_taken_as_they_are(tmp_path):
     assert len(folder.read(tmp_path, "val")) == 4
 
 
-def test_it_is_found_by_its_path(pets, tmp_path):
-    places = {"base": tmp_path / "data", "kaggle_input": tmp_path / "none"}
-    found = find(pets, **places)
-    assert (found.name, found.root) == ("folder", pets)
-    assert SOURCES["folder"].test_split == "val"
-    fails("folder is a layout, not a data set; name the folder", find, "folder", **places)
-    fails("cat is no folder with", find, pets / "cat", **places)
-
-
 def test_what_is_no_data_set_is_one_sentence(pets, tmp_path):
     fails("no split 'test'", folder.read, pets, "test")
     fails("images of 0 classes", folder.read, pets / "cat", "train")
+    fails("cat is no folder with", find, pets / "cat")
+    fails("folder is a layout, not a data set; name the folder", find, "folder", base=tmp_path)
     image(tmp_path / "lone" / "cat" / "0.png", 0, "L")
     fails("images of 1 classes", folder.read, tmp_path / "lone", "train")
     image(tmp_path / "lone" / "dog" / "0.png", 0, "L")

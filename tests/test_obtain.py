@@ -58,14 +58,10 @@ def server(monkeypatch, tmp_path):
     ("data", "options", "name", "downloaded"),
     [
         ("voc2009", {}, "voc2009", True),
-        ("voc2009", {"unasked": True}, "voc2009", True),
         (None, {"unasked": True}, "voc2009", True),
         (None, {}, "toyvoc", False),
-        ("toyvoc", {"unasked": True}, "toyvoc", False),
         ("embedded", {"unasked": True}, "toyvoc", False),
-        ("cifar10", {"single_label": True}, "cifar10", True),
         (None, {"single_label": True, "unasked": True}, "cifar10", True),
-        (None, {"single_label": True}, "toycifar", False),
         ("toycifar", {"single_label": True, "unasked": True}, "toycifar", False),
     ],
 )

@@ -297,9 +297,8 @@ def _of_folders(images: list[Path], truth: list[Path]) -> _Group:
     """A folder of images and those of masks and annotations."""
     if len(images) > 1:
         raise refusal(images[0], f"and {images[1].name} could both hold the images", "remove one")
-    if "masksmachine" in map(
-        _plain, (f.name for f in truth)
-    ):  # Supervisely's numbers, and colours for people
+    # Supervisely writes the masks in numbers, and in colours for people.
+    if any(_plain(folder.name) == "masksmachine" for folder in truth):
         truth = [folder for folder in truth if _plain(folder.name) != "maskshuman"]
     group = _Group(files(images[0], _ARRAYS))
     used = []

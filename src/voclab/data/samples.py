@@ -149,20 +149,21 @@ def decode_image(sample: Sample) -> np.ndarray:
         return load_image(sample.image)
     upright = True
     if sample.mask is not None and (found := sizes(sample.image))[1] > 1:
-        is_array = sample.mask.suffix.lower() == ".npy"
-        mask_size = read_array(sample.mask).shape[1::-1] if is_array else sizes(sample.mask)[0]
+        mask_size, _ = _stored(sample.mask)
         _require_size(sample, mask_size)
         upright = mask_size != found[0]
     return decode(sample.image, upright)
 
 
+def _stored(path: Path) -> tuple[tuple[int, int], int]:
+    """((width, height), EXIF orientation) of an image or a mask, as the file has them."""
+    return (read_array(path).shape[1::-1], 1) if path.suffix.lower() == ".npy" else sizes(path)
+
+
 def _require_size(sample: Sample, mask_size: tuple[int, int]) -> None:
     """Refuse a mask of another (width, height) than its image's, or of one that is the same turned or not."""
     path = sample.image
-    if path.suffix.lower() == ".npy":
-        stored, orientation = read_array(path).shape[1::-1], 1
-    else:
-        stored, orientation = sizes(path)
+    stored, orientation = _stored(path)
     turned = stored[::-1] if orientation >= 5 else stored
     if mask_size not in (stored, turned):
         what = f"is {mask_size[0]} × {mask_size[1]} pixels, but its image {path.name} is"

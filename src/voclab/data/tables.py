@@ -15,6 +15,7 @@ HEADER = ("Id", *VOC_CLASSES)
 _NAMES = {name.casefold(): name for name in HEADER}
 _RESTORE = "restore the table"
 _UNKNOWN = 255  # in the array of labels, while it is read
+_WORDS = {"": _UNKNOWN, "nan": _UNKNOWN, "true": 1, "false": 0}
 Row = tuple[int, list[str]]  # the line of the file, from 1, and its cells
 
 
@@ -121,11 +122,8 @@ def _labels(path: str | os.PathLike, rows: list[Row], columns: list[int], unknow
 
 
 def _code(cell: str) -> int | None:
-    if cell.casefold() in ("", "nan"):
-        return _UNKNOWN
-    if cell.casefold() in ("true", "false"):
-        return int(cell.casefold() == "true")
+    cell = cell.casefold().replace(",", ".")
     try:
-        return {0: 0, 1: 1, -1: _UNKNOWN}.get(float(cell.replace(",", ".")))
+        return _WORDS[cell] if cell in _WORDS else {0: 0, 1: 1, -1: _UNKNOWN}.get(float(cell))
     except ValueError:
         return None

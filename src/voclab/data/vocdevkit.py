@@ -35,9 +35,7 @@ _MASKS = (
     "SegmentationClassNpy",
 )  # fmt: skip
 _KINDS = ("Segmentation", "Main")
-_CLASS_LIST = re.compile(
-    r"([^/]+)_(train|val|trainval|test)"
-)  # Main has one a class, with -1, 0 or 1 an image
+_CLASS_LIST = re.compile(r"([^/]+)_(train|val|trainval|test)")  # of Main: -1, 0 or 1 an image
 _PALETTE = voc_palette().tobytes()
 
 
@@ -159,23 +157,24 @@ class _Part:
     path: Path | None
     where: str
 
+    def _found(self) -> tuple[tuple[Path, dict[str, Path]], ...]:
+        """(folder, files by name) of the images, of the masks and of the annotations."""
+        images, xmls = _child(self.tree, _IMAGES), _child(self.truth, _ANNOTATIONS)
+        masked = _mask_files(self.truth, self.ids)
+        return (images, files(images, SUFFIXES)), masked, (xmls, files(xmls, (".xml",)))
+
     def samples(self) -> list[Sample]:
         """The files of each image, as far as they are there."""
-        images = files(_child(self.tree, _IMAGES), SUFFIXES)
-        _, found = _mask_files(self.truth, self.ids)
-        xmls = files(_child(self.truth, _ANNOTATIONS), (".xml",))
-        return [Sample(i, images.get(i, self.tree), found.get(i), xmls.get(i)) for i in self.ids]
+        (_, images), (_, drawn), (_, xmls) = self._found()
+        return [Sample(i, images.get(i, self.tree), drawn.get(i), xmls.get(i)) for i in self.ids]
 
     def require_files(self, split: str) -> None:
         """Refuse a list that names an image whose file, mask or annotation is missing."""
-        images = _child(self.tree, _IMAGES)
-        self._require(images, files(images, SUFFIXES), ".jpg")
-        mask_folder, found = _mask_files(self.truth, self.ids)
+        (image_folder, images), (mask_folder, drawn), (xml_folder, xmls) = self._found()
+        self._require(image_folder, images, ".jpg")
         segmented = self.path is not None and self.path.parent.name.casefold() == "segmentation"
-        if segmented and (found.keys() & set(self.ids) or split != "test"):
-            self._require(mask_folder, found, ".png")
-        xml_folder = _child(self.truth, _ANNOTATIONS)
-        xmls = files(xml_folder, (".xml",))
+        if segmented and (drawn.keys() & set(self.ids) or split != "test"):
+            self._require(mask_folder, drawn, ".png")
         if xmls.keys() & set(self.ids) or (xmls and split != "test"):
             self._require(xml_folder, xmls, ".xml")
 
