@@ -11,7 +11,6 @@ from voc_trees import fails, write_batch
 
 from toyvoc import cifar as toycifar
 from voclab.data import cifar10, find, load
-from voclab.data.drawn import draw
 
 
 def some(n=12, seed=0):
@@ -241,10 +240,7 @@ def test_drawn_images_are_a_genuine_tree(tmp_path):
     assert not set(state(other)) & set(state(root))
 
 
-def test_drawing_leaves_other_data_alone_and_goes_on_after_a_kill(published, tmp_path, monkeypatch):
-    before = {p: p.read_bytes() for p in published.glob("*/*")}
-    fails("not made by ToyCIFAR", draw, "toycifar", published, train=10, test=10, progress=False)
-    assert {p: p.read_bytes() for p in published.glob("*/*")} == before
+def test_drawing_goes_on_after_a_kill(tmp_path, monkeypatch):
     root = tmp_path / "drawn"
 
     def killed(*_):

@@ -12,6 +12,7 @@ import numpy as np
 from voclab.data.base import Dataset, refusal
 from voclab.data.cifar_pickle import PLANES, SIDE, read_pickle
 from voclab.data.decoding import read_bytes
+from voclab.data.labelmap import read_text
 from voclab.data.listing import subfolders
 from voclab.errors import VoclabError
 
@@ -58,9 +59,7 @@ def _refuse_cifar100(root: Path) -> None:
     """CIFAR-100 has other records and a hundred classes."""
     for folder in (root, root / "cifar-100-binary", root / "cifar-100-python"):
         if any(all((folder / name).is_file() for name in names) for names in _CIFAR100):
-            remedy = (
-                "fetch CIFAR-10 with `voclab data fetch cifar10`, or sort its images into a folder a class"
-            )
+            remedy = "run `voclab data fetch cifar10`, or sort its images into a folder a class"
             raise refusal(folder, "holds CIFAR-100, which is not read here", remedy)
 
 
@@ -148,11 +147,7 @@ def class_names(folder: str | Path) -> tuple[str, ...]:
     path = Path(folder) / _NAMES
     if not path.is_file():
         return CIFAR10_CLASSES
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise refusal(path, f"is no text ({error})", _FETCH) from error
-    names = tuple(line.strip() for line in text.splitlines() if line.strip())
+    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if len(names) != 10 or len(set(names)) < 10:
         raise refusal(path, f"names {len(set(names))} classes, not 10", _FETCH)
     return names

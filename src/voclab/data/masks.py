@@ -213,10 +213,6 @@ def decode(path: str | Path, legend: Legend | None = None) -> np.ndarray:
     """
     stored = read(path)
     table = meaning(path, stored.kind, stored.used, legend or voc_legend())
-    if stored.used[-1] < 1 << 16:
-        lookup = np.zeros(stored.used[-1] + 1, np.uint8)
-        lookup[list(table)] = list(table.values())
-        return lookup[stored.pixels]
     return np.array(list(table.values()), np.uint8)[np.searchsorted(list(table), stored.pixels)]
 
 
