@@ -6,6 +6,7 @@ Known are CVAT's and Datumaro's ``labelmap.txt`` (``name:r,g,b:parts:actions``),
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def _entries(path: Path) -> tuple[Entry, ...]:
         raise refusal(path, f"is no readable label map ({error})") from error
 
 
-def read_text(path: Path) -> str:
+def read_text(path: str | os.PathLike) -> str:
     """A text file: UTF-8 with or without a mark, or UTF-16 with one.
 
     Raises:

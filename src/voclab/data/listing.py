@@ -90,7 +90,7 @@ def walk(folder: str | os.PathLike, deep: bool = True) -> Iterator[tuple[str, st
     def unlisted(error: OSError):
         raise _unlisted(error.filename, error) from error
 
-    for place, folders, names in os.walk(folder, onerror=unlisted):
+    for place, folders, names in os.walk(os.fspath(folder), onerror=unlisted):
         folders[:] = sorted(name for name in folders if deep and not is_litter(name))
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
         yield from ((place, name) for name in sorted(names + links) if not is_litter(name))
