@@ -242,10 +242,10 @@ def test_a_folder_that_cannot_be_listed_is_one_sentence(tmp_path, monkeypatch):
     spread(tmp_path, "cat", "owl")
     walk = os.walk
 
-    def denied(top, onerror):
-        if top.name == "owl":
+    def denied(top, *given, onerror=None, **options):
+        if onerror and os.path.basename(top) == "owl":
             onerror(PermissionError(13, "Permission denied", str(top)))
-        return walk(top)
+        return walk(top, *given, onerror=onerror, **options)
 
     monkeypatch.setattr(os, "walk", denied)
     fails(r"owl cannot be listed \(Permission denied\)", folder.read, tmp_path, "train")
