@@ -208,7 +208,7 @@ class Session:
             f"**Profile** {self.profile.name}, seed {self.seed}.",
             f"**Data** {text.markdown(self._data)}; {text.markdown(self._why)}. "
             f"{len(self.fit)} images to fit, {len(self.validation)} to choose on, "
-            f"{len(self.test_set)} held out{unknown if self.test_set.labels is None else ''}.",
+            f"{len(self.test_set)} to test{unknown if self.test_set.labels is None else ''}.",
         ]
         if self._weights:
             lines.append(f"**Weights** {text.markdown(self._weights.why)}.")
