@@ -386,7 +386,7 @@ def right_and_wrong(truth: np.ndarray, probabilities: np.ndarray, n: int, seed: 
 def attention_rows(
     run: Run, dataset: Dataset, chosen: list[tuple[int, int]], probabilities: np.ndarray
 ) -> list:
-    """Rows for ``figures.heat_maps``: Grad-CAM of the top class and of one to compare it with.
+    """Rows for ``plotting.heat_maps``: Grad-CAM of the top class and of one to compare it with.
 
     That is a class that is there where the top class is not, and otherwise the second most probable.
     """

@@ -69,7 +69,7 @@ def accuracy_under_attack(
 
 
 def curves(table: pd.DataFrame) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
-    """The same for ``figures.fooling_over_epsilon``: network -> attack -> (bounds, accuracies)."""
+    """The same for ``plotting.fooling_over_epsilon``: network -> attack -> (bounds, accuracies)."""
     under = table[table["attack"] != "none"]
     return {
         title: {

@@ -90,7 +90,7 @@ OPTIONS: dict[str, Option] = {
     "momentum": Option(partial(options.number, high=0.9999), "of SGD (default: 0.9)", 0.9),
     "weight_decay": Option(
         partial(options.number, high=1000),
-        "on kernels, times the rate (default: 1e-4; of an adversary 0)",
+        "on kernels, times the learning rate (default: 1e-4; of an adversary 0)",
         {"classification": 1e-4, "segmentation": 1e-4, "adversary": 0.0},
     ),
     "dropout": Option(

@@ -353,7 +353,8 @@ class Difference:
     def __str__(self) -> str:
         text = f"{self.value:+.3f} Dice (95 % interval over images {self.low:+.3f} to {self.high:+.3f}"
         verdict = "" if self.clear else ": not a clear difference"
-        return f"{text}; seeds alone spread {self.spread:.3f}{verdict})"
+        seeds = "one seed, so no spread" if np.isnan(self.spread) else f"seeds alone spread {self.spread:.3f}"
+        return f"{text}; {seeds}{verdict})"
 
 
 def difference(
@@ -390,14 +391,15 @@ def compare(grouped: Mapping[str, Sequence[Run]], ours: str, theirs: str, part: 
     The larger of the two, where they are of different families.
     """
     references = {SCRATCH if name.startswith("unet") else PRETRAINED for name in (ours, theirs)}
-    spread = max(seed_spread(grouped[name], part) for name in references)
+    spreads = [seed_spread(grouped[name], part) for name in references]
+    spread = max((known for known in spreads if not np.isnan(known)), default=float("nan"))
     return difference(grouped[ours], grouped[theirs], part, spread)
 
 
 def seed_spread(group: Sequence[Run], part: str) -> float:
-    """Largest minus smallest mean foreground Dice over runs that differ in their seed alone."""
+    """Largest minus smallest mean foreground Dice over runs that differ in their seed alone; NaN for one."""
     values = [run.metrics[part]["mean_dice"] for run in group]
-    return max(values) - min(values)
+    return max(values) - min(values) if len(values) > 1 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -513,7 +515,7 @@ def fine_details(
 
 
 def prediction_rows(runs: Mapping[str, Run], part: str, scored: Dataset, chosen: Sequence[tuple[str, int]]):
-    """Rows for ``figures.prediction_rows``: image, truth, and every model's map with its Dice."""
+    """Rows for ``plotting.prediction_rows``: image, truth, and every model's map with its Dice."""
     labels = len(scored.class_names) + 1
     stored = {label(name): predicted_masks(run, part) for name, run in runs.items()}
     rows = []
@@ -528,7 +530,7 @@ def prediction_rows(runs: Mapping[str, Run], part: str, scored: Dataset, chosen:
 
 
 def closeup_rows(runs: Mapping[str, Run], part: str, scored: Dataset, places):
-    """Rows for ``figures.edge_closeups`` of the places that :func:`fine_details` found."""
+    """Rows for ``plotting.edge_closeups`` of the places that :func:`fine_details` found."""
     return [
         (
             scored.image(i),

@@ -34,7 +34,7 @@ def build_classifier(
     statistics.
 
     Args:
-        backbone: key of ``voclab.models.backbones.BACKBONES``.
+        backbone: key of ``voclab.models.catalogue.BACKBONES``.
         classes: number of logits.
         weights: ``None`` (random), ``"imagenet"`` or a file; see :func:`build_backbone`.
         dropout: share of the pooled features dropped while training.

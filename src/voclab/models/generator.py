@@ -160,7 +160,7 @@ def build_generator(
         blocks: number of residual blocks.
         tile: side of a pattern, pixels.
         patterns: how many there are to mix.
-        backbone: key of ``voclab.models.backbones.BACKBONES`` for the frozen part of the encoder.
+        backbone: key of ``voclab.models.catalogue.BACKBONES`` for the frozen part of the encoder.
         weights: of the backbone, see :func:`voclab.models.backbones.build_backbone`.
         options: further arguments of the backbone's builder.
         seed: of the patterns; the other weights follow Keras' global seed.

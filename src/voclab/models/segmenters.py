@@ -145,7 +145,7 @@ def build_encoder_unet(
     encoder's finest stride; logits are resized bilinearly from there.
 
     Args:
-        backbone: key of ``voclab.models.backbones.BACKBONES``.
+        backbone: key of ``voclab.models.catalogue.BACKBONES``.
         classes: labels including background.
         weights: ``None`` (random), ``"imagenet"`` or a file; see :func:`build_backbone`. Pretrained
             batch norm stays in inference mode for good.

@@ -1,8 +1,8 @@
 """Training: one kind of experiment and one way to run it, for every network."""
 
 from voclab.models.saved import load_model
-from voclab.training.experiment import Experiment, Parts, Task, Work
+from voclab.training.experiment import Experiment, Parts, Task, Work, refit, run
 from voclab.training.loop import Recipe, train
-from voclab.training.run import Run
+from voclab.training.store import Run
 
-__all__ = ["Experiment", "Parts", "Recipe", "Run", "Task", "Work", "load_model", "train"]
+__all__ = ["Experiment", "Parts", "Recipe", "Run", "Task", "Work", "load_model", "refit", "run", "train"]

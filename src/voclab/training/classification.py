@@ -25,7 +25,7 @@ from voclab.training.code import code_digest
 from voclab.training.experiment import Experiment, Task, Work
 from voclab.training.features import fit_linear_head, pooled_features, predict_logits
 from voclab.training.identity import digest, weights_digest
-from voclab.training.run import Run
+from voclab.training.store import Run
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # strengths tried for the linear head
 SMALL = 64  # pixels: images up to this side are enlarged for a network made for larger ones
@@ -83,6 +83,8 @@ class Classification(Task):
         return build_classifier(name, classes, resize=_ENLARGED if enlarged else None, **options)
 
     def loss(self, work):
+        if work.experiment.loss is not None:
+            raise VoclabError("A classifier has the loss of its task; leave the experiment's loss out.")
         losses = keras.losses
         several = work.data.fit.task == "multilabel"
         return (losses.BinaryCrossentropy if several else losses.CategoricalCrossentropy)(from_logits=True)

@@ -29,7 +29,7 @@ from voclab.errors import VoclabError
 _ROOT = importlib.resources.files("voclab")
 # They show, tell and keep, and no result depends on them. How a run is kept is versioned by its format.
 _LEFT_OUT = {"app", "cli", "errors", "files", "kaggle", "options", "plotting", "reporting", "revision",
-             "terminal", "text", "training.code", "training.identity", "training.run"}  # fmt: skip
+             "terminal", "text", "training.code", "training.identity", "training.store"}  # fmt: skip
 _BY_NAME = {"BACKBONES", "LOSSES", "SEGMENTERS", "ZOO"}  # registries of which only the entries named count
 _LIBRARIES = (*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
               *site.getsitepackages(), site.getusersitepackages())  # fmt: skip

@@ -18,7 +18,7 @@ from voclab.models.network import Network
 from voclab.terminal import say
 from voclab.training.identity import ASKED, data_digest, known_by, weights_digest
 from voclab.training.loop import Recipe, train
-from voclab.training.run import Run
+from voclab.training.store import Run
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Work:
 
 
 class Task:
-    """What is particular to one kind of network. A kind is a frozen dataclass of its settings that derives.
+    """The steps of :func:`run` that differ between kinds of networks, each a frozen dataclass of settings.
 
     Attributes:
         parts: names of the parts that are measured at the end.

@@ -17,7 +17,7 @@ from voclab.data.batches import DecodedCache, steps_per_epoch, training_batches
 from voclab.errors import VoclabError, first_line
 from voclab.files import atomic_path, make_folder, read_json, write_json
 from voclab.terminal import say
-from voclab.training.run import Run
+from voclab.training.store import Run
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Recipe:
         weight_decay: on kernels only and apart from the gradient, times the learning rate (Loshchilov &
             Hutter 2019), for both optimizers. An L2 penalty goes through the momentum instead: to decay as
             much as a published SGD with 5e-4 and momentum 0.9, take 5e-3.
-        warmup: epochs of linear warm-up from 0 to ``rate``; cosine to 0 follows.
+        warmup: epochs of linear warm-up from 0 to ``learning_rate``; cosine to 0 follows.
         patience: epochs without a better validation score before training stops.
         seed: fixes order, augmentation and dropout.
         optimizer: ``"adam"`` (AdamW) or ``"sgd"``, see :func:`make_optimizer`.
@@ -113,7 +113,7 @@ def train(
         run.save_model(model)
         _keep(run, model, history)
     best = max(range(len(history)), key=lambda k: history[k][monitor])
-    keeper = _Keeper(run, history, best, monitor, score, recipe, progress)
+    keeper = _Keeper(run, history, best, monitor, score, recipe, epochs, progress)
     done = len(history) - 1
     if done < epochs and done - best < recipe.patience:
         failures: list[VoclabError] = []
@@ -157,8 +157,8 @@ def train(
 def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     """AdamW or SGD with linear warm-up and cosine decay to zero over ``recipe.epochs``.
 
-    SGD keeps a velocity v, which becomes momentum × v - rate × gradient and is added to the weights. The
-    gradient of each weight tensor is cut to norm 5 for both.
+    SGD keeps a velocity v, which becomes momentum × v - learning rate × gradient and is added to the weights.
+    The gradient of each weight tensor is cut to norm 5 for both.
     """
     warmup = min(round(recipe.warmup * steps), max(1, recipe.epochs * steps // 2))
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -181,10 +181,10 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
 class _Keeper(keras.callbacks.Callback):
     """Scores, reports and keeps the state at the end of every epoch; stops when nothing improves."""
 
-    def __init__(self, run, history, best, monitor, score, recipe, progress):
+    def __init__(self, run, history, best, monitor, score, recipe, epochs, progress):
         super().__init__()
         self.kept, self.history, self.best, self.monitor = run, history, best, monitor
-        self.score, self.recipe, self.report = score, recipe, progress
+        self.score, self.recipe, self.epochs, self.report = score, recipe, epochs, progress
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
@@ -213,10 +213,10 @@ class _Keeper(keras.callbacks.Callback):
             self.kept.save_model(self.model)
         _keep(self.kept, self.model, self.history)
         timed = [e["seconds"] for e in self.history if "seconds" in e]
-        left = np.median(timed) * (self.recipe.epochs - epoch - 1)
+        left = np.median(timed) * (self.epochs - epoch - 1)
         best = self.history[self.best][self.monitor]
         self.report(
-            f"{self.kept.name}: epoch {epoch + 1}/{self.recipe.epochs}  loss {entry['loss']:.3f}  "
+            f"{self.kept.name}: epoch {epoch + 1}/{self.epochs}  loss {entry['loss']:.3f}  "
             f"validation {self.monitor} {entry[self.monitor]:.3f} (best {best:.3f})  "
             f"{entry['seconds']:.0f} s, at most {left / 60:.1f} min left"
         )

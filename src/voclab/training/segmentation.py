@@ -19,7 +19,7 @@ from voclab.models.prediction import TestTime
 from voclab.models.segmenters import ENCODER, build_segmenter, build_unet
 from voclab.training.experiment import Experiment, Task, Work
 from voclab.training.masks import StoredMasks, write_masks
-from voclab.training.run import Run
+from voclab.training.store import Run
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Segmentation(Task):
         return model
 
     def loss(self, work):
-        return get_loss(work.experiment.loss)
+        return get_loss(work.experiment.loss or "cross_entropy_dice")
 
     def scorer(self, work: Work) -> Callable[[keras.Model], dict[str, float]]:
         recipe, validation = work.experiment.recipe, work.data.validation
