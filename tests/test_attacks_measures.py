@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score
 from toyvoc.voc import make_toyvoc
 from voclab.attacks.gradient import FGSM, PGD, Noise
 from voclab.attacks.measures import HANDLING, Bench, handled, visibility
+from voclab.attacks.target import VanishingGradientError
 from voclab.data import vocdevkit
 from voclab.data.base import VOID
 from voclab.data.images import eight_bit
@@ -158,6 +159,29 @@ def test_an_attack_gets_the_goal(bench, victims, images):
     with_class = (bench.truth("segmentation") == k + 1).any((1, 2))
     np.testing.assert_array_equal((saved != bench.images).any((1, 2, 3)), with_class)
     assert bench.effect(victim, saved, goal="vanish", class_index=k)["success"] > 0.1
+
+
+def test_a_batch_without_gradient_stays_as_it_is_and_a_network_without_any_is_refused(bench):
+    """The network sees one bright corner, which the first image does not have; then not even that."""
+    marked, k = Bench(bench.dataset, SIZE), bench.truth("multiclass")[0]
+    marked.images = bench.images.copy()
+    marked.images[0, 0, 0], marked.images[1:, 0, 0] = 0, 250
+    inputs = keras.Input((None, None, 3))
+    corner = keras.ops.relu(inputs[:, :1, :1] - 0.5)
+    logits = keras.layers.Dense(20)(keras.layers.GlobalAveragePooling2D()(corner))
+    model = keras.Model(inputs, logits)
+    bias = 5.0 * np.eye(20)[k]  # right about the first image, and sure of itself
+    model.layers[-1].set_weights([np.random.default_rng(0).normal(0, 0.1, (3, 20)), bias])
+    victim = Network(model, "multiclass", "the blind one")
+    assert (bench.truth("multiclass") == k).sum() > 1
+    for attack in (FGSM(), PGD(steps=2)):
+        saved, _ = marked.attack(attack, victim, 4 / 255, batch_size=1)
+        np.testing.assert_array_equal(saved[0], marked.images[0])
+        assert (saved[1:] != marked.images[1:]).any()
+    model.layers[-1].set_weights([np.zeros((3, 20)), bias])
+    for attack in (FGSM(), PGD(steps=2)):
+        with pytest.raises(VanishingGradientError, match="gradient of the blind one vanishes at every image"):
+            marked.attack(attack, victim, 4 / 255, batch_size=1)
 
 
 # --- classifiers ---

@@ -1,6 +1,4 @@
-"""From images to label maps: sizes, order, views, windows, laziness."""
-
-from dataclasses import replace
+"""From images to label maps: sizes, order, views, laziness."""
 
 import cv2
 import keras
@@ -11,7 +9,7 @@ from keras import layers
 from voclab.backend import compiled
 from voclab.errors import VoclabError
 from voclab.models.network import Network
-from voclab.models.prediction import TestTime, _starts, _tent, full_size_logits
+from voclab.models.prediction import TestTime, full_size_logits
 
 PLAIN = TestTime((64,), flip=False)
 SHAPES = [(37, 53), (64, 64), (100, 300), (53, 37), (37, 53), (80, 64), (64, 64)]
@@ -47,9 +45,7 @@ def wide():
     return _convolution(5)
 
 
-@pytest.mark.parametrize(
-    "test_time", [PLAIN, TestTime((64, 96)), TestTime((160,), window=64)], ids=["plain", "scales", "windows"]
-)
+@pytest.mark.parametrize("test_time", [PLAIN, TestTime((64, 96))], ids=["plain", "scales"])
 def test_logits_and_masks_have_the_size_of_their_image(test_time, wide):
     images = _images(SHAPES)
     logits = list(_logits(wide, test_time, images, 3))
@@ -91,19 +87,18 @@ def test_images_of_mixed_shapes_come_out_in_order(local):
 
 @pytest.mark.parametrize("batch_size", [2, 3, 50])
 def test_the_batch_size_changes_nothing(batch_size, wide):
-    images, test_time = _images(SHAPES), TestTime((64, 96), window=64)
+    images, test_time = _images(SHAPES), TestTime((64, 96))
     ours, theirs = (_logits(wide, test_time, images, size) for size in (batch_size, 1))
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-@pytest.mark.parametrize("window", [None, 64])
-def test_a_mirrored_image_gives_mirrored_logits(window, wide):
+def test_a_mirrored_image_gives_mirrored_logits(wide):
     images = _images([(64, 96), (45, 101)])
     mirrored = [image[:, ::-1].copy() for image in images]
 
     def difference(flip):
-        test_time = TestTime((96,), flip=flip, window=window)
+        test_time = TestTime((96,), flip=flip)
         pairs = zip(*(_logits(wide, test_time, x) for x in (images, mirrored)), strict=True)
         return max(float(np.abs(a - b[:, ::-1]).max()) for a, b in pairs)
 
@@ -119,50 +114,6 @@ def test_several_sizes_are_averaged(wide):
     for a, b, c in zip(both, small, large, strict=True):
         np.testing.assert_allclose(a, (b + c) / 2, atol=1e-4)
         assert np.abs(b - c).max() > 0.01
-
-
-@pytest.mark.parametrize("shape", [(128, 192), (192, 64), (40, 200)])
-def test_a_model_that_looks_at_one_pixel_sees_the_same_through_windows(shape, local):
-    images = _images([shape, shape])
-    for flip in (False, True):
-        whole = _logits(local, TestTime((192,), flip), images)
-        windows = _logits(local, TestTime((192,), flip, window=64), images)
-        for a, b in zip(windows, whole, strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-4)
-
-
-def test_a_model_is_never_shown_more_than_a_window():
-    # Its logits say how large the image is that it was shown.
-    def model(pixels, training):
-        return keras.ops.ones_like(pixels) * keras.ops.cast(
-            keras.ops.max(keras.ops.shape(pixels)[1:3]), "float32"
-        )
-
-    shown = list(_logits(model, TestTime((256,), window=96), _images([(256, 256), (60, 256)])))
-    assert [float(logits.max()) for logits in shown] == pytest.approx([96, 96])
-
-
-def test_windows_cover_the_image_and_overlap_by_a_third():
-    for window in (64, 96, 320):
-        for length in range(32, 5 * window, 7):
-            starts = _starts(length, window)
-            if length <= window:
-                assert starts == [0]
-                continue
-            steps = np.diff(starts)
-            assert starts[0] == 0
-            assert starts[-1] + window == length
-            assert steps.min() > 0
-            assert steps.max() <= window * 2 / 3
-            assert len(starts) <= (length - window) / (window * 2 // 3) + 2  # not more than it takes
-
-
-def test_windows_count_most_in_their_middle_and_a_little_at_their_rim():
-    for n in (5, 64):
-        weights = _tent(n)
-        np.testing.assert_array_equal(weights, weights[::-1])
-        assert weights.argmax() == (n - 1) // 2
-        assert weights.min() > 0
 
 
 def test_logits_are_resized_not_labels():
@@ -197,17 +148,15 @@ def test_images_are_read_no_sooner_than_needed(local):
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("sizes", "sentence"),
     [
-        ({"sizes": ()}, r"Test sizes \(\) must be one or more sides of 32 px or more"),
-        ({"sizes": (64, 16)}, r"Test sizes \(64, 16\) must be"),
-        ({"window": 32}, "A window of 32 px is not a multiple of 32 of at least 64"),
-        ({"window": 100}, "A window of 100 px"),
+        ((), r"Test sizes \(\) must be one or more sides of 32 px or more"),
+        ((64, 16), r"Test sizes \(64, 16\) must be"),
     ],
 )
-def test_a_way_of_testing_that_cannot_be_is_one_sentence(settings, sentence):
+def test_a_way_of_testing_that_cannot_be_is_one_sentence(sizes, sentence):
     with pytest.raises(VoclabError, match=sentence):
-        replace(TestTime((64,)), **settings)
+        TestTime(sizes)
 
 
 def test_a_model_is_traced_once_whatever_the_batch_and_the_size():

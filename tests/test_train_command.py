@@ -116,6 +116,10 @@ def test_a_voc_data_set_is_trained_with_independent_outputs(tmp_path):
     run = train(tmp_path, "voc", root, epochs=1, size=32)
     assert json.loads((run.folder / "config.json").read_text())["task"] == "multilabel"
     assert 0 < run.metrics["test"]["map"] < 1
+    # Its head starts at zero, so that an attack before the first epoch finds no direction.
+    hard = train(tmp_path, "hard", root, epochs=1, size=32, augmentation="adversarial", steps=1)
+    assert hard.history[0]["robust"] == 0
+    assert len(hard.history) == 2
 
 
 def test_options_reach_the_recipe(colours, tmp_path):

@@ -8,7 +8,7 @@ from keras import ops
 
 from voclab.attacks.gradient import PGD
 from voclab.attacks.measures import Bench
-from voclab.attacks.target import objective
+from voclab.attacks.target import VanishingGradientError, objective
 from voclab.backend import input_gradient, own_part, replicas
 from voclab.errors import VoclabError
 from voclab.models.catalogue import TRAINABLE
@@ -22,7 +22,8 @@ class AdversarialTraining(Classification):
 
     ``model`` is one that :class:`Classification` builds, or the name of a network, of which a copy is
     fine-tuned. After each epoch there is also ``robust``, the accuracy under PGD with 5 steps on validation
-    images, which chooses the epoch.
+    images, which chooses the epoch; it is 0 where the gradient vanishes at every image (of a multi-label
+    classifier before training, say), since an attack without a direction shows no robustness.
 
     Attributes:
         epsilon: L∞ bound of the attacks.
@@ -70,7 +71,10 @@ class AdversarialTraining(Classification):
 
         def score(model):
             attack, truth = PGD(objective="cross_entropy", steps=5, step=0.3), bench.target(task)
-            images, _ = bench.attack(attack, network(model), self.epsilon)
+            try:
+                images, _ = bench.attack(attack, network(model), self.epsilon)
+            except VanishingGradientError:
+                return {**figures(model), "robust": 0.0}
             fooled = truth.succeeded(network(model), bench.answers(network(model), images).values)
             return {**figures(model), "robust": float(1 - fooled.mean())}
 

@@ -65,7 +65,7 @@ class AdversarialPerturbation(Task):
     def require(self, experiment, data, networks):
         if self.masks(networks):
             require_masks(data.fit, data.validation)
-        if not Budget(self.epsilon, "linf").epsilon:
+        if not Budget(self.epsilon).epsilon:
             raise VoclabError(
                 "An adversary that may change nothing learns nothing; choose an epsilon above 0."
             )
@@ -200,8 +200,6 @@ class Adversary(Attack):
         generator: what :func:`voclab.models.generator.build_generator` gives, or the attack model of a run.
     """
 
-    norm = "linf"
-
     def __init__(self, generator: keras.Model):
         if generator.name != GENERATOR:
             generator = generator.get_layer(GENERATOR)
@@ -258,7 +256,7 @@ class _Validation:
     def __call__(self, model: keras.Model) -> dict[str, float]:
         generator = model.get_layer(GENERATOR)
         perturb = Perturb(self.task.epsilon, dtype="float32")
-        budget = Budget(self.task.epsilon, "linf")
+        budget = Budget(self.task.epsilon)
         fooling, sizes, n = [], [], self.batch_size
         reached = {victim: [] for victim in self.victims}
         forward = compiled(lambda x, training: perturb([x, generator(x)]))

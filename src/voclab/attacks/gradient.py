@@ -13,13 +13,7 @@ from voclab.models.network import Network
 
 
 class Attack:
-    """One call shape for all attacks: (network, images, target, epsilon) -> images.
-
-    Attributes:
-        norm: of the bound, ``"linf"`` or ``"l2"``.
-    """
-
-    norm: str
+    """One call shape for all attacks: (network, images, target, epsilon) -> images."""
 
     def __call__(
         self, network: Network, images: np.ndarray, target: Target | np.ndarray, epsilon: float
@@ -30,16 +24,17 @@ class Attack:
             network: the one under attack.
             images: (B, H, W, 3) 8-bit images in [0, 1].
             target: the goal; an array is the truth of an untargeted attack.
-            epsilon: the bound, see :class:`voclab.attacks.budget.Budget`.
+            epsilon: the L∞ bound, see :class:`voclab.attacks.budget.Budget`.
 
         Returns:
             (B, H, W, 3) float32 in [0, 1] within the bound, also after rounding to 8 bits (asserted).
             ``epsilon`` 0 gives the images unchanged.
 
         Raises:
-            VoclabError: images, target or epsilon that make no sense, or a network without gradients.
+            VoclabError: images, target or epsilon that make no sense.
+            VanishingGradientError: a gradient that is zero at every image.
         """
-        budget, images = Budget(epsilon, self.norm), require_images(images)
+        budget, images = Budget(float(epsilon)), require_images(images)
         target = target if isinstance(target, Target) else Target(np.asarray(target))
         if len(target.truth) != len(images):
             raise VoclabError(f"There are {len(images)} images but the truth of {len(target.truth)}.")
@@ -59,11 +54,9 @@ class Noise(Attack):
     Attributes:
         kind: ``"sign"`` (every value moved by ±epsilon: the largest noise there is) or ``"uniform"``.
         seed: of the noise. The same for every batch.
-        norm: of the bound.
     """
 
     kind: str = "sign"
-    norm: str = "linf"
     seed: int = 0
 
     def _perturb(self, network, images, target, budget):
@@ -77,15 +70,13 @@ class Noise(Attack):
 
 @dataclass(frozen=True)
 class FGSM(Attack):
-    """One step along the sign of the gradient (Goodfellow et al. 2015); L2: along the gradient itself.
+    """One step along the sign of the gradient (Goodfellow et al. 2015).
 
     Attributes:
         objective: ``"margin"`` or ``"cross_entropy"``.
-        norm: of the bound.
     """
 
     objective: str = "margin"
-    norm: str = "linf"
 
     def _perturb(self, network, images, target, budget):
         _, gradient, logits = target.gradient(network, images, self.objective)
@@ -95,55 +86,39 @@ class FGSM(Attack):
 
 @dataclass(frozen=True)
 class PGD(Attack):
-    """Projected gradient ascent from random starts (Madry et al. 2018), with momentum if wished (MI-FGSM,
+    """Projected gradient ascent from a random start (Madry et al. 2018), with momentum if wished (MI-FGSM,
     Dong et al. 2018).
 
     Attributes:
         objective: ``"margin"`` or ``"cross_entropy"``.
-        steps: gradient steps a restart.
-        step: size of a step as a share of epsilon; a number for each image, or one for all.
-        restarts: how often to start anew. Of all restarts, an image keeps the one that reaches the goal,
-            else that of the highest objective.
-        random_start: whether a restart begins anywhere in the ball (else at the clean image).
+        steps: gradient steps.
+        step: size of a step as a share of epsilon.
+        random_start: whether it begins anywhere in the ball (else at the clean image).
         momentum: share of the earlier direction that is kept; 0 is PGD.
         early_stop: whether an image is left alone once it reaches the goal rounded to 8 bits, and of an
-            image that never does the best point visited is kept. Without it a restart ends at its last step,
+            image that never does the best point visited is kept. Without it the attack ends at its last step,
             as in the paper.
-        seed: of the starts.
-        norm: of the bound.
+        seed: of the start.
     """
 
     objective: str = "margin"
     steps: int = 20
-    step: float | np.ndarray = 0.125
-    restarts: int = 1
+    step: float = 0.125
     random_start: bool = True
     momentum: float = 0.0
     early_stop: bool = True
     seed: int = 0
-    norm: str = "linf"
 
     def _perturb(self, network, images, target, budget):
-        if self.steps < 1 or self.restarts < 1:
-            raise VoclabError(f"PGD needs a step and a start, not {self.steps} and {self.restarts}.")
-        step = np.broadcast_to(np.asarray(self.step, np.float32), len(images))
-        rng = np.random.default_rng(self.seed)
-        best = _Best(network, images, target, budget)
-        for _ in range(self.restarts):
-            # Drawn for all images, so that what one image gets does not depend on the fate of others.
-            start = budget.random(images.shape, rng) if self.random_start else np.zeros_like(images)
-            active = best.open(np.arange(len(images)))
-            if len(active):
-                self._climb(best, images[active] + start[active], step, active)
-        return best.images
-
-    def _climb(self, best: "_Best", start: np.ndarray, step: np.ndarray, active: np.ndarray) -> None:
-        """One restart from ``start`` for the images with the indices ``active``."""
-        network, budget = best.network, best.budget
-        goal, move = best.target.of(active), budget.mover(best.clean[active], step[active])
-        objective = goal.objective(network, self.objective)
+        if self.steps < 1:
+            raise VoclabError(f"PGD needs at least one step, not {self.steps}.")
+        noise = budget.random(images.shape, np.random.default_rng(self.seed)) if self.random_start else 0
+        size = np.float32(budget.epsilon * np.float32(self.step))
+        objective = target.objective(network, self.objective)
+        best, active, goal = _Best(network, images, target, budget), np.arange(len(images)), target
+        low, high = map(ops.convert_to_tensor, budget.box(images))
         # Points and directions stay on the device from step to step.
-        points, direction = ops.convert_to_tensor(budget.project(start, best.clean[active])), 0.0
+        points, direction = ops.convert_to_tensor(budget.project(images + noise, images)), 0.0
         for number in range(self.steps):
             values, gradient, logits = network.gradient(points, goal.truth, objective)
             if number == 0:
@@ -152,20 +127,21 @@ class PGD(Attack):
             direction = self._direction(gradient, direction)
             if self.early_stop:
                 best.keep(points, values, logits, active)
-                left = best.open(active)
-                if not len(left):
-                    return
-                if len(left) < len(active):
-                    kept = np.flatnonzero(np.isin(active, left))
-                    points, direction = ops.take(points, kept, axis=0), ops.take(direction, kept, axis=0)
-                    active, goal = left, best.target.of(left)
-                    move = budget.mover(best.clean[left], step[left])
-            points = move(points, direction)
-        if self.early_stop or self.restarts > 1:
-            logits = network.logits(points, len(points))
-            best.keep(points, goal.values(network, logits, self.objective), logits, active)
-        else:
-            best.images[active] = ops.convert_to_numpy(points)
+                kept = np.flatnonzero(~np.isposinf(best.scores[active]))
+                if not len(kept):
+                    return best.images
+                if len(kept) < len(active):
+                    points, direction, low, high = (
+                        ops.take(x, kept, axis=0) for x in (points, direction, low, high)
+                    )
+                    active = active[kept]
+                    goal = target.of(active)
+            points = ops.clip(points + size * ops.sign(direction), low, high)
+        if not self.early_stop:
+            return ops.convert_to_numpy(points)
+        logits = network.logits(points, len(points))
+        best.keep(points, goal.values(network, logits, self.objective), logits, active)
+        return best.images
 
     def _direction(self, gradient, before):
         if not self.momentum:
@@ -180,10 +156,6 @@ class _Best:
     def __init__(self, network: Network, images: np.ndarray, target: Target, budget: Budget):
         self.network, self.clean, self.target, self.budget = network, images, target, budget
         self.images, self.scores = images.copy(), np.full(len(images), -np.inf)
-
-    def open(self, active: np.ndarray) -> np.ndarray:
-        """Those of the indices whose attack has not succeeded yet."""
-        return active[~np.isposinf(self.scores[active])]
 
     def keep(self, points, values, logits, active: np.ndarray) -> None:
         """Remember which points are better than those before, and how good they are.

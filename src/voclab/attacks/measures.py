@@ -10,7 +10,7 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from voclab.attacks.gradient import Attack
-from voclab.attacks.target import Target
+from voclab.attacks.target import Target, VanishingGradientError
 from voclab.data.base import VOID, Dataset
 from voclab.data.images import at_size, eight_bit, gaussian_blur, jpeg
 from voclab.metrics import SegmentationMetrics, mean_average_precision
@@ -75,25 +75,39 @@ class Bench:
         batch_size: int = 16,
         progress: Callable[[str], None] | None = None,
     ) -> tuple[np.ndarray, float]:
-        """Perturb all images.
+        """Perturb all images; a batch in which the gradient vanishes at every image stays as it is.
 
         Returns:
             ((n, size, size, 3) uint8: what can be saved, seconds an image without the first batch, which
             includes tracing).
+
+        Raises:
+            VanishingGradientError: the gradient vanishes at every image of every batch.
         """
         target, saved, seconds = self.target(network.task, goal, class_index), [], []
+        vanished, others = None, []
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
             images, goals = eight_bit(self.images[part]), target.of(part)
             started = time.perf_counter()
-            perturbed = attack(network, images, goals, epsilon)
+            try:
+                perturbed = attack(network, images, goals, epsilon)
+                others.append(part)
+            except VanishingGradientError as error:
+                perturbed, vanished = images, error
             seconds.append((time.perf_counter() - started) / len(images))
             saved.append(np.rint(255 * perturbed).astype(np.uint8))
             if progress:
                 left = np.median(seconds) * max(0, len(self) - start - batch_size)
                 done = min(start + batch_size, len(self))
                 progress(f"{done}/{len(self)} images attacked, {left:.0f} s left")
+        if vanished and not any(self._something_to_gain(network, target, part) for part in others):
+            raise vanished
         return np.concatenate(saved), float(np.median(seconds[1:] or seconds))
+
+    def _something_to_gain(self, network: Network, target: Target, part: slice) -> bool:
+        reached = target.of(part).succeeded(network, network.logits(eight_bit(self.images[part])))
+        return bool((reached < 1).any())  # NaN, where no pixel is concerned, is not
 
     def clean(self, network: Network) -> "Answers":
         """The network's answers to the images as they are; computed once."""

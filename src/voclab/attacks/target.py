@@ -15,6 +15,10 @@ GOALS = ("untargeted", "appear", "vanish")
 _NEVER = -1e9  # a logit that takes no part in a maximum
 
 
+class VanishingGradientError(VoclabError):
+    """A gradient is zero at every image of a batch, so that it shows no direction."""
+
+
 @dataclass(frozen=True)
 class Target:
     """The goal of an attack on a batch.
@@ -117,7 +121,7 @@ def require_direction(
         reached: what :meth:`Target.succeeded` says; images that leave nothing to gain do not count.
 
     Raises:
-        VoclabError: one sentence with the remedy.
+        VanishingGradientError: one sentence with the remedy.
     """
     if reached is not None:
         gradient = gradient[reached < 1]  # NaN, where no pixel is concerned, is not
@@ -127,7 +131,7 @@ def require_direction(
             if name == "cross_entropy"
             else "attack a smooth copy of it, or transfer an attack from another network"
         )
-        raise VoclabError(
+        raise VanishingGradientError(
             f"The gradient of {network.name} vanishes at every image, which hides the way but does not make "
             f"it robust; {remedy}."
         )

@@ -75,28 +75,17 @@ class Tiles(layers.Layer):
 
 @keras.saving.register_keras_serializable("voclab")
 class UnitBall(layers.Layer):
-    """Bounds a perturbation of each image to size 1: L∞ by clipping, L2 by projection onto the ball.
+    """Bounds a perturbation to size 1 in L∞ by clipping.
 
-    Clipping passes back what would pull a value inwards, also where it is cut off, as projected gradient
+    It passes back what would pull a value inwards, also where it is cut off, as projected gradient
     descent does. A tanh bounds as exactly, but attacks live at the bound, where it has no slope: training
     through one stood still within a hundred steps (docs/decisions.md).
 
     Shape: (B, H, W, 3) -> (B, H, W, 3) float32.
     """
 
-    def __init__(self, norm: str = "linf", **options):
-        super().__init__(**options)
-        self.norm = norm
-
     def call(self, x):
-        x = ops.cast(x, "float32")
-        if self.norm == "linf":
-            return _projected(x)
-        length = ops.sqrt(ops.sum(ops.square(x), axis=(1, 2, 3), keepdims=True))
-        return x / ops.maximum(length, 1.0)
-
-    def get_config(self):
-        return {**super().get_config(), "norm": self.norm}
+        return _projected(ops.cast(x, "float32"))
 
 
 @ops.custom_gradient
@@ -134,7 +123,6 @@ class Perturb(layers.Layer):
 def build_generator(
     *,
     mode: str = "image",
-    norm: str = "linf",
     width: int = 32,
     blocks: int = 4,
     tile: int = 64,
@@ -155,7 +143,6 @@ def build_generator(
 
     Args:
         mode: ``"image"`` or ``"universal"``.
-        norm: ball that the perturbation lies in, ``"linf"`` or ``"l2"``.
         width: channels after the first convolution; twice as many follow.
         blocks: number of residual blocks.
         tile: side of a pattern, pixels.
@@ -166,8 +153,8 @@ def build_generator(
         seed: of the patterns; the other weights follow Keras' global seed.
 
     Returns:
-        ``keras.Model``: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, 3) float32 of size at most 1 in that
-        norm; H and W are multiples of 4, and at least 32 with a backbone.
+        ``keras.Model``: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, 3) float32 in [-1, 1]; H and W are
+        multiples of 4, and at least 32 with a backbone.
     """
     if mode not in MODES:
         raise VoclabError(f"There is no mode {mode!r}; choose one of {', '.join(MODES)}.")
@@ -197,7 +184,7 @@ def build_generator(
             x
         )
         total = layers.Add(name="total", dtype="float32")([x, pattern])
-    outputs = UnitBall(norm, name="unit", dtype="float32")(total)
+    outputs = UnitBall(name="unit", dtype="float32")(total)
     return keras.Model(inputs, outputs, name=GENERATOR)
 
 

@@ -1,4 +1,4 @@
-"""From an image of any size to its label map: scales, mirror images, windows, back to the original size."""
+"""From an image of any size to its label map: scales, mirror images, back to the original size."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,23 +19,16 @@ class TestTime:
     Attributes:
         sizes: longest sides in pixels that the image is resized to; logits are averaged over them.
         flip: also average over the mirror image.
-        window: images larger than this after resizing are seen through overlapping windows of this
-            side; ``None`` for no limit.
     """
 
     sizes: tuple[int, ...]
     flip: bool = True
-    window: int | None = None
 
     __test__ = False  # not a test, whatever pytest makes of the name
 
     def __post_init__(self):
         if not self.sizes or min(self.sizes) < _MULTIPLE:
             raise VoclabError(f"Test sizes {self.sizes} must be one or more sides of {_MULTIPLE} px or more.")
-        if self.window is not None and (self.window < 2 * _MULTIPLE or self.window % _MULTIPLE):
-            raise VoclabError(
-                f"A window of {self.window} px is not a multiple of {_MULTIPLE} of at least {2 * _MULTIPLE}."
-            )
 
 
 def full_size_logits(
@@ -46,7 +39,7 @@ def full_size_logits(
     Args:
         forward: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, classes) logits, for any H and W.
         images: of any sizes.
-        test_time: scales, mirror images and windows.
+        test_time: scales and mirror images.
         batch_size: images a step. Images of equal size after resizing are computed together.
     """
     images = iter(images)
@@ -68,27 +61,10 @@ def _chunk(forward, images: Sequence[np.ndarray], test_time: TestTime) -> list[n
 
 
 def _views(forward, pixels: np.ndarray, test_time: TestTime) -> np.ndarray:
-    logits = _windows(forward, pixels, test_time.window)
+    logits = forward(pixels)
     if test_time.flip:
-        mirrored = _windows(forward, pixels[:, :, ::-1], test_time.window)
-        logits = (logits + mirrored[:, :, ::-1]) / 2
+        logits = (logits + forward(pixels[:, :, ::-1])[:, :, ::-1]) / 2
     return logits
-
-
-def _windows(forward, pixels: np.ndarray, window: int | None) -> np.ndarray:
-    if window is None or max(pixels.shape[1:3]) <= window:
-        return forward(pixels)
-    total, weight = 0.0, np.zeros((1, *pixels.shape[1:3], 1), np.float32)
-    for top in _starts(pixels.shape[1], window):
-        for left in _starts(pixels.shape[2], window):
-            place = np.s_[:, top : top + window, left : left + window]
-            logits = forward(pixels[place])
-            if not isinstance(total, np.ndarray):
-                total = np.zeros((*pixels.shape[:3], logits.shape[-1]), np.float32)
-            share = _tent(logits.shape[1])[:, None, None] * _tent(logits.shape[2])[:, None]
-            total[place] += share * logits
-            weight[place] += share
-    return total / weight
 
 
 def _shape_at(shape: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -106,16 +82,3 @@ def _resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def _resized_logits(logits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     large = cv2.resize(np.ascontiguousarray(logits), shape[::-1], interpolation=cv2.INTER_LINEAR)
     return large.reshape(*shape, -1)  # OpenCV drops the channel axis of a single class
-
-
-def _starts(length: int, window: int) -> list[int]:
-    """Where windows begin so that they cover ``length`` and overlap by a third or more."""
-    if length <= window:
-        return [0]
-    count = -(-(length - window) // (window * 2 // 3)) + 1
-    return [round(k * (length - window) / (count - 1)) for k in range(count)]
-
-
-def _tent(n: int) -> np.ndarray:
-    """Weights that fall towards the rim, where a window sees least around a pixel; never zero."""
-    return np.minimum(np.arange(1, n + 1), np.arange(n, 0, -1)).astype(np.float32)
