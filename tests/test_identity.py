@@ -65,7 +65,7 @@ def of_segmenter(*named):
         ("losses.py", "\n\n# A comment.\n", []),
         ("cli/__init__.py", "EDITED = True\n", []),
         ("plotting/base.py", "EDITED = True\n", []),
-        ("training/run.py", "EDITED = True\n", []),
+        ("training/store.py", "EDITED = True\n", []),
         ("__init__.py", "__version__ = '0.2.0'\n", []),
     ],
 )
