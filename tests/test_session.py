@@ -235,6 +235,20 @@ def test_a_variant_of_the_default_leaves_the_figures_of_the_project_alone(tree, 
     assert other.figures_dir.resolve() == folder / "figures" / "03_test"
 
 
+def test_a_notebook_says_what_its_first_page_shows(open_session):
+    session = open_session()
+    _draw(session, "results_by_class")
+    _draw(session, "samples", images=True)
+    with pytest.raises(VoclabError, match="no figure results; the figures so far: results_by_class, samples"):
+        session.close("Because.", main_figure="results")
+    numbers = {"best classifier, mAP": "0.912 (400 test images)"}
+    session.close("Because.", summary="It *is* so.", main_figure="results_by_class", key_numbers=numbers)
+    record = json.loads((session.figures_dir / "run.json").read_text())
+    assert (record["summary"], record["main_figure"]) == ("It *is* so.", "01_results_by_class")
+    assert (record["key_numbers"], record["dataset"]) == (numbers, "toyvoc")
+    assert [item["images"] for item in record["items"]] == [False, True]
+
+
 def test_the_record_of_a_run_says_what_it_was_made_with(open_session):
     session = open_session(seed=3, weights="none", backbone="cnn")
     session.weights()

@@ -49,12 +49,16 @@ _DATA |= {name: f"{title} (drawn images)" for name, title in DRAWN.items()}
 
 @dataclass(frozen=True)
 class Figure:
-    """The image ``<name>.png`` with its texts; a chart has a vector copy, ``<name>.svg``, too."""
+    """The image ``<name>.png`` with its texts; a chart has a vector copy, ``<name>.svg``, too.
+
+    ``images``: whether it shows images of the data set; ``None`` in records of versions that did not say.
+    """
 
     name: str
     title: str
     caption: str
     alt: str
+    images: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class Page:
         self, figure: mpl.Figure, name: str, *, title: str, caption: str, alt: str, **options
     ) -> Figure:
         """Save and add a figure; ``options`` are those of :func:`voclab.plotting.save`."""
-        item = Figure(self._name(name), title, self._caption(caption), alt)
+        item = Figure(self._name(name), title, self._caption(caption), alt, bool(options.get("images")))
         plotting.save(figure, self.folder / item.name, title=title, **options)
         return self._added(item)
 
@@ -163,6 +167,19 @@ class Page:
         """The PNGs of its figures."""
         return [self.folder / f"{item.name}.png" for item in self.items if isinstance(item, Figure)]
 
+    def named(self, name: str) -> Figure:
+        """The figure that was added under this name.
+
+        Raises:
+            VoclabError: there is none.
+        """
+        figures = [item for item in self.items if isinstance(item, Figure)]
+        found = [item for item in figures if name in (item.name, re.sub(r"^\d\d_", "", item.name))]
+        if not found:
+            known = ", ".join(re.sub(r"^\d\d_", "", item.name) for item in figures) or "none"
+            raise VoclabError(f"There is no figure {name}; the figures so far: {known}.")
+        return found[-1]
+
     def _name(self, name: str) -> str:
         return f"{len(self.items) + 1:02d}_{name}" if self._numbered else name
 
@@ -182,10 +199,12 @@ def read(folder: Path, title: str = "") -> Chapter | None:
     record = read_json(path, dict)
     try:
         items = [_item(entry) for entry in record.pop("items", [])]
-        texts = [record.get(name, "") for name in ("question", "answer")]
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("question and answer are texts")
-    except (TypeError, ValueError) as error:
+        texts = [record.get(name, "") for name in ("question", "answer", "summary", "dataset")]
+        for label, value in record.get("key_numbers", {}).items():
+            texts += [label, value]
+        if not all(isinstance(text, str) for text in (*texts, record.get("main_figure") or "")):
+            raise TypeError("question, answer and numbers are texts")
+    except (AttributeError, TypeError, ValueError) as error:
         raise VoclabError(
             f"{path} is no record of figures and tables; delete it and run its notebook again."
         ) from error
@@ -195,7 +214,9 @@ def read(folder: Path, title: str = "") -> Chapter | None:
 def _item(entry: dict) -> Figure | Table | Text:
     """An item of a record; ``TypeError`` or ``ValueError`` if it is none."""
     item = (Table if "rows" in entry else Text if "markdown" in entry else Figure)(**entry)
-    texts = [value for value in vars(item).values() if not isinstance(value, list | dict)]
+    texts = [value for key, value in vars(item).items() if key not in ("images", "columns", "rows", "links")]
+    if isinstance(item, Figure) and item.images not in (None, True, False):
+        raise TypeError("images is true or false")
     if isinstance(item, Table):
         texts += [cell for row in (item.columns, *item.rows) for cell in row] + [*item.links.values()]
         if any(len(row) != len(item.columns) for row in item.rows):

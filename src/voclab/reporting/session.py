@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -246,12 +247,35 @@ class Session:
         display(HTML(as_text.to_html(index=False, border=0, classes=no_formulas)))
         markdown(f"*{text.markdown(item.caption)}*")
 
-    def close(self, answer: str) -> None:
-        """Write what the gallery says of this run: question, answer, configuration, versions, time."""
+    def close(
+        self,
+        answer: str,
+        *,
+        summary: str = "",
+        main_figure: str | None = None,
+        key_numbers: Mapping[str, str] = {},
+    ) -> None:
+        """Write what the gallery says of this run: question, answer, configuration, versions, time.
+
+        Args:
+            answer: Markdown, see :class:`voclab.reporting.page.Text`.
+            summary: the answer in one or two sentences, for the first page (default: its first paragraph).
+            main_figure: name of the figure to show there (default: the first chart).
+            key_numbers: what was measured -> its value and setting; runs on other data are shown beside it
+                under the same words.
+
+        Raises:
+            VoclabError: a main figure that was not made.
+        """
+        chosen = self._page.named(main_figure).name if main_figure else None
         seconds = time.perf_counter() - self._started
         record: dict[str, Any] = {
             "question": self.question,
             "answer": answer,
+            "summary": summary,
+            "main_figure": chosen,
+            "key_numbers": {label: str(value) for label, value in key_numbers.items()},
+            "dataset": self.train.name,
             "profile": self.profile.name,
             "seed": self.seed,
             "data": self._data,
