@@ -3,24 +3,29 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-colab lint bench install clean
+.PHONY: help demo demo-all test test-colab lint bench install clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 CANDIDATES := $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3)
+RUN := $(BIN)/voclab run --profile demo --backbone efficientnet_lite0 --weights imagenet --in-place
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: install ## answer the assignment on the embedded data: notebooks, figures, submission
-	@$(BIN)/voclab run all --profile demo --backbone efficientnet_lite0 --weights imagenet --in-place
+demo: install ## answer the assignment on the embedded data: notebooks 01 to 03, figures, submission
+	@$(RUN) 01 02 03
 	@$(BIN)/voclab gallery
 	@echo
 	@echo "Read the results in     figures/index.html (one page) or figures/README.md"
 	@echo "The executed notebooks  notebooks/"
 	@echo "The submission files    submissions/"
+
+demo-all: demo ## the same, then the companion notebooks 04 and 05
+	@$(RUN) 04 05
+	@$(BIN)/voclab gallery
 
 test: $(VENV)/.installed-test ## run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import nbformat
 import numpy as np
 import pytest
 from voc_trees import make_tree
@@ -29,6 +30,9 @@ def test_help_does_not_load_tensorflow(arguments):
         (["data", "info", "--data", "nowhere"], "There is no folder nowhere"),
         (["submit", "check", "gone.csv"], "gone.csv"),
         (["run", "99"], "99"),
+        (["run", "01", "99"], "99"),
+        (["run", "01", "02", "--output", "both.ipynb"], "Several notebooks cannot be saved"),
+        (["run", "all", "--output", "all.ipynb"], "Several notebooks cannot be saved"),
         (["data", "fetch", "kaggle"], "--competition"),
     ],
 )
@@ -38,6 +42,21 @@ def test_what_the_user_can_mend_is_one_sentence_and_status_2(arguments, words, c
     assert error.startswith("voclab: ")
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_several_notebooks_run_in_the_order_in_which_they_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for name in ("01_a", "02_b", "03_c"):
+        book = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(f"open('ran', 'a').write('{name} ')")]
+        )
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(nbformat.writes(book))
+    assert cli.main(["run", "03", "01"]) == 0
+    assert (tmp_path / "ran").read_text().split() == ["03_c", "01_a"]
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["03_c", "01_a"]
+    assert cli.main(["run", "02", "04"]) == 2
+    assert (tmp_path / "ran").read_text().split() == ["03_c", "01_a"]  # 04 is missed before 02 is run
 
 
 def test_check_merge_and_score_work_together(tmp_path, capsys):

@@ -1,8 +1,10 @@
 import ast
 import json
 import os
+import pty
 import subprocess
 import sys
+import termios
 import threading
 
 import nbformat
@@ -195,6 +197,27 @@ def test_own_error_is_passed_on_as_one_sentence_and_success_clears_the_failed_co
     run(tmp_path, "03_third.ipynb", output=tmp_path / "elsewhere" / "third.ipynb")
     assert (tmp_path / "elsewhere" / "third.ipynb").exists()
     assert not failed.exists()
+
+
+def test_on_a_terminal_a_long_cell_shows_what_it_prints_last(tmp_path, monkeypatch):
+    source = "import os\nfor k in range(3):\n    print(f'\\repoch {k}, ' + 60 * '.', end='', flush=True)\n"
+    source += f"os.write(2, {STARTUP.encode()!r})\nprint('\\rdone')"
+    write(tmp_path, "01_first", nbformat.v4.new_markdown_cell("## Training"), cell(source))
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 40))
+    with os.fdopen(theirs, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        path = notebooks.run("01", parameters={}, notebooks_dir=tmp_path / "notebooks")
+        said = os.read(ours, 100_000).decode()
+    os.close(ours)
+    first, *lives, last = said.removesuffix("\r\n").split("\r")
+    assert first.split() == ["01_first", "[1/1]", "Training"]
+    assert last.split()[:3] == ["01_first", "[1/1]", "Training"]
+    assert last.endswith(" s")
+    assert "01_first [1/1] epoch 2, ...............\x1b[K" in lives  # in one line of 40 columns
+    assert lives[-1] == "01_first [1/1] done\x1b[K"
+    assert "oneDNN" not in said
+    assert "done" in texts(nbformat.read(path, as_version=4))["stdout"]
 
 
 def test_cell_that_kills_its_kernel_and_cell_that_takes_too_long(tmp_path):

@@ -44,8 +44,8 @@ def make_toycifar(
     (root / MANIFEST).unlink(missing_ok=True)
     for old in (*folder.glob("*.bin"), *folder.glob(f"{TEMPORARY}*")):
         old.unlink()
-    bar = tqdm(total=train + test, desc="ToyCIFAR", unit="image", mininterval=1.0, disable=not progress)
-    with bar:
+    shown = {"unit": "image", "mininterval": 1.0, "leave": False, "disable": not progress}
+    with tqdm(total=train + test, desc="ToyCIFAR", **shown) as bar:
         for split, count in (("train", train), ("test", test)):
             images, labels = np.empty((count, SIDE, SIDE, 3), np.uint8), np.arange(count) % len(CLASSES)
             for k in range(count):

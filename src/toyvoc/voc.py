@@ -83,7 +83,7 @@ def make_toyvoc(
     truth = root / "truth" / "VOC2009"
     for folder in (tree / "JPEGImages", *(base / sub for base in (tree, truth) for sub in _TRUTH)):
         folder.mkdir(parents=True, exist_ok=True)
-    for job in tqdm(jobs, "ToyVOC", unit="image", mininterval=1.0, disable=not progress):
+    for job in tqdm(jobs, "ToyVOC", unit="image", mininterval=1.0, leave=False, disable=not progress):
         _write_job(tree, tree if job.split != "test" else truth, job, seed, size)
     _write_lists(tree, truth, jobs)
     write_json(root / MANIFEST, {**wanted, "classes": list(VOC_CLASSES)})

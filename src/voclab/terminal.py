@@ -28,6 +28,18 @@ def tell(*values: object, end: str = "\n") -> None:
         _silence(sys.stderr)
 
 
+def tell_in_place(line: str) -> None:
+    """Replace the line of standard error that the cursor is in, on a terminal; elsewhere do nothing."""
+    if not sys.stderr.isatty():
+        return
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: the terminal does not say
+        # A longer line would wrap, and only the last part of it could be replaced.
+        print(f"\r{plain(line)[: columns - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)
+
+
 def prepare() -> None:
     """Make standard output and error fit to take any text, also those that are closed or know few letters."""
     for descriptor in range(3):

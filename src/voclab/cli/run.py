@@ -13,7 +13,7 @@ from voclab.terminal import say
 def add(group) -> None:
     """Add the command to the parser."""
     parser = base.command(group, "run", run)
-    base.option(parser, "notebook", help="its number or name, e.g. 01, or all")
+    base.option(parser, "notebook", nargs="+", help="their numbers or names, e.g. 01 02, or all")
     base.option(parser, "--profile", help=f"auto, {', '.join(PROFILES)}")
     base.dataset(parser)
     base.option(parser, "--small-images", help="small images by class, for adversarial training (04)")
@@ -30,12 +30,13 @@ def add(group) -> None:
 
 
 def run(arguments) -> None:
-    """Execute a notebook, or all of them."""
+    """Execute notebooks, one after the other."""
     typed = {name: getattr(arguments, name) for name in CHECKS}
     given = check(**{name: value for name, value in typed.items() if value is not None})
-    if arguments.notebook == "all" and arguments.output:
+    everything = "all" in arguments.notebook
+    if arguments.output and (everything or len(arguments.notebook) > 1):
         file = arguments.output
-        raise VoclabError(f"All notebooks cannot be saved in the one file {file}; name one notebook.")
+        raise VoclabError(f"Several notebooks cannot be saved in the one file {file}; name one notebook.")
     from voclab.data import EMBEDDED, NAMES, find
     from voclab.reporting import notebooks
 
@@ -45,8 +46,9 @@ def run(arguments) -> None:
     for name in ("data", "small_images", "weights", "out"):  # the kernel works in another folder
         if name in given and (name == "out" or Path(given[name]).exists()):
             given[name] = str(Path(given[name]).resolve())
-    chosen = [arguments.notebook]
-    if arguments.notebook == "all":
+    if not everything:  # an unknown name is said before the first one has run
+        chosen = [notebooks.find(which, arguments.notebooks).stem for which in arguments.notebook]
+    else:
         chosen, data = notebooks.available(arguments.notebooks), arguments.data
         if data not in (None, EMBEDDED):
             kind = data if data in NAMES else find(data).name

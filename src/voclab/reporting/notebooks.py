@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 from voclab.data import EMBEDDED, SINGLE_LABEL
 from voclab.errors import VoclabError
 from voclab.files import write_text
-from voclab.terminal import tell
+from voclab.terminal import tell, tell_in_place
 from voclab.text import markdown
 
 PARAMETERS_TAG = "parameters"
@@ -66,7 +66,7 @@ def available(notebooks_dir: str | os.PathLike = "notebooks") -> list[str]:
 
 def suits(which: str, dataset: str, notebooks_dir: str | os.PathLike = "notebooks") -> bool:
     """Whether a notebook is about data of that name: images of one class, or images of several."""
-    notebook = read(_find(which, notebooks_dir))
+    notebook = read(find(which, notebooks_dir))
     return bool(notebook.metadata.get("voclab", {}).get("images")) == (dataset in SINGLE_LABEL)
 
 
@@ -113,14 +113,15 @@ def run(
         in_place: overwrite the notebook itself, on the embedded data only: other images must not get into a
             committed notebook.
         timeout: seconds that one cell may take; ``None`` for any time.
-        progress: print a line per cell, with its time, on standard error.
+        progress: print a line per cell, with its time, on standard error. On a terminal, what the cell
+            prints is shown in that line while it runs.
 
     Raises:
         VoclabError: unknown notebook or parameter, ``in_place`` with other data, or a cell that failed.
             The notebook as far as it ran is then in ``runs/notebooks/<name>.failed.ipynb`` and the
             earlier result is untouched. A ``VoclabError`` of a cell is passed on as it is.
     """
-    source = _find(which, notebooks_dir)
+    source = find(which, notebooks_dir)
     root = source.parent.parent
     if in_place and output is not None:
         raise VoclabError(f"{source.name} can be run in place or written to {output}, not both; choose one.")
@@ -158,7 +159,8 @@ def run(
     return target
 
 
-def _find(which: str, notebooks_dir: str | os.PathLike) -> Path:
+def find(which: str, notebooks_dir: str | os.PathLike = "notebooks") -> Path:
+    """The notebook whose name is ``which`` or begins so; ``VoclabError`` if there is not exactly one."""
     names = available(notebooks_dir)
     wanted = Path(which).name.removesuffix(".ipynb")
     matches = [wanted] if wanted in names else [name for name in names if wanted and name.startswith(wanted)]
@@ -234,6 +236,11 @@ def _execute(
             options = {"kernel_spec_manager": specs, "connection_file": connection}
             self.km = AsyncKernelManager(kernel_name=KERNEL_NAME, **options)
             return self.km
+
+        def process_message(self, msg, cell, cell_index):
+            if report and msg["msg_type"] == "stream":
+                report.show(msg["content"]["text"])
+            return super().process_message(msg, cell, cell_index)
 
     handle, connection = tempfile.mkstemp(prefix="voclab-kernel-", suffix=".json")
     os.close(handle)
@@ -339,6 +346,7 @@ class _Progress:
         self._total = len(shown)
         self._name = name
         self._section = ""
+        self._place = self._line = self._printed = ""
         self._started: float | None = None
 
     def start(self, cell: NotebookNode) -> None:
@@ -348,11 +356,23 @@ class _Progress:
         elif id(cell) in self._position:
             self._started = time.monotonic()
             position = f"[{self._position[id(cell)]:>{len(str(self._total))}}/{self._total}]"
-            tell(f"{self._name} {position} {self._section[:48]:<48}", end="")
+            self._place, self._printed = f"{self._name} {position}", ""
+            self._line = f"{self._place} {self._section[:48]:<48}"
+            tell(self._line, end="")
+
+    def show(self, printed: str) -> None:
+        """On a terminal, the last line that the running cell printed, in place of its section."""
+        if self._started is not None:
+            *ended, self._printed = re.split(r"[\r\n]", self._printed + printed)
+            lines = [line.strip() for line in (*ended, self._printed)]
+            shown = [line for line in lines if line and not _STARTUP_LINE.match(line)]
+            if shown:
+                tell_in_place(f"{self._place} {shown[-1]}")
 
     def stop(self, outcome: str = "") -> None:
         if self._started is not None:
             minutes, seconds = divmod(time.monotonic() - self._started, 60)
             taken = f"{minutes:.0f} min {seconds:02.0f} s" if minutes else f"{seconds:.1f} s"
+            tell_in_place(self._line)
             tell(f" {taken:>12} {outcome}".rstrip())
             self._started = None
