@@ -1,5 +1,6 @@
 """What a model is worth: the metrics of classifiers and of segmenters."""
 
+from voclab.metrics.chance import Chance, accuracy_low, dice_low
 from voclab.metrics.classification import (
     average_precision,
     choose_thresholds,
@@ -26,7 +27,9 @@ from voclab.metrics.segmentation import (
 )
 
 __all__ = [
+    "Chance",
     "SegmentationMetrics",
+    "accuracy_low",
     "average_precision",
     "boundary_f1",
     "choose_thresholds",
@@ -34,6 +37,7 @@ __all__ = [
     "confused_instead",
     "confusion_matrix",
     "decision_report",
+    "dice_low",
     "expected_calibration_error",
     "image_scores",
     "label_dice",
