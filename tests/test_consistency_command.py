@@ -242,6 +242,16 @@ def test_it_says_where_one_image_misleads():
     assert len(few.misleading()) == 2  # of unlike tasks there is no better
 
 
+def test_a_network_that_answers_the_same_to_everything_is_not_ranked():
+    study = made(good=[[1, 1]] * 6 + [[0, 0]] * 4, constant=[[1, 1]] * 10)
+    for name, same in (("good", 2), ("constant", 9)):
+        kept = np.arange(10) < same  # whether two different images get one answer
+        study.results[name].control.update(kept=kept, cosine=kept, euclidean=kept)
+    *_, last = lines = study.misleading()
+    assert last.startswith("constant is not ranked: it gives two different images the same answer in 90 %")
+    assert len(lines) == 3
+
+
 def test_one_image_has_no_interval():
     alone = made(net=[[1, 0]])
     assert "keeps 1 of 2 answers on this one image" in alone.misleading()[0]

@@ -268,6 +268,6 @@ def test_the_pages_of_a_study_show_names_as_they_are(tmp_path):
     page = pages.consistency_report(study, tmp_path)[0].read_text(encoding="utf-8")
     shown = BeautifulSoup(MarkdownIt("commonmark").enable(["table"]).render(page), "html.parser")
     assert name in [cell.get_text() for cell in shown.select("th, td")]
-    assert f"{name} on {original}: 1 of 1 answers stay" in shown.get_text()
+    assert f"{name} on {original}: 1 of 1 answers kept" in shown.get_text()
     assert f"2 images of {original} val" in shown.get_text()
     assert not shown.select("b, em, [onmouseover]")

@@ -1,6 +1,7 @@
 """`voclab robustness`: a page for each network, on images and networks made here."""
 
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -89,7 +90,22 @@ def test_networks_are_compared_on_one_page(written):
     table = [line for line in (written[0] / "README.md").read_text().splitlines() if line.startswith("| [")]
     assert [line.split("]")[0] for line in table] == ["| [hardly", "| [trained"]
     assert "(trained/README.md)" in table[1]
-    assert "| 100.0 | " in table[0]  # mCE of the baseline
+    # The baseline is the first network that is above chance.
+    assert "relative to trained (" in (written[0] / "README.md").read_text()
+
+
+def test_a_network_at_chance_is_listed_but_not_ranked_and_the_pages_say_why(written, runs, images):
+    to, _ = written
+    table = [line for line in (to / "README.md").read_text().splitlines() if line.startswith("| [hardly")]
+    assert table[0].count("–") == table[0].count("|") - 3  # all but its name and its accuracy
+    why = "Not ranked, because not clearly better than chance: hardly (from 0."
+    assert why in (to / "README.md").read_text()
+    assert why in (to / "hardly" / "README.md").read_text()
+    assert "chance" not in (to / "trained" / "README.md").read_text()
+    dataset = load("folder", images, "val")
+    notes = [conditions.report(runs / n, dataset, attacks=False).note for n in ("hardly", "trained")]
+    assert notes[0].startswith(why.partition(" (")[0])
+    assert notes[1] == ""
 
 
 def test_what_was_measured_is_read_back(written, runs, images, capsys):
@@ -136,7 +152,9 @@ def test_the_numbers_are_those_of_their_own_functions(runs, images, tmp_path):
     assert (
         trained.scores["Gaussian noise 0.2"] == alone.evaluation.table.loc["Gaussian noise 0.2", "accuracy"]
     )
-    table = comparison.overview(measured).table
+    assert list(comparison.ranked(measured)) == ["trained"]
+    assert comparison.overview(measured).baseline == "trained"
+    table = comparison.overview(measured, "hardly").table
     assert table.loc["trained", "mCE (%)"] == mean_corruption_error(trained.errors, hardly.errors)
     assert table.loc["trained", "answers kept"] == trained.consistency.loc[ALL, "kept"]
     panel = comparison.severity_panels(measured)["noise"]["trained"]
@@ -151,7 +169,7 @@ def test_a_baseline_that_never_errs_leaves_mce_out_and_says_so(runs, images, tmp
     )
     perfect = {c: [0.0] * 5 for c in CORRUPTIONS}
     faultless = robustness.Measured(**{**vars(measured["trained"]), "errors": perfect})
-    found = comparison.overview({"faultless": faultless})
+    found = comparison.overview({"faultless": replace(faultless, low=1.0)})
     assert np.isnan(found.table.loc["faultless", "mCE (%)"])
     assert any("mCE (%) is left out" in note for note in found.notes)
 
@@ -178,6 +196,8 @@ def test_a_segmenter_has_a_page_of_its_own_with_masks(segmenter, tmp_path):
     measured = robustness.measure(tested, images, tmp_path / "report", attacked=2)
     found = measured["colour-labels"]
     assert found.segmenter
+    assert found.above_chance
+    assert 2 * found.chance.bar < found.low <= found.scores["clean"]
     assert found.scores["clean"] > 0.5 > found.scores["Gaussian noise 0.2"]
     pages.robustness_report(measured, tested, images, tmp_path / "report")
     page = (tmp_path / "report" / "colour-labels" / "README.md").read_text()

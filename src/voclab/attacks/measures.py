@@ -117,7 +117,7 @@ class Bench:
 
     def answers(self, network: Network, images: np.ndarray) -> "Answers":
         """The network's answers to (n, H, W, 3) uint8 versions of the images."""
-        values, metrics = [], None
+        values, counts, metrics = [], [], None
         if network.task == "segmentation":
             metrics = SegmentationMetrics(len(self.dataset.class_names) + 1, boundaries=False)
         for start in range(0, len(images), 16):
@@ -129,8 +129,11 @@ class Bench:
             for i, maps in enumerate(logits, start):
                 truth = self.dataset.mask(i)
                 large = cv2.resize(maps, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+                before = metrics.matrix.copy()
                 metrics.update(truth, large.argmax(-1).astype(np.uint8))
-        return Answers(np.concatenate(values), metrics)
+                own = metrics.matrix - before
+                counts.append([np.diag(own), own.sum(0), own.sum(1)])
+        return Answers(np.concatenate(values), metrics, np.array(counts) if metrics else None)
 
     def effect(
         self,
@@ -209,10 +212,12 @@ class Answers:
     Attributes:
         values: (n, classes) float32 logits, or (n, H, W) uint8 label maps at the size of the attack.
         metrics: of a segmenter, over all images at their own size.
+        counts: (n, 3, labels) int64, right, predicted and true pixels of each image of a segmenter.
     """
 
     values: np.ndarray
     metrics: SegmentationMetrics | None
+    counts: np.ndarray | None = None
 
 
 def visibility(perturbed: np.ndarray, clean: np.ndarray) -> dict[str, float]:

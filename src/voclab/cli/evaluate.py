@@ -147,7 +147,7 @@ def robustness(arguments) -> None:
 
 
 def consistency(arguments) -> None:
-    """See which answers stay the same under ten perturbations."""
+    """Measure how often answers stay the same under ten perturbations."""
     from voclab.data import folder
     from voclab.models.saved import networks_named
 

@@ -13,7 +13,14 @@ from voclab.corruptions import CORRUPTIONS, NOISES, SEVERITIES, Setting, corrupt
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
 from voclab.evaluation.networks import open_network
-from voclab.metrics import expected_calibration_error, precision_recall_f1, reliability
+from voclab.metrics import (
+    Chance,
+    accuracy_low,
+    dice_low,
+    expected_calibration_error,
+    precision_recall_f1,
+    reliability,
+)
 from voclab.models.network import Network
 
 CLEAN = "clean"
@@ -109,6 +116,18 @@ def score_of(task: str) -> str:
     return "dice" if task == "segmentation" else "accuracy"
 
 
+def standing(network: Network, bench: Bench) -> tuple[Chance, float]:
+    """What guessing scores on the images of ``bench``, and where the 95 % interval of the network begins.
+
+    The network is clearly better than chance where ``chance.beaten(low)``; see :class:`Chance`.
+    """
+    answers = bench.clean(network)
+    if answers.counts is not None:
+        return Chance.dice(answers.counts[:, 2].sum(0)), dice_low(answers.counts)
+    accuracy = bench.effect_of(network, answers)["accuracy"]
+    return Chance.accuracy(bench.dataset.labels), accuracy_low(accuracy, len(bench))
+
+
 def corrupted_images(bench: Bench, name: str, severity: int, seed: int = 0) -> np.ndarray:
     """The images of ``bench`` under one of ImageNet-C's corruptions; image k with the seed (seed, k)."""
     return bench.changed(lambda image, k: corrupted(image, name, severity, (seed, k)))
@@ -151,12 +170,16 @@ def _row(network: Network, bench: Bench, images: np.ndarray) -> tuple[dict[str, 
 
 @dataclass(frozen=True)
 class Report:
-    """An :class:`Evaluation` with what it was measured on, as text, JSON and image."""
+    """An :class:`Evaluation` with what it was measured on, as text, JSON and image.
+
+    ``note`` is a sentence where the network is not clearly better than chance, else empty.
+    """
 
     facts: dict
     evaluation: Evaluation
     corruptions: dict[str, list[float]]
     clean_error: float | None
+    note: str = ""
 
     def as_dict(self) -> dict:
         """Everything as plain values for JSON."""
@@ -165,7 +188,7 @@ class Report:
             condition: {key: np.asarray(values).tolist() for key, values in diagram.items()}
             for condition, diagram in self.evaluation.reliability.items()
         }
-        found = {**self.facts, "conditions": table, "reliability": diagrams}
+        found = {**self.facts, "note": self.note, "conditions": table, "reliability": diagrams}
         if self.corruptions:
             found |= {"corruption_errors": self.corruptions, "clean_error": self.clean_error}
         return found
@@ -173,6 +196,7 @@ class Report:
     def text(self) -> str:
         """Tables for people."""
         lines = [f"{key:9s} {value}" for key, value in self.facts.items()]
+        lines += ["", self.note] if self.note else []
         lines += ["", self.evaluation.table.to_string(float_format="{:.3f}".format)]
         if self.corruptions:
             rows = pd.DataFrame.from_dict(self.corruptions, orient="index", columns=SEVERITIES)
@@ -229,7 +253,9 @@ def report(
         images = (corrupted_images(bench, name, severity, seed) for severity in SEVERITIES)
         errors[name] = [error(network, bench, x) for x in images]
         progress(f"{number}/{len(CORRUPTIONS)} {name}")
-    return Report(facts, found, errors, error(network, bench) if corruptions else None)
+    chance, low = standing(network, bench)
+    clean_error = error(network, bench) if corruptions else None
+    return Report(facts, found, errors, clean_error, chance.note({network.name: low}))
 
 
 def calibration(found: Report) -> tuple[dict[str, dict], dict[str, float]]:

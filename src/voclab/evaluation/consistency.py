@@ -1,4 +1,4 @@
-"""How much of what a network says and sees stays when an image changes and its content does not."""
+"""How often a network keeps its answer, and its features, when an image changes and its content does not."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +16,9 @@ from voclab.models.network import Network
 
 ALL, CONTROL = "all of them", "another image (control)"  # rows of a summary
 # Share of its answers that each kept in a published table, made on one image with other strengths.
+# A classifier that gives two different images the same answer more often than this hardly looks at them: of
+# two classes that are equally common, an answer without an error does so in half of all pairs.
+_SAME = 0.75
 PUBLISHED = {"densenet121": 0.9, "vgg16": 0.4, "efficientnet_b0": 0.2, "resnet50": 0.0}
 MEASURES = {
     "kept": "top-1 kept",
@@ -231,12 +234,23 @@ class Study:
         shares = self.kept_shares()
         lines = [self._alone(name, shares[name]) for name in shares]
         if len(self.ids) > 1:
+            constant = self.constant()
+            lines += [
+                f"{name} is not ranked: it gives two different images the same answer in {_percent(share)} of"
+                " all cases, so that keeping its answer says nothing about robustness."
+                for name, share in constant.items()
+            ]
             lines += [
                 _ranked(*pair, shares)
-                for pair in combinations(shares, 2)
+                for pair in combinations([name for name in shares if name not in constant], 2)
                 if len({self.networks[name]["classes"] for name in pair}) == 1
             ]
         return lines
+
+    def constant(self) -> dict[str, float]:
+        """Networks whose answer hardly depends on the image -> how often two images get the same."""
+        same = {name: r.control["kept"] for name, r in self.results.items() if r.control}
+        return {name: float(np.mean(kept)) for name, kept in same.items() if np.mean(kept) > _SAME}
 
     def _alone(self, name: str, shares: np.ndarray) -> str:
         count = self.results[name].kept.shape[1]

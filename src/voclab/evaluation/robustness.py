@@ -1,7 +1,7 @@
 """Several networks under all that may happen to an image: what the pages of ``voclab robustness`` show."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -12,8 +12,9 @@ import pandas as pd
 from voclab.attacks import Bench
 from voclab.corruptions import CORRUPTIONS, SEVERITIES
 from voclab.data.base import Dataset
-from voclab.evaluation.conditions import CLEAN, corrupted_images, error, evaluate, score_of
+from voclab.evaluation.conditions import CLEAN, corrupted_images, error, evaluate, score_of, standing
 from voclab.evaluation.consistency import consistency, one_image, summary, typical_image
+from voclab.metrics import Chance
 from voclab.models.network import Network
 from voclab.training import Run
 from voclab.training.experiment import model_digest
@@ -32,6 +33,8 @@ class Measured:
         reliability: condition -> what a reliability diagram shows; empty for segmenters.
         errors: corruption -> error rates at severities 1 to 5.
         clean_error: the same without corruption.
+        chance: what guessing scores on the same images.
+        low: where the 95 % interval of the network's score on clean images begins.
         consistency: what :func:`voclab.evaluation.consistency.summary` gives; ``None`` for segmenters.
         one_image: what a single image could have said, see :func:`voclab.evaluation.consistency.one_image`.
         kept_by_image: share of the ten answers that each image keeps; ``None`` for segmenters.
@@ -44,6 +47,8 @@ class Measured:
     reliability: dict[str, dict[str, list[float]]]
     errors: dict[str, list[float]]
     clean_error: float
+    chance: Chance
+    low: float
     consistency: pd.DataFrame | None
     one_image: dict[str, float] | None
     kept_by_image: list[float] | None
@@ -53,6 +58,11 @@ class Measured:
     def segmenter(self) -> bool:
         """Whether it gives a label to each pixel."""
         return self.facts["task"] == "segmentation"
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether it is clearly better than chance; only then it is compared with others."""
+        return self.chance.beaten(self.low)
 
     @property
     def scores(self) -> pd.Series:
@@ -100,7 +110,7 @@ def measure(
             tell = partial(_tell, progress, name)
             conditions = run.once("conditions", partial(_conditions, network, bench, small, seed, tell))
             consistent = run.once("consistency", partial(_consistent, network, dataset, seed, tell))
-            clean = run.once("clean error", partial(error, network, bench))
+            clean = run.once("clean", partial(_clean, network, bench))
             found[name] = _measured(facts[name], conditions, consistent, clean)
         for corruption, severity in product(CORRUPTIONS, SEVERITIES):
             corrupt = cache(partial(corrupted_images, bench, corruption, severity, seed))
@@ -128,6 +138,15 @@ def _facts(network: Network, dataset: Dataset, few: Dataset, seed: int) -> dict:
         "seed": seed,
         "digest": digest(dataset, masks=network.task == "segmentation"),
         "classes": list(dataset.class_names),
+    }
+
+
+def _clean(network: Network, bench: Bench) -> dict:
+    chance, low = standing(network, bench)
+    return {
+        "error": error(network, bench),
+        "chance": asdict(chance),
+        "low": None if np.isnan(low) else low,  # of a segmenter on one image
     }
 
 
@@ -161,7 +180,7 @@ def _error(network: Network, bench: Bench, images: Callable, what: str, progress
     return found
 
 
-def _measured(facts: dict, conditions: dict, consistent: dict, clean_error: float) -> Measured:
+def _measured(facts: dict, conditions: dict, consistent: dict, clean: dict) -> Measured:
     def table(rows, name):
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(name)
 
@@ -173,7 +192,9 @@ def _measured(facts: dict, conditions: dict, consistent: dict, clean_error: floa
             for condition, diagram in conditions["reliability"].items()
         },
         {},
-        clean_error,
+        clean["error"],
+        Chance(**clean["chance"]),
+        np.nan if clean["low"] is None else clean["low"],
         consistent["table"] and table(consistent["table"], "perturbation"),
         consistent["one_image"],
         consistent["kept_by_image"],

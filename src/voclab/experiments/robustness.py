@@ -142,7 +142,7 @@ class Overview:
     """All networks of one task in a table, with what could not be computed.
 
     Attributes:
-        table: a row a network.
+        table: a row a network; of one that is not clearly better than chance only its score on clean images.
         baseline: the network that mCE is relative to.
         notes: sentences on what is left out, and why.
     """
@@ -152,26 +152,40 @@ class Overview:
     notes: tuple[str, ...]
 
 
+def ranked(measured: Mapping[str, Measured]) -> dict[str, Measured]:
+    """The networks that are clearly better than chance, which alone are compared; all, if none is."""
+    return {name: m for name, m in measured.items() if m.above_chance} or dict(measured)
+
+
+def chance_note(measured: Mapping[str, Measured]) -> str:
+    """A sentence on the networks of one task that are not clearly better than chance; empty without any."""
+    chance = next(iter(measured.values())).chance
+    return chance.note({name: m.low for name, m in measured.items()})
+
+
 def overview(measured: Mapping[str, Measured], baseline: str | None = None) -> Overview:
     """Compare networks of one task.
 
     Args:
         measured: name -> what was measured.
-        baseline: whose errors 100 % mCE are; the first network without it.
+        baseline: whose errors 100 % mCE are; without it the first network that is above chance.
 
     Raises:
         VoclabError: networks of several tasks, or a baseline that is none of them.
     """
-    first = baseline or next(iter(measured))
+    first = baseline or next(iter(ranked(measured)))
     if first not in measured:
         raise VoclabError(f"The baseline {first} is not among {', '.join(measured)}; name one of them.")
     if len({m.segmenter for m in measured.values()}) > 1:
         raise VoclabError("Classifiers and segmenters are measured in other units; compare them apart.")
-    base, rows, notes = measured[first], {}, []
+    base, rows, notes = measured[first], {}, [note] if (note := chance_note(measured)) else []
     for name, m in measured.items():
         score = m.scores
         noisy = score[[c for c in score.index if "oise" in c or "pepper" in c]]
-        row = {"Dice" if m.segmenter else "accuracy": score[CLEAN], "under noise": noisy.mean()}
+        rows[name] = row = {"Dice" if m.segmenter else "accuracy": score[CLEAN]}
+        if not m.above_chance:
+            continue
+        row["under noise"] = noisy.mean()
         row["blurred"] = score[[c for c in score.index if "blur" in c]].mean()
         row |= {c: score[c] for c in score.index if c.startswith(("FGSM", "PGD"))}
         for title, clean in (("mCE (%)", ()), ("relative mCE (%)", (m.clean_error, base.clean_error))):
@@ -184,7 +198,6 @@ def overview(measured: Mapping[str, Measured], baseline: str | None = None) -> O
             eces = m.conditions["ece"]
             row |= {"ECE": eces[CLEAN], "worst ECE": eces.max()}
             row["answers kept"] = m.consistency.loc[ALL, "kept"]
-        rows[name] = row
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
     return Overview(table, first, tuple(dict.fromkeys(notes)))
 
@@ -216,7 +229,7 @@ def error_table(m: Measured) -> pd.DataFrame:
 
 
 def text(name: str, m: Measured) -> str:
-    """A paragraph on one network, from its numbers."""
+    """What was found of one network, from its numbers; of one at chance first of all that it is."""
     score, what = m.scores, "Its mean foreground Dice" if m.segmenter else "Its top class is right in"
     clean, others = score[CLEAN], score.drop(CLEAN)
     plain = others[[c for c in others.index if not c.startswith(("FGSM", "PGD"))]]
@@ -227,20 +240,16 @@ def text(name: str, m: Measured) -> str:
     is_, of = ("is", "") if m.segmenter else ("", " of the images")
     pgd = f"{number(score['PGD 8/255'])} (of {m.conditions.loc['PGD 8/255', 'images']} images)"
     lines = [
-        f"{what} {is_} {number(clean)}{of}, and {number(plain[worst])} under {worst}, the worst of the"
-        f" perturbations here. PGD at 8/255 leaves {pgd}. Of ImageNet-C's families *{hardest}* harms most: a"
-        " mean"
-        f" error of {means[hardest]:.1%} over severities, {m.clean_error:.1%} clean."
+        f"{what} {is_} {number(clean)}{of}, and {number(plain[worst])} under {worst}, the worst of these"
+        f" perturbations. PGD at 8/255 leaves {pgd}. Of ImageNet-C's families, *{hardest}* has the largest"
+        f" mean error: {means[hardest]:.1%} over severities, {m.clean_error:.1%} on clean images."
     ]
     if m.consistency is not None:
         row, one, eces = m.consistency.loc[ALL], m.one_image, m.conditions["ece"]
-        middle = f"between {one['low']:.0%} and {one['high']:.0%} (nine of ten lie between)"
         lines.append(
             f"Under the ten perturbations of the consistency study it keeps {row['kept']:.1%} of its answers"
-            " (95 %"
-            f" interval {row['kept low']:.1%} to {row['kept high']:.1%}); single images keep {middle}. Its"
-            f" calibration error is {eces[CLEAN]:.3f} on clean images and at most"
-            f" {eces.max():.3f},"
-            f" under {eces.idxmax()}."
+            f" (95 % interval {row['kept low']:.1%} to {row['kept high']:.1%}); nine of ten images keep"
+            f" between {one['low']:.0%} and {one['high']:.0%}. Its calibration error is {eces[CLEAN]:.3f} on"
+            f" clean images and at most {eces.max():.3f}, under {eces.idxmax()}."
         )
-    return "\n\n".join(" ".join(line.split()) for line in lines)
+    return "\n\n".join(([] if m.above_chance else [m.chance.note({name: m.low})]) + lines)

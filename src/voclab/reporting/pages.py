@@ -135,16 +135,16 @@ def _add_consistency_figures(page: Page, study: Study) -> None:
     _add_dots(
         page,
         tables,
-        ("consistency_kept", f"Which answers stay: {images}", kept),
-        ("consistency_features", f"Which features stay: {images}", similar),
+        ("consistency_kept", f"Consistency of the answers: {images}", kept),
+        ("consistency_features", f"Similarity of the features: {images}", similar),
     )
     if several:
         marks = {name: PUBLISHED[name] for name in tables if name in PUBLISHED}
         page.figure(
             plotting.share_distribution(study.kept_shares(), len(CONSISTENCY), marks),
             "consistency_images",
-            title=f"What a single image would have said: {images}",
-            caption="Images by the number of perturbations under which their answer stays. Every bar is a"
+            title=f"Consistency of single images: {images}",
+            caption="Images by the number of perturbations under which their answer is kept. Every bar is a"
             f" result that a study of one image could have published. {_published()}",
             alt=f"Histograms of {names} over the number of answers kept",
         )
@@ -153,7 +153,7 @@ def _add_consistency_figures(page: Page, study: Study) -> None:
         page.figure(
             plotting.perturbed_versions(found.images, found.titles, found.said, found.kept),
             f"consistency_versions_{number}_{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}",
-            title=f"{name} on {found.image}: {kept} of {len(found.kept) - 1} answers stay",
+            title=f"{name} on {found.image}: {kept} of {len(found.kept) - 1} answers kept",
             caption=_VERSIONS + (" The same image for all networks, a typical one." if several else ""),
             alt=f"{found.image} and {len(found.kept) - 1} perturbed versions with what {name} calls them",
             images=True,
@@ -265,7 +265,7 @@ def _robustness_page(network: Network, m: Measured, dataset: Dataset, folder: Pa
         page.figure(
             plotting.reliability_diagram({k: m.reliability[k] for k in shown}, eces),
             "reliability",
-            title=f"Can {name}'s probabilities be believed?",
+            title=f"Is {name} calibrated?",
             caption="On clean images, under strong noise, and where the calibration error is largest.",
             alt="Observed frequency over predicted probability under several conditions",
         )
@@ -274,19 +274,19 @@ def _robustness_page(network: Network, m: Measured, dataset: Dataset, folder: Pa
         _add_dots(
             page,
             {name: m.consistency},
-            ("kept", f"Which answers of {name} stay", f"{kept}, with 95 % intervals over images."),
-            ("features", f"Which features of {name} stay", _SIMILARITY),
+            ("kept", f"Consistency of the answers of {name}", f"{kept}, with 95 % intervals over images."),
+            ("features", f"Similarity of the features of {name}", _SIMILARITY),
         )
     _add_versions(page, network, m, dataset.spread(m.facts["images"]))
     record = {
-        "question": f"What harms {name}, and how much?",
+        "question": f"Which perturbations and attacks hurt {name}, and how much?",
         "answer": robustness.text(name, m),
         "data": f"{data}: {dataset.source}",
         "model": f"{m.facts['model']}, images of {m.facts['size']} pixels",
         "seed": m.facts["seed"],
     }
     page.close(record)
-    introduction = f"One network under everything that may happen to an image, on {images} of {data}."
+    introduction = f"One network under perturbations, corruptions and attacks, on {images} of {data}."
     return write_page(folder, f"Robustness of {name}", introduction, [page.chapter(record)])
 
 
@@ -307,7 +307,7 @@ def _add_versions(page: Page, network: Network, m: Measured, dataset: Dataset) -
         caption = "The image and its perturbed versions with the labels given to them."
     else:
         figure = plotting.perturbed_versions(found.images, found.titles, found.said, found.kept)
-        title = f"{network.name} on {name}: {sum(found.kept[1:])} of {len(CONSISTENCY)} answers stay"
+        title = f"{network.name} on {name}: {sum(found.kept[1:])} of {len(CONSISTENCY)} answers kept"
         caption = _VERSIONS
     page.figure(
         figure,
