@@ -48,5 +48,5 @@ def test_the_reader_is_told_which_networks_are_left_out_and_why():
     assert chance.note({"a": 0.6, "b": 0.51}) == ""
     said = chance.note({"a": 0.6, "b": 0.5, "c": float("nan"), "d": 0.1})
     assert "not clearly better than chance: b (from 0.500), c (from nan) and d (from 0.100)." in said
-    assert "must lie above 0.500, giving every image the commonest class" in said
+    assert "must lie above 0.500 (giving every image the commonest class)" in said
     assert "chance: b (from 0.500). The" in chance.note({"b": 0.5})

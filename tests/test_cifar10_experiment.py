@@ -114,6 +114,53 @@ def test_the_table_has_every_network_and_all_together(runs_of):
     assert classes["images"].sum() == 30
 
 
+def test_settings_are_a_copy_and_a_change_reaches_what_is_trained():
+    profile = Profile.of("demo", "toycifar")
+    settings = study.settings(profile)
+    settings.trainings["vgg"]["mixup"] = 0.3
+    settings.trainings["densenet"] = study.small("densenet", "none", 2, 0.1)
+    found = study.trainings(settings, Path("x"), CNN, 0, 0.2)
+    assert found["vgg"]["mixup"] == 0.3
+    table = study.settings_table(found)
+    assert list(table.index) == [*study.settings(profile).trainings, "densenet"]
+    assert list(table.loc["densenet", ["network", "augmentation", "epochs"]]) == ["densenet", "none", "2"]
+    assert table.loc["vgg", "mixup"] == "0.3"
+    assert study.settings(profile).trainings["vgg"].get("mixup", 0) == 0
+
+
+class Told:
+    """A run of which only the answers to the test images and the accuracy on validation are known."""
+
+    def __init__(self, right: np.ndarray, truth: np.ndarray, validation: float):
+        logits = np.eye(10)[np.where(right, truth, (truth + 1) % 10)] * 5
+        self.metrics = {"validation": {"accuracy": validation}}
+        self.predictions = lambda: {"test": logits}
+
+
+def test_conclusions_follow_the_numbers():
+    truth, rng = np.arange(400) % 10, np.random.default_rng(0)
+    labels = np.eye(10, dtype=np.uint8)[truth]
+    names = tuple(f"class {k}" for k in range(10))
+    scored = Dataset("x", "test", "multiclass", tuple(map(str, truth)), names, labels, None, None, "")
+    shares = {"cnn": 0.5, "cnn-augmented": 0.52, "vgg": 0.7, "guess": 0.1, "transfer": 0.9}
+    runs = {name: Told(rng.random(400) < share, truth, share) for name, share in shares.items()}
+    titles = {name: name.upper() for name in runs}
+    text = study.conclusion(runs, titles, ["transfer"], scored, 1000)
+    first, transfer, confused, together, note = text.split("\n\n")
+    assert "VGG against CNN-AUGMENTED: +" in first
+    assert first.count("does not decide") == 1  # augmentation
+    assert "GUESS" not in first
+    assert "TRANSFER against VGG: +" in transfer
+    assert "does not decide" not in transfer
+    assert "predicted as" in confused
+    assert "no average of several networks was right more often than TRANSFER alone" in together
+    assert note.startswith("Not ranked, because not clearly better than chance: GUESS")
+    both = study.conclusion(runs, titles, ["transfer", "vgg"], scored, 1000)
+    assert f"{study.CHOSEN} against TRANSFER" in both
+    only = study.conclusion({"guess": runs["guess"]}, titles, ["guess"], scored, 1000)
+    assert only.startswith("Not ranked")
+
+
 def test_training_is_watched_on_images_that_it_has_seen(runs_of):
     runs, _, _ = runs_of
     for run in runs.values():

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from voc_trees import fails
@@ -17,7 +18,8 @@ from voclab.evaluation import conditions, open_networks, robustness
 from voclab.evaluation.consistency import ALL, versions
 from voclab.experiments import hardening
 from voclab.experiments import robustness as comparison
-from voclab.metrics import mean_corruption_error
+from voclab.metrics import Chance, mean_corruption_error
+from voclab.metrics.statistics import wilson
 from voclab.reporting import pages
 
 COLOURS = {"blue": (60, 70, 190), "green": (70, 180, 80), "red": (200, 70, 60)}
@@ -250,6 +252,61 @@ def test_accuracy_falls_as_attacks_may_change_more(bench_and_victims):
     assert drawn["trained"]["PGD-20"] == ([1.0, 64.0], [weak, strong])
     assert list(drawn) == ["hardly", "trained"]
     assert list(drawn["hardly"]) == ["FGSM", "PGD-20"]
+
+
+def share(value, n=100):
+    low, high = wilson(round(value * n), n)
+    return {"accuracy": value, "low": low, "high": high}
+
+
+@pytest.mark.parametrize(
+    ("clean", "attacked", "says"),
+    [
+        ((0.9, 0.6), (0.1, 0.4), ("more robust", "that is its cost")),
+        ((0.9, 0.85), (0.3, 0.35), ("does not decide whether it helps", "does not decide whether it costs")),
+        ((0.9, 0.2), (0.3, 0.8), ("Not ranked", "adversarial training (from 0.1")),
+    ],
+)
+def test_adversarial_training_is_judged_where_the_intervals_decide(clean, attacked, says):
+    names = hardening.STANDARD, hardening.HARDENED
+    rows = [
+        {"network": name, "attack": attack, "epsilon": epsilon, **share(value)}
+        for attack, epsilon, values in (("none", 0.0, clean), ("PGD-20", 4.0, attacked))
+        for name, value in zip(names, values)
+    ]
+    under, chance = pd.DataFrame(rows), Chance("accuracy", 0.2, "a constant")
+    text = hardening.conclusion(under, chance, 4.0, dict.fromkeys(names, 9.0), dict.fromkeys(names, 0.5))
+    assert all(part in text for part in says)
+    table = hardening.under_attack_table(under)
+    assert list(table.index) == ["none", "PGD-20 4/255"]
+    assert list(table.columns) == list(names)
+    assert table.iloc[0, 0] == "0.900 [0.826, 0.945]"
+
+
+def test_conclusions_follow_the_numbers(written, runs, images, tmp_path):
+    dataset = load("folder", images, "val")
+    found = robustness.measure(open_networks([runs / "trained"], dataset), dataset, tmp_path, attacked=3)
+    m = found["trained"]
+    text = comparison.conclusions({"classifiers": found})
+    assert (
+        "On clean images the top class of trained is right in 100.0% (95 % interval 61.0% to 100.0%)" in text
+    )
+    assert "do not decide whether any of them hurts" in text  # six images
+    many = m.conditions.assign(images=1000)
+    many.loc["Gaussian noise 0.2", "accuracy"] = 0.5
+    m = replace(m, conditions=many)
+    steady = m.consistency.copy()
+    steady.loc[ALL, ["kept", "kept low", "kept high"]] = 0.4, 0.35, 0.45
+    weak = replace(m, consistency=steady)
+    text = comparison.conclusions({"classifiers": {"net": m, "net-augmented": weak}})
+    assert "least often under Gaussian noise 0.2: 50.0%" in text
+    assert "Whether augmentation helps net under noise is not decided" in text
+    assert "net keeps more than net-augmented" in text
+    chance = replace(m, low=0.1)
+    text = comparison.conclusions({"classifiers": {"net": chance}})
+    assert text.startswith("**Which corruptions and attacks hurt?** Not ranked")
+    assert "keep" not in text.replace("keeping", "")
+    assert "calibrat" not in text
 
 
 def test_gradient_images_are_grey_where_nothing_matters(bench_and_victims):

@@ -1,6 +1,7 @@
 """Notebook 05: classifiers of small images that show one thing each, and what they get together."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,18 @@ from scipy.special import softmax
 from voclab.data.base import Dataset
 from voclab.experiments.common import Profile, Sets
 from voclab.experiments.options import asked
-from voclab.metrics import expected_calibration_error, reliability, single_label_report
-from voclab.metrics.statistics import wilson
+from voclab.metrics import (
+    Chance,
+    accuracy_low,
+    confusion_matrix,
+    expected_calibration_error,
+    most_confused,
+    reliability,
+    single_label_report,
+)
+from voclab.metrics.statistics import bootstrap_interval, wilson
 from voclab.models.pretrained import Weights
+from voclab.text import markdown
 from voclab.training import Run
 
 ENSEMBLE, CHOSEN = "ensemble of all", "ensemble, chosen"
@@ -30,7 +40,7 @@ def small(model: str | None, augmentation: str, epochs: int, learning_rate: floa
     return usual | named | others
 
 
-@dataclass(frozen=True)
+@dataclass
 class Settings:
     """What notebook 05 trains.
 
@@ -89,8 +99,8 @@ _SETS = Sets(
 
 
 def settings(profile: Profile) -> Settings:
-    """The settings of a profile, to be changed with ``dataclasses.replace``."""
-    return _SETS.of(profile)
+    """The settings of a profile: a copy, to be changed as one likes."""
+    return deepcopy(_SETS.of(profile))
 
 
 def trainings(
@@ -115,6 +125,27 @@ def trainings(
     }
 
 
+def settings_table(trainings: Mapping[str, Asked]) -> pd.DataFrame:
+    """What is trained: a row a run of :func:`trainings`, with what tells the runs apart."""
+    columns = {
+        "model": "network",
+        "width": "width",
+        "augmentation": "augmentation",
+        "mixup": "mixup",
+        "optimizer": "optimizer",
+        "learning_rate": "learning rate",
+        "weight_decay": "weight decay",
+        "batch_size": "batch size",
+        "epochs": "epochs",
+        "seed": "seed",
+    }
+    rows = {
+        name: {title: "–" if asked.get(key) is None else f"{asked[key]}" for key, title in columns.items()}
+        for name, asked in trainings.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
+
+
 def label(name: str, options: Asked) -> str:
     """What people call the classifier of those options."""
     title = _TITLES.get(options["model"], options["model"])
@@ -136,6 +167,20 @@ _TITLES = {
     "efficientnet_v2_b0": "EfficientNetV2B0",
     "efficientnet_v2_s": "EfficientNetV2S",
 }
+
+
+def diagram(backbone: str) -> dict[str, list[tuple[str, bool]]]:
+    """The kinds of networks for ``plotting.block_diagram``: name -> (box, whether it is trained)."""
+    image, end = ("32 × 32", False), [("average", False), ("linear", True)]
+    convolutions = {
+        "plain CNN": ["conv", "pool, conv", "pool, conv"],
+        "VGG": ["conv + BN", "pool, conv\n+ BN", "3 × (pool,\n2 conv + BN)"],
+        "ResNet": ["conv + BN", "blocks of 2\nconv + sum", "2 or 3 more\nstages, /2"],
+    }
+    found = {name: [image, *((box, True) for box in boxes), *end] for name, boxes in convolutions.items()}
+    early, late = (f"{backbone},\nearly stages", True), ("late stages", True)
+    pooled = [("feature map", False), ("average +\nmaximum", False), ("linear", True)]
+    return found | {"transfer": [("enlarged", False), early, late, *pooled]}
 
 
 def probabilities(run: Run, part: str = "test") -> np.ndarray:
@@ -235,3 +280,79 @@ def agreement(answers: Mapping[str, np.ndarray], truth: np.ndarray) -> dict[str,
     right = np.stack([shares.argmax(1) == truth for shares in answers.values()])
     every, none = float(right.all(0).mean()), float((~right).all(0).mean())
     return {"all": every, "some": 1 - every - none, "none": none}
+
+
+def conclusion(
+    runs: Mapping[str, Run], titles: Mapping[str, str], members: Sequence[str], scored: Dataset, images: int
+) -> str:
+    """What notebook 05 finds, in Markdown; networks at chance are left out of every comparison.
+
+    Args:
+        runs: name -> complete run.
+        titles: name -> what people call it.
+        members: of the chosen ensemble.
+        scored: the test images.
+        images: number of images that the networks were trained on.
+    """
+    truth, chance = scored.labels.argmax(1), Chance.accuracy(scored.labels)
+    answers = {name: probabilities(run) for name, run in runs.items()}
+    shares = {name: float((found.argmax(1) == truth).mean()) for name, found in answers.items()}
+    lows = {titles[name]: accuracy_low(share, len(truth)) for name, share in shares.items()}
+    good = [name for name in runs if chance.beaten(lows[titles[name]])]
+    parts, note = [], chance.note(lows)
+    # The order is that of the validation images, on which the choice was made.
+    order = sorted(good, key=lambda name: -runs[name].metrics["validation"]["accuracy"])
+    scratch = [name for name in order if not name.startswith("transfer")]
+    if scratch:
+        reached = "; ".join(f"{titles[name]} {shares[name]:.1%}" for name in scratch)
+        text = f"**Which network?** From scratch on {images} images: {reached}."
+        if len(scratch) > 1:
+            text += f" {difference(scratch[0], scratch[1], titles, answers, truth)}"
+        if {"cnn", "cnn-augmented"} <= set(good):
+            text += f" Augmentation: {difference('cnn-augmented', 'cnn', titles, answers, truth)}"
+        parts.append(text)
+    for name in (name for name in order if name.startswith("transfer")):
+        text = f"**What does pretraining contribute?** {titles[name]} reaches {shares[name]:.1%}."
+        if scratch:
+            text += f" {difference(name, scratch[0], titles, answers, truth)}"
+        parts.append(text)
+    if order:
+        names = scored.class_names
+        matrix = confusion_matrix(truth, answers[order[0]].argmax(1), len(names))
+        wrong = "; ".join(
+            f"*{markdown(c.truth)}* predicted as *{markdown(c.predicted)}* ({c.count} images, {c.share:.0%})"
+            for c in most_confused(matrix, names, 3)
+        )
+        parts.append(f"**Which classes are confused?** The commonest errors of {titles[order[0]]}: {wrong}.")
+        parts.append(_together(order[0], members, titles, answers, truth))
+    return "\n\n".join([*parts, note] if note else parts)
+
+
+def difference(
+    one: str, other: str, titles: Mapping[str, str], answers: Mapping[str, np.ndarray], truth: np.ndarray
+) -> str:
+    """How much more often one network is right than another, in a sentence, and whether that is decided.
+
+    The interval is that of a paired bootstrap over the test images.
+    """
+    gap = (answers[one].argmax(1) == truth).astype(float) - (answers[other].argmax(1) == truth)
+    low, high = bootstrap_interval(lambda drawn: gap[drawn].mean(), len(gap), 2000)
+    text = f"{titles.get(one, one)} against {titles.get(other, other)}: {100 * gap.mean():+.1f} points"
+    text += f" (95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+    return text + (")." if low > 0 or high < 0 else "), which does not decide between them.")
+
+
+def _together(best: str, members: Sequence[str], titles, answers, truth) -> str:
+    title = "**Does an ensemble help?** "
+    if list(members) == [best]:
+        return (
+            f"{title}On validation images no average of several networks was right more often than"
+            f" {titles[best]} alone, so the chosen ensemble is that network."
+        )
+    both = {CHOSEN: ensemble([answers[name] for name in members]), best: answers[best]}
+    alike = agreement({name: answers[name] for name in members}, truth)
+    return (
+        f"{title}{difference(CHOSEN, best, titles, both, truth)} All its members are right on"
+        f" {alike['all']:.0%} of the images and none on {alike['none']:.0%}: only on the rest can an average"
+        " change anything."
+    )

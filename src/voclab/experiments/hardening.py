@@ -11,6 +11,7 @@ from voclab.data.images import eight_bit
 from voclab.experiments.cifar10 import Asked
 from voclab.experiments.options import asked
 from voclab.experiments.robustness import Settings
+from voclab.metrics import Chance
 from voclab.metrics.statistics import wilson
 
 STANDARD, HARDENED = "standard training", "adversarial training"
@@ -104,3 +105,62 @@ def gradient_images(victim: Network, bench: Bench, indices: Sequence[int]) -> li
     spread = 3 * gradient.std(axis=(1, 2, 3), keepdims=True)
     scaled = np.divide(gradient, spread, out=np.zeros_like(gradient), where=spread > 0)
     return list(np.rint(255 * np.clip(0.5 + scaled / 2, 0, 1)).astype(np.uint8))
+
+
+def under_attack_table(under: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy with its interval: a row an attack and bound, a column a network."""
+    named = under.assign(
+        condition=[a if a == "none" else f"{a} {e:g}/255" for a, e in zip(under["attack"], under["epsilon"])],
+        text=[
+            f"{a:.3f} [{b:.3f}, {c:.3f}]" for a, b, c in zip(under["accuracy"], under["low"], under["high"])
+        ],
+    )
+    wide = named.pivot(index="condition", columns="network", values="text")
+    return wide.loc[named["condition"].unique(), list(named["network"].unique())]
+
+
+def conclusion(
+    under: pd.DataFrame,
+    chance: Chance,
+    bound: float,
+    seconds: Mapping[str, float],
+    noisy: Mapping[str, float],
+) -> str:
+    """What adversarial training gains and costs, in Markdown, where the 95 % intervals decide it.
+
+    Args:
+        under: from :func:`accuracy_under_attack`, of :data:`STANDARD` and :data:`HARDENED`.
+        chance: accuracy of a constant answer on these images.
+        bound: epsilon of the training and of the attack that is compared, steps of 1/255.
+        seconds: network -> time of its training.
+        noisy: network -> mean accuracy under random noise.
+    """
+    title, attack = "**What does adversarial training gain?** ", f"PGD-{STEPS}"
+    lows = {name: at(under, name)["low"] for name in (STANDARD, HARDENED)}
+    if note := chance.note(lows):
+        return title + note
+    clean, attacked = ([at(under, name, *how) for name in lows] for how in ((), (attack, bound)))
+    text = f"With standard training {_written(attacked[0])} of the images are right under {attack} at"
+    text += f" {bound:g}/255, with adversarial training {_written(attacked[1])}"
+    text += {
+        1: ": it makes the network more robust.",
+        -1: ": here it makes the network less robust.",
+        0: ". The intervals overlap, so that this does not decide whether it helps.",
+    }[_order(*attacked)]
+    text += f" On clean images: {_written(clean[0])} and {_written(clean[1])}"
+    text += {1: ", a gain.", -1: ": that is its cost.", 0: ", which does not decide whether it costs any."}[
+        _order(*clean)
+    ]
+    return (
+        f"{title}{text} Training took {seconds[STANDARD]:.0f} s and {seconds[HARDENED]:.0f} s. Under random"
+        f" noise {noisy[STANDARD]:.1%} and {noisy[HARDENED]:.1%} are right."
+    )
+
+
+def _written(row: pd.Series) -> str:
+    return f"{row['accuracy']:.1%} (95 % interval {row['low']:.1%} to {row['high']:.1%})"
+
+
+def _order(first: pd.Series, second: pd.Series) -> int:
+    """1 where the second is clearly larger, -1 where it is clearly smaller, else 0."""
+    return int(second["low"] > first["high"]) - int(second["high"] < first["low"])

@@ -1,6 +1,7 @@
 """Notebook 04: which networks are measured, and how they compare."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from voclab.experiments import classification, segmentation
 from voclab.experiments.cifar10 import Asked, small
 from voclab.experiments.common import Profile, Sets
 from voclab.metrics import mean_corruption_error
+from voclab.metrics.statistics import wilson
 from voclab.models.pretrained import Weights
 from voclab.training import Parts, Run
 from voclab.training.experiment import run_chain
@@ -28,7 +30,7 @@ FAMILIES = {
 }  # as Hendrycks & Dietterich 2019 sort them
 
 
-@dataclass(frozen=True)
+@dataclass
 class Settings:
     """Sizes and lengths of notebook 04.
 
@@ -106,8 +108,8 @@ _SETS = Sets(
 
 
 def settings(profile: Profile) -> Settings:
-    """The settings of a profile, to be changed with ``dataclasses.replace``."""
-    return _SETS.of(profile)
+    """The settings of a profile: a copy, to be changed as one likes."""
+    return deepcopy(_SETS.of(profile))
 
 
 def trained(
@@ -253,3 +255,139 @@ def text(name: str, m: Measured) -> str:
             f" clean images and at most {eces.max():.3f}, under {eces.idxmax()}."
         )
     return "\n\n".join(([] if m.above_chance else [m.chance.note({name: m.low})]) + lines)
+
+
+def conclusions(measured: Mapping[str, Mapping[str, Measured]]) -> str:
+    """What notebook 04 finds of the large networks, in Markdown.
+
+    Only networks above chance are compared, and one is called better only where the 95 % intervals of the two
+    leave each other out.
+
+    Args:
+        measured: ``"classifiers"`` and, where there are masks, ``"segmenters"``: name -> what was measured.
+    """
+    parts = [_hurts(measured["classifiers"])]
+    if "segmenters" in measured:
+        parts.append(_segmenters_hurt(measured["segmenters"]))
+    parts += [_kept(measured["classifiers"]), _calibrated(measured["classifiers"])]
+    return "\n\n".join(part for part in parts if part)
+
+
+def best(measured: Mapping[str, Measured]) -> str:
+    """The network with the best score on clean images."""
+    return max(measured, key=lambda name: measured[name].scores[CLEAN])
+
+
+def perturbed_scores(m: Measured) -> pd.Series:
+    """Its scores under perturbations: without the clean images and without the attacks."""
+    return m.scores[[c for c in m.scores.index if c != CLEAN and not c.startswith(("FGSM", "PGD"))]]
+
+
+def _hurts(measured: Mapping[str, Measured]) -> str:
+    title, note = "**Which corruptions and attacks hurt?** ", chance_note(measured)
+    good = {name: m for name, m in measured.items() if m.above_chance}
+    if not good:
+        return f"{title}{note}"
+    name = best(good)
+    m, rows = good[name], perturbed_scores(good[name])
+    worst, clean = rows.idxmin(), _share(good[name], CLEAN)
+    text = f"On clean images the top class of {name} is right in {_written(clean)}"
+    text += f", under the perturbations in {rows.mean():.1%} on average, and"
+    if _share(m, worst)[2] < clean[1]:
+        text += f" least often under {worst}: {_written(_share(m, worst))}."
+    else:
+        text += (
+            f" under {worst}, the worst of them, in {_written(_share(m, worst))}: these images do not decide"
+        )
+        text += " whether any of them hurts."
+    attacks = [c for c in m.scores.index if c.startswith("PGD")]
+    noise = [c for c in rows.index if "oise" in c or "pepper" in c]
+    text += f" {attacks[-1]} leaves {_written(_share(m, attacks[-1]))}, of {_images(m, attacks[-1])} images."
+    for plain in good:
+        if (other := f"{plain}-augmented") in good:
+            text += " " + _compared(plain, other, good, noise)
+    return " ".join(part for part in (title + text, note) if part)
+
+
+def _compared(plain: str, other: str, measured: Mapping[str, Measured], noise: list[str]) -> str:
+    """Whether augmentation helps under noise."""
+    # The mean over several kinds of noise varies less than one of them, so this interval is on the wide side.
+    shares = {}
+    for name in (plain, other):
+        n, mean = _images(measured[name], CLEAN), measured[name].scores[noise].mean()
+        shares[name] = mean, *wilson(round(mean * n), n)
+    both = f"{_written(shares[plain])} without and {_written(shares[other])} with it"
+    if _apart(shares[plain], shares[other]):
+        verb = "raises" if shares[other][0] > shares[plain][0] else "lowers"
+        return f"Augmentation {verb} the accuracy of {plain} under noise: {both}."
+    return f"Whether augmentation helps {plain} under noise is not decided by so few images: {both}."
+
+
+def _segmenters_hurt(measured: Mapping[str, Measured]) -> str:
+    rows = [
+        f"{name} has a Dice of {m.scores[CLEAN]:.3f} on clean images (95 % interval from {m.low:.3f}),"
+        f" {perturbed_scores(m).mean():.3f} on average under the perturbations, least under"
+        f" {perturbed_scores(m).idxmin()} ({perturbed_scores(m).min():.3f}), and {m.scores['PGD 8/255']:.3f}"
+        " under PGD 8/255"
+        for name, m in measured.items()
+        if m.above_chance
+    ]
+    found = [f"{'; '.join(rows)}."] if rows else []
+    note = chance_note(measured)
+    return "**Segmenters.** " + " ".join(found + ([note] if note else []))
+
+
+def _kept(measured: Mapping[str, Measured]) -> str:
+    kept = {
+        name: tuple(m.consistency.loc[ALL, ["kept", "kept low", "kept high"]])
+        for name, m in measured.items()
+        if m.above_chance
+    }
+    if not kept:
+        return ""
+    order = sorted(kept, key=lambda name: -kept[name][0])
+    text = "**How consistent are the answers?** Under ten changes that leave the content alone, the networks"
+    text += (
+        f" keep this share of their answers: {'; '.join(f'{name} {_written(kept[name])}' for name in order)}."
+    )
+    if len(order) > 1 and _apart(kept[order[0]], kept[order[-1]]):
+        text += f" {order[0]} keeps more than {order[-1]}."
+    elif len(order) > 1:
+        text += " The intervals overlap, so this does not rank them."
+    one = measured[order[0]].one_image
+    text += (
+        f" Of single images, nine in ten keep between {one['low']:.0%} and {one['high']:.0%} with {order[0]}"
+    )
+    return text + ": a study of one image could report any of these."
+
+
+def _calibrated(measured: Mapping[str, Measured]) -> str:
+    good = {name: m for name, m in measured.items() if m.above_chance}
+    if not good:
+        return ""
+    name = best(good)
+    eces = good[name].conditions["ece"]
+    return (
+        f"**Is the model calibrated?** The expected calibration error of {name} is {eces[CLEAN]:.3f} on clean"
+        f" images and largest, {eces.max():.3f}, under {eces.idxmax()}. It has no interval here, so"
+        " differences of a few hundredths say nothing."
+    )
+
+
+def _share(m: Measured, condition: str) -> tuple[float, float, float]:
+    """Accuracy under a condition with its 95 % interval."""
+    n, share = _images(m, condition), float(m.scores[condition])
+    return share, *wilson(round(share * n), n)
+
+
+def _images(m: Measured, condition: str) -> int:
+    return int(m.conditions.loc[condition, "images"])
+
+
+def _written(share: tuple[float, float, float]) -> str:
+    return "{:.1%} (95 % interval {:.1%} to {:.1%})".format(*share)
+
+
+def _apart(a: tuple[float, float, float], b: tuple[float, float, float]) -> bool:
+    """Whether two 95 % intervals leave each other out."""
+    return a[1] > b[2] or b[1] > a[2]

@@ -66,8 +66,8 @@ class Chance:
         names = " and ".join([", ".join(found[:-1]), found[-1]]) if found[:-1] else found[0]
         return (
             f"Not ranked, because not clearly better than chance: {names}. The 95 % interval of the"
-            f" {self.measure} on clean images must lie above {self.bar:.3f}, {self.how}. Below that, answers"
-            " hardly depend on the image, so that nothing changes them."
+            f" {self.measure} on clean images must lie above {self.bar:.3f} ({self.how}). A network at"
+            " chance can give most images the same answer, which nothing changes."
         )
 
 
