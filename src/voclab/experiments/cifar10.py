@@ -140,10 +140,14 @@ def settings_table(trainings: Mapping[str, Asked]) -> pd.DataFrame:
         "seed": "seed",
     }
     rows = {
-        name: {title: "–" if asked.get(key) is None else f"{asked[key]}" for key, title in columns.items()}
+        name: {title: _cell(asked.get(key)) for key, title in columns.items()}
         for name, asked in trainings.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
+
+
+def _cell(value) -> str:
+    return "–" if value is None else value if isinstance(value, str) else f"{value:g}"
 
 
 def label(name: str, options: Asked) -> str:
