@@ -33,8 +33,8 @@ SEED = 0
 
 def main(voc: str, folder: str, figures: str | None = None) -> None:
     """Train every length, print the table, and draw the curve."""
-    train = load("voc", voc, "train")
-    data = Parts(*fit_validation(train, 0.2, SEED), load("voc", voc, test_split("voc")))
+    train = load("voc2009", voc, "train")
+    data = Parts(*fit_validation(train, 0.2, SEED), load("voc2009", voc, test_split("voc2009")))
     planned = {e.name: e for e in study.experiments(*_settings(), SEED)}
     rows = []
     for name, lengths in EPOCHS.items():
