@@ -55,6 +55,7 @@ class AdversarialPerturbation(Task):
 
     parts: ClassVar[tuple[str, ...]] = ("validation",)
     shrink: ClassVar[int | None] = 3
+    usual_loss: ClassVar[str] = "hinge on the margin"
     victims: tuple[str, ...]
     epsilon: float = 8 / 255
     goal: str = "untargeted"

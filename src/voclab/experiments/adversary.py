@@ -25,7 +25,7 @@ OTHER_CLASSIFIERS, OTHER_SEGMENTERS = ("scratch-augmented", "head"), ("encoder-b
 CLASSIFIER, SEGMENTER, BOTH, DEFENDED = "classifier", "segmenter", "both", "defended"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Settings:
     """Sizes and lengths of notebook 03.
 
@@ -137,8 +137,8 @@ _SETS = Sets(
 
 
 def settings(profile: Profile) -> Settings:
-    """The settings of a profile, to be changed with ``dataclasses.replace``."""
-    return _SETS.of(profile)
+    """The settings of a profile: a copy, to be changed (``settings.epochs = 20``)."""
+    return replace(_SETS.of(profile))
 
 
 def victims(

@@ -40,7 +40,7 @@ def small(model: str | None, augmentation: str, epochs: int, learning_rate: floa
     return usual | named | others
 
 
-@dataclass
+@dataclass(slots=True)
 class Settings:
     """What notebook 05 trains.
 

@@ -43,7 +43,7 @@ class Sets(Generic[Settings]):
         return self.smoke if profile.name == "smoke" else getattr(self, profile.name)[not profile.drawn]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Common:
     """Settings of all notebooks.
 
@@ -93,4 +93,4 @@ _SETS = Sets(
 
 def settings(profile: Profile) -> Common:
     """The settings that all notebooks share."""
-    return _SETS.of(profile)
+    return replace(_SETS.of(profile))

@@ -30,7 +30,7 @@ FAMILIES = {
 }  # as Hendrycks & Dietterich 2019 sort them
 
 
-@dataclass
+@dataclass(slots=True)
 class Settings:
     """Sizes and lengths of notebook 04.
 

@@ -1,12 +1,15 @@
 """What a notebook opens first: profile, data, weights and the folders that its results go to."""
 
+import ast
 import base64
+import inspect
 import logging
 import os
 import platform
 import re
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -247,6 +250,19 @@ class Session:
         display(HTML(as_text.to_html(index=False, border=0, classes=no_formulas)))
         markdown(f"*{text.markdown(item.caption)}*")
 
+    def source(self, *objects: Any) -> None:
+        """Show the source of functions and classes, as they are run: highlighted, docstrings cut to a line.
+
+        Args:
+            objects: functions, methods or classes, of voclab or of the notebook.
+        """
+        from IPython.display import Code, display
+
+        for found in objects:
+            found = inspect.unwrap(found)
+            markdown(f"`{found.__module__}.{found.__qualname__}`")
+            display(Code(short_source(found), language="python"))
+
     def close(
         self,
         answer: str,
@@ -349,6 +365,19 @@ def on_colab() -> bool:
         return "COLAB_RELEASE_TAG" in os.environ or find_spec("google.colab") is not None
     except ModuleNotFoundError:  # no package google at all
         return False
+
+
+def short_source(found: Any) -> str:
+    """The source of a function or class with every docstring cut to its first line."""
+    lines: list[str | None] = list(textwrap.dedent(inspect.getsource(found)).splitlines())
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(found)))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and (told := ast.get_docstring(node)):
+            text = node.body[0]
+            first, last = text.lineno - 1, text.end_lineno or text.lineno
+            end = "" if told.splitlines()[0].endswith((".", ":")) else " …"
+            shown = f'{" " * text.col_offset}"""{told.splitlines()[0]}{end}"""'
+            lines[first:last] = [shown, *[None] * (last - first - 1)]
+    return "\n".join(line for line in lines if line is not None)
 
 
 def project_root() -> Path:

@@ -46,6 +46,7 @@ class Classification(Task):
     """
 
     shrink: ClassVar[int | None] = 3
+    usual_loss: ClassVar[str] = "cross-entropy"
     dropout: float = 0.2
 
     def require(self, experiment, data, networks):
@@ -154,6 +155,7 @@ class MultiLabelClassification(Classification):
     """
 
     shrink: ClassVar[int | None] = None
+    usual_loss: ClassVar[str] = "binary cross-entropy"
     views: int = 0
     test_sizes: tuple[int, ...] = ()
 
@@ -178,6 +180,12 @@ class MultiLabelClassification(Classification):
             return {"validation_loss": figures["loss"], "map": figures["map"]}
 
         return score
+
+    def optimizer(self, experiment):
+        return "L-BFGS" if experiment.frozen else super().optimizer(experiment)
+
+    def epochs(self, experiment):
+        return 0 if experiment.frozen else super().epochs(experiment)
 
     def fit(self, work):
         return self._fit_head(work) if work.experiment.frozen else super().fit(work)

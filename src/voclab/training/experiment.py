@@ -40,7 +40,7 @@ class Experiment:
             :class:`voclab.training.classification.Classification`.
         model: the architecture, a name that the task knows.
         recipe: size, augmentation, epochs and so on.
-        loss: a name that the task knows; ``None`` for its usual one.
+        loss: a name that the task knows, or a loss of your own; ``None`` for its usual one.
         backbone: key of ``BACKBONES`` for a model that is built on one.
         weights: of the backbone: ``None`` (random), ``"imagenet"`` or a weights file.
         frozen: whether the backbone keeps its weights.
@@ -52,7 +52,7 @@ class Experiment:
     task: Any  # a Task: Any, because each kind has settings of its own
     model: str
     recipe: Recipe
-    loss: str | None = None
+    loss: Any = None
     backbone: str | None = None
     weights: str | None = None
     frozen: bool = False
@@ -102,10 +102,12 @@ class Task:
     Attributes:
         parts: names of the parts that are measured at the end.
         shrink: decoded training images are kept at this many times the training size; ``None`` as they are.
+        usual_loss: what people call the loss of an experiment that names none.
     """
 
     parts: ClassVar[tuple[str, ...]] = ("validation", "test")
     shrink: ClassVar[int | None] = None
+    usual_loss: ClassVar[str] = ""
 
     def require(self, experiment: Experiment, data: Parts, networks: Mapping[str, Network]) -> None:
         """Refuse with one sentence what cannot be trained, before anything is begun."""
@@ -171,6 +173,21 @@ class Task:
     def measure(self, work: Work, model: keras.Model) -> dict:
         """Keep what the model predicts, and return the figures of each part, ``None`` without truth."""
         raise NotImplementedError
+
+    def optimizer(self, experiment: Experiment) -> str:
+        """What people call the optimizer."""
+        return {"adam": "AdamW", "sgd": "SGD"}[experiment.recipe.optimizer]
+
+    def epochs(self, experiment: Experiment) -> int:
+        """The longest training in epochs; 0 for one that has none."""
+        return experiment.recipe.epochs
+
+    def loss_name(self, experiment: Experiment) -> str:
+        """What people call the loss."""
+        loss = experiment.loss
+        if loss is None:
+            return self.usual_loss
+        return loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
 
     def told(self, figures: Mapping[str, Any]) -> str:
         """The main figure of a part, for people."""

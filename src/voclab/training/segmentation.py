@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import keras
@@ -36,6 +37,7 @@ class Segmentation(Task):
         test_time: how an image is shown to the model when it is measured.
     """
 
+    usual_loss: ClassVar[str] = "cross_entropy_dice"
     test_time: TestTime
 
     def require(self, experiment, data, networks):
@@ -60,7 +62,7 @@ class Segmentation(Task):
         return model
 
     def loss(self, work):
-        return get_loss(work.experiment.loss or "cross_entropy_dice")
+        return get_loss(work.experiment.loss or self.usual_loss)
 
     def scorer(self, work: Work) -> Callable[[keras.Model], dict[str, float]]:
         recipe, validation = work.experiment.recipe, work.data.validation
