@@ -58,7 +58,7 @@ WRONG = {
     "run 01 --epsilon 4 --notebooks NOTEBOOKS": "its parameters are: profile, seed",
     "run 01 --out FILE": "FILE is a file",
     "run 01 --output NOTEBOOKS": "NOTEBOOKS, which is a folder; name a file",
-    "run all --output one.ipynb --notebooks NOTEBOOKS": "All notebooks cannot be saved in the one file",
+    "run all --output one.ipynb --notebooks NOTEBOOKS": "Several notebooks cannot be saved in the one file",
     "run 01 --in-place --output a.ipynb": "not allowed with",
     "run 01 --in-place --data DATA --notebooks NOTEBOOKS": "may only show the embedded data",
     # train
