@@ -244,7 +244,7 @@ def training_batches(
     def mix(step, batch):
         weight, other = tf.numpy_function(partners, (step,), (tf.float32, tf.int64), stateful=False)
         weight, other = tf.ensure_shape(weight, ()), tf.ensure_shape(other, (shown,))
-        return tuple(weight * part + (1.0 - weight) * tf.gather(part, other) for part in batch)
+        return tuple(mixed(part, weight, other) for part in batch)
 
     # One call of Python a batch: a generator of indices and a call a sample took as long as the augmentation.
     stream = tf.data.Dataset.range(start_epoch * steps, epochs * steps)
@@ -256,6 +256,13 @@ def training_batches(
     fixed.autotune.enabled = False  # its thread delays the end of an iterator by seconds on small machines
     fixed.deterministic = True
     return stream.prefetch(2).with_options(fixed)
+
+
+def mixed(part, weight, other):
+    """Mixup (Zhang et al. 2018) of a batch's images or labels with those at the indices ``other``."""
+    import tensorflow as tf
+
+    return weight * part + (1.0 - weight) * tf.gather(part, other)
 
 
 def smoothed(labels, smoothing: float, task: str):
