@@ -38,8 +38,8 @@ class Settings:
     """Sizes and lengths of notebook 02.
 
     Attributes:
-        width: channels of the from-scratch U-Net at full resolution.
-        depth: how often it halves the resolution.
+        width: channels of the U-Net from scratch after its stem.
+        depth: how often it halves the resolution after that.
         size: its training size, pixels.
         test_size: longest side at which it is tested, pixels.
         augmentation: its augmentation.
@@ -64,12 +64,12 @@ class Settings:
         refit: whether the chosen model is trained once more on all training images, for its time again.
     """
 
-    width: int = 16
-    depth: int = 4
+    width: int = 24
+    depth: int = 3
     size: int = 64
     test_size: int = 64
     augmentation: str = "none"
-    epochs: int = 2
+    epochs: int = 12
     learning_rate: float = 3e-3
     batch_size: int = 16
     seeds: int = 1
@@ -91,10 +91,10 @@ class Settings:
 
 _DRAWN = Settings()
 _PHOTOGRAPHS = Settings(
-    size=96,
-    test_size=128,
+    size=128,
+    test_size=160,
     augmentation="standard",
-    epochs=6,
+    epochs=30,
     batch_size=8,
     encoder_size=224,
     encoder_test_size=320,
@@ -149,7 +149,7 @@ _SETS = Sets(
             width=32,
             size=224,
             test_size=320,
-            epochs=60,
+            epochs=120,
             seeds=3,
             reference_seeds=(3, 3),
             encoder_size=320,

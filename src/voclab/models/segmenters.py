@@ -38,23 +38,26 @@ class ResizeLike(keras.layers.Layer):
 def build_unet(
     classes: int,
     *,
-    width: int = 32,
-    depth: int = 4,
+    width: int = 24,
+    depth: int = 3,
     dropout: float = 0.0,
     skips: bool = True,
 ) -> keras.Model:
     """A U-Net (Ronneberger et al. 2015) with random weights, for RGB pixels in [0, 1] of any size.
 
     Differences from the paper, all usual today: padding, so that the output is as large as the input;
-    normalisation; bilinear upsampling instead of transposed convolution, which leaves no checkerboard.
+    normalisation; bilinear upsampling instead of transposed convolution, which leaves no checkerboard. A stem
+    halves the image first, which makes every step four times cheaper; each block is residual (He et al.
+    2016), and the mean of the deepest map is added to it (Liu et al. 2015, *ParseNet*). On drawn images these
+    three took the Dice after half a minute of training from 0.01 to 0.2 (docs/results.md).
 
     Without ``skips`` the decoder gets nothing but the bottleneck. The decoder is then made wider, so
     that the network has as many parameters as the one with skips: what differs is the connection.
 
     Args:
         classes: labels including background.
-        width: channels at full resolution; each level doubles them.
-        depth: number of times the resolution is halved.
+        width: channels after the stem; each level doubles them.
+        depth: number of times the resolution is halved after the stem.
         dropout: share of bottleneck channels dropped in training.
         skips: whether encoder maps are joined to the decoder's.
 
@@ -73,6 +76,45 @@ def build_unet(
     return _of_equal_size(built, built(0, joined=True).count_params())
 
 
+def _unet(classes, encoder, decoder, dropout, joined: bool) -> keras.Model:
+    inputs = keras.Input((None, None, 3), name="pixels")
+    x = PixelPreprocessing("tf", name="preprocessing")(inputs)
+    x = conv_norm_relu(x, encoder[0], strides=2, name="stem")
+    kept = []
+    for level, channels in enumerate(encoder):
+        if level:
+            x = layers.MaxPooling2D(2, padding="same", name=f"down{level}")(x)
+        x = residual_block(x, channels, name=f"encoder{level}")
+        kept.append(x)
+    x = layers.SpatialDropout2D(dropout, name="dropout")(with_context(x, x))
+    for level in reversed(range(len(encoder) - 1)):
+        # Without skips the encoder's map still says how large the result must be, and nothing more.
+        x = ResizeLike(name=f"up{level}")([x, kept[level]])
+        if joined:
+            x = layers.Concatenate(name=f"skip{level}")([x, kept[level]])
+        x = residual_block(x, decoder[level], name=f"decoder{level}")
+    return _with_logits(inputs, x, classes, "unet" if joined else "unet_without_skips")
+
+
+def residual_block(x, channels: int, *, separable: bool = False, name: str):
+    """Two times convolution, normalisation, ReLU, and the input added to the result (He et al. 2016).
+
+    Where the number of channels changes, a 1 × 1 convolution fits the input to it.
+    """
+    shortcut = x
+    if x.shape[-1] != channels:
+        shortcut = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_shortcut")(x)
+    for k in (1, 2):
+        x = conv_norm_relu(x, channels, separable=separable, name=f"{name}_{k}")
+    return layers.Add(name=f"{name}_add")([x, shortcut])
+
+
+def with_context(x, deepest):
+    """A map plus the mean of the deepest one everywhere: what is in the image says what its parts can be."""
+    whole = layers.GlobalAveragePooling2D(keepdims=True, name="whole")(deepest)
+    return layers.Add(name="context")([x, layers.Conv2D(x.shape[-1], 1, name="whole_projected")(whole)])
+
+
 def _wider(channels: int, sixteenths: int) -> int:
     return channels + (max(1, round(channels * sixteenths / 16)) if sixteenths else 0)
 
@@ -85,18 +127,19 @@ def _of_equal_size(built: Callable[[int], keras.Model], wanted: int) -> keras.Mo
     return min(models[-2:], key=lambda model: abs(model.count_params() - wanted))
 
 
-def _block(x, channels: int, name: str):
-    """Two times convolution, normalisation, ReLU."""
-    for k in (1, 2):
-        x = conv_norm_relu(x, channels, name=f"{name}_{k}")
-    return x
-
-
 def conv_norm_relu(
-    x, channels: int, *, kernel: int = 3, dilation: int = 1, separable: bool = False, name: str
+    x,
+    channels: int,
+    *,
+    kernel: int = 3,
+    strides: int = 1,
+    dilation: int = 1,
+    separable: bool = False,
+    name: str,
 ):
     """Convolution, batch normalisation and ReLU."""
-    options = {"padding": "same", "use_bias": False, "dilation_rate": dilation, "name": f"{name}_conv"}
+    options = {"padding": "same", "use_bias": False, "strides": strides, "dilation_rate": dilation}
+    options["name"] = f"{name}_conv"
     if separable:
         start = {"depthwise_initializer": "he_normal", "pointwise_initializer": "he_normal"}
         x = layers.SeparableConv2D(channels, kernel, **start, **options)(x)
@@ -104,27 +147,6 @@ def conv_norm_relu(
         x = layers.Conv2D(channels, kernel, kernel_initializer="he_normal", **options)(x)
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
-
-
-def _unet(classes, encoder, decoder, dropout, joined: bool) -> keras.Model:
-    inputs = keras.Input((None, None, 3), name="pixels")
-    x = PixelPreprocessing("tf", name="preprocessing")(inputs)
-    kept = []
-    for level, channels in enumerate(encoder):
-        if level:
-            x = layers.MaxPooling2D(2, padding="same", name=f"down{level}")(x)
-        x = _block(x, channels, f"encoder{level}")
-        kept.append(x)
-    x = layers.SpatialDropout2D(dropout, name="dropout")(x)
-    for level in reversed(range(len(encoder) - 1)):
-        # Without skips the encoder's map still says how large the result must be, and nothing more.
-        x = ResizeLike(name=f"up{level}")([x, kept[level]])
-        if joined:
-            x = layers.Concatenate(name=f"skip{level}")([x, kept[level]])
-        x = _block(x, decoder[level], f"decoder{level}")
-    outputs = layers.Conv2D(classes, 1, name="logits", dtype="float32")(x)
-    name = "unet" if joined else "unet_without_skips"
-    return keras.Model(inputs, outputs, name=name)
 
 
 def build_encoder_unet(
@@ -141,7 +163,8 @@ def build_encoder_unet(
 
     Each skip tensor is projected by a 1 × 1 convolution before it is joined, so a wide backbone does not
     make a wide decoder. The mean of the deepest map is added to the bottleneck (Liu et al. 2015,
-    *ParseNet*): what is in the image as a whole says what its parts can be. The last join is at the
+    *ParseNet*), and the decoder's blocks are residual: without that sum it learnt half as much in four epochs
+    on a frozen encoder (docs/results.md). The last join is at the
     encoder's finest stride; logits are resized bilinearly from there.
 
     Args:
@@ -172,9 +195,7 @@ def _decoded(maps: dict, width: int, dropout: float, joined: bool):
     strides = sorted(maps, reverse=True)
     deepest = maps[strides[0]]
     x = conv_norm_relu(deepest, width, kernel=1, name="bottleneck")
-    whole = layers.GlobalAveragePooling2D(keepdims=True, name="whole")(deepest)
-    x = layers.Add(name="context")([x, layers.Conv2D(width, 1, name="whole_projected")(whole)])
-    x = layers.SpatialDropout2D(dropout, name="dropout")(x)
+    x = layers.SpatialDropout2D(dropout, name="dropout")(with_context(x, deepest))
     for step, stride in enumerate(strides[1:], 1):
         channels = max(width // 4, width * 3 // (3 + step))
         # Without skips the encoder's map still says how large the result must be, and nothing more.
@@ -182,8 +203,7 @@ def _decoded(maps: dict, width: int, dropout: float, joined: bool):
         if joined:
             skip = conv_norm_relu(maps[stride], channels // 2, kernel=1, name=f"skip{stride}")
             x = layers.Concatenate(name=f"join{stride}")([x, skip])
-        for k in (1, 2):
-            x = conv_norm_relu(x, channels, separable=True, name=f"decoder{stride}_{k}")
+        x = residual_block(x, channels, separable=True, name=f"decoder{stride}")
     return x
 
 
@@ -229,8 +249,7 @@ def build_deeplab(
     x = layers.SpatialDropout2D(dropout, name="dropout")(x)
     low = conv_norm_relu(skips[min(s for s in skips if s >= 4)], 48, kernel=1, name="low")
     x = layers.Concatenate(name="join")([ResizeLike(name="up")([x, low]), low])
-    for k in (1, 2):
-        x = conv_norm_relu(x, width, separable=True, name=f"decoder_{k}")
+    x = residual_block(x, width, separable=True, name="decoder")
     return _with_logits(inputs, x, classes, f"{backbone}_deeplab")
 
 
