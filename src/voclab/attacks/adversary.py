@@ -211,7 +211,7 @@ class Adversary(Attack):
         """The adversary of a complete run."""
         return cls(run.load_model())
 
-    def _perturb(self, victim, images, target, budget):
+    def perturb(self, victim, images, target, budget):
         height, width = images.shape[1:3]
         # The encoder halves twice; what 4 does not divide is completed by its last pixels and cut off again.
         padded = np.pad(images, ((0, 0), (0, -height % 4), (0, -width % 4), (0, 0)), mode="edge")

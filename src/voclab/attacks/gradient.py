@@ -1,5 +1,6 @@
 """Gradient attacks (FGSM, PGD, momentum) and the control: noise that knows nothing of the network."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,9 +42,22 @@ class Attack:
         target.require(network, images)
         if epsilon == 0 or len(images) == 0:
             return images
-        return budget.finish(self._perturb(network, images, target, budget), images)
+        return budget.finish(self.perturb(network, images, target, budget), images)
 
-    def _perturb(self, network: Network, images: np.ndarray, target: Target, budget: Budget) -> np.ndarray:
+    def perturb(self, network: Network, images: np.ndarray, target: Target, budget: Budget) -> np.ndarray:
+        """The attack's own part, which a new attack overrides: images within about the bound.
+
+        Call the attack itself, which checks the arguments, then projects and rounds what this returns.
+
+        Args:
+            network: the one under attack.
+            images: (B, H, W, 3) float32 8-bit images in [0, 1].
+            target: the goal for these images.
+            budget: the bound, with the steps that attacks take in it.
+
+        Returns:
+            (B, H, W, 3) float32.
+        """
         raise NotImplementedError
 
 
@@ -59,7 +73,7 @@ class Noise(Attack):
     kind: str = "sign"
     seed: int = 0
 
-    def _perturb(self, network, images, target, budget):
+    def perturb(self, network, images, target, budget):
         rng = np.random.default_rng(self.seed)
         if self.kind == "sign":
             return images + budget.fill(rng.choice([-1.0, 1.0], images.shape))
@@ -78,7 +92,7 @@ class FGSM(Attack):
 
     objective: str = "margin"
 
-    def _perturb(self, network, images, target, budget):
+    def perturb(self, network, images, target, budget):
         _, gradient, logits = target.gradient(network, images, self.objective)
         require_direction(network, gradient, self.objective, target.succeeded(network, logits))
         return images + budget.fill(gradient)
@@ -109,39 +123,21 @@ class PGD(Attack):
     early_stop: bool = True
     seed: int = 0
 
-    def _perturb(self, network, images, target, budget):
+    def perturb(self, network, images, target, budget):
         if self.steps < 1:
             raise VoclabError(f"PGD needs at least one step, not {self.steps}.")
-        noise = budget.random(images.shape, np.random.default_rng(self.seed)) if self.random_start else 0
-        size = np.float32(budget.epsilon * np.float32(self.step))
-        objective = target.objective(network, self.objective)
-        best, active, goal = _Best(network, images, target, budget), np.arange(len(images)), target
-        low, high = map(ops.convert_to_tensor, budget.box(images))
-        # Points and directions stay on the device from step to step.
-        points, direction = ops.convert_to_tensor(budget.project(images + noise, images)), 0.0
-        for number in range(self.steps):
-            values, gradient, logits = network.gradient(points, goal.truth, objective)
-            if number == 0:
-                reached = goal.succeeded(network, ops.convert_to_numpy(logits))
-                require_direction(network, ops.convert_to_numpy(gradient), self.objective, reached)
+        search = _Search(network, images, target, budget, self.objective, self.early_stop)
+        size, direction = np.float32(budget.epsilon * np.float32(self.step)), 0.0
+        points = search.project(images + self._start(images, budget))
+        for _ in search.rounds(self.steps):
+            gradient = search.gradient(points)
             direction = self._direction(gradient, direction)
-            if self.early_stop:
-                best.keep(points, values, logits, active)
-                kept = np.flatnonzero(~np.isposinf(best.scores[active]))
-                if not len(kept):
-                    return best.images
-                if len(kept) < len(active):
-                    points, direction, low, high = (
-                        ops.take(x, kept, axis=0) for x in (points, direction, low, high)
-                    )
-                    active = active[kept]
-                    goal = target.of(active)
-            points = ops.clip(points + size * ops.sign(direction), low, high)
-        if not self.early_stop:
-            return ops.convert_to_numpy(points)
-        logits = network.logits(points, len(points))
-        best.keep(points, goal.values(network, logits, self.objective), logits, active)
-        return best.images
+            points, direction = search.unfinished(points, direction)
+            points = search.project(points + size * ops.sign(direction))
+        return search.result(points)
+
+    def _start(self, images, budget):
+        return budget.random(images.shape, np.random.default_rng(self.seed)) if self.random_start else 0
 
     def _direction(self, gradient, before):
         if not self.momentum:
@@ -150,26 +146,72 @@ class PGD(Attack):
         return self.momentum * before + gradient / ops.maximum(size, 1e-30)
 
 
-class _Best:
-    """The best points found so far. A score of +inf says that the attack on that image has succeeded."""
+class _Search:
+    """What PGD keeps beside its points: which images are still attacked, and the best point of each.
 
-    def __init__(self, network: Network, images: np.ndarray, target: Target, budget: Budget):
+    Points and directions stay on the device from step to step. With ``keep_best``, an image that has reached
+    the goal leaves the batch; its score is +inf (for segmentation that never happens).
+    """
+
+    def __init__(self, network: Network, images: np.ndarray, target: Target, budget: Budget, objective: str,
+                 keep_best: bool):  # fmt: skip
         self.network, self.clean, self.target, self.budget = network, images, target, budget
+        self.name, self.keep_best = objective, keep_best
         self.images, self.scores = images.copy(), np.full(len(images), -np.inf)
+        self.active, self.checked = np.arange(len(images)), False
+        self.low, self.high = map(ops.convert_to_tensor, budget.box(images))
 
-    def keep(self, points, values, logits, active: np.ndarray) -> None:
-        """Remember which points are better than those before, and how good they are.
+    def rounds(self, most: int) -> Iterator[int]:
+        """The steps that there are to take: at most so many, and none once no image is left."""
+        for number in range(most):
+            if len(self.active):
+                yield number
 
-        That is the objective, and +inf where the image that can be saved reaches the goal (pixels: never).
-        """
+    def project(self, points):
+        """The nearest points in the ball and in [0, 1]."""
+        return ops.clip(ops.cast(points, "float32"), self.low, self.high)
+
+    def gradient(self, points):
+        """The objective's gradient at the points, (B, H, W, 3); they are kept where better than before."""
+        goal = self.target.of(self.active)
+        objective = goal.objective(self.network, self.name)
+        values, gradient, logits = self.network.gradient(points, goal.truth, objective)
+        if not self.checked:
+            reached = goal.succeeded(self.network, ops.convert_to_numpy(logits))
+            require_direction(self.network, ops.convert_to_numpy(gradient), self.name, reached)
+            self.checked = True
+        if self.keep_best:
+            self._keep(points, values, logits)
+        return gradient
+
+    def unfinished(self, *tensors):
+        """The part of each (B, …) tensor that belongs to images which have not reached the goal."""
+        kept = np.flatnonzero(~np.isposinf(self.scores[self.active]))
+        if len(kept) == len(self.active):
+            return tensors
+        self.active = self.active[kept]
+        self.low, self.high, *tensors = (ops.take(x, kept, axis=0) for x in (self.low, self.high, *tensors))
+        return tensors
+
+    def result(self, points) -> np.ndarray:
+        """(B, H, W, 3) float32: the best points, or the last ones."""
+        if not self.keep_best:
+            return ops.convert_to_numpy(points)
+        if len(self.active):
+            logits = self.network.logits(points, len(points))
+            self._keep(points, self.target.of(self.active).values(self.network, logits, self.name), logits)
+        return self.images
+
+    def _keep(self, points, values, logits) -> None:
         points, logits = ops.convert_to_numpy(points), ops.convert_to_numpy(logits)
         values = ops.convert_to_numpy(values).astype(float)
         if self.network.task != "segmentation":
-            hits = np.flatnonzero(self.target.of(active).succeeded(self.network, logits))
+            hits = np.flatnonzero(self.target.of(self.active).succeeded(self.network, logits))
             if len(hits):
-                chosen = active[hits]
+                chosen = self.active[hits]
                 saved = eight_bit(self.budget.finish(points[hits], self.clean[chosen]))
                 succeeded = self.target.of(chosen).succeeded(self.network, self.network.logits(saved))
                 values[hits[succeeded]] = np.inf
-        better = values > self.scores[active]
-        self.images[active[better]], self.scores[active[better]] = points[better], values[better]
+        better = values > self.scores[self.active]
+        chosen = self.active[better]
+        self.images[chosen], self.scores[chosen] = points[better], values[better]

@@ -162,30 +162,47 @@ def build_generator(
     if mode == "universal":
         total = Tiles(1, tile, seed, name="tiles", dtype="float32")([inputs, _one(inputs)])
     else:
-        x = PixelPreprocessing("tf", name="preprocessing")(inputs)
-        x = layers.Conv2D(width, 5, 2, "same", activation="relu", name="down1")(x)
-        x = layers.Conv2D(2 * width, 3, 2, "same", activation="relu", name="down2")(x)
-        seen = x
-        if backbone:
-            seen = _pretrained(inputs, backbone, weights, options or {})
-            known = layers.Conv2D(2 * width, 1, name="known")(seen)
-            x = layers.Add(name="informed")([x, ResizeLike(name="known_everywhere")([known, x])])
-        # Standardised, so that from the start different images mix differently and patterns can part.
-        shares = layers.GlobalAveragePooling2D(name="whole", dtype="float32")(seen)
-        shares = layers.BatchNormalization(
-            momentum=0.9, center=False, scale=False, name="standardised", dtype="float32"
-        )(shares)
-        shares = layers.Dense(patterns, activation="softmax", name="shares", dtype="float32")(shares)
-        pattern = Tiles(patterns, tile, seed, name="tiles", dtype="float32")([inputs, shares])
-        for k in range(1, blocks + 1):
-            x = _residual(x, 2 * width, f"block{k}")
-        x = layers.Conv2DTranspose(width, 4, 2, "same", activation="relu", name="up1")(x)
-        x = layers.Conv2DTranspose(3, 4, 2, "same", kernel_initializer="zeros", name="up2", dtype="float32")(
-            x
-        )
-        total = layers.Add(name="total", dtype="float32")([x, pattern])
+        frozen = (backbone, weights, options or {})
+        total = image_dependent(inputs, width, blocks, patterns, tile, seed, frozen)
     outputs = UnitBall(name="unit", dtype="float32")(total)
     return keras.Model(inputs, outputs, name=GENERATOR)
+
+
+def image_dependent(inputs, width: int, blocks: int, patterns: int, tile: int, seed: int, frozen: tuple):
+    """Encoder, residual blocks, decoder; plus a mixture of patterns that the encoder chooses."""
+    x, seen = encoder(inputs, width, frozen)
+    shares = layers.Dense(patterns, activation="softmax", name="shares", dtype="float32")(pooled(seen))
+    mixture = Tiles(patterns, tile, seed, name="tiles", dtype="float32")([inputs, shares])
+    for k in range(1, blocks + 1):
+        x = _residual(x, 2 * width, f"block{k}")
+    return layers.Add(name="total", dtype="float32")([decoder(x, width), mixture])
+
+
+def encoder(inputs, width: int, frozen: tuple):
+    """(B, H/4, W/4, 2 width) features of the pixels, and the map that the patterns are chosen by."""
+    x = PixelPreprocessing("tf", name="preprocessing")(inputs)
+    x = layers.Conv2D(width, 5, 2, "same", activation="relu", name="down1")(x)
+    x = layers.Conv2D(2 * width, 3, 2, "same", activation="relu", name="down2")(x)
+    backbone, weights, options = frozen
+    if not backbone:
+        return x, x
+    seen = _pretrained(inputs, backbone, weights, options)
+    known = layers.Conv2D(2 * width, 1, name="known")(seen)
+    return layers.Add(name="informed")([x, ResizeLike(name="known_everywhere")([known, x])]), seen
+
+
+def decoder(x, width: int):
+    """(B, H, W, 3) from a quarter of the resolution; zero before training."""
+    x = layers.Conv2DTranspose(width, 4, 2, "same", activation="relu", name="up1")(x)
+    last = {"kernel_initializer": "zeros", "name": "up2", "dtype": "float32"}
+    return layers.Conv2DTranspose(3, 4, 2, "same", **last)(x)
+
+
+def pooled(x):
+    """(B, C) means of a map, standardised: so different images mix differently from the start."""
+    x = layers.GlobalAveragePooling2D(name="whole", dtype="float32")(x)
+    options = {"center": False, "scale": False, "name": "standardised", "dtype": "float32"}
+    return layers.BatchNormalization(momentum=0.9, **options)(x)
 
 
 def _one(inputs):
