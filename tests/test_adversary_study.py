@@ -9,10 +9,22 @@ import pytest
 from fragile_victims import CLASSES, four_classes, fragile_classifier, fragile_segmenter
 from fragile_victims import victims as fragile
 
-from voclab.attacks import HANDLING, PGD, Adversary, Bench, Network, Noise, eight_bit, handled, visibility
+from voclab.attacks import (
+    HANDLING,
+    PGD,
+    Adversary,
+    Attack,
+    Bench,
+    Network,
+    Noise,
+    eight_bit,
+    handled,
+    visibility,
+)
 from voclab.data.base import VOID
 from voclab.experiments import adversary as study
 from voclab.experiments import fooling
+from voclab.experiments import fooling_findings as findings
 from voclab.experiments.common import Profile
 from voclab.metrics import image_scores
 from voclab.models.generator import attack_model, build_generator
@@ -25,8 +37,15 @@ MOBILENET = Weights("mobilenet_v2", "imagenet", "imagenet", "for the test")
 PROFILES = [("smoke", "toyvoc"), *((n, d) for n in ("demo", "full") for d in ("toyvoc", "voc2009"))]
 SMOKE = Profile("smoke", True)
 SETTINGS = replace(
-    study.settings(SMOKE), size=32, epsilons=(4, 8), pgd_images=(6, 3), penalty_weights=(0.5, 4.0)
+    study.settings(SMOKE),
+    size=32,
+    epsilons=(4, 8),
+    images=(0, 0),
+    pgd_images=(6, 3),
+    penalty_weights=(0.5, 4.0),
 )
+
+GRADIENT = ("FGSM", "PGD", "momentum PGD")
 
 
 class Killed(BaseException):
@@ -329,6 +348,8 @@ def test_a_row_says_what_was_fooled_how_visibly_and_at_what_cost(measured, netwo
     images, _ = bench.attack(Noise(), victim, 8 / 255)
     row = measured.row("sign noise", "classifier")
     expected = bench.effect(victim, images) | visibility(images, bench.images) | {"images": 12}
+    low, high = row.pop("low"), row.pop("high")
+    assert 0 <= low <= row["success"] <= high <= 1
     assert {k: v for k, v in row.items() if k != "seconds"} == pytest.approx(expected)
     assert row["seconds"] > 0
     np.testing.assert_array_equal(measured.perturbed("sign noise", "classifier"), images)
@@ -461,22 +482,22 @@ def test_a_victim_is_not_its_own_further_network(opened, further):
 
 
 def test_pgd_on_a_segmenter_is_measured_on_fewer_images(measured, scored):
-    whole = measured.on("pgd", "classifier", 8)
+    whole = measured.on("PGD", "classifier", 8)
     assert len(whole) == len(scored)
-    for name in ("pgd", "momentum"):
+    for name in ("PGD", "momentum PGD"):
         assert [len(measured.on(name, "segmenter", e)) for e in (4, 8)] == [3, 6]
     assert measured.on("image", "segmenter", 4) is whole
-    assert measured.on("fgsm", "segmenter", 8) is whole
-    few = measured.on("pgd", "segmenter", 4)
+    assert measured.on("FGSM", "segmenter", 8) is whole
+    few = measured.on("PGD", "segmenter", 4)
     assert [scored.ids.index(name) for name in few.dataset.ids] == [0, 6, 11]  # spread over all
-    assert measured.row("pgd", "segmenter")["images"] == 6
+    assert measured.row("PGD", "segmenter")["images"] == 6
 
 
 def test_all_images_may_be_asked_for(opened):
     all_of_them = replace(SETTINGS, pgd_images=(0, 99))
     measured = opened(settings=all_of_them)
-    assert measured.on("pgd", "segmenter", 8) is measured.bench
-    assert len(measured.on("pgd", "segmenter", 4)) == 12
+    assert measured.on("PGD", "segmenter", 8) is measured.bench
+    assert len(measured.on("PGD", "segmenter", 4)) == 12
 
 
 # --- tables ---
@@ -484,7 +505,7 @@ def test_all_images_may_be_asked_for(opened):
 
 def test_the_table_of_attacks_begins_with_the_clean_images(measured, networks):
     tables = {name: fooling.attack_table(measured, name) for name in networks}
-    names = ["none", *fooling.LABELS.values()]
+    names = ["none", *SETTINGS.attacks, *fooling.LABELS.values()]
     for name, table in tables.items():
         assert list(table.index) == names
         clean = measured.bench.effect(networks[name], measured.bench.images)
@@ -516,14 +537,14 @@ def test_without_an_adversary_of_both_there_is_no_row_of_it(opened, adversaries,
     assert not any("segmenter" in title for title in fooling.on_one_image(measured, 0))
 
 
-def test_fooling_over_epsilon_has_all_bounds_and_no_momentum(measured):
+def test_fooling_over_epsilon_has_all_bounds(measured):
     lines = fooling.over_epsilon(measured, "classifier")
-    assert list(lines) == [title for name, title in fooling.LABELS.items() if name != "momentum"]
+    assert list(lines) == [*SETTINGS.attacks, *fooling.LABELS.values()]
     for bounds, shares in lines.values():
         assert bounds == [4, 8]
         assert len(shares) == 2
-    assert lines["PGD"][1][1] == measured.row("pgd", "classifier", 8)["success"]
-    assert lines["PGD"][1][0] == measured.row("pgd", "classifier", 4)["success"]
+    assert lines["PGD"][1][1] == measured.row("PGD", "classifier", 8)["success"]
+    assert lines["PGD"][1][0] == measured.row("PGD", "classifier", 4)["success"]
 
 
 def test_transfer_tries_each_attack_on_each_network(measured, networks, further):
@@ -533,26 +554,35 @@ def test_transfer_tries_each_attack_on_each_network(measured, networks, further)
         *(
             title.format(v)
             for v in ("classifier", "segmenter")
-            for title in ("adversary, on the {}", "PGD, on the {}", "momentum PGD, on the {}")
+            for title in (
+                "adversary, on the {}",
+                *(n + ", on the {}" for n in ("FGSM", "PGD", "momentum PGD")),
+            )
         ),
         "adversary, on both",
     ]
     assert tested == ["classifier", "segmenter", "another"]
-    assert matrix.shape == (8, 3)
+    assert matrix.shape == (10, 3)
     ours = sources.index("adversary, on the classifier")
     images = measured.perturbed("image", "classifier")
     for column, network in enumerate((networks["classifier"], networks["segmenter"], further["another"])):
         assert matrix[ours, column] == pytest.approx(measured.bench.effect(network, images)["success"])
     assert matrix[ours, 0] == measured.row("image", "classifier")["success"] > 0.5
     pgd = sources.index("PGD, on the segmenter")  # on the images that PGD perturbed, which are fewer
-    few = measured.on("pgd", "segmenter", 8)
+    few = measured.on("PGD", "segmenter", 8)
     images, _ = few.attack(PGD(), networks["segmenter"], 8 / 255)
     assert matrix[pgd, 2] == pytest.approx(few.effect(further["another"], images)["success"])
 
 
 def test_survival_is_measured_after_each_handling(measured, networks):
     table = fooling.survival(measured, "classifier")
-    assert list(table) == ["FGSM", "PGD", "adversary, universal", "adversary, image-dependent"]
+    assert list(table) == [
+        "FGSM",
+        "PGD",
+        "momentum PGD",
+        "adversary, universal",
+        "adversary, image-dependent",
+    ]
     for row in table.values():
         assert list(row) == ["as saved", *HANDLING]
     ours, images = table["adversary, image-dependent"], measured.perturbed("image", "classifier")
@@ -565,7 +595,7 @@ def test_survival_is_measured_after_each_handling(measured, networks):
 
 def test_the_trade_off_follows_the_weights(measured):
     curves = fooling.trade_off(measured)
-    assert list(curves) == ["adversary, penalty on L2", "sign noise", "FGSM", "PGD", "adversary, universal"]
+    assert list(curves) == ["adversary, penalty on L2", "sign noise", *GRADIENT, "adversary, universal"]
     curve = curves["adversary, penalty on L2"]
     assert [label for _, _, label in curve] == ["weight 0", "weight 0.5", "weight 4"]
     for (psnr, fooled, _), name in zip(
@@ -573,14 +603,16 @@ def test_the_trade_off_follows_the_weights(measured):
     ):
         row = measured.row(name, "classifier")
         assert (psnr, fooled) == (row["psnr"], row["success"])
-    assert [len(points) for points in curves.values()] == [3, 1, 1, 1, 1]
+    assert [len(points) for points in curves.values()] == [3, 1, 1, 1, 1, 1]
 
 
 def test_goals_are_measured_by_what_they_wanted(measured, networks, adversaries):
     table = fooling.goals(measured, 2)
     assert list(table.index) == ["sign noise", "PGD", "adversary"]
     assert set(table.columns) == {
-        f"{goal}: {what}" for goal in ("appear", "vanish") for what in ("success", "PSNR (dB)")
+        f"{goal}: {what}"
+        for goal in ("appear", "vanish")
+        for what in ("success", "95 % interval", "PSNR (dB)")
     }
     victim = networks["classifier"]
     for goal in ("appear", "vanish"):
@@ -598,7 +630,7 @@ def test_the_defence_is_compared_attack_by_attack(measured, networks, adversarie
     table = fooling.defence(measured, defended, own)
     assert list(table) == ["as trained", "adversarially fine-tuned"]
     before, after = table.values()
-    attacks = ["no attack", "sign noise", "first adversary", "own adversary", "FGSM", "PGD"]
+    attacks = ["no attack", "sign noise", "first adversary", *GRADIENT, "own adversary"]
     assert list(before) == list(after) == attacks
     assert before["own adversary"] == before["first adversary"] < 0.5  # its own is the first one
     images, _ = measured.bench.attack(own, defended, 8 / 255)
@@ -729,3 +761,42 @@ def test_one_image_is_shown_after_each_attack(measured):
     for victim in ("classifier", "segmenter"):
         shown = images[f"adversary, image-dependent\n(on the {victim})"]
         np.testing.assert_array_equal(shown, measured.perturbed("image", victim)[4])
+
+
+# --- changed settings and sentences ---
+
+
+class Half(Attack):
+    """An attack as a notebook defines it."""
+
+    def perturb(self, network, images, target, budget):
+        return images + 0.5 * budget.epsilon
+
+
+def test_an_attack_added_in_one_line_is_in_every_table_and_sentence(opened):
+    settings = study.settings(SMOKE)
+    settings.size, settings.images, settings.pgd_images = 32, (0, 5), (6, 3)
+    settings.attacks["half"] = Half()
+    assert "half" not in study.settings(SMOKE).attacks
+    measured = opened(settings=settings)
+    assert "half" in fooling.attack_table(measured, "classifier").index
+    assert "half" in fooling.over_epsilon(measured, "segmenter")
+    assert {"half, on the classifier", "half, on the segmenter"} <= set(fooling.transfer(measured)[1])
+    assert "half" in fooling.survival(measured, "classifier")
+    assert "half" in findings.effect(measured, "classifier")
+    assert len(measured.few("image", "classifier")[0]) == 5
+    assert findings.key_numbers(measured)["classifier fooled at 8/255"].endswith("sign noise 0.0%")
+
+
+def test_attacks_are_compared_by_their_intervals():
+    strong, weak, between = (dict(low=a, high=b) for a, b in ((0.8, 0.9), (0.1, 0.2), (0.15, 0.85)))
+    assert findings.compared(strong, weak, ("A", "B")).startswith("A succeeds more often than B")
+    assert findings.compared(weak, strong, ("A", "B")).startswith("B succeeds more often than A")
+    assert "does not decide" in findings.compared(strong, between, ("A", "B"))
+
+
+def test_a_network_at_chance_is_told_from_one_that_has_learnt(opened):
+    blind = Network(moved_classifier(-9.0), "multilabel", "blind")  # always answers "never"
+    found = findings.above_chance(opened(further={"blind": blind}))
+    assert found["segmenter"]
+    assert not found["blind"]

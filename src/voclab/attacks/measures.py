@@ -14,6 +14,7 @@ from voclab.attacks.target import Target, VanishingGradientError
 from voclab.data.base import VOID, Dataset
 from voclab.data.images import at_size, eight_bit, gaussian_blur, jpeg
 from voclab.metrics import SegmentationMetrics, mean_average_precision
+from voclab.metrics.statistics import bootstrap_interval, wilson
 from voclab.models.network import Network
 
 HANDLING = ("JPEG, quality 90", "JPEG, quality 75", "JPEG, quality 50", "blur, sigma 1", "half size and back")
@@ -170,35 +171,70 @@ class Bench:
         class_index: int | None = None,
     ) -> dict[str, float]:
         """The same from answers that are there already."""
-        before = self.clean(network)
+        before, hits = self.clean(network), self._hits(network, after, goal, class_index)
+        success = _share(hits) if hits is not None else float("nan")
         if network.task == "segmentation":
             dice, clean_dice = after.metrics.mean_dice(), before.metrics.mean_dice()
-            # A perturbed map that is better than the clean one is no success.
-            success = max(0.0, 1 - dice / clean_dice) if clean_dice > 0 else float("nan")
+            if hits is None and clean_dice > 0:
+                success = max(0.0, 1 - dice / clean_dice)  # a better map than the clean one is no success
             figures = {"dice": dice, "flipped": float((before.values != after.values).mean())}
         else:
-            target = self.target(network.task)
-            was_wrong, is_wrong = (target.succeeded(network, a.values) for a in (before, after))
-            success = _share(is_wrong[~was_wrong])
+            is_wrong = self.target(network.task).succeeded(network, after.values)
             figures = {"accuracy": float(1 - is_wrong.mean())}
             if network.task == "multilabel":
                 figures["map"] = mean_average_precision(self.dataset.labels, after.values)
-        if goal != "untargeted":
-            success = _reached(network, before, after, self.target(network.task, goal, class_index))
         return {"success": success, **figures}
 
+    def interval(
+        self,
+        network: Network,
+        after: "Answers",
+        *,
+        goal: str = "untargeted",
+        class_index: int | None = None,
+    ) -> tuple[float, float]:
+        """95 % interval of ``success``: Wilson's for a share of images; for a segmenter's Dice, the paired
+        bootstrap over images (500 samples); NaN for a share of pixels, which are not independent."""
+        hits = self._hits(network, after, goal, class_index)
+        if hits is None:
+            before = self.clean(network).counts
+            lost = lambda drawn: max(0.0, 1 - _dice(after.counts[drawn]) / _dice(before[drawn]))  # noqa: E731
+            low, high = bootstrap_interval(lost, len(self), 500)
+            return float(low), float(high)
+        if network.task == "segmentation" or not hits.size:
+            return float("nan"), float("nan")
+        return wilson(int(hits.sum()), hits.size)
 
-def _reached(network: Network, before: "Answers", after: "Answers", target: Target) -> float:
-    """Of the images (pixels) that did not reach a goal clean, the share that does."""
+    def _hits(self, network: Network, after: "Answers", goal: str, class_index: int | None):
+        """Of what the attack can win, what it did win, bool; ``None`` for a segmenter's Dice."""
+        before = self.clean(network)
+        if goal != "untargeted":
+            return _reached(network, before, after, self.target(network.task, goal, class_index))
+        if network.task == "segmentation":
+            return None
+        target = self.target(network.task)
+        was_wrong, is_wrong = (target.succeeded(network, a.values) for a in (before, after))
+        return is_wrong[~was_wrong]
+
+
+def _dice(counts: np.ndarray) -> float:
+    """Mean foreground Dice of (n, 3, labels) counts: hits, predicted and true pixels."""
+    hits, predicted, true = counts.sum(0)[:, 1:].astype(float)
+    either = predicted + true
+    return float(np.mean(2 * hits[either > 0] / either[either > 0])) if either.any() else float("nan")
+
+
+def _reached(network: Network, before: "Answers", after: "Answers", target: Target) -> np.ndarray:
+    """Of the images (pixels) that did not reach a goal clean, which do, bool."""
     truth, wanted = target.truth, target.class_index
     if network.task == "segmentation":
         concerned = truth == wanted if target.goal == "vanish" else truth != VOID
         was, now = ((a.values == wanted) ^ (target.goal == "vanish") for a in (before, after))
-        return _share(now[concerned & ~was])
+        return now[concerned & ~was]
     was, now = (target.succeeded(network, a.values) for a in (before, after))
     if target.goal == "vanish":  # a class that is called present but is not there is no prize
         was = was | ~(truth[:, wanted] > 0 if network.task == "multilabel" else truth == wanted)
-    return _share(now[~was])
+    return now[~was]
 
 
 def _share(hits: np.ndarray) -> float:

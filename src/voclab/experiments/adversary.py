@@ -1,12 +1,12 @@
 """Notebook 03: who is attacked, and which adversaries are trained."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from voclab.attacks import AdversarialPerturbation, AdversarialTraining, Network
+from voclab.attacks import FGSM, PGD, AdversarialPerturbation, AdversarialTraining, Attack, Network, Noise
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
 from voclab.evaluation import open_network
@@ -23,6 +23,16 @@ _TILE = 64
 # Runs of notebooks 01 and 02 that no adversary is trained on, to see what transfers.
 OTHER_CLASSIFIERS, OTHER_SEGMENTERS = ("scratch-augmented", "head"), ("encoder-both",)
 CLASSIFIER, SEGMENTER, BOTH, DEFENDED = "classifier", "segmenter", "both", "defended"
+
+
+def _attacks() -> dict[str, Attack]:
+    return {
+        "uniform noise": Noise(kind="uniform"),
+        "sign noise": Noise(),
+        "FGSM": FGSM(),
+        "PGD": PGD(),
+        "momentum PGD": PGD(momentum=1.0, random_start=False),
+    }
 
 
 @dataclass(slots=True)
@@ -49,7 +59,11 @@ class Settings:
         penalty_weights: weights of the L2 penalty for the trade-off curve, beside 0.
         penalty_epochs: training at each weight, from the adversary without penalty.
         epsilons: bounds that attacks are measured at, steps of 1/255; 8, the one trained at, is among them.
-        pgd_images: images that PGD on a segmenter is measured on, at 8/255 and at other bounds; 0 for all.
+        attacks: name -> noise or gradient attack that is measured; every table and figure has them all.
+        images: test images that attacks are measured on, and the part of them for other bounds, transfer and
+            handling; 0 for all.
+        pgd_images: images that attacks of several steps on a segmenter are measured on, at the bound trained
+            at and at other bounds; 0 for all.
         defence_epochs: adversarial fine-tuning of the classifier.
         defence_learning_rate: its peak learning rate.
         defence_steps: PGD steps inside it.
@@ -62,17 +76,19 @@ class Settings:
     blocks: int = 3
     patterns: int = 8
     batch_size: int = 16
-    universal_epochs: tuple[int, int] = (8, 8)
+    universal_epochs: tuple[int, int] = (8, 6)
     universal_learning_rate: float = 1e-2
     epochs: tuple[int, int, int] = (6, 3, 3)
     cycles: int = 1
     learning_rate: float = 1e-3
     kappa: float = 15.0
     goal_epochs: int = 2
-    penalty_weights: tuple[float, ...] = (1.0, 4.0, 16.0)
+    penalty_weights: tuple[float, ...] = (4.0, 16.0)
     penalty_epochs: int = 1
     epsilons: tuple[int, ...] = (2, 4, 8, 16)
-    pgd_images: tuple[int, int] = (48, 24)
+    attacks: dict[str, Attack] = field(default_factory=_attacks)
+    images: tuple[int, int] = (0, 128)
+    pgd_images: tuple[int, int] = (32, 16)
     defence_epochs: int = 4
     defence_learning_rate: float = 3e-4
     defence_steps: int = 2
@@ -91,6 +107,8 @@ _PHOTOGRAPHS = Settings(
     kappa=6.0,
     goal_epochs=6,
     penalty_epochs=4,
+    penalty_weights=(1.0, 4.0, 16.0),
+    images=(0, 0),
     pgd_images=(144, 48),
     defence_learning_rate=1e-4,
 )
@@ -106,6 +124,7 @@ _SETS = Sets(
         penalty_weights=(4.0,),
         penalty_epochs=1,
         epsilons=(4, 8),
+        images=(16, 16),
         pgd_images=(8, 8),
         defence_epochs=1,
     ),
@@ -119,6 +138,8 @@ _SETS = Sets(
             epochs=(30, 20, 20),
             goal_epochs=8,
             penalty_epochs=5,
+            penalty_weights=(1.0, 4.0, 16.0),
+            images=(0, 0),
             pgd_images=(0, 96),
             defence_epochs=15,
             defence_steps=4,
@@ -138,7 +159,8 @@ _SETS = Sets(
 
 def settings(profile: Profile) -> Settings:
     """The settings of a profile: a copy, to be changed (``settings.epochs = 20``)."""
-    return replace(_SETS.of(profile))
+    chosen = _SETS.of(profile)
+    return replace(chosen, attacks=dict(chosen.attacks))
 
 
 def victims(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
-from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Network, Noise, handled, visibility
+from voclab.attacks import FGSM, Adversary, Attack, Bench, Network, Noise, handled, visibility
 from voclab.attacks.measures import HANDLING
 from voclab.data.base import Dataset
 from voclab.data.images import eight_bit
@@ -14,26 +14,21 @@ from voclab.experiments.adversary import BOTH, CLASSIFIER, SEGMENTER, Settings
 from voclab.metrics import image_scores
 from voclab.terminal import say
 from voclab.training import Run
+from voclab.training.code import fingerprint
 from voclab.training.experiment import model_digest
 from voclab.training.identity import data_digest, known_by
 
 LABELS = {
-    "uniform noise": "uniform noise",
-    "sign noise": "sign noise",
-    "fgsm": "FGSM",
-    "pgd": "PGD",
-    "momentum": "momentum PGD",
     "universal": "adversary, universal",
     "image": "adversary, image-dependent",
     "both": "adversary, both victims at once",
 }
-_SIMPLE = {
-    "uniform noise": Noise(kind="uniform"),
-    "sign noise": Noise(),
-    "fgsm": FGSM(),
-    "pgd": PGD(),
-    "momentum": PGD(momentum=1.0, random_start=False),
-}
+_ONE_PASS = (Noise, FGSM, Adversary)  # cheap enough to be measured on all images
+
+
+def label(name: str) -> str:
+    """What people call an attack; those of ``settings.attacks`` are called by their keys."""
+    return LABELS.get(name, name)
 
 
 class Measurements:
@@ -49,6 +44,7 @@ class Measurements:
             them is left out.
         epsilon: bound that the adversaries were trained at and that most is measured at, steps of 1/255.
         progress: receives lines of text.
+        bench: those of ``scored`` that are measured on, if they are opened already.
     """
 
     def __init__(
@@ -61,6 +57,7 @@ class Measurements:
         further: Mapping[str, Network],
         epsilon: float = 8,
         progress: Callable[[str], None] = say,
+        bench: Bench | None = None,
     ):
         attacked = {model_digest(v.model) for v in victims.values()}
         self.further = {n: v for n, v in further.items() if model_digest(v.model) not in attacked}
@@ -71,23 +68,21 @@ class Measurements:
         config = {
             "data": data_digest(scored, masks="segmentation" in {v.task for v in victims.values()}),
             "settings": self.settings,
+            "kinds": {name: fingerprint(type(a)) for name, a in settings.attacks.items()},
             "epsilon": epsilon,
             "networks": {v.name: model_digest(v.model) for v in networks},
             "adversaries": {name: run.config for name, run in adversaries.items()},
         }
         run.begin(known_by(config, Measurements, *(v.model for v in networks)), progress=progress)
-        self.bench = Bench(scored, self.settings.size)
-        self._few = {
-            n: self.bench if n in (0, len(scored)) else Bench(scored.spread(n), self.settings.size)
-            for n in set(self.settings.pgd_images)
-        }
+        self.bench = bench or Bench(scored.spread(settings.images[0]), settings.size)
+        self._parts: dict[int, Bench] = {}
         self._images: dict[tuple, tuple[np.ndarray, float]] = {}
         self._loaded: dict[str, Adversary] = {}
 
     def attack(self, name: str, victim: str) -> Attack:
-        """The attack that people call by a key of :data:`LABELS`, against that victim."""
-        if name in _SIMPLE:
-            return _SIMPLE[name]
+        """The attack that people call by a name of :meth:`names`, against that victim."""
+        if name in self.settings.attacks:
+            return self.settings.attacks[name]
         runs = {"universal": f"{victim}-universal", "image": victim, "both": BOTH}
         run = f"adversary-{runs[name]}" if name in runs else name
         if run not in self._loaded:
@@ -95,34 +90,65 @@ class Measurements:
         return self._loaded[run]
 
     def names(self) -> list[str]:
-        """The attacks that there are here, weakest first."""
-        return [name for name in LABELS if name != "both" or f"adversary-{BOTH}" in self.adversaries]
+        """The attacks that there are here: those of the settings, then the adversaries."""
+        own = [name for name in LABELS if name != "both" or f"adversary-{BOTH}" in self.adversaries]
+        return [*self.settings.attacks, *own]
+
+    def gradient_attacks(self) -> list[str]:
+        """Those of the settings that are not noise."""
+        return [name for name, attack in self.settings.attacks.items() if not isinstance(attack, Noise)]
+
+    def noises(self) -> list[str]:
+        """The controls among the attacks of the settings; the last one is shown where one is enough."""
+        return [name for name in self.settings.attacks if name not in self.gradient_attacks()]
 
     def on(self, name: str, victim: str, epsilon: float) -> Bench:
         """The images that an attack is measured on: PGD on a segmenter takes a second an image."""
-        if name in ("pgd", "momentum") and self.victims[victim].task == "segmentation":
-            return self._few[self.settings.pgd_images[epsilon != self.epsilon]]
-        return self.bench
+        other = epsilon != self.epsilon
+        slow = not isinstance(self.attack(name, victim), _ONE_PASS)
+        if slow and self.victims[victim].task == "segmentation":
+            return self._part(self.settings.pgd_images[other])
+        return self._part(self.settings.images[1]) if other else self.bench
+
+    def _part(self, n: int) -> Bench:
+        """The bench of ``n`` of the images, spread over all."""
+        if n in (0, len(self.bench)) or n > len(self.bench):
+            return self.bench
+        if n not in self._parts:
+            self._parts[n] = Bench(self.bench.dataset.spread(n), self.settings.size)
+        return self._parts[n]
+
+    def few(self, name: str, victim: str) -> tuple[Bench, np.ndarray]:
+        """The part of the images for transfer and handling, as the attack leaves them: none is made anew."""
+        bench, images = self.on(name, victim, self.epsilon), self.perturbed(name, victim)
+        part = self._part(self.settings.images[1])
+        if len(bench) <= len(part):
+            return bench, images
+        return part, images[np.linspace(0, len(bench) - 1, len(part)).round().astype(int)]
 
     def row(self, name: str, victim: str, epsilon: float | None = None, **goal) -> dict[str, float]:
         """What an attack does to a victim, how visible it is and what it costs.
 
         Args:
-            name: key of :data:`LABELS`, or the name of an adversary's run.
+            name: one of :meth:`names`, or the name of an adversary's run.
             victim: ``"classifier"`` or ``"segmenter"``.
             epsilon: bound, steps of 1/255; by default the one trained at.
             goal: ``goal`` and ``class_index`` of the attack, see :meth:`voclab.attacks.Bench.attack`.
 
         Returns:
-            ``Bench.effect`` and ``visibility`` together, with ``images`` and ``seconds`` an image.
+            ``Bench.effect`` and ``visibility`` together, with ``low`` and ``high``, the 95 % interval of
+            ``success``, ``images`` and ``seconds`` an image.
         """
         epsilon = self.epsilon if epsilon is None else epsilon
 
         def measure():
             bench = self.on(name, victim, epsilon)
             images, seconds = self._perturbed(name, victim, epsilon, **goal)
-            effect = bench.effect(self.victims[victim], images, **goal)
-            return {**effect, **visibility(images, bench.images), "images": len(bench), "seconds": seconds}
+            after = bench.answers(self.victims[victim], images)
+            effect = bench.effect_of(self.victims[victim], after, **goal)
+            low, high = bench.interval(self.victims[victim], after, **goal)
+            effect |= {"low": low, "high": high, "images": len(bench), "seconds": seconds}
+            return effect | visibility(images, bench.images)
 
         wanted = " ".join(str(value) for value in goal.values())
         return self.run.once(f"{name} > {victim} {epsilon:g} {wanted}", measure)
@@ -132,18 +158,17 @@ class Measurements:
         network = {**self.victims, **self.further}[tested]
 
         def measure():
-            return self.on(name, source, self.epsilon).effect(network, self.perturbed(name, source))[
-                "success"
-            ]
+            bench, images = self.few(name, source)
+            return bench.effect(network, images)["success"]
 
         return self.run.once(f"{name} > {source} tested on {tested}", measure)
 
     def survived(self, name: str, victim: str, how: str) -> float:
-        """Success rate after what happens to images on their way, see ``measures.HANDLING``."""
+        """Success rate after handling, one of ``measures.HANDLING`` or ``""`` for none."""
 
         def measure():
-            bench, images = self.on(name, victim, self.epsilon), self.perturbed(name, victim)
-            return bench.effect(self.victims[victim], handled(images, how))["success"]
+            bench, images = self.few(name, victim)
+            return bench.effect(self.victims[victim], handled(images, how) if how else images)["success"]
 
         return self.run.once(f"{name} > {victim} after {how}", measure)
 
@@ -160,7 +185,7 @@ class Measurements:
         """The same figures without an attack."""
         return self.run.once(
             f"clean {victim.name} {model_digest(victim.model)}",
-            lambda: self.bench.effect(victim, self.bench.images),
+            lambda: self.bench.effect_of(victim, self.bench.clean(victim)),
         )
 
     def perturbed(self, name: str, victim: str) -> np.ndarray:
@@ -179,7 +204,7 @@ class Measurements:
             self.attack(name, victim),
             self.victims[victim],
             epsilon / 255,
-            progress=lambda line: self.progress(f"{LABELS.get(name, name)} on the {victim}: {line}"),
+            progress=lambda line: self.progress(f"{label(name)} on the {victim}: {line}"),
             **goal,
         )
         if epsilon == self.epsilon and not goal:
@@ -198,8 +223,9 @@ def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
     rows = {"none": {"success": 0.0, **first, "images": len(measured.bench)}}
     for name in measured.names():
         row = measured.row(name, victim)
-        rows[LABELS[name]] = {
+        rows[label(name)] = {
             "success": row["success"],
+            "95 % interval": f"{row['low']:.3f} to {row['high']:.3f}",
             **{title: row[key] for key, title in titles.items() if key in row},
             "L∞ (1/255)": row["linf"],
             "L2": row["l2"],
@@ -212,24 +238,20 @@ def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
 
 
 def over_epsilon(measured: Measurements, victim: str) -> dict[str, tuple[list[float], list[float]]]:
-    """Attack -> (bounds in steps of 1/255, success rates); momentum is left out, it follows PGD."""
+    """Attack -> (bounds in steps of 1/255, success rates)."""
     bounds = measured.bounds
     return {
-        LABELS[name]: (bounds, [measured.row(name, victim, e)["success"] for e in bounds])
+        label(name): (bounds, [measured.row(name, victim, e)["success"] for e in bounds])
         for name in measured.names()
-        if name != "momentum"
     }
 
 
 def transfer(measured: Measurements) -> tuple[np.ndarray, list[str], list[str]]:
     """(success rates, rows: attacks and what they were made on, columns: networks that are tested)."""
-    sources = [("sign noise", CLASSIFIER, "sign noise")]
+    sources = [(name, CLASSIFIER, name) for name in measured.noises()[-1:]]
     for victim in measured.victims:
-        sources += [
-            ("image", victim, f"adversary, on the {victim}"),
-            ("pgd", victim, f"PGD, on the {victim}"),
-            ("momentum", victim, f"momentum PGD, on the {victim}"),
-        ]
+        sources.append(("image", victim, f"adversary, on the {victim}"))
+        sources += [(name, victim, f"{name}, on the {victim}") for name in measured.gradient_attacks()]
     if "both" in measured.names():
         sources.append(("both", CLASSIFIER, "adversary, on both"))
     columns = [*measured.victims, *measured.further]
@@ -250,11 +272,11 @@ def same_answer(measured: Measurements) -> dict[str, float]:
 def survival(measured: Measurements, victim: str) -> dict[str, dict[str, float]]:
     """Attack -> handling -> success rate that is left."""
     return {
-        LABELS[name]: {
-            "as saved": measured.row(name, victim)["success"],
+        label(name): {
+            "as saved": measured.survived(name, victim, ""),
             **{how: measured.survived(name, victim, how) for how in HANDLING},
         }
-        for name in ("fgsm", "pgd", "universal", "image")
+        for name in (*measured.gradient_attacks(), "universal", "image")
     }
 
 
@@ -267,21 +289,26 @@ def trade_off(measured: Measurements) -> dict[str, list[tuple[float, float, str]
 
     weights = measured.settings.penalty_weights
     curve = [point(f"adversary-{CLASSIFIER}-weight{w:g}", f"weight {w:g}") for w in weights]
-    others = ("sign noise", "fgsm", "pgd", "universal")
+    others = (*measured.noises()[-1:], *measured.gradient_attacks(), "universal")
     return {
         "adversary, penalty on L2": [point("image", "weight 0"), *curve],
-        **{LABELS[name]: [point(name)] for name in others},
+        **{label(name): [point(name)] for name in others},
     }
 
 
 def goals(measured: Measurements, class_index: int) -> pd.DataFrame:
     """Success of making a class appear where it is not, and vanish where it is: noise, PGD, adversary."""
-    rows: dict[str, dict] = {LABELS["sign noise"]: {}, LABELS["pgd"]: {}, "adversary": {}}
+    others = [*measured.noises()[-1:], *(n for n in ("PGD",) if n in measured.settings.attacks)]
+    rows: dict[str, dict] = {name: {} for name in (*others, "adversary")}
     for goal in ("appear", "vanish"):
-        names = ("sign noise", "pgd", f"adversary-{CLASSIFIER}-{goal}")
+        names = (*others, f"adversary-{CLASSIFIER}-{goal}")
         for name, row in zip(names, rows.values(), strict=True):
             found = measured.row(name, CLASSIFIER, goal=goal, class_index=class_index)
-            row |= {f"{goal}: success": found["success"], f"{goal}: PSNR (dB)": found["psnr"]}
+            row |= {
+                f"{goal}: success": found["success"],
+                f"{goal}: 95 % interval": f"{found['low']:.3f} to {found['high']:.3f}",
+                f"{goal}: PSNR (dB)": found["psnr"],
+            }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("attack")
 
 
@@ -345,23 +372,24 @@ def mask_rows(measured: Measurements, chosen: Sequence[int]) -> list[tuple]:
 
 def on_one_image(measured: Measurements, index: int) -> dict[str, np.ndarray]:
     """Attack -> an image as it leaves it, (H, W, 3) uint8: to look at perturbations side by side."""
-    shown = {LABELS["sign noise"]: measured.perturbed("sign noise", CLASSIFIER)[index]}
+    noise, one_step = measured.noises()[-1:], [n for n in ("FGSM",) if n in measured.settings.attacks]
+    shown = {name: measured.perturbed(name, CLASSIFIER)[index] for name in noise}
     named = [(name, victim) for victim in measured.victims for name in ("universal", "image")]
-    for name, victim in [("fgsm", CLASSIFIER), *named]:
-        shown[f"{LABELS[name]}\n(on the {victim})"] = measured.perturbed(name, victim)[index]
+    for name, victim in [*((name, CLASSIFIER) for name in one_step), *named]:
+        shown[f"{label(name)}\n(on the {victim})"] = measured.perturbed(name, victim)[index]
     return shown
 
 
 def defence(measured: Measurements, defended: Network, own: Adversary) -> dict[str, dict[str, float]]:
     """Victim -> attack -> share of images whose top class is right; the last attack knows the victim."""
-    before, first = measured.victims[CLASSIFIER], measured.attack("image", CLASSIFIER)
-    result = {}
-    for title, victim, adversary in (
-        ("as trained", before, first),
-        ("adversarially fine-tuned", defended, own),
-    ):
-        attacks = {"sign noise": Noise(), "first adversary": first, "own adversary": adversary}
-        attacks |= {"FGSM": FGSM(), "PGD": PGD()}
-        under = {n: measured.against(victim, n, attack)["accuracy"] for n, attack in attacks.items()}
-        result[title] = {"no attack": measured.clean(victim)["accuracy"], **under}
-    return result
+    first, control = measured.attack("image", CLASSIFIER), measured.noises()[-1:]
+    names = [*control, "image", *measured.gradient_attacks()]
+    shown = {"image": "first adversary"}
+    before = {"no attack": measured.clean(measured.victims[CLASSIFIER])["accuracy"]}
+    before |= {shown.get(n, n): measured.row(n, CLASSIFIER)["accuracy"] for n in names}
+    before["own adversary"] = before["first adversary"]
+    after = {"no attack": measured.clean(defended)["accuracy"]}
+    for name in [*names, "own adversary"]:
+        attack = {"image": first, "own adversary": own}.get(name) or measured.attack(name, CLASSIFIER)
+        after[shown.get(name, name)] = measured.against(defended, shown.get(name, name), attack)["accuracy"]
+    return {"as trained": before, "adversarially fine-tuned": after}

@@ -1,0 +1,103 @@
+"""Notebook 03: what its measurements say, in sentences; a conclusion only where the intervals support it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from voclab.experiments.adversary import CLASSIFIER, SEGMENTER
+from voclab.experiments.fooling import Measurements, trade_off
+from voclab.metrics import Chance, accuracy_low, dice_low
+
+
+def said(row: Mapping[str, float]) -> str:
+    """A success rate with its 95 % interval and the number of images."""
+    return f"{row['success']:.1%} ({row['low']:.1%} to {row['high']:.1%}; {row['images']:.0f} images)"
+
+
+def clearly_more(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    """Whether the interval of ``a`` lies above that of ``b``."""
+    return bool(a["low"] > b["high"])
+
+
+def compared(a: Mapping[str, float], b: Mapping[str, float], names: tuple[str, str]) -> str:
+    """Which of two attacks succeeds more often, or that the experiment does not decide it."""
+    first, second = (name[0].upper() + name[1:] for name in names)
+    if clearly_more(a, b):
+        return f"{first} succeeds more often than {names[1]}: the intervals do not overlap."
+    if clearly_more(b, a):
+        return f"{second} succeeds more often than {names[0]}: the intervals do not overlap."
+    return f"The intervals of {names[0]} and {names[1]} overlap: this does not decide which is stronger."
+
+
+def effect(m: Measurements, victim: str) -> str:
+    """Success of the adversary and of all other attacks on a victim."""
+    row = m.row("image", victim)
+    what = "of its mean Dice is lost" if victim == SEGMENTER else "of the images it had right are fooled"
+    lines = [
+        f"**The {victim}**, at most {m.epsilon:g}/255 per pixel value (PSNR {row['psnr']:.1f} dB,"
+        f" SSIM {row['ssim']:.2f}), one forward pass of the adversary: {said(row)} {what}.",
+        "Others: "
+        + "; ".join(f"{name} {said(m.row(name, victim))}" for name in m.settings.attacks)
+        + f"; one pattern for all images {said(m.row('universal', victim))}.",
+    ]
+    lines += [compared(row, m.row(n, victim), ("the adversary", n)) for n in m.noises()[-1:]]
+    lines.append(compared(row, m.row("universal", victim), ("the adversary", "the one pattern")))
+    return " ".join(lines)
+
+
+def visibility(m: Measurements, handling: Mapping[str, Mapping[str, float]]) -> str:
+    """The curve of the penalty, and what handling leaves."""
+    curve = trade_off(m)["adversary, penalty on L2"]
+    points = "; ".join(f"{title}: PSNR {x:.1f} dB, fooling rate {y:.1%}" for x, y, title in curve)
+    left = "; ".join(f"{how} {share:.0%}" for how, share in handling["adversary, image-dependent"].items())
+    return f"**Less visible, and after handling.** {points}. Fooled by the adversary: {left}."
+
+
+def above_chance(m: Measurements) -> dict[str, bool]:
+    """Network -> whether it is clearly better than guessing on the clean images."""
+    found = {}
+    for name, network in {**m.victims, **m.further}.items():
+        clean = m.bench.clean(network)
+        if network.task == "segmentation":
+            truth = m.bench.truth(network.task)
+            pixels = np.bincount(truth[truth != 255], minlength=network.outputs)
+            found[name] = Chance.dice(pixels).beaten(dice_low(clean.counts))
+        else:
+            low = accuracy_low(m.clean(network)["accuracy"], len(m.bench))
+            found[name] = Chance.accuracy(m.bench.dataset.labels).beaten(low)
+    return found
+
+
+def transfers(matrix: np.ndarray, sources: Sequence[str], tested: Sequence[str]) -> str:
+    """What the classifier's adversary does to networks that it was not trained on."""
+    row = sources.index(f"adversary, on the {CLASSIFIER}")
+    parts = [f"{name} {matrix[row, c]:.0%}" for c, name in enumerate(tested) if name != CLASSIFIER]
+    return f"**Transfer** of the classifier's adversary: {'; '.join(parts) or 'there is no other network'}."
+
+
+def goal(table, name: str) -> str:
+    """Whether a class of choice can be made to appear and to vanish."""
+    rows = "; ".join(
+        f"{attack}: appears {row['appear: success']:.1%} ({row['appear: 95 % interval']}),"
+        f" vanishes {row['vanish: success']:.1%} ({row['vanish: 95 % interval']})"
+        for attack, row in table.iterrows()
+    )
+    return f"**A chosen class**, *{name}*. {rows}."
+
+
+def defence(table: Mapping[str, Mapping[str, float]], n: int) -> str:
+    """Accuracy before and after adversarial fine-tuning, under every attack."""
+    before, after = table.values()
+    parts = "; ".join(f"{name} {before[name]:.1%} before, {after[name]:.1%} after" for name in before)
+    return f"**Defence.** Top class right on {n} images: {parts}."
+
+
+def key_numbers(m: Measurements) -> dict[str, str]:
+    """For the first page: what one forward pass does, beside noise of the same size."""
+    titles = {CLASSIFIER: "classifier fooled at", SEGMENTER: "segmenter's Dice lost at"}
+    found = {}
+    for victim in m.victims:
+        noise = [f"{name} {m.row(name, victim)['success']:.1%}" for name in m.noises()[-1:]]
+        text = [said(m.row("image", victim)), f"{m.settings.size} px", *noise]
+        found[f"{titles[victim]} {m.epsilon:g}/255"] = ", ".join(text)
+    return found
