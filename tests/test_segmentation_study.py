@@ -167,6 +167,17 @@ def test_only_the_last_network_changes_pretrained_weights(weights):
     assert tuned.recipe.size == frozen.recipe.size
 
 
+def test_a_fourth_loss_is_trained_in_both_families_and_has_a_row_of_its_own(save, scored):
+    settings = study.settings(Profile.of("smoke", "toyvoc"))
+    settings.losses = (*settings.losses, "focal")
+    listed = {e.name: e for e in study.experiments(settings, CNN, seed=0)}
+    assert listed["unet-focal"].loss == listed["encoder-focal"].loss == "focal"
+    run = save("unet-focal", _guesses(scored, 0.2, 9))
+    assert list(study.dice_table({run.name: run}, "test", CLASSES).index) == ["U-Net, focal"]
+    table = study.results_table({run.name: run}, "test", study.Baseline.of(scored, scored, seed=0))
+    assert "U-Net, focal" in table.index
+
+
 def test_runs_are_called_by_their_setting_and_a_refit_says_so():
     assert study.label("unet-both") == study.label("unet-both-seed2") == "U-Net, both"
     assert study.label("deeplab-tuned-all") == "DeepLabV3+, fine-tuned, all training images"

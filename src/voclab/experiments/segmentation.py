@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from voclab.data.base import VOID, Dataset
 from voclab.experiments.common import Profile, Sets
+from voclab.losses import LOSSES
 from voclab.metrics import image_scores, pixel_frequency, random_segmentation
 from voclab.metrics.statistics import bootstrap_interval
 from voclab.models.prediction import TestTime
@@ -30,7 +31,8 @@ LABELS = {
     "deeplab-frozen": "DeepLabV3+, frozen encoder",
     TUNED: "DeepLabV3+, fine-tuned",
 }
-_LOSSES = {"ce": "cross_entropy", "dice": "dice", "both": "cross_entropy_dice"}
+_SHORT = {"cross_entropy": "ce", "cross_entropy_dice": "both"}  # names of losses in names of runs
+_FAMILIES = {"unet": "U-Net", "encoder": "frozen encoder"}
 
 
 @dataclass(slots=True)
@@ -38,6 +40,8 @@ class Settings:
     """Sizes and lengths of notebook 02.
 
     Attributes:
+        losses: keys of ``voclab.losses.LOSSES`` that each family is trained with, among them the three
+            that the text compares.
         width: channels of the U-Net from scratch after its stem.
         depth: how often it halves the resolution after that.
         size: its training size, pixels.
@@ -64,6 +68,7 @@ class Settings:
         refit: whether the chosen model is trained once more on all training images, for its time again.
     """
 
+    losses: tuple[str, ...] = ("cross_entropy", "dice", "cross_entropy_dice")
     width: int = 24
     depth: int = 3
     size: int = 64
@@ -212,8 +217,8 @@ def experiments(settings: Settings, weights: Weights, seed: int) -> list[Experim
     tuned = replace(deeplab, name=TUNED, recipe=tuning, frozen=False, start=deeplab.name)
     seeds = p.reference_seeds
     return [
-        *_family("unet", scratch, p.seeds, seeds[0]),
-        *_family("encoder", pretrained, p.seeds, seeds[1]),
+        *_family("unet", scratch, p.losses, p.seeds, seeds[0]),
+        *_family("encoder", pretrained, p.losses, p.seeds, seeds[1]),
         deeplab,
         tuned,
     ]
@@ -235,8 +240,13 @@ def _recipe(
     )
 
 
-def _family(prefix: str, reference: Experiment, seeds: int, reference_seeds: int) -> list[Experiment]:
-    members = [replace(reference, name=f"{prefix}-{name}", loss=loss) for name, loss in _LOSSES.items()]
+def _family(
+    prefix: str, reference: Experiment, losses: Sequence[str], seeds: int, reference_seeds: int
+) -> list[Experiment]:
+    members = [
+        replace(reference, name=f"{prefix}-{_SHORT.get(loss, loss)}", loss=loss)
+        for loss in dict.fromkeys(losses)
+    ]
     without = {**reference.options, "skips": False}
     members.append(replace(reference, name=f"{prefix}-noskip", options=without))
     repeated = []
@@ -251,7 +261,12 @@ def _family(prefix: str, reference: Experiment, seeds: int, reference_seeds: int
 def label(name: str) -> str:
     """What people call the run of that name."""
     chosen = name.removesuffix("-all")
-    text = LABELS[chosen.split("-seed")[0]]
+    setting = chosen.split("-seed")[0]
+    family, _, loss = setting.partition("-")
+    if setting not in LABELS and family in _FAMILIES and loss in LOSSES:
+        text = f"{_FAMILIES[family]}, {loss}"
+    else:
+        text = LABELS[setting]
     return text + (", all training images" if name != chosen else "")
 
 
