@@ -800,3 +800,10 @@ def test_a_network_at_chance_is_told_from_one_that_has_learnt(opened):
     found = findings.above_chance(opened(further={"blind": blind}))
     assert found["segmenter"]
     assert not found["blind"]
+
+
+def test_a_segmenter_that_finds_nothing_has_no_interval(measured, scored):
+    model = fragile_segmenter()
+    model.get_layer("logits").bias.assign([1e4, 0, 0, 0, 0])
+    bench, victim = Bench(scored, 32), Network(model, "segmentation", "blind")
+    assert np.isnan(bench.interval(victim, bench.clean(victim))).all()

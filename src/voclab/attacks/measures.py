@@ -198,7 +198,13 @@ class Bench:
         hits = self._hits(network, after, goal, class_index)
         if hits is None:
             before = self.clean(network).counts
-            lost = lambda drawn: max(0.0, 1 - _dice(after.counts[drawn]) / _dice(before[drawn]))  # noqa: E731
+            if not _dice(before) > 0:
+                return float("nan"), float("nan")
+
+            def lost(drawn):
+                clean = _dice(before[drawn])
+                return max(0.0, 1 - _dice(after.counts[drawn]) / clean) if clean > 0 else 0.0
+
             low, high = bootstrap_interval(lost, len(self), 500)
             return float(low), float(high)
         if network.task == "segmentation" or not hits.size:
