@@ -14,7 +14,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from voclab import plotting
 from voclab.data import load, test_split
+from voclab.data.base import Dataset
 from voclab.data.splits import fit_validation
 from voclab.experiments import segmentation as study
 from voclab.experiments.common import Profile
@@ -23,7 +25,7 @@ from voclab.metrics.statistics import bootstrap_interval
 from voclab.models.pretrained import resolve_weights
 from voclab.reporting.page import Page
 from voclab.revision import git_revision
-from voclab.training import Parts
+from voclab.training import Parts, Run
 from voclab.training.experiment import run
 
 EPOCHS = {SCRATCH: (8, 30, 120), PRETRAINED: (1, 3, 9)}
@@ -36,7 +38,7 @@ def main(voc: str, folder: str, figures: str | None = None) -> None:
     train = load("voc2009", voc, "train")
     data = Parts(*fit_validation(train, 0.2, SEED), load("voc2009", voc, test_split("voc2009")))
     planned = {e.name: e for e in study.experiments(*_settings(), SEED)}
-    rows = []
+    rows, runs = [], {}
     for name, lengths in EPOCHS.items():
         for epochs in lengths:
             experiment = replace(
@@ -45,6 +47,7 @@ def main(voc: str, folder: str, figures: str | None = None) -> None:
                 recipe=replace(planned[name].recipe, epochs=epochs),
             )
             done = run(experiment, data, Path(folder))
+            runs[f"{study.label(name)}, {epochs} epochs"] = done
             counts = done.predictions()["test"]
             low, high = _interval(counts)
             rows.append(
@@ -59,9 +62,9 @@ def main(voc: str, folder: str, figures: str | None = None) -> None:
                     "mIoU": done.metrics["test"]["mean_iou"],
                 }
             )
-            print(pd.DataFrame(rows).round(3).to_markdown(index=False), flush=True)
+            print(pd.DataFrame(rows).round(3).to_string(index=False), flush=True)
     if figures:
-        _publish(pd.DataFrame(rows), Path(figures), len(data.test))
+        _publish(pd.DataFrame(rows), runs, Path(figures), data.test)
 
 
 def _interval(counts):
@@ -72,8 +75,9 @@ def _settings():
     return study.settings(Profile("demo", drawn=False)), resolve_weights("imagenet", BACKBONE, BACKBONE)
 
 
-def _publish(table: pd.DataFrame, folder: Path, images: int) -> None:
-    """The curve and the table as a chapter of the gallery."""
+def _publish(table: pd.DataFrame, runs: dict[str, Run], folder: Path, test: Dataset) -> None:
+    """Curves, classes and confusions as a chapter of the gallery: no image, no mask."""
+    images, names = len(test), test.class_names
     page = Page(folder, "Data: PASCAL VOC 2009.")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for model, part in table.groupby("model", sort=False):
@@ -94,6 +98,40 @@ def _publish(table: pd.DataFrame, folder: Path, images: int) -> None:
         alt="Line chart of the Dice over the minutes of training for both U-Nets",
     )
     page.table(table.set_index("model"), "training_time_table", title="The same in numbers", caption=about)
+    page.figure(
+        plotting.learning_curves(
+            {title: done.history for title, done in runs.items()},
+            metric="dice",
+            metric_label="mean foreground Dice",
+            loss_label="loss",
+        ),
+        "learning_curves",
+        title="Learning curves of every length",
+        caption="Scored on one view of each validation image at the training size.",
+        alt="Training and validation loss and validation Dice over epochs",
+    )
+    longest = {
+        title: done
+        for title, done in runs.items()
+        if int(title.split()[-2]) in {max(lengths) for lengths in EPOCHS.values()}
+    }
+    page.figure(
+        plotting.per_class_scores(
+            {title: study.dice_by_class([done], "test") for title, done in longest.items()}, names, "Dice"
+        ),
+        "dice_by_class",
+        title="Dice of each class, longest trainings",
+        caption=f"{images} test images.",
+        alt="Dot plot of the Dice of each class for both U-Nets",
+    )
+    title, best = list(longest.items())[-1]
+    page.figure(
+        plotting.pixel_confusion(study.pixel_matrix(best, "test"), names),
+        "pixel_confusion",
+        title=f"Which label the pixels get ({title})",
+        caption="Share of each true label's pixels by predicted label; rows add up to 100 %.",
+        alt="Heat map of true against predicted labels of pixels",
+    )
     page.close(
         {
             "question": "How does the Dice on real images grow with training time, from scratch and with a "

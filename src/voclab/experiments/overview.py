@@ -1,15 +1,40 @@
 """What will be trained, as a table: made from the experiments themselves."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pandas as pd
 
-from voclab.training import Experiment
+from voclab.training import Experiment, Run
 
 
 def setting(name: str) -> str:
-    """The name of a run without its seed: runs that differ in their seed alone are ``<name>-seed<k>``."""
-    return name.split("-seed")[0]
+    """The name of a run without its seed: runs that differ in their seed alone are ``<name>-seed<k>``.
+
+    A refit, ``<name>-all``, is a setting of its own.
+    """
+    chosen = name.removesuffix("-all")
+    return chosen.split("-seed")[0] + name[len(chosen) :]
+
+
+def by_setting(runs: Mapping[str, Run]) -> dict[str, list[Run]]:
+    """Runs that differ in their seed alone, together under the name of the first."""
+    grouped: dict[str, list[Run]] = {}
+    for name, run in runs.items():
+        grouped.setdefault(setting(name), []).append(run)
+    return grouped
+
+
+def repeated(experiments: Iterable[Experiment], seeds: int) -> list[Experiment]:
+    """Each experiment with that many seeds, its own and those after it; a start is the one of that seed."""
+    listed = list(experiments)
+    known = {e.name for e in listed}
+    for k in range(1, seeds):
+        for e in listed[: len(known)]:
+            start = f"{e.start}-seed{k}" if e.start in known else e.start
+            seeded = replace(e.recipe, seed=e.recipe.seed + k)
+            listed.append(replace(e, name=f"{e.name}-seed{k}", recipe=seeded, start=start))
+    return listed
 
 
 def runs_table(experiments: Iterable[Experiment]) -> pd.DataFrame:

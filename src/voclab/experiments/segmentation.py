@@ -9,9 +9,9 @@ from scipy.stats import spearmanr
 
 from voclab.data.base import VOID, Dataset
 from voclab.experiments.common import Profile, Sets
-from voclab.losses import LOSSES
-from voclab.metrics import image_scores, pixel_frequency, random_segmentation
-from voclab.metrics.statistics import bootstrap_interval
+from voclab.experiments.overview import by_setting, repeated, setting
+from voclab.metrics import Chance, dice_low, image_scores, pixel_frequency, random_segmentation
+from voclab.metrics.statistics import Difference, bootstrap_interval
 from voclab.models.prediction import TestTime
 from voclab.models.pretrained import Weights
 from voclab.training import Experiment, Recipe, Run
@@ -24,15 +24,15 @@ LABELS = {
     "unet-dice": "U-Net, Dice",
     SCRATCH: "U-Net, both",
     "unet-noskip": "U-Net, both, no skips",
-    "encoder-ce": "frozen encoder, cross-entropy",
-    "encoder-dice": "frozen encoder, Dice",
-    PRETRAINED: "frozen encoder, both",
-    "encoder-noskip": "frozen encoder, both, no skips",
+    "encoder-ce": "U-Net on frozen encoder, cross-entropy",
+    "encoder-dice": "U-Net on frozen encoder, Dice",
+    PRETRAINED: "U-Net on frozen encoder, both",
+    "encoder-noskip": "U-Net on frozen encoder, both, no skips",
     "deeplab-frozen": "DeepLabV3+, frozen encoder",
     TUNED: "DeepLabV3+, fine-tuned",
 }
-_SHORT = {"cross_entropy": "ce", "cross_entropy_dice": "both"}  # names of losses in names of runs
-_FAMILIES = {"unet": "U-Net", "encoder": "frozen encoder"}
+_SHORT = {"cross_entropy": "ce", "dice": "dice", "cross_entropy_dice": "both"}
+_FAMILIES = {"unet": "U-Net", "encoder": "U-Net on frozen encoder"}
 
 
 @dataclass(slots=True)
@@ -40,8 +40,6 @@ class Settings:
     """Sizes and lengths of notebook 02.
 
     Attributes:
-        losses: keys of ``voclab.losses.LOSSES`` that each family is trained with, among them the three
-            that the text compares.
         width: channels of the U-Net from scratch after its stem.
         depth: how often it halves the resolution after that.
         size: its training size, pixels.
@@ -50,9 +48,10 @@ class Settings:
         epochs: its training.
         learning_rate: its peak learning rate.
         batch_size: images a step, of this family and the next.
-        seeds: seeds of each setting.
-        reference_seeds: seeds of the one that the others of its family are compared with, from scratch and
-            on the encoder: their spread is the yardstick.
+        losses: of the U-Nets from scratch: names in ``voclab.losses.LOSSES``, or losses of your own.
+        encoder_losses: the same of those on the pretrained encoder. The sum of both is always trained.
+        encoder_noskip: whether skips are compared on the pretrained encoder too.
+        seeds: of every U-Net; their range is the yardstick of a difference.
         decoder_width: channels of the decoders on a pretrained encoder.
         encoder_size: training size of the U-Net on a frozen encoder, pixels.
         encoder_test_size: longest side at which it is tested, pixels.
@@ -68,7 +67,6 @@ class Settings:
         refit: whether the chosen model is trained once more on all training images, for its time again.
     """
 
-    losses: tuple[str, ...] = ("cross_entropy", "dice", "cross_entropy_dice")
     width: int = 24
     depth: int = 3
     size: int = 64
@@ -77,8 +75,10 @@ class Settings:
     epochs: int = 12
     learning_rate: float = 3e-3
     batch_size: int = 16
-    seeds: int = 1
-    reference_seeds: tuple[int, int] = (2, 2)
+    losses: tuple = ("cross_entropy", "dice", "cross_entropy_dice")
+    encoder_losses: tuple = ("cross_entropy_dice",)
+    encoder_noskip: bool = False
+    seeds: int = 2
     decoder_width: int = 128
     encoder_size: int = 96
     encoder_test_size: int = 128
@@ -115,6 +115,7 @@ _PHOTOGRAPHS = Settings(
 _SETS = Sets(
     smoke=replace(
         _DRAWN,
+        seeds=1,
         width=4,
         depth=2,
         size=32,
@@ -139,7 +140,8 @@ _SETS = Sets(
             augmentation="standard",
             epochs=40,
             seeds=3,
-            reference_seeds=(3, 3),
+            encoder_losses=("cross_entropy", "dice", "cross_entropy_dice"),
+            encoder_noskip=True,
             encoder_size=128,
             encoder_test_size=160,
             encoder_epochs=15,
@@ -156,7 +158,8 @@ _SETS = Sets(
             test_size=320,
             epochs=120,
             seeds=3,
-            reference_seeds=(3, 3),
+            encoder_losses=("cross_entropy", "dice", "cross_entropy_dice"),
+            encoder_noskip=True,
             encoder_size=320,
             encoder_test_size=448,
             encoder_epochs=15,
@@ -215,10 +218,9 @@ def experiments(settings: Settings, weights: Weights, seed: int) -> list[Experim
     )
     tuning = _recipe(size, "standard", p.finetune_epochs, p.finetune_learning_rate, batch_size, seed)
     tuned = replace(deeplab, name=TUNED, recipe=tuning, frozen=False, start=deeplab.name)
-    seeds = p.reference_seeds
     return [
-        *_family("unet", scratch, p.losses, p.seeds, seeds[0]),
-        *_family("encoder", pretrained, p.losses, p.seeds, seeds[1]),
+        *repeated(_family("unet", scratch, p.losses, noskip=True), p.seeds),
+        *repeated(_family("encoder", pretrained, p.encoder_losses, p.encoder_noskip), p.seeds),
         deeplab,
         tuned,
     ]
@@ -240,43 +242,79 @@ def _recipe(
     )
 
 
-def _family(
-    prefix: str, reference: Experiment, losses: Sequence[str], seeds: int, reference_seeds: int
-) -> list[Experiment]:
-    members = [
-        replace(reference, name=f"{prefix}-{_SHORT.get(loss, loss)}", loss=loss)
-        for loss in dict.fromkeys(losses)
-    ]
-    without = {**reference.options, "skips": False}
-    members.append(replace(reference, name=f"{prefix}-noskip", options=without))
-    repeated = []
-    for member in members:
-        for k in range(reference_seeds if member.name == reference.name else seeds):
-            name = member.name if k == 0 else f"{member.name}-seed{k}"
-            seeded = replace(member.recipe, seed=member.recipe.seed + k)
-            repeated.append(replace(member, name=name, recipe=seeded))
-    return repeated
+def _family(prefix: str, reference: Experiment, losses: Sequence, noskip: bool) -> list[Experiment]:
+    """The reference, and what differs from it in the loss alone or in the skips alone."""
+    named = {loss_name(loss): loss for loss in (*losses, "cross_entropy_dice")}
+    members = [replace(reference, name=f"{prefix}-{name}", loss=loss) for name, loss in named.items()]
+    if noskip:
+        without = {**reference.options, "skips": False}
+        members.append(replace(reference, name=f"{prefix}-noskip", options=without))
+    return members
+
+
+def loss_name(loss) -> str:
+    """What a run is called by its loss: a name, or that of a loss of your own."""
+    if isinstance(loss, str):
+        return _SHORT.get(loss, loss)
+    return str(getattr(loss, "__name__", type(loss).__name__))
 
 
 def label(name: str) -> str:
     """What people call the run of that name."""
-    chosen = name.removesuffix("-all")
-    setting = chosen.split("-seed")[0]
-    family, _, loss = setting.partition("-")
-    if setting not in LABELS and family in _FAMILIES and loss in LOSSES:
-        text = f"{_FAMILIES[family]}, {loss}"
-    else:
-        text = LABELS[setting]
-    return text + (", all training images" if name != chosen else "")
+    chosen = setting(name.removesuffix("-all"))
+    family, _, rest = chosen.partition("-")
+    known = f"{_FAMILIES[family]}, {rest}" if family in _FAMILIES else chosen
+    text = LABELS.get(chosen, known)
+    return text + (", all training images" if name.endswith("-all") else "")
 
 
-def by_setting(runs: Mapping[str, Run]) -> dict[str, list[Run]]:
-    """Runs that differ in their seed alone, together under the name of the first; a refit stays apart."""
-    grouped: dict[str, list[Run]] = {}
-    for name, run in runs.items():
-        chosen = name.removesuffix("-all")
-        grouped.setdefault(chosen.split("-seed")[0] + name[len(chosen) :], []).append(run)
-    return grouped
+def by_loss(runs: Mapping[str, Run], family: str, part: str) -> dict[str, np.ndarray]:
+    """Label -> (classes,) Dice of every loss that a family was trained with, means over seeds."""
+    grouped = by_setting({n: r for n, r in runs.items() if n.startswith(f"{family}-") and "noskip" not in n})
+    return {label(name): dice_by_class(group, part) for name, group in grouped.items()}
+
+
+def at_chance(runs: Mapping[str, Run], part: str) -> tuple[set[str], str]:
+    """Settings that are not clearly better than labels at random, and a sentence on them; see `Chance`."""
+    grouped = by_setting(runs)
+    counts = {n: np.mean([run.predictions()[part] for run in group], axis=0) for n, group in grouped.items()}
+    chance = Chance.dice(next(iter(counts.values()))[:, 2].sum(0))
+    lows = {name: dice_low(found) for name, found in counts.items()}
+    found = {name for name, low in lows.items() if not chance.beaten(low)}
+    return found, chance.note({label(name): low for name, low in lows.items()})
+
+
+def findings(runs: Mapping[str, Run], part: str) -> dict[str, str]:
+    """Question -> what the runs say to it: losses and skips in each family, the encoder, DeepLabV3+.
+
+    A difference is called clear only where it is larger than the range over seeds and its interval leaves
+    zero out; networks at chance are not compared.
+    """
+    grouped, (weak, _) = by_setting(runs), at_chance(runs, part)
+
+    def said(ours: str, theirs: str) -> str:
+        name = f"{label(ours)} against {label(theirs)}"
+        if {ours, theirs} & weak:
+            return f"{name} is not compared, since not both are clearly better than chance"
+        found = compare(grouped, ours, theirs, part)
+        return f"{name}: {found}" + ("" if found.clear else ", so this experiment does not decide it")
+
+    def family(prefix: str, wanted: bool) -> list[str]:
+        names = [n for n in grouped if n.startswith(f"{prefix}-") and ("noskip" in n) == wanted]
+        return [n for n in names if not n.endswith(("-all", "-ce"))]
+
+    losses, skips = [], []
+    for prefix in _FAMILIES:
+        if f"{prefix}-ce" in grouped:
+            losses += [said(name, f"{prefix}-ce") for name in family(prefix, wanted=False)]
+        skips += [said(f"{prefix}-both", name) for name in family(prefix, wanted=True)]
+    return {
+        "Which loss": "; ".join(losses),
+        "What do skip connections add, at the same number of parameters": "; ".join(skips),
+        "What does a pretrained encoder add": said(PRETRAINED, SCRATCH),
+        "What does another decoder add": said("deeplab-frozen", PRETRAINED),
+        "What does training the encoder add": said(TUNED, "deeplab-frozen"),
+    }
 
 
 @dataclass(frozen=True)
@@ -344,34 +382,6 @@ def mean_dice(counts: np.ndarray) -> float:
     return float(np.mean(2 * hits[either > 0] / either[either > 0]))
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How much better one setting is than another, against two yardsticks: images and seeds.
-
-    Attributes:
-        value: difference of the mean foreground Dice, averaged over seeds.
-        low: lower end of the 95 % interval of a paired bootstrap over images.
-        high: its upper end.
-        spread: range of the same figure over the seeds of the reference setting.
-    """
-
-    value: float
-    low: float
-    high: float
-    spread: float
-
-    @property
-    def clear(self) -> bool:
-        """Whether it is larger than the spread over seeds and its interval leaves zero out."""
-        return abs(self.value) > self.spread and (self.low > 0 or self.high < 0)
-
-    def __str__(self) -> str:
-        text = f"{self.value:+.3f} Dice (95 % interval over images {self.low:+.3f} to {self.high:+.3f}"
-        verdict = "" if self.clear else ": not a clear difference"
-        seeds = "one seed, so no spread" if np.isnan(self.spread) else f"seeds alone spread {self.spread:.3f}"
-        return f"{text}; {seeds}{verdict})"
-
-
 def difference(
     ours: Sequence[Run],
     theirs: Sequence[Run],
@@ -397,7 +407,7 @@ def difference(
         return float(a - b)
 
     low, high = bootstrap_interval(gap, len(sides[0][0]), samples, seed)
-    return Difference(gap(slice(None)), float(low), float(high), spread)
+    return Difference(gap(slice(None)), float(low), float(high), spread, "Dice")
 
 
 def compare(grouped: Mapping[str, Sequence[Run]], ours: str, theirs: str, part: str) -> Difference:

@@ -1,6 +1,8 @@
 """How sure a number is: bootstrap intervals over images, and intervals of a share."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest, bootstrap
@@ -40,3 +42,38 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson, *Probable inference*, 1927), also near 0 and 1."""
     interval = binomtest(successes, n).proportion_ci(method="wilson")
     return interval.low, interval.high
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one setting is than another, against two yardsticks: images and seeds.
+
+    Attributes:
+        value: difference of the score, averaged over seeds.
+        low: lower end of the 95 % interval of a paired bootstrap over images.
+        high: its upper end.
+        spread: range of the score over the seeds of one setting, the larger of the two; NaN for one seed.
+        measure: name of the score.
+    """
+
+    value: float
+    low: float
+    high: float
+    spread: float
+    measure: str
+
+    @property
+    def clear(self) -> bool:
+        """Whether its interval leaves zero out and it is larger than the spread over seeds, if known."""
+        beyond_seeds = math.isnan(self.spread) or abs(self.value) > self.spread
+        return beyond_seeds and (self.low > 0 or self.high < 0)
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.value:+.3f} {self.measure} (95 % interval over images {self.low:+.3f} to {self.high:+.3f}"
+        )
+        verdict = "" if self.clear else ": not a clear difference"
+        seeds = (
+            "one seed, so no spread" if math.isnan(self.spread) else f"seeds alone spread {self.spread:.3f}"
+        )
+        return f"{text}; {seeds}{verdict})"
