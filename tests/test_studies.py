@@ -1,6 +1,6 @@
 """What notebook 01 draws from finished runs."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -9,20 +9,27 @@ from voclab.errors import VoclabError
 from voclab.experiments import adversary, cifar10, common, robustness, segmentation
 from voclab.experiments import classification as study
 from voclab.experiments.common import PROFILES, Profile
+from voclab.experiments.overview import setting
 from voclab.models.pretrained import Weights
 
 WEIGHTS = Weights("cnn", "file", "w.weights.h5", "for the test")
 
 
-def test_the_six_experiments_differ_in_nothing_but_what_is_compared():
+def test_the_experiments_differ_in_nothing_but_what_is_compared():
     listed = {e.name: e for e in study.experiments(study.settings(Profile("demo", True)), WEIGHTS, seed=4)}
-    assert list(listed) == list(study.LABELS)
-    for name in ("scratch", "head", "finetuned"):
+    assert list(dict.fromkeys(setting(name) for name in listed)) == list(study.LABELS)
+    for name in ("scratch", "head"):
         plain, augmented = vars(listed[name].recipe), vars(listed[name + "-augmented"].recipe)
         assert {k for k in plain if plain[k] != augmented[k]} == {"augmentation"}
         assert plain["seed"] == 4
-    assert listed["finetuned-augmented"].start == "head-augmented"
+    assert listed["scratch-seed1"].recipe.seed == 5
+    assert listed["finetuned-augmented-seed1"].start == "head-augmented"
     assert listed["scratch"].weights is None
+
+
+def test_a_setting_of_ones_own_is_called_by_its_name():
+    assert study.label("scratch-seed1") == "CNN from scratch"
+    assert study.label("head-lite2-seed1-all") == "head-lite2, all training images"
 
 
 def test_a_clear_difference_is_called_clear_and_noise_is_not():
@@ -30,13 +37,14 @@ def test_a_clear_difference_is_called_clear_and_noise_is_not():
     truth = (rng.random((150, 5)) < 0.3).astype(int)
     good = truth + rng.normal(0, 0.3, truth.shape)
     noise = rng.normal(size=truth.shape)
-    clear = study.difference(truth, good, noise)
+    clear = study.difference(truth, [good], [noise])
     assert clear.clear
     assert clear.low < clear.value < clear.high
-    nothing = study.difference(truth, noise, rng.normal(size=truth.shape))
+    nothing = study.difference(truth, [noise], [rng.normal(size=truth.shape)])
     assert not nothing.clear
-    assert "within the noise" in str(nothing)
-    assert "within the noise" not in str(clear)
+    assert "not decided" in str(nothing)
+    assert "not decided" not in str(clear)
+    assert not study.difference(truth, [good, noise], [noise]).clear  # seeds differ by more
 
 
 def test_confident_mistakes_are_the_surest_wrong_decisions_one_an_image():
@@ -86,7 +94,7 @@ def test_every_experiment_has_its_settings_for_every_profile(module):
     assert sets["demo", True] != sets["smoke", True]
     for profile, settings in sets.items():
         shared = common.settings(Profile(*profile)).batch
-        batches = [v for k, v in vars(settings).items() if k.endswith("batch_size")]
+        batches = [v for k, v in asdict(settings).items() if k.endswith("batch_size")]
         assert all(size % shared == 0 for size in batches)  # GPUs share every batch evenly
 
 

@@ -1,16 +1,19 @@
 """Notebook 01: from scratch against transfer, with and without augmentation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from voclab import text
 from voclab.data.base import Dataset
 from voclab.evaluation.explain import GradCam
 from voclab.experiments.common import Profile, Sets
+from voclab.experiments.overview import setting
 from voclab.metrics import (
+    Chance,
     average_precision,
     decision_report,
     mean_average_precision,
@@ -26,7 +29,6 @@ LABELS = {
     "scratch-augmented": "CNN from scratch, augmented",
     "head": "transfer, linear head",
     "head-augmented": "transfer, linear head, augmented",
-    "finetuned": "transfer, fine-tuned",
     "finetuned-augmented": "transfer, fine-tuned, augmented",
 }
 
@@ -36,7 +38,8 @@ class Settings:
     """Sizes and lengths of notebook 01.
 
     Attributes:
-        batch_size: images a step, of all six.
+        batch_size: images a step, of all.
+        seeds: seeds of every network that is trained by gradient steps.
         augmentation: of the augmented ones.
         cnn_width: channels of the first stage of the CNN from scratch.
         cnn_size: its input side, pixels.
@@ -50,11 +53,12 @@ class Settings:
     """
 
     batch_size: int = 16
-    augmentation: str = "advanced"
+    seeds: int = 2
+    augmentation: str = "standard"
     cnn_width: int = 24
-    cnn_size: int = 96
-    cnn_epochs: int = 8
-    cnn_learning_rate: float = 2e-3
+    cnn_size: int = 64
+    cnn_epochs: int = 36
+    cnn_learning_rate: float = 3e-3
     transfer_size: int = 128
     test_sizes: tuple[int, ...] = (128, 160)
     head_views: int = 4
@@ -64,10 +68,10 @@ class Settings:
 
 _DRAWN = Settings()
 _PHOTOGRAPHS = Settings(
-    augmentation="standard",
     cnn_width=32,
-    cnn_size=128,
-    cnn_epochs=30,
+    cnn_size=96,
+    cnn_epochs=60,
+    cnn_learning_rate=2e-3,
     transfer_size=320,
     test_sizes=(224, 320, 448),
     finetune_epochs=5,
@@ -76,6 +80,7 @@ _PHOTOGRAPHS = Settings(
 _SETS = Sets(
     smoke=replace(
         _DRAWN,
+        seeds=1,
         cnn_width=8,
         cnn_size=48,
         cnn_epochs=2,
@@ -113,7 +118,11 @@ def settings(profile: Profile) -> Settings:
 
 
 def experiments(settings: Settings, weights: Weights, seed: int) -> list[Experiment]:
-    """The six classifiers of notebook 01: three ways to train, each with and without augmentation."""
+    """The classifiers of notebook 01, those that others start from first.
+
+    A CNN from scratch and a linear head on a frozen backbone, each without and with augmentation, and the
+    second head fine-tuned. Seeds after the first are named ``<name>-seed<k>``; the heads are convex: one seed.
+    """
     s = settings
     from_scratch = Recipe(
         s.cnn_size,
@@ -145,27 +154,55 @@ def experiments(settings: Settings, weights: Weights, seed: int) -> list[Experim
         weights=weights.value,
         frozen=True,
     )
+    scratch_augmented, head_augmented = _augmented(scratch, s), _augmented(head, s, s.head_views)
     finetuned = replace(
-        head, name="finetuned", task=replace(head.task, dropout=0.3), frozen=False, start="head"
+        head_augmented,
+        name="finetuned-augmented",
+        task=MultiLabelClassification(dropout=0.3, test_sizes=s.test_sizes),
+        frozen=False,
+        start=head_augmented.name,
     )
-    listed = []
-    for plain in (scratch, head, finetuned):
-        views = s.head_views if plain is head else 0
-        augmented = replace(
-            plain,
-            name=f"{plain.name}-augmented",
-            task=replace(plain.task, views=views),
-            recipe=replace(plain.recipe, augmentation=s.augmentation),
-            start=plain.start and f"{plain.start}-augmented",
+    heads = [head, head_augmented]
+    return [
+        *_seeded(scratch, s.seeds),
+        *_seeded(scratch_augmented, s.seeds),
+        *heads,
+        *_seeded(finetuned, s.seeds),
+    ]
+
+
+def _augmented(plain: Experiment, settings: Settings, views: int = 0) -> Experiment:
+    recipe = replace(plain.recipe, augmentation=settings.augmentation)
+    return replace(
+        plain, name=f"{plain.name}-augmented", task=replace(plain.task, views=views), recipe=recipe
+    )
+
+
+def _seeded(first: Experiment, seeds: int) -> list[Experiment]:
+    return [
+        replace(
+            first,
+            name=f"{first.name}-seed{k}" if k else first.name,
+            recipe=replace(first.recipe, seed=first.recipe.seed + k),
         )
-        listed += [plain, augmented]
-    return listed
+        for k in range(seeds)
+    ]
 
 
 def label(name: str) -> str:
-    """What people call the run of that name."""
+    """What people call the setting of the run of that name; a run of your own is called by its name."""
     chosen = name.removesuffix("-all")
-    return LABELS[chosen] + (", all training images" if name != chosen else "")
+    called = LABELS.get(setting(chosen), setting(chosen))
+    return called + (", all training images" if name != chosen else "")
+
+
+def by_setting(runs: Mapping[str, Run]) -> dict[str, list[Run]]:
+    """Runs that differ in their seed alone, together under the name of the first; a refit stays apart."""
+    grouped: dict[str, list[Run]] = {}
+    for name, run in runs.items():
+        chosen = name.removesuffix("-all")
+        grouped.setdefault(setting(chosen) + name[len(chosen) :], []).append(run)
+    return grouped
 
 
 def one_image_per_class(labels: np.ndarray, seed: int) -> list[int]:
@@ -190,7 +227,7 @@ def one_image_per_class(labels: np.ndarray, seed: int) -> list[int]:
 def results_table(
     runs: Mapping[str, Run], part: str, train: Dataset, scored: Dataset, seed: int
 ) -> pd.DataFrame:
-    """One row a classifier, the random baseline first; all figures are those of ``part``.
+    """One row a setting, means over its seeds, the random baseline first; all figures are of ``part``.
 
     Args:
         runs: name -> complete run; one that was not measured on ``part`` is left out.
@@ -204,40 +241,45 @@ def results_table(
         "map": mean_average_precision(scored.labels, scores),
         "ece": float("nan"),
     }
-    rows = {"random baseline": {**_figures(baseline), "training (s)": 0, "trained": "0", "parameters": "0"}}
-    for name, run in runs.items():
-        metrics = run.metrics
-        if metrics.get(part) is None:
-            continue
-        rows[label(name)] = {
-            **_figures(metrics[part]),
-            "training (s)": round(metrics["seconds"]),
-            "trained": f"{metrics['trained_parameters']:,}",
-            "parameters": f"{metrics['parameters']:,}",
-        }
+    nothing = {"mAP range": 0.0, "seeds": 1, "training (s)": 0, "trained": "0", "parameters": "0"}
+    rows = {"random baseline": {**_figures([baseline]), **nothing}}
+    for name, group in by_setting(runs).items():
+        reports = [run.metrics[part] for run in group if run.metrics.get(part)]
+        if reports:
+            values = [report["map"] for report in reports]
+            rows[label(name)] = {
+                **_figures(reports),
+                "mAP range": max(values) - min(values),
+                "seeds": len(reports),
+                "training (s)": round(np.mean([run.metrics["seconds"] for run in group])),
+                "trained": f"{group[0].metrics['trained_parameters']:,}",
+                "parameters": f"{group[0].metrics['parameters']:,}",
+            }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 
-def _figures(m: Mapping[str, float]) -> dict:
-    return {
-        "mAP": m["map"],
-        "Dice": m["dice"],
-        "P micro": m["precision_micro"],
-        "R micro": m["recall_micro"],
-        "F1 micro": m["f1_micro"],
-        "P macro": m["precision_macro"],
-        "R macro": m["recall_macro"],
-        "F1 macro": m["f1_macro"],
-        "exact match": m["exact_match"],
-        "Hamming": m["hamming"],
-        "ECE": m["ece"],
+def _figures(reports: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = {
+        "map": "mAP",
+        "dice": "Dice",
+        "precision_micro": "P micro",
+        "recall_micro": "R micro",
+        "f1_micro": "F1 micro",
+        "precision_macro": "P macro",
+        "recall_macro": "R macro",
+        "f1_macro": "F1 macro",
+        "exact_match": "exact match",
+        "hamming": "Hamming",
+        "ece": "ECE",
     }
+    return {title: float(np.mean([report[key] for report in reports])) for key, title in names.items()}
 
 
 def per_class(runs: Mapping[str, Run], part: str, scored: Dataset) -> dict[str, np.ndarray]:
-    """Label of the model -> average precision of each class, (classes,)."""
+    """Label of the setting -> average precision of each class, (classes,), mean over its seeds."""
     return {
-        LABELS[name]: average_precision(scored.labels, run.predictions()[part]) for name, run in runs.items()
+        label(name): np.mean([average_precision(scored.labels, r.predictions()[part]) for r in group], axis=0)
+        for name, group in by_setting(runs).items()
     }
 
 
@@ -248,43 +290,96 @@ def best_run(runs: Mapping[str, Run]) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one model is than another, with a 95 % interval over the images."""
+    """How much better one setting is than another, against two yardsticks: images and seeds.
+
+    Attributes:
+        value: difference of the mAP, averaged over seeds.
+        low: lower end of the 95 % interval of a paired bootstrap over images.
+        high: its upper end.
+        spread: range over the seeds, the larger of the two settings; NaN where each has one seed.
+    """
 
     value: float
     low: float
     high: float
+    spread: float = float("nan")
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves zero out and it is larger than the range over seeds, where known."""
+        return (self.low > 0 or self.high < 0) and not abs(self.value) <= self.spread
 
     def __str__(self) -> str:
-        interval = f"95 % interval {self.low:+.3f} to {self.high:+.3f}"
-        if not self.clear:
-            interval += ": within the noise of so few images"
-        return f"{self.value:+.3f} mAP ({interval})"
+        seeds = "" if np.isnan(self.spread) else f"; range over seeds {self.spread:.3f}"
+        verdict = "" if self.clear else ": not decided by this experiment"
+        interval = f"95 % interval over images {self.low:+.3f} to {self.high:+.3f}"
+        return f"{self.value:+.3f} mAP ({interval}{seeds}){verdict}"
 
 
 def difference(
-    truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray, samples: int = 300, seed: int = 0
+    truth: np.ndarray,
+    ours: Sequence[np.ndarray],
+    theirs: Sequence[np.ndarray],
+    samples: int = 300,
+    seed: int = 0,
 ) -> Difference:
     """Difference in mAP, ``ours`` minus ``theirs``, with a paired bootstrap over images (Efron 1979).
 
     Args:
         truth: (n, classes), 0 or 1.
-        ours: (n, classes) scores.
-        theirs: (n, classes) scores of the same images.
+        ours: (n, classes) scores of each seed.
+        theirs: the same of the other setting.
         samples: resamplings.
         seed: of the resampling.
     """
 
     def gap(index) -> float:
-        a, b = (mean_average_precision(truth[index], scores[index]) for scores in (ours, theirs))
-        return a - b
+        a, b = (
+            np.mean([mean_average_precision(truth[index], scores[index]) for scores in side])
+            for side in (ours, theirs)
+        )
+        return float(a - b)
 
     low, high = bootstrap_interval(gap, len(truth), samples, seed)
-    return Difference(gap(slice(None)), float(low), float(high))
+    ranges = [
+        np.ptp([mean_average_precision(truth, scores) for scores in side])
+        for side in (ours, theirs)
+        if len(side) > 1
+    ]
+    return Difference(gap(slice(None)), float(low), float(high), float(max(ranges, default=np.nan)))
+
+
+def chance_note(runs: Mapping[str, Run], part: str, scored: Dataset) -> tuple[set[str], str]:
+    """(settings that are clearly better than chance, a sentence on those that are not)."""
+    truth, lows = scored.labels, {}
+    for name, group in by_setting(runs).items():
+        logits = group[0].predictions()[part]
+
+        def score(index, logits=logits):
+            return mean_average_precision(truth[index], logits[index])
+
+        lows[name] = float(bootstrap_interval(score, len(truth), 200)[0])
+    chance = Chance.average_precision(truth)
+    note = chance.note({label(name): low for name, low in lows.items()})
+    return {name for name, low in lows.items() if chance.beaten(low)}, note
+
+
+def comparisons(runs: Mapping[str, Run], part: str, scored: Dataset) -> str:
+    """What the runs say about transfer and augmentation, in Markdown; only networks above chance are compared.
+
+    Every setting that was added is compared with the linear head.
+    """
+    grouped, (good, note) = by_setting(runs), chance_note(runs, part, scored)
+    asked = [("head", "scratch"), ("finetuned-augmented", "head-augmented")]
+    asked += [("scratch-augmented", "scratch"), ("head-augmented", "head")]
+    asked += [(name, "head") for name in grouped if name not in LABELS]
+    lines = []
+    for ours, theirs in asked:
+        if {ours, theirs} <= good:
+            sides = [[run.predictions()[part] for run in grouped[name]] for name in (ours, theirs)]
+            found = difference(scored.labels, sides[0], sides[1])
+            lines.append(f"- {text.markdown(label(ours))} against {text.markdown(label(theirs))}: {found}.")
+    return "\n".join(lines) + (f"\n\n{text.markdown(note)}" if note else "")
 
 
 @dataclass(frozen=True)

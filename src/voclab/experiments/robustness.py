@@ -60,7 +60,7 @@ _PLAIN = small("small_cnn", "standard", 30, 0.05, weight_decay=2e-3, dropout=0.0
 _ADVERSARIAL: Asked = {"augmentation": "adversarial", "steps": 2}
 _ON_RESNET = small("resnet18", "standard", 30, 0.1, batch_size=128)
 _DRAWN = Settings(
-    classifiers=("scratch", "scratch-augmented", "finetuned", "finetuned-augmented"),
+    classifiers=("scratch", "scratch-augmented", "head", "finetuned-augmented"),
     segmenters=("encoder-both", "deeplab-tuned"),
     images=160,
     attacked=48,
