@@ -121,7 +121,7 @@ def experiments(settings: Settings, weights: Weights, seed: int) -> list[Experim
     """The classifiers of notebook 01, those that others start from first.
 
     A CNN from scratch and a linear head on a frozen backbone, each without and with augmentation, and the
-    second head fine-tuned. Seeds after the first are named ``<name>-seed<k>``; the heads are convex: one seed.
+    second head fine-tuned. Seeds after the first are named ``<name>-seed<k>``; heads have one seed.
     """
     s = settings
     from_scratch = Recipe(
@@ -365,7 +365,7 @@ def chance_note(runs: Mapping[str, Run], part: str, scored: Dataset) -> tuple[se
 
 
 def comparisons(runs: Mapping[str, Run], part: str, scored: Dataset) -> str:
-    """What the runs say about transfer and augmentation, in Markdown; only networks above chance are compared.
+    """What the runs say about transfer and augmentation, in Markdown; only networks above chance count.
 
     Every setting that was added is compared with the linear head.
     """
