@@ -19,7 +19,7 @@ demo: install ## answer the assignment on the embedded data: notebooks 01 to 03,
 	@$(RUN) 01 02 03
 	@$(BIN)/voclab gallery
 	@echo
-	@echo "Read the results in     figures/index.html (one page) or figures/README.md"
+	@echo "Read the results in     figures/index.html, which leads to a page for each notebook"
 	@echo "The executed notebooks  notebooks/"
 	@echo "The submission files    submissions/"
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from urllib.parse import unquote
 
 import pandas as pd
@@ -11,9 +12,10 @@ import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from voclab import cli
 from voclab.errors import VoclabError
 from voclab.reporting import gallery
-from voclab.reporting.page import Page, write_page
+from voclab.reporting.page import Page, read, write_page
 from voclab.text import markdown
 
 HOSTILE = '<script>alert(1)</script> "quoted" & <b>bold</b> | pipe [link](http://x.test) `code`'
@@ -41,9 +43,13 @@ def table(*rows, name="03_results", title="Results", caption="On the test part."
     return {"name": name, "title": title, "caption": caption, "columns": columns, "rows": rows}
 
 
-def written(figures):
-    readme, index = gallery.write(figures)
-    return readme.read_text(), BeautifulSoup(index.read_text(), "html.parser")
+def written(figures, notebook="01_classification"):
+    """The page of a notebook, in Markdown and HTML; "" for the first page."""
+    gallery.write(figures)
+    folder = figures / notebook
+    return (folder / "README.md").read_text(), BeautifulSoup(
+        (folder / "index.html").read_text(), "html.parser"
+    )
 
 
 @pytest.fixture
@@ -81,30 +87,85 @@ def figures(tmp_path):
     return root
 
 
-def test_the_page_is_self_contained_and_its_anchors_exist(figures):
-    _, page = written(figures)
-    for element in page.find_all():
-        for name in ("src", "href", "srcset", "action", "data"):
-            assert element.get(name, "#").startswith(("#", "data:"))
-        assert not any(name.startswith("on") for name in element.attrs)
-    assert not page.select("script, iframe, object, b")
-    ids = [element["id"] for element in page.select("[id]")]
-    assert len(ids) == len(set(ids))
-    assert {a["href"][1:] for a in page.select("a")} == set(ids) - {"02_segmentation-01_masks"}
+def test_every_link_and_image_is_a_file_beside_the_page(figures):
+    for notebook in ("", "01_classification", "02_segmentation"):
+        _, page = written(figures, notebook)
+        ids = [element["id"] for element in page.select("[id]")]
+        assert len(ids) == len(set(ids))
+        for element in page.select("[src], a"):
+            target = unquote(element.get("src") or element["href"])
+            assert target[1:] in ids if target[0] == "#" else (figures / notebook / target).exists()
+        assert not page.select("script, iframe, object, b")
+        assert not any(name.startswith("on") for e in page.find_all() for name in e.attrs)
 
 
-def test_every_image_is_embedded_with_size_and_alternative_text(figures):
+def test_every_image_is_lazy_with_size_and_alternative_text(figures):
     svg = figures / "01_classification" / "02_curves.svg"
     _, page = written(figures)
     images = page.select("img")
-    assert [image["alt"] for image in images] == ["Two falling lines", HOSTILE, "Masks"]
-    kinds, data = zip(*(image["src"].split(";base64,") for image in images))
-    assert kinds == ("data:image/svg+xml", "data:image/png", "data:image/png")
-    assert [(image["width"], image["height"]) for image in images] == [("60", "20"), ("30", "40"), ("6", "4")]
-    assert base64.b64decode(data[0]) == svg.read_bytes()
-    assert Image.open(io.BytesIO(base64.b64decode(data[1]))).size == (30, 40)
+    assert [image["alt"] for image in images] == ["Two falling lines", HOSTILE]
+    assert [image["src"] for image in images] == ["02_curves.svg", "10_images.png"]
+    assert [(image["width"], image["height"]) for image in images] == [("60", "20"), ("30", "40")]
+    assert {image["loading"] for image in images} == {"lazy"}
     svg.write_text(svg.read_text() + " " * 500_000)
-    assert written(figures)[1].img["src"].startswith("data:image/png")  # too large to be embedded
+    assert written(figures)[1].img["src"] == "02_curves.png"  # too large to be shown
+
+
+def test_vector_copies_are_shown_as_long_as_the_page_stays_light(tmp_path):
+    folder, items = tmp_path / "figures" / "01_first", []
+    for k in range(9):
+        image(folder / f"0{k}_a.png")
+        (folder / f"0{k}_a.svg").write_text("x" * (200_000 + k))
+        items.append({"name": f"0{k}_a", "title": "", "caption": "", "alt": "a", "images": False})
+    record(folder, *items)
+    shown = [image["src"] for image in written(tmp_path / "figures", "01_first")[1].select("img")]
+    assert [name[-3:] for name in shown] == ["svg"] * 6 + ["png"] * 3
+
+
+def test_a_page_of_its_own_holds_its_images(figures, tmp_path):
+    chapter = read(figures / "01_classification")
+    _, index = write_page(tmp_path / "alone", "Alone", "All.", [chapter])
+    kinds, data = zip(
+        *(i["src"].split(";base64,") for i in BeautifulSoup(index.read_text(), "html.parser").select("img"))
+    )
+    assert kinds == ("data:image/svg+xml", "data:image/png")
+    assert base64.b64decode(data[0]) == (figures / "01_classification" / "02_curves.svg").read_bytes()
+    assert Image.open(io.BytesIO(base64.b64decode(data[1]))).size == (30, 40)
+
+
+def on_photos(figures, folder, dataset="voc2009"):
+    """A run on photos made of the notebook in ``figures``."""
+    target = folder / "01_classification"
+    shutil.copytree(figures / "01_classification", target)
+    found = json.loads((target / "run.json").read_text())
+    for item, images in zip((found["items"][0], found["items"][2]), (False, True)):
+        item["images"] = images
+    found |= {"dataset": dataset, "main_figure": "10_images", "key_numbers": {"mAP": "0.87 (574 photos)"}}
+    (target / "run.json").write_text(json.dumps(found))
+    return folder
+
+
+def test_results_on_photos_are_published_without_a_photo(figures, tmp_path):
+    real, target = on_photos(figures, tmp_path / "real"), figures / "voc2009" / "01_classification"
+    image(target / "10_images.png")  # from before
+    assert cli.main(["gallery", "--figures", str(figures), "--real", str(real)]) == 0
+    names = {"02_curves.png", "02_curves.svg", "run.json", "README.md", "index.html"}
+    assert {path.name for path in target.rglob("*")} == names
+    assert "10_images" not in (target / "run.json").read_text()
+    _, first = written(figures, "")
+    row = first.table.select("tr")[1]
+    assert [cell.get_text() for cell in row.select("th, td")] == ["mAP", "–", "0.87 (574 photos)"]
+    assert first.select('a[href="voc2009/01_classification/index.html"]')
+
+
+def test_drawn_or_unknown_images_are_not_published(figures, tmp_path):
+    for data, said in (("toyvoc", "drawn images"), ("pairs", "names no data set"), ("", "names no data set")):
+        real = on_photos(figures, tmp_path / f"real-{data}", data)
+        with pytest.raises(VoclabError, match=said):
+            gallery.publish(real, figures)
+    with pytest.raises(VoclabError, match=r"holds no run\.json"):
+        gallery.publish(tmp_path / "nothing", figures)
+    assert not (figures / "voc2009").exists()
 
 
 def test_a_table_keeps_its_cells_and_aligns_numbers(figures):
@@ -132,16 +193,16 @@ def test_texts_and_the_record_of_the_run_are_shown_in_order(figures):
     assert texts.count(HOSTILE) >= 3  # as text: in the answer, the heading and the caption
     assert "Weights" not in shown  # not known in this record
     assert "Empty" not in shown
-    headings = [text for text in texts if text in ("Curves", "Results", "Masks")]
-    assert headings == ["Curves", "Results", "Curves", "Results", "Masks"]  # the list of items, then they
+    headings = [text for text in texts if text in ("Curves", "Results")]
+    assert headings == ["Curves", "Results"] * 2  # the list of items, then they
 
 
 def test_the_readme_links_to_files_that_exist_and_shows_texts_as_text(figures):
     readme, _ = written(figures)
     targets = re.findall(r"(?<!\\)\]\(([^)]*)\)", readme)
-    assert len(targets) == 6  # the page, the notebook, three images, one vector copy
+    assert len(targets) == 5  # the first page, the notebook, two images, one vector copy
     for target in targets:
-        assert (figures / unquote(target)).exists()
+        assert (figures / "01_classification" / unquote(target)).exists()
     assert not {"<script>", "<b>"} & set(re.findall(r"<\w+>", readme))
 
 
@@ -176,17 +237,21 @@ def test_nothing_to_show_says_what_to_run(tmp_path):
     ],
 )
 def test_a_damaged_file_is_named_and_earlier_pages_stay(figures, name, content):
-    before = [path.read_bytes() for path in gallery.write(figures)]
+    pages = gallery.write(figures)
+    before = [path.read_bytes() for path in pages]
     (figures / "01_classification" / name).write_text(content)
     with pytest.raises(VoclabError, match=re.escape(name)):
         gallery.write(figures)
-    assert [(figures / page).read_bytes() for page in ("README.md", "index.html")] == before
+    assert [path.read_bytes() for path in pages] == before
 
 
 def test_an_answer_keeps_its_paragraphs_lists_and_emphasis(tmp_path):
     answer = "**Why?** Because of *it*, 2 * 3 < 7.\n\n- one \\*\n- *two*"
     record(tmp_path / "figures" / "01_first", question="Why?", answer=answer)
-    readme, index = (path.read_text() for path in gallery.write(tmp_path / "figures"))
+    gallery.write(tmp_path / "figures")
+    readme, index = (
+        (tmp_path / "figures/01_first" / name).read_text() for name in ("README.md", "index.html")
+    )
     assert "<p><strong>Why?</strong> Because of <em>it</em>, 2 * 3 &lt; 7.</p>" in index
     assert "<ul><li>one *</li><li><em>two</em></li></ul>" in index
     assert answer in readme
@@ -208,7 +273,7 @@ def test_a_table_too_wide_for_a_page_is_turned(tmp_path):
     texts = pd.DataFrame([["a"] * 17], ["net"], classes).rename_axis("model")
     page.table(texts, "texts", title="Texts", caption="")
     page.close({})
-    readme, index = written(tmp_path / "figures")
+    readme, index = written(tmp_path / "figures", "01_first")
     turned, kept = map(cells, index.select("table"))
     assert [[text for _, text in row] for row in turned[:2]] == [
         ["model", "net", "other"],
@@ -257,4 +322,4 @@ def test_a_page_of_its_own_leads_to_others_and_is_named_by_the_gallery(figures):
     found = BeautifulSoup(index.read_text(), "html.parser")
     assert found.select('a[href="a%20net/index.html"]')
     assert [heading.name for heading in found.find_all(re.compile("h[1-6]"))] == ["h1", "h2", "h2", "h2"]
-    assert "Pages of their own: [Robustness](robustness/README.md)." in written(figures)[0]
+    assert "Other pages: [Robustness](robustness/README.md)." in written(figures, "")[0]

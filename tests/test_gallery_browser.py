@@ -26,7 +26,12 @@ WRAPPER = """<!doctype html><meta charset="utf-8"><body>
 %s
 <script>
 const scrolls = element => ["auto", "scroll"].includes(getComputedStyle(element).overflowX);
-addEventListener("load", () => {
+addEventListener("load", async () => {
+  for (const frame of document.querySelectorAll("iframe"))
+    for (const image of frame.contentDocument.images) {
+      image.loading = "eager";
+      await image.decode().catch(() => {});
+    }
   const found = [...document.querySelectorAll("iframe")].map(frame => {
     const page = frame.contentDocument, images = [...page.images];
     const entries = frame.contentWindow.performance.getEntriesByType("resource");
@@ -42,7 +47,7 @@ addEventListener("load", () => {
       loose: [...page.querySelectorAll("table")].filter(table => !scrolls(table.parentElement)).length,
       scrolled: [...page.querySelectorAll(".table .scroll")].filter(e => e.scrollWidth > e.clientWidth)
         .length,
-      fetched: entries.map(entry => entry.name).filter(name => !name.startsWith("data:")),
+      fetched: entries.map(entry => entry.name).filter(name => !/^(data|file):/.test(name)),
     };
   });
   const result = document.createElement("pre");
@@ -124,17 +129,19 @@ def written(tmp_path_factory) -> tuple[Path, Path]:
     folder.close(record | {"versions": dict.fromkeys(classes, "1.2.3"), "run_time_s": 61})
     (root / "02_second").mkdir()
     (root / "02_second" / "run.json").write_text(json.dumps({"question": "And now?"}))
-    _, page = gallery.write(root)
-    _, alone = write_page(root / "01_first", "One folder", "All that is in it.", [read(root / "01_first")])
+    gallery.write(root)
+    page = root / "01_first" / "index.html"
+    (root / "alone").mkdir()
+    _, alone = write_page(root / "alone", "One folder", "All that is in it.", [read(root / "01_first")])
     return page, alone
 
 
 def test_new_pages_fit_a_phone_a_desk_and_paper(written, tmp_path):
     pages = {}
     for k, page in enumerate(written):
-        copy = tmp_path / f"{k}.html"
+        copy = page.with_name(f"{k}.html")
         shutil.copy(page, copy)
-        pages |= {copy: (PHONE, DESK), on_paper(page, tmp_path): (PAPER,)}
+        pages |= {copy: (PHONE, DESK), on_paper(page, page.parent): (PAPER,)}
     found, complaints = shown(pages, tmp_path)
     assert complaints == []
     for key, entry in found.items():
@@ -142,4 +149,4 @@ def test_new_pages_fit_a_phone_a_desk_and_paper(written, tmp_path):
         assert (entry["images"], entry["tables"]) == (2, 3)
         assert entry["narrowest"] > 0.55, key  # of their size: texts of 9 pt can be read
     assert found["0.html", PHONE]["scrolled"] == 3
-    assert found["paper-figures.html", PAPER]["scrolled"] == 0
+    assert found["paper-01_first.html", PAPER]["scrolled"] == 0

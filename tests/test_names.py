@@ -235,7 +235,8 @@ def written(tmp_path_factory):
         folder.table(table, "table", **texts)
         strong = ", ".join(f"**{markdown(name)}** and *{markdown(name)}*" for name in NAMES)
         folder.close({"question": said, "answer": f"Of all: {strong}.\n\n2 * 3 \\* 4", "data": said})
-    return gallery.write(root)
+    gallery.write(root)
+    return root / "01_first" / "README.md", root / "01_first" / "index.html"
 
 
 def test_a_page_of_markdown_shows_names_as_they_are(written):

@@ -13,6 +13,8 @@ def add(group) -> None:
     base.option(parser, "--branch", default="main", help=text)
     parser = base.command(group, "gallery", gallery)
     base.option(parser, "--figures", default="figures", help="folder of the figures (default: figures)")
+    text = "figures folder of a run on photos, whose charts and tables are copied first; no image is"
+    base.option(parser, "--real", metavar="FOLDER", help=text)
 
 
 def badges(arguments) -> None:
@@ -24,8 +26,11 @@ def badges(arguments) -> None:
 
 
 def gallery(arguments) -> None:
-    """Write figures/README.md and figures/index.html."""
+    """Write the pages of the figures: a first page and one a notebook."""
     from voclab.reporting import gallery
 
+    if arguments.real:
+        for folder in gallery.publish(arguments.real, arguments.figures):
+            say(f"{folder}: charts and tables")
     for path in gallery.write(arguments.figures):
         say(path)

@@ -1,4 +1,4 @@
-"""Pages of figures, tables and texts: one Markdown file, and the same as one self-contained HTML file."""
+"""Pages of figures, tables and texts, in Markdown and HTML: with images inside, or with links to them."""
 
 import base64
 import io
@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib import figure as mpl
@@ -26,7 +27,8 @@ from voclab.files import make_folder, read_json, write_json, write_text
 from voclab.text import from_markdown, html, markdown, plain
 
 RECORD = "run.json"
-_LARGEST_SVG = 400_000  # bytes; beyond that (many thousand marks) the PNG is embedded instead
+_LARGEST_SVG = 400_000  # bytes; beyond that (many thousand marks) the PNG is shown instead
+_HEAVIEST = 1_400_000  # bytes of a page's images, as long as the PNGs are not larger
 _LONGEST_TEXT = 32  # characters that a table cell keeps on one line
 _MOST_COLUMNS = 16  # that fit on paper; with more, rows and columns are exchanged
 _QUANTITY = r"[-+−<>≈~]?\d[\d.,]*(?: ?(?:%|[a-zµ]{1,3}))?"
@@ -111,6 +113,36 @@ class Chapter:
             known["Run time"] = _duration(known["Run time"])
         return [(label, _said(value)) for label, value in known.items() if value not in (None, "", {}, [])]
 
+    @property
+    def settings(self) -> str:
+        """Profile, seed and run time in a few words."""
+        known = dict(self.details)
+        seed = f"seed {known['Seed']}" if "Seed" in known else None
+        return ", ".join(filter(None, (known.get("Profile"), seed, known.get("Run time"))))
+
+    @property
+    def data(self) -> str:
+        """Name of the data set, of earlier records made from its description."""
+        said = str(self.record.get("data"))
+        earlier = [name for name, title in _DATA.items() if said.startswith(f"{title}:")]
+        return self.record.get("dataset") or next(iter(earlier), "")
+
+    @property
+    def summary(self) -> str:
+        """The answer in one or two sentences, else its first paragraph, in Markdown."""
+        return self.record.get("summary") or re.split(r"\n\s*\n", self.record.get("answer", "").strip())[0]
+
+    @property
+    def main_figure(self) -> Figure | None:
+        """The figure that stands for all: the one chosen, else the first chart, else the first figure."""
+        figures = [item for item in self.items if isinstance(item, Figure)]
+        chosen = [item for item in figures if item.name == self.record.get("main_figure")]
+        return next(iter([*chosen, *filter(self.is_chart, figures), *figures]), None)
+
+    def is_chart(self, item: Figure) -> bool:
+        """Whether a figure is known to show no image of the data set; only charts have a vector copy."""
+        return not item.images and (self.folder / f"{item.name}.svg").exists()
+
 
 class Page:
     """Figures, tables and texts in the order in which they are added, with their files in a folder.
@@ -128,7 +160,9 @@ class Page:
         self, figure: mpl.Figure, name: str, *, title: str, caption: str, alt: str, **options
     ) -> Figure:
         """Save and add a figure; ``options`` are those of :func:`voclab.plotting.save`."""
-        item = Figure(self._name(name), title, self._caption(caption), alt, bool(options.get("images")))
+        colour = any(np.ndim(i.get_array()) == 3 for axis in figure.axes for i in axis.images)
+        images = bool(options.get("images")) or colour  # also of whoever forgot to say so
+        item = Figure(self._name(name), title, self._caption(caption), alt, images)
         plotting.save(figure, self.folder / item.name, title=title, **options)
         return self._added(item)
 
@@ -155,7 +189,7 @@ class Page:
     def close(self, record: Mapping[str, Any]) -> None:
         """Write the record of the run, and drop figures of an earlier one that were not drawn again."""
         make_folder(self.folder)
-        write_json(self.folder / RECORD, {**record, "items": [asdict(item) for item in self.items]})
+        write_json(self.folder / RECORD, as_record(record, self.items))
         names = {item.name for item in self.items if isinstance(item, Figure)}
         for file in self.folder.iterdir():
             drawn = re.fullmatch(r"(\d\d_.*)\.(png|svg|json)", file.name)
@@ -189,6 +223,11 @@ class Page:
     def _added(self, item):
         self.items.append(item)
         return item
+
+
+def as_record(record: Mapping[str, Any], items: Sequence[Figure | Table | Text]) -> dict[str, Any]:
+    """What :func:`read` reads."""
+    return {**record, "items": [asdict(item) for item in items]}
 
 
 def read(folder: Path, title: str = "") -> Chapter | None:
@@ -233,22 +272,17 @@ def write_page(
     chapters: Sequence[Chapter],
     *,
     names: tuple[str, str] = ("README.md", "index.html"),
-    others: Mapping[str, Path] = {},
 ) -> tuple[Path, Path]:
     """Write a page in Markdown and, with its images inside, in HTML; returns both paths.
 
-    The same content always gives the same bytes. ``names`` are of the two files, ``others`` pages by title
-    that the Markdown names as pages of their own.
+    The same content always gives the same bytes. ``names`` are of the two files.
 
     Raises:
         VoclabError: an image that cannot be read, or a file that cannot be written.
     """
     folder, values = Path(folder), {"title": title, "introduction": introduction, "chapters": chapters}
-    values |= {"others": others, "html": names[1]}
-    texts = [
-        re.sub(r"\n{3,}", "\n\n", _render("page.md", folder, values).strip()) + "\n",
-        _render("page.html", folder, values),
-    ]
+    values |= {"whole": names[1], "pages": {}, "files": {}}
+    texts = [render(template, folder, values) for template in ("page.md", "page.html")]
     paths = (folder / names[0], folder / names[1])
     for path, text in zip(paths, texts):
         write_text(path, text)
@@ -257,8 +291,7 @@ def write_page(
 
 def text_of(page: Page) -> str:
     """The items of a page in Markdown."""
-    values = {"chapter": page.chapter({}), "level": 2}
-    return re.sub(r"\n{3,}", "\n\n", _render("items.md", page.folder, values))
+    return render("items.md", page.folder, {"chapter": page.chapter({}), "level": 2})
 
 
 def data_title(name: str) -> str:
@@ -266,8 +299,13 @@ def data_title(name: str) -> str:
     return _DATA.get(name, name)
 
 
-def _render(template: str, folder: Path, values: Mapping[str, Any]) -> str:
-    """A template with all values escaped for its medium, unless they are marked as markup."""
+def render(template: str, folder: Path, values: Mapping[str, Any]) -> str:
+    """A template with all values escaped for its medium, unless they are marked as markup.
+
+    With ``whole``, the name of the HTML file, among the values it holds its images; else it links to them.
+    Charts of ``chapters``, or among the ``figures`` (folder, figure), are shown as SVG as long as that
+    keeps the images below ``most`` bytes.
+    """
     is_html = template.endswith(".html")
     escaped = plain if is_html else lambda value: Markup(markdown(value))
     environment = jinja2.Environment(
@@ -278,28 +316,66 @@ def _render(template: str, folder: Path, values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    values = {"whole": None, **values}
+    figures = values.get("figures") or [
+        (c.folder, item) for c in values.get("chapters", ()) for item in c.items if isinstance(item, Figure)
+    ]
+    vectors = _vectors(figures, values.get("most", _HEAVIEST)) if is_html else set()
+
+    def link(path: Path) -> Markup:
+        return Markup(quote(os.fsencode(os.path.relpath(path, folder).replace(os.sep, "/"))))
+
+    def picture(item: Figure, place: Path) -> dict[str, Any]:
+        png, svg = (place / f"{item.name}{end}" for end in (".png", ".svg"))
+        file = svg if svg in vectors else png
+        width, height = _size(png)
+        return {
+            "width": width,
+            "height": height,
+            "source": _embedded(file) if values["whole"] else link(file),
+        }
+
     environment.filters |= {
         "prose": _prose if is_html else lambda text: Markup("\n\n".join(map("\n".join, _blocks(text)))),
-        "link": lambda path: Markup(quote(os.fsencode(os.path.relpath(path, folder).replace(os.sep, "/")))),
+        "link": link,
         "anchor": lambda name: re.sub(r"[^\w-]", "-", name),
         "kind": lambda item: type(item).__name__,
-        "embedded": _embedded,
+        "picture": picture,
     }
-    return environment.get_template(template).render(values)
+    text = environment.get_template(template).render(values)
+    return text if is_html else re.sub(r"\n{3,}", "\n\n", text.strip()) + "\n"
 
 
-def _embedded(item: Figure, folder: Path) -> dict[str, Any]:
-    """Size of a figure in pixels, and its data: of the vector copy unless that is too large."""
-    png, svg = folder / f"{item.name}.png", folder / f"{item.name}.svg"
-    data = read_bytes(png)
+def _vectors(figures: Sequence[tuple[Path, Figure]], most: int) -> set[Path]:
+    """The vector copies to show: the smallest first, as long as all images stay below ``most`` bytes."""
+    pngs = [folder / f"{item.name}.png" for folder, item in figures]
+    total, chosen, more = sum(map(_weight, pngs)), set(), []
+    for png in pngs:
+        svg = png.with_name(f"{png.stem}.svg")
+        if svg.exists() and _weight(svg) <= _LARGEST_SVG:
+            more.append((_weight(svg) - _weight(png), str(svg), svg))
+    for extra, _, svg in sorted(more):
+        if extra <= 0 or total + extra <= most:
+            total += extra
+            chosen.add(svg)
+    return chosen
+
+
+def _weight(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _size(png: Path) -> tuple[int, int]:
+    """Width and height in pixels."""
     try:
-        width, height = Image.open(io.BytesIO(data), formats=["PNG"]).size
+        return Image.open(io.BytesIO(read_bytes(png)), formats=["PNG"]).size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise VoclabError(f"{png} is not a PNG image; delete it and run its notebook again.") from error
-    sharp = svg.exists() and svg.stat().st_size <= _LARGEST_SVG
-    kind, data = ("svg+xml", read_bytes(svg)) if sharp else ("png", data)
-    source = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-    return {"width": width, "height": height, "source": source}
+
+
+def _embedded(file: Path) -> str:
+    kind = "svg+xml" if file.suffix == ".svg" else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(read_bytes(file)).decode('ascii')}"
 
 
 # Strong, emphasis, or text in which names are escaped.
