@@ -13,6 +13,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from voclab import plotting
 from voclab.data import load, test_split
@@ -75,23 +76,29 @@ def _settings():
     return study.settings(Profile("demo", drawn=False)), resolve_weights("imagenet", BACKBONE, BACKBONE)
 
 
+def curve(table: pd.DataFrame) -> Figure:
+    """Test Dice over minutes of training, a line a model."""
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for model, part in table.groupby("model", sort=False):
+        spread = [part["test Dice"] - part["low"], part["high"] - part["test Dice"]]
+        axes.errorbar(part["minutes"], part["test Dice"], yerr=spread, marker="o", capsize=3, label=model)
+    ticks = [0.3, 1, 3, 10, 30]
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="training (minutes, two CPU cores)", ylabel="mean foreground Dice", ylim=(0, 1))
+    axes.legend()
+    axes.grid(alpha=0.3)
+    return figure
+
+
 def _publish(table: pd.DataFrame, runs: dict[str, Run], folder: Path, test: Dataset) -> None:
     """Curves, classes and confusions as a chapter of the gallery: no image, no mask."""
     images, names = len(test), test.class_names
     page = Page(folder, "Data: PASCAL VOC 2009.")
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for model, part in table.groupby("model", sort=False):
-        spread = [part["test Dice"] - part["low"], part["high"] - part["test Dice"]]
-        axes.errorbar(part["minutes"], part["test Dice"], yerr=spread, marker="o", capsize=3, label=model)
-    axes.set(
-        xscale="log", xlabel="training (minutes, two CPU cores)", ylabel="mean foreground Dice", ylim=(0, 1)
-    )
-    axes.set_title("Dice over training time: from scratch and on a pretrained encoder")
-    axes.legend()
-    axes.grid(alpha=0.3)
     about = f"{images} test images; bars: 95 % interval over images. Each point is a training of its own."
     page.figure(
-        figure,
+        curve(table),
         "training_time",
         title="Dice over training time",
         caption=about,
