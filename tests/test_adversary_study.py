@@ -247,7 +247,7 @@ def test_further_networks_are_the_complete_runs_of_other_notebooks(scored, tmp_p
     found = study.others(tmp_path, replace(scored, task="multiclass"))
     assert {title: v.task for title, v in found.items()} == {
         "transfer, linear head": "multiclass",
-        "frozen encoder, both": "segmentation",
+        "U-Net on frozen encoder, both": "segmentation",
     }
     assert study.others(tmp_path / "nowhere", scored) == {}
     lines = []
