@@ -60,7 +60,10 @@ def main(voc: str, run: str, figures: str) -> None:
             "answer": "At 2/255: "
             + "; ".join(f"{name} {row['2/255']}" for name, row in rows.items())
             + ". The trained adversary of notebook 03 is in docs/results.md.",
+            "main_figure": "01_over_epsilon",
+            "key_numbers": {f"{name} at 8/255": row["8/255"] for name, row in rows.items()},
             "data": "PASCAL VOC 2009",
+            "dataset": "voc2009",
             "model": Path(run).name,
             "git": git_revision(),
         }

@@ -148,7 +148,14 @@ def _publish(table: pd.DataFrame, runs: dict[str, Run], folder: Path, test: Data
                 for _, row in table.iterrows()
             )
             + ".",
+            "main_figure": "01_training_time",
+            "key_numbers": {
+                f"{model}, Dice": f"{row['test Dice']:.3f} ({row['epochs']} epochs, {row['minutes']:.1f} min;"
+                f" {images} test images)"
+                for model, row in table.groupby("model", sort=False).last().iterrows()
+            },
             "data": "PASCAL VOC 2009",
+            "dataset": "voc2009",
             "git": git_revision(),
         }
     )

@@ -11,7 +11,7 @@ from voclab import text
 from voclab.data.base import Dataset
 from voclab.evaluation.explain import GradCam
 from voclab.experiments.common import Profile, Sets
-from voclab.experiments.overview import setting
+from voclab.experiments.overview import by_setting, setting
 from voclab.metrics import (
     Chance,
     average_precision,
@@ -194,15 +194,6 @@ def label(name: str) -> str:
     chosen = name.removesuffix("-all")
     called = LABELS.get(setting(chosen), setting(chosen))
     return called + (", all training images" if name != chosen else "")
-
-
-def by_setting(runs: Mapping[str, Run]) -> dict[str, list[Run]]:
-    """Runs that differ in their seed alone, together under the name of the first; a refit stays apart."""
-    grouped: dict[str, list[Run]] = {}
-    for name, run in runs.items():
-        chosen = name.removesuffix("-all")
-        grouped.setdefault(setting(chosen) + name[len(chosen) :], []).append(run)
-    return grouped
 
 
 def one_image_per_class(labels: np.ndarray, seed: int) -> list[int]:
