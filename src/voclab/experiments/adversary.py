@@ -76,7 +76,7 @@ class Settings:
     blocks: int = 3
     patterns: int = 8
     batch_size: int = 16
-    universal_epochs: tuple[int, int] = (8, 6)
+    universal_epochs: tuple[int, int] = (6, 5)
     universal_learning_rate: float = 1e-2
     epochs: tuple[int, int, int] = (6, 3, 3)
     cycles: int = 1
@@ -87,9 +87,9 @@ class Settings:
     penalty_epochs: int = 1
     epsilons: tuple[int, ...] = (2, 4, 8, 16)
     attacks: dict[str, Attack] = field(default_factory=_attacks)
-    images: tuple[int, int] = (0, 128)
+    images: tuple[int, int] = (200, 100)
     pgd_images: tuple[int, int] = (32, 16)
-    defence_epochs: int = 4
+    defence_epochs: int = 3
     defence_learning_rate: float = 3e-4
     defence_steps: int = 2
 

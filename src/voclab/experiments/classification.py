@@ -19,7 +19,7 @@ from voclab.metrics import (
     mean_average_precision,
     random_labels,
 )
-from voclab.metrics.statistics import bootstrap_interval
+from voclab.metrics.statistics import Difference, bootstrap_interval
 from voclab.models.pretrained import Weights
 from voclab.training import Experiment, Recipe, Run
 from voclab.training.classification import MultiLabelClassification
@@ -38,11 +38,12 @@ class Settings:
     """Sizes and lengths of notebook 01.
 
     Attributes:
-        batch_size: images a step, of all.
+        batch_size: images a step in fine-tuning.
         seeds: seeds of every network that is trained by gradient steps.
         augmentation: of the augmented ones.
         cnn_width: channels of the first stage of the CNN from scratch.
         cnn_size: its input side, pixels.
+        cnn_batch_size: its images a step.
         cnn_epochs: its longest training.
         cnn_learning_rate: its peak learning rate.
         transfer_size: input side of the transfer models, pixels.
@@ -57,11 +58,12 @@ class Settings:
     augmentation: str = "standard"
     cnn_width: int = 24
     cnn_size: int = 64
-    cnn_epochs: int = 36
-    cnn_learning_rate: float = 3e-3
+    cnn_batch_size: int = 32
+    cnn_epochs: int = 40
+    cnn_learning_rate: float = 4e-3
     transfer_size: int = 128
-    test_sizes: tuple[int, ...] = (128, 160)
-    head_views: int = 4
+    test_sizes: tuple[int, ...] = (192,)
+    head_views: int = 2
     finetune_epochs: int = 4
     finetune_learning_rate: float = 2e-4
 
@@ -70,10 +72,12 @@ _DRAWN = Settings()
 _PHOTOGRAPHS = Settings(
     cnn_width=32,
     cnn_size=96,
+    cnn_batch_size=16,
     cnn_epochs=60,
     cnn_learning_rate=2e-3,
     transfer_size=320,
     test_sizes=(224, 320, 448),
+    head_views=4,
     finetune_epochs=5,
     finetune_learning_rate=5e-5,
 )
@@ -96,6 +100,7 @@ _SETS = Sets(
             batch_size=32,
             cnn_size=128,
             cnn_epochs=60,
+            head_views=4,
             finetune_epochs=20,
         ),
         replace(
@@ -129,7 +134,7 @@ def experiments(settings: Settings, weights: Weights, seed: int) -> list[Experim
         "none",
         s.cnn_epochs,
         s.cnn_learning_rate,
-        batch_size=s.batch_size,
+        batch_size=s.cnn_batch_size,
         weight_decay=5e-3,
         patience=s.cnn_epochs,
         seed=seed,
@@ -279,34 +284,6 @@ def best_run(runs: Mapping[str, Run]) -> str:
     return max(runs, key=lambda name: runs[name].metrics["validation"]["map"])
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How much better one setting is than another, against two yardsticks: images and seeds.
-
-    Attributes:
-        value: difference of the mAP, averaged over seeds.
-        low: lower end of the 95 % interval of a paired bootstrap over images.
-        high: its upper end.
-        spread: range over the seeds, the larger of the two settings; NaN where each has one seed.
-    """
-
-    value: float
-    low: float
-    high: float
-    spread: float = float("nan")
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves zero out and it is larger than the range over seeds, where known."""
-        return (self.low > 0 or self.high < 0) and not abs(self.value) <= self.spread
-
-    def __str__(self) -> str:
-        seeds = "" if np.isnan(self.spread) else f"; range over seeds {self.spread:.3f}"
-        verdict = "" if self.clear else ": not decided by this experiment"
-        interval = f"95 % interval over images {self.low:+.3f} to {self.high:+.3f}"
-        return f"{self.value:+.3f} mAP ({interval}{seeds}){verdict}"
-
-
 def difference(
     truth: np.ndarray,
     ours: Sequence[np.ndarray],
@@ -337,17 +314,18 @@ def difference(
         for side in (ours, theirs)
         if len(side) > 1
     ]
-    return Difference(gap(slice(None)), float(low), float(high), float(max(ranges, default=np.nan)))
+    spread = float(max(ranges, default=np.nan))
+    return Difference(gap(slice(None)), float(low), float(high), spread, "mAP")
 
 
 def chance_note(runs: Mapping[str, Run], part: str, scored: Dataset) -> tuple[set[str], str]:
     """(settings that are clearly better than chance, a sentence on those that are not)."""
     truth, lows = scored.labels, {}
     for name, group in by_setting(runs).items():
-        logits = group[0].predictions()[part]
+        seeds = [run.predictions()[part] for run in group]
 
-        def score(index, logits=logits):
-            return mean_average_precision(truth[index], logits[index])
+        def score(index, seeds=seeds):
+            return np.mean([mean_average_precision(truth[index], logits[index]) for logits in seeds])
 
         lows[name] = float(bootstrap_interval(score, len(truth), 200)[0])
     chance = Chance.average_precision(truth)

@@ -45,6 +45,19 @@ def effect(m: Measurements, victim: str) -> str:
     return " ".join(lines)
 
 
+def summary(m: Measurements) -> str:
+    """The answer in one sentence, for the first page."""
+    of = {
+        SEGMENTER: "of the segmenter's mean Dice is lost",
+        CLASSIFIER: "of what the classifier had right is fooled",
+    }
+    noise, parts = m.noises()[-1:], []
+    for victim in m.victims:
+        shares = [f"{m.row(name, victim)['success']:.0%}" for name in ("image", *noise)]
+        parts.append(f"{shares[0]} {of[victim]}" + (f" ({noise[0]}: {shares[1]})" if noise else ""))
+    return f"Within {m.epsilon:g}/255, by one forward pass of the adversary, {' and '.join(parts)}."
+
+
 def visibility(m: Measurements, handling: Mapping[str, Mapping[str, float]]) -> str:
     """The curve of the penalty, and what handling leaves."""
     curve = trade_off(m)["adversary, penalty on L2"]

@@ -72,7 +72,7 @@ class Settings:
     size: int = 64
     test_size: int = 64
     augmentation: str = "none"
-    epochs: int = 12
+    epochs: int = 10
     learning_rate: float = 3e-3
     batch_size: int = 16
     losses: tuple = ("cross_entropy", "dice", "cross_entropy_dice")
@@ -88,7 +88,7 @@ class Settings:
     deeplab_batch_size: int = 16
     deeplab_epochs: int = 3
     deeplab_learning_rate: float = 3e-3
-    finetune_epochs: int = 4
+    finetune_epochs: int = 3
     finetune_learning_rate: float = 3e-4
     test_sizes: tuple[int, ...] = (128, 160)
     refit: bool = False
@@ -285,7 +285,7 @@ def at_chance(runs: Mapping[str, Run], part: str) -> tuple[set[str], str]:
 
 
 def findings(runs: Mapping[str, Run], part: str) -> dict[str, str]:
-    """Question -> what the runs say to it: losses and skips in each family, the encoder, DeepLabV3+.
+    """Question -> what the runs say to it, a Markdown list: losses, skips, the encoder, DeepLabV3+.
 
     A difference is called clear only where it is larger than the range over seeds and its interval leaves
     zero out; networks at chance are not compared.
@@ -295,9 +295,8 @@ def findings(runs: Mapping[str, Run], part: str) -> dict[str, str]:
     def said(ours: str, theirs: str) -> str:
         name = f"{label(ours)} against {label(theirs)}"
         if {ours, theirs} & weak:
-            return f"{name} is not compared, since not both are clearly better than chance"
-        found = compare(grouped, ours, theirs, part)
-        return f"{name}: {found}" + ("" if found.clear else ", so this experiment does not decide it")
+            return f"- {name}: not compared, since not both are clearly better than chance."
+        return f"- {name}: {compare(grouped, ours, theirs, part)}."
 
     def family(prefix: str, wanted: bool) -> list[str]:
         names = [n for n in grouped if n.startswith(f"{prefix}-") and ("noskip" in n) == wanted]
@@ -309,8 +308,8 @@ def findings(runs: Mapping[str, Run], part: str) -> dict[str, str]:
             losses += [said(name, f"{prefix}-ce") for name in family(prefix, wanted=False)]
         skips += [said(f"{prefix}-both", name) for name in family(prefix, wanted=True)]
     return {
-        "Which loss": "; ".join(losses),
-        "What do skip connections add, at the same number of parameters": "; ".join(skips),
+        "Which loss": "\n".join(losses),
+        "What do skip connections add, at the same number of parameters": "\n".join(skips),
         "What does a pretrained encoder add": said(PRETRAINED, SCRATCH),
         "What does another decoder add": said("deeplab-frozen", PRETRAINED),
         "What does training the encoder add": said(TUNED, "deeplab-frozen"),
@@ -454,6 +453,25 @@ def rarity_effect(gain: np.ndarray, share: np.ndarray) -> RarityEffect:
     found = spearmanr(share, gain)
     rare, common = gain[order[:third]].mean(), gain[order[-third:]].mean()
     return RarityEffect(float(rare), float(common), float(found.statistic), float(found.pvalue))
+
+
+def loss_and_rarity(by_loss: Mapping[str, np.ndarray], share: np.ndarray) -> str:
+    """A sentence on whether Dice loss helps rare classes more; empty where one of the two losses is missing.
+
+    Args:
+        by_loss: label -> (classes,) Dice, as :func:`by_loss` gives it for the U-Net from scratch.
+        share: (classes,) share of the pixels.
+    """
+    both = [label(f"unet-{loss}") for loss in ("dice", "ce")]
+    if not set(both) <= set(by_loss):
+        return ""
+    found = rarity_effect(by_loss[both[0]] - by_loss[both[1]], share)
+    verdict = ": not decided by this experiment" if found.p_value >= 0.05 else ""
+    return (
+        f"Dice loss against cross-entropy: {found.rare:+.3f} in the rarest third of the classes,"
+        f" {found.common:+.3f} in the commonest; rank correlation of gain and share of pixels"
+        f" {found.correlation:+.2f} (p = {found.p_value:.2f}){verdict}."
+    )
 
 
 def recall_by_area(run: Run, part: str) -> dict[str, tuple[float, int]]:

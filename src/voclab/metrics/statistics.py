@@ -69,11 +69,7 @@ class Difference:
         return beyond_seeds and (self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
-        text = (
-            f"{self.value:+.3f} {self.measure} (95 % interval over images {self.low:+.3f} to {self.high:+.3f}"
-        )
-        verdict = "" if self.clear else ": not a clear difference"
-        seeds = (
-            "one seed, so no spread" if math.isnan(self.spread) else f"seeds alone spread {self.spread:.3f}"
-        )
-        return f"{text}; {seeds}{verdict})"
+        interval = f"95 % interval over images {self.low:+.3f} to {self.high:+.3f}"
+        seeds = "one seed" if math.isnan(self.spread) else f"range over seeds {self.spread:.3f}"
+        verdict = "" if self.clear else ": not decided by this experiment"
+        return f"{self.value:+.3f} {self.measure} ({interval}; {seeds}){verdict}"

@@ -89,6 +89,7 @@ def _unet(classes, encoder, decoder, dropout, joined: bool) -> keras.Model:
     x = layers.SpatialDropout2D(dropout, name="dropout")(with_context(x, x))
     for level in reversed(range(len(encoder) - 1)):
         # Without skips the encoder's map still says how large the result must be, and nothing more.
+        x = conv_norm_relu(x, decoder[level], kernel=1, name=f"narrow{level}")
         x = ResizeLike(name=f"up{level}")([x, kept[level]])
         if joined:
             x = layers.Concatenate(name=f"skip{level}")([x, kept[level]])
