@@ -49,6 +49,11 @@ def use_all_gpus(batch_size: int) -> int:
     return used
 
 
+def accelerated() -> bool:
+    """Whether there is anything faster than the CPU."""
+    return any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
+
+
 def replicas() -> int:
     """Devices that share each batch of a training."""
     return tf.distribute.get_strategy().num_replicas_in_sync

@@ -43,6 +43,7 @@ _DETAILS = {
     "versions": "Versions",
     "git": "Revision",
     "run_time_s": "Run time",
+    "training_s": "Training of all networks, one by one",
 }
 _DATA = {"voc": "PASCAL VOC", "voc2009": "PASCAL VOC 2009", "cifar10": "CIFAR-10"}
 _DATA |= {"kaggle": "the competition's files"}

@@ -224,8 +224,35 @@ def run(
     Raises:
         VoclabError: data that cannot teach the task, or a start that is not complete.
     """
-    networks, task = networks or {}, experiment.task
-    task.require(experiment, data, networks)
+    networks = networks or {}
+    experiment.task.require(experiment, data, networks)
+    config, start = _identity(experiment, data, folder, networks, asked)
+    work = Work(experiment, data, Run(folder / experiment.name), start, None, networks, cache_mb, progress)
+    return _carried_out(work, config)
+
+
+def is_current(
+    experiment: Experiment, data: Parts, folder: Path, networks: Mapping[str, Network] | None = None
+) -> bool:
+    """Whether :func:`run` would return the run that is there, without training anything."""
+    kept = Run(folder / experiment.name)
+    if not kept.complete:
+        return False
+    networks = networks or {}
+    config, start = _identity(experiment, data, folder, networks, None)
+    work = Work(experiment, data, kept, start, None, networks)
+    return kept.holds(config, *_expected(work))
+
+
+def _identity(
+    experiment: Experiment,
+    data: Parts,
+    folder: Path,
+    networks: Mapping[str, Network],
+    asked: Mapping[str, Any] | None,
+) -> tuple[dict, Run | None]:
+    """The configuration that a run is known by, and the run that it starts from."""
+    task = experiment.task
     needed = {name: networks[name].model for name in task.needs(experiment)}
     parts = [data.fit, *(getattr(data, part) for part in task.parts)]
     config = {
@@ -245,8 +272,7 @@ def run(
         if not start.complete:
             raise VoclabError(f"{start.folder} is not complete; run the experiment {start.name!r} first.")
         config["start"] = start.config
-    work = Work(experiment, data, Run(folder / experiment.name), start, None, networks, cache_mb, progress)
-    return _carried_out(work, known_by(config, run, type(task), *needed.values()))
+    return known_by(config, run, type(task), *needed.values()), start
 
 
 def refit(
@@ -291,9 +317,9 @@ def run_chain(name: str, known: Mapping[str, Experiment], data: Parts, folder: P
 
 def _carried_out(work: Work, config: dict, first: Callable[[], Run] | None = None) -> Run:
     """Begin, train, measure, finish; ``first`` gives the start, where it is trained only now."""
-    task, kept, measured = work.experiment.task, work.run, work.measured
-    figures = (*measured, "seconds", "parameters", "trained_parameters")
-    if kept.begin(config, files=task.files(measured), figures=figures, progress=work.progress):
+    task, kept = work.experiment.task, work.run
+    files, figures = _expected(work)
+    if kept.begin(config, files=files, figures=figures, progress=work.progress):
         return kept
     if first:
         work = replace(work, start=first())
@@ -310,10 +336,16 @@ def _carried_out(work: Work, config: dict, first: Callable[[], Run] | None = Non
             **more,
         }
     )
-    part = next((part for part in measured if found.get(part)), None)
+    part = next((part for part in work.measured if found.get(part)), None)
     told = f"{part} {task.told(found[part])}, " if part else ""
     work.progress(f"{kept.name}: {told}trained in {seconds:.0f} s")
     return kept
+
+
+def _expected(work: Work) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Files and figures that the complete run has."""
+    measured = work.measured
+    return work.experiment.task.files(measured), (*measured, "seconds", "parameters", "trained_parameters")
 
 
 def model_digest(model: keras.Model) -> str:

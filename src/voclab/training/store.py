@@ -172,6 +172,10 @@ class Run:
         write_json(self.folder / "config.json", config)
         return False
 
+    def holds(self, config: dict, files: Sequence[str] = (), figures: Sequence[str] = ()) -> bool:
+        """Whether :meth:`begin` with the same arguments would find the run complete."""
+        return self.complete and not self._reasons(plain(config), files, figures)
+
     def _read_back(self, config: dict, progress: Callable[[str], None]) -> bool:
         shutil.rmtree(self.folder / "resume", ignore_errors=True)  # of a process killed as it finished
         why = "settings, data, weights and code" if "code" in config else "settings"
