@@ -21,7 +21,7 @@ from voclab.training.classification import Classification
 from voclab.training.segmentation import Segmentation
 
 RECIPE = Recipe(32, "none", 2, 1e-3, batch_size=8)
-FIRST = Experiment("first", Classification(), "plain_cnn", RECIPE, options={"width": 4})
+FIRST = Experiment("first", Classification(), "small_cnn", RECIPE)
 SECOND = replace(FIRST, name="second", start="first")
 THIRD = replace(FIRST, name="third", recipe=replace(RECIPE, seed=1))
 
@@ -141,9 +141,8 @@ class Own(CrossEntropy):
 
 def test_a_loss_of_your_own_is_trained_in_this_process(data, tmp_path):
     recipe = replace(RECIPE, epochs=1)
-    named = Experiment(
-        "named", Segmentation(TestTime((32,))), "unet", recipe, options={"width": 4, "depth": 1}
-    )
+    small = {"width": 4, "depth": 1}
+    named = Experiment("named", Segmentation(TestTime((32,))), "unet", recipe, options=small)
     experiments = [replace(named, name="own", loss=Own()), named, replace(named, name="again")]
     runs = run_all(experiments, data, tmp_path, progress=lambda line: None, processes=2)
     assert all(run.complete for run in runs.values())
