@@ -51,7 +51,7 @@ def test_what_is_complete_is_read_back_and_only_what_changed_is_trained(data, tm
     lines = []
     changed = replace(THIRD, recipe=replace(THIRD.recipe, epochs=1))
     run_all([FIRST, changed], data, tmp_path, progress=lines.append, processes=2)
-    assert [line.partition(":")[0] for line in lines if "epoch" in line] == ["third"]
+    assert [line.partition(":")[0] for line in lines if ": epoch " in line] == ["third"]
     assert any(line.startswith("first: complete, read from") for line in lines)
 
 

@@ -62,8 +62,8 @@ _ON_RESNET = small("resnet18", "standard", 30, 0.1, batch_size=128)
 _DRAWN = Settings(
     classifiers=("scratch", "scratch-augmented", "head", "finetuned-augmented"),
     segmenters=("encoder-both", "deeplab-tuned"),
-    images=160,
-    attacked=48,
+    images=128,
+    attacked=32,
     standard=_SMALL,
     # At 8/255 it stays at guessing on the drawn images, however long; docs/decisions.md.
     hardened=_SMALL | _ADVERSARIAL | {"epochs": 20, "patience": 20, "epsilon": 4.0},

@@ -12,7 +12,7 @@ from voclab.evaluation import open_network
 from voclab.models.network import Network
 from voclab.models.prediction import TestTime
 from voclab.terminal import say
-from voclab.training import Experiment, Parts, Recipe, Run
+from voclab.training import Experiment, Parts, Recipe, Run, run_all
 from voclab.training.classification import SMALL, Classification
 from voclab.training.experiment import run
 from voclab.training.segmentation import Segmentation
@@ -40,6 +40,15 @@ def trained(asked: Mapping[str, Any], name: str, runs: Path, progress: Callable[
         networks = {VICTIM: open_network(asked["victim"], data.fit, progress=progress)}
     experiment = planned(asked, name, data.fit, networks.get(VICTIM))
     return run(experiment, data, runs, networks=networks, asked=asked, progress=progress)
+
+
+def trained_together(
+    asked: Mapping[str, Mapping[str, Any]], runs: Path, progress: Callable[[str], None] = say
+) -> dict[str, Run]:
+    """:func:`trained` of several classifiers of the same data, see :func:`voclab.training.run_all`."""
+    data = parts(next(iter(asked.values())))
+    experiments = [planned(options, name, data.fit) for name, options in asked.items()]
+    return run_all(experiments, data, runs, asked=asked, progress=progress)
 
 
 def parts(asked: Mapping[str, Any]) -> Parts:

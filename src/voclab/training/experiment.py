@@ -232,14 +232,18 @@ def run(
 
 
 def is_current(
-    experiment: Experiment, data: Parts, folder: Path, networks: Mapping[str, Network] | None = None
+    experiment: Experiment,
+    data: Parts,
+    folder: Path,
+    networks: Mapping[str, Network] | None = None,
+    asked: Mapping[str, Any] | None = None,
 ) -> bool:
     """Whether :func:`run` would return the run that is there, without training anything."""
     kept = Run(folder / experiment.name)
     if not kept.complete:
         return False
     networks = networks or {}
-    config, start = _identity(experiment, data, folder, networks, None)
+    config, start = _identity(experiment, data, folder, networks, asked)
     work = Work(experiment, data, kept, start, None, networks)
     return kept.holds(config, *_expected(work))
 

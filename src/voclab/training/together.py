@@ -21,6 +21,7 @@ def run_all(
     folder: Path,
     *,
     networks: Mapping[str, Network] | None = None,
+    asked: Mapping[str, Mapping[str, Any]] | None = None,
     cache_mb: float = 1024,
     progress: Callable[[str], None] = say,
     processes: int | None = None,
@@ -36,6 +37,7 @@ def run_all(
         data: as for :func:`run`, and so are those not named here.
         folder: parent folder of the runs.
         networks: those that the tasks name.
+        asked: name -> what somebody typed to get that experiment, see :func:`run`.
         cache_mb: memory for decoded training images of all processes, MiB.
         progress: receives lines of text.
         processes: how many at the same time; without it one for a core, on more than two for two cores.
@@ -50,29 +52,31 @@ def run_all(
     order = [experiment.name for experiment in experiments]
     # Those with the longest chain behind them first, so that none is left alone at the end.
     waiting = sorted(experiments, key=lambda experiment: -_followers(experiment, experiments))
-    options: dict[str, Any] = {"networks": networks or {}, "cache_mb": cache_mb}
+    networks, asked = networks or {}, asked or {}
 
     def ready(experiment: Experiment) -> bool:
         return experiment.start not in order or experiment.start in done
 
     def here(experiment: Experiment) -> None:
         waiting.remove(experiment)
-        done[experiment.name] = run(experiment, data, folder, progress=progress, **options)
+        typed = asked.get(experiment.name)
+        how: dict[str, Any] = {"cache_mb": cache_mb, "progress": progress}
+        done[experiment.name] = run(experiment, data, folder, networks=networks, asked=typed, **how)
 
     for experiment in [*waiting]:  # what is read back needs no process
-        if ready(experiment) and is_current(experiment, data, folder, options["networks"]):
+        if ready(experiment) and is_current(experiment, data, folder, networks, asked.get(experiment.name)):
             here(experiment)
     apart = [experiment for experiment in waiting if not _own(experiment)]
     n = min(processes or _usual(), len(apart))
     if n > 1:
-        shared = {name: replace(network) for name, network in options["networks"].items()}
-        given = {"networks": shared, "cache_mb": cache_mb / n}
+        given: dict[str, Any] = {"networks": {name: replace(network) for name, network in networks.items()}}
         progress(f"{n} networks are trained at the same time, each with its share of the cores.")
         with Workers(n, progress) as workers:
             while True:
                 for experiment in [e for e in waiting if ready(e) and not _own(e)]:
                     if workers.free:
                         waiting.remove(experiment)
+                        given |= {"asked": asked.get(experiment.name), "cache_mb": cache_mb / n}
                         workers.begin(experiment.name, run, experiment, data, folder, **given)
                 if not workers.busy:
                     break
