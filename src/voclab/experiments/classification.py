@@ -38,12 +38,11 @@ class Settings:
     """Sizes and lengths of notebook 01.
 
     Attributes:
-        batch_size: images a step in fine-tuning.
+        batch_size: images a step, of all.
         seeds: seeds of every network that is trained by gradient steps.
         augmentation: of the augmented ones.
         cnn_width: channels of the first stage of the CNN from scratch.
         cnn_size: its input side, pixels.
-        cnn_batch_size: its images a step.
         cnn_epochs: its longest training.
         cnn_learning_rate: its peak learning rate.
         transfer_size: input side of the transfer models, pixels.
@@ -58,9 +57,8 @@ class Settings:
     augmentation: str = "standard"
     cnn_width: int = 24
     cnn_size: int = 64
-    cnn_batch_size: int = 32
-    cnn_epochs: int = 40
-    cnn_learning_rate: float = 4e-3
+    cnn_epochs: int = 36
+    cnn_learning_rate: float = 3e-3
     transfer_size: int = 128
     test_sizes: tuple[int, ...] = (192,)
     head_views: int = 2
@@ -72,7 +70,6 @@ _DRAWN = Settings()
 _PHOTOGRAPHS = Settings(
     cnn_width=32,
     cnn_size=96,
-    cnn_batch_size=16,
     cnn_epochs=60,
     cnn_learning_rate=2e-3,
     transfer_size=320,
@@ -134,7 +131,7 @@ def experiments(settings: Settings, weights: Weights, seed: int) -> list[Experim
         "none",
         s.cnn_epochs,
         s.cnn_learning_rate,
-        batch_size=s.cnn_batch_size,
+        batch_size=s.batch_size,
         weight_decay=5e-3,
         patience=s.cnn_epochs,
         seed=seed,
@@ -349,6 +346,22 @@ def comparisons(runs: Mapping[str, Run], part: str, scored: Dataset) -> str:
             found = difference(scored.labels, sides[0], sides[1])
             lines.append(f"- {text.markdown(label(ours))} against {text.markdown(label(theirs))}: {found}.")
     return "\n".join(lines) + (f"\n\n{text.markdown(note)}" if note else "")
+
+
+def summary(runs: Mapping[str, Run], best: str, table: pd.DataFrame, on: str) -> str:
+    """The answer in a sentence or two, for the first page.
+
+    Args:
+        runs: name -> complete run.
+        best: the chosen one.
+        table: from :func:`results_table`.
+        on: the images, in words.
+    """
+    text = f"The best network, {label(best)}, reaches a mean average precision of"
+    text += f" {table.loc[label(best), 'mAP']:.3f} on {on}."
+    others = [name for name in ("head", "scratch-augmented") if name in runs and name != best]
+    found = "; ".join(f"{label(name)} {table.loc[label(name), 'mAP']:.3f}" for name in others)
+    return f"{text} Beside it: {found}." if others else text
 
 
 @dataclass(frozen=True)

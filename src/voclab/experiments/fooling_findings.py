@@ -33,16 +33,15 @@ def effect(m: Measurements, victim: str) -> str:
     """Success of the adversary and of all other attacks on a victim."""
     row = m.row("image", victim)
     what = "of its mean Dice is lost" if victim == SEGMENTER else "of the images it had right are fooled"
-    lines = [
+    first = (
         f"**The {victim}**, at most {m.epsilon:g}/255 per pixel value (PSNR {row['psnr']:.1f} dB,"
-        f" SSIM {row['ssim']:.2f}), one forward pass of the adversary: {said(row)} {what}.",
-        "Others: "
-        + "; ".join(f"{name} {said(m.row(name, victim))}" for name in m.settings.attacks)
-        + f"; one pattern for all images {said(m.row('universal', victim))}.",
-    ]
-    lines += [compared(row, m.row(n, victim), ("the adversary", n)) for n in m.noises()[-1:]]
-    lines.append(compared(row, m.row("universal", victim), ("the adversary", "the one pattern")))
-    return " ".join(lines)
+        f" SSIM {row['ssim']:.2f}), one forward pass of the adversary: {said(row)} {what}. Others:"
+    )
+    others = {**{name: name for name in m.settings.attacks}, "universal": "one pattern for all images"}
+    listed = "\n".join(f"- {title}: {said(m.row(name, victim))}" for name, title in others.items())
+    verdicts = [compared(row, m.row(n, victim), ("the adversary", n)) for n in m.noises()[-1:]]
+    verdicts.append(compared(row, m.row("universal", victim), ("the adversary", "the one pattern")))
+    return f"{first}\n\n{listed}\n\n{' '.join(verdicts)}"
 
 
 def summary(m: Measurements) -> str:
@@ -61,9 +60,13 @@ def summary(m: Measurements) -> str:
 def visibility(m: Measurements, handling: Mapping[str, Mapping[str, float]]) -> str:
     """The curve of the penalty, and what handling leaves."""
     curve = trade_off(m)["adversary, penalty on L2"]
-    points = "; ".join(f"{title}: PSNR {x:.1f} dB, fooling rate {y:.1%}" for x, y, title in curve)
+    points = "; ".join(f"{title}: {x:.1f} dB, {y:.1%}" for x, y, title in curve)
     left = "; ".join(f"{how} {share:.0%}" for how, share in handling["adversary, image-dependent"].items())
-    return f"**Less visible, and after handling.** {points}. Fooled by the adversary: {left}."
+    return (
+        "**Less visible, and after handling.**\n\n"
+        f"- PSNR and fooling rate by the weight of the L2 penalty: {points}.\n"
+        f"- Fooled by the adversary after handling: {left}."
+    )
 
 
 def above_chance(m: Measurements) -> dict[str, bool]:
@@ -85,24 +88,25 @@ def transfers(matrix: np.ndarray, sources: Sequence[str], tested: Sequence[str])
     """What the classifier's adversary does to networks that it was not trained on."""
     row = sources.index(f"adversary, on the {CLASSIFIER}")
     parts = [f"{name} {matrix[row, c]:.0%}" for c, name in enumerate(tested) if name != CLASSIFIER]
-    return f"**Transfer** of the classifier's adversary: {'; '.join(parts) or 'there is no other network'}."
+    found = "; ".join(parts) or "there is no other network"
+    return f"**Transfer** of the classifier's adversary, success rate on other networks: {found}."
 
 
 def goal(table, name: str) -> str:
     """Whether a class of choice can be made to appear and to vanish."""
-    rows = "; ".join(
-        f"{attack}: appears {row['appear: success']:.1%} ({row['appear: 95 % interval']}),"
-        f" vanishes {row['vanish: success']:.1%} ({row['vanish: 95 % interval']})"
+    rows = "\n".join(
+        f"- {attack}: appears in a share of {row['appear: success']:.3f} ({row['appear: 95 % interval']}),"
+        f" vanishes in {row['vanish: success']:.3f} ({row['vanish: 95 % interval']})"
         for attack, row in table.iterrows()
     )
-    return f"**A chosen class**, *{name}*. {rows}."
+    return f"**A chosen class**, *{name}*, made to appear and to vanish (95 % intervals):\n\n{rows}"
 
 
 def defence(table: Mapping[str, Mapping[str, float]], n: int) -> str:
     """Accuracy before and after adversarial fine-tuning, under every attack."""
     before, after = table.values()
-    parts = "; ".join(f"{name} {before[name]:.1%} before, {after[name]:.1%} after" for name in before)
-    return f"**Defence.** Top class right on {n} images: {parts}."
+    parts = "\n".join(f"- {name}: {before[name]:.1%} before, {after[name]:.1%} after" for name in before)
+    return f"**Defence.** Top class right on {n} images, before and after adversarial fine-tuning:\n\n{parts}"
 
 
 def key_numbers(m: Measurements) -> dict[str, str]:
