@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from voclab.errors import VoclabError
 
@@ -133,7 +133,7 @@ def _receive(tasks: queue.SimpleQueue) -> None:
         os._exit(1)
 
 
-def _carry_out(payload: bytes, answers: BinaryIO) -> None:
+def _carry_out(payload: bytes, answers: IO[bytes]) -> None:
     error = None
     try:
         import cloudpickle
@@ -150,6 +150,6 @@ def _carry_out(payload: bytes, answers: BinaryIO) -> None:
         _send(answers, (None, RuntimeError("".join(traceback.format_exception(error)))))
 
 
-def _send(stream: BinaryIO, what: Any) -> None:
+def _send(stream: IO[bytes], what: Any) -> None:
     stream.write(pickle.dumps(what))
     stream.flush()
