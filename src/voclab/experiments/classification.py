@@ -357,8 +357,9 @@ def summary(runs: Mapping[str, Run], best: str, table: pd.DataFrame, on: str) ->
         table: from :func:`results_table`.
         on: the images, in words.
     """
-    text = f"The best network, {label(best)}, reaches a mean average precision of"
-    text += f" {table.loc[label(best), 'mAP']:.3f} on {on}."
+    reports = runs[best].metrics
+    reached = (reports.get("test") or reports["validation"])["map"]
+    text = f"The best network, {label(best)}, reaches a mean average precision of {reached:.3f} on {on}."
     others = [name for name in ("head", "scratch-augmented") if name in runs and name != best]
     found = "; ".join(f"{label(name)} {table.loc[label(name), 'mAP']:.3f}" for name in others)
     return f"{text} Beside it: {found}." if others else text
