@@ -112,7 +112,8 @@ def test_a_process_that_is_killed_is_named():
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_processes_end_with_the_one_that_started_them(how):
     script = (
-        "import test_together as t\n"
+        "import signal, test_together as t\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored below a shell's `&`
         "with t.Workers(1, lambda line: print(line, flush=True)) as workers:\n"
         "    workers.begin('a', t.waits)\n"
         "    workers.ended()\n"
