@@ -95,8 +95,8 @@ class Workers:
             name = self._tasks[process]
             if said is None:
                 raise VoclabError(
-                    f"The process that worked on {name} was ended from outside (status {process.wait()}); if"
-                    " memory ran out, close other programs. Started again, it goes on where it was."
+                    f"The process that worked on {name or 'nothing yet'} was ended from outside (status"
+                    f" {process.wait()}); if memory ran out, close other programs. Started again, it goes on where it was."
                 )
             line, error = said
             if error is not None:
