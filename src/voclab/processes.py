@@ -96,7 +96,8 @@ class Workers:
             if said is None:
                 raise VoclabError(
                     f"The process that worked on {name or 'nothing yet'} was ended from outside (status"
-                    f" {process.wait()}); if memory ran out, close other programs. Started again, it goes on where it was."
+                    f" {process.wait()}); if memory ran out, close other programs. Started again, it"
+                    " goes on where it was."
                 )
             line, error = said
             if error is not None:
