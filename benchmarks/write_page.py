@@ -10,7 +10,9 @@ from common import FOLDER, OURS, processor
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks_growth.svg"
-ORDER = ("submission", "metrics", "attacks", "adversary", "perturbations", "input", "training", "start")
+ORDER = (
+    "submission", "metrics", "attacks", "adversary", "export", "perturbations", "input", "training", "start",
+)  # fmt: skip
 
 
 def scaled(seconds: float) -> str:

@@ -133,7 +133,8 @@ def commands(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/using.md", "docs/faq.md", "docs/results.md", "docs/decisions.md"]
+    "page",
+    ["README.md", "docs/using.md", "docs/faq.md", "docs/results.md", "docs/decisions.md", "docs/serving.md"],
 )
 def test_the_command_line_knows_all_commands_of_a_page(page, capsys):
     typed = commands((ROOT / page).read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """Files are written whole or not at all, and a lock is held by one process and by none that is dead."""
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -15,7 +16,18 @@ import pytest
 from voc_trees import content, fails
 
 from voclab.errors import VoclabError
-from voclab.files import atomic_path, lock, locked, read_arrays, read_json, unlock, write_json, write_text
+from voclab.files import (
+    TEMPORARY,
+    atomic_folder,
+    atomic_path,
+    lock,
+    locked,
+    read_arrays,
+    read_json,
+    unlock,
+    write_json,
+    write_text,
+)
 from voclab.kaggle import write_submission
 from voclab.training.masks import write_masks
 
@@ -55,6 +67,34 @@ def test_what_the_disk_cannot_take_leaves_the_old_file(tmp_path, name):
         message = fails("Cannot write .*name a folder on another disk", WRITERS[name], path, 30_000)
     assert str(path) in message
     assert content(tmp_path) == before
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "folder"
+    for text in ("one", "two"):
+        with atomic_folder(path) as new:
+            (new / "inner").mkdir()
+            (new / "inner" / text).write_text(text)
+        assert content(tmp_path) == {f"deep/folder/inner/{text}": text.encode()}
+
+    def broken(error):
+        with atomic_folder(path) as new:
+            (new / "half").write_text("h")
+            raise error
+
+    with pytest.raises(KeyError):
+        broken(KeyError())
+    fails("Cannot write .*folder: the disk is full", broken, OSError(errno.ENOSPC, "no space"))
+    assert content(tmp_path) == {"deep/folder/inner/two": b"two"}
+    assert [entry.name for entry in path.parent.iterdir()] == ["folder"]
+
+
+def test_what_was_left_of_a_folder_days_ago_is_removed(tmp_path):
+    left = tmp_path / f"{TEMPORARY}x-folder"
+    (left / "new").mkdir(parents=True)
+    os.utime(left, (0, 0))
+    with atomic_folder(tmp_path / "folder"):
+        assert not left.exists()
 
 
 def test_masks_are_the_same_bytes_whatever_the_clock_says(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
 import time
@@ -99,7 +100,7 @@ def _sweep(folder: Path) -> None:
         for path in folder.glob(f"{TEMPORARY}*"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _DAY:
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager
@@ -131,6 +132,41 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a new folder beside ``path``; put it in the place of ``path`` when the block succeeds.
+
+    When the block raises, ``path`` stays as it was; ``OSError`` becomes a ``VoclabError`` naming ``path``. A
+    process killed after the old folder was moved away leaves nothing at ``path``, never a part.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    _sweep(path.parent)
+    temporary = None
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=TEMPORARY, suffix="-" + path.name))
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
+        yield new
+        for file in new.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as written:
+                    os.fsync(written.fileno())
+        if path.exists():
+            path.rename(old)
+        try:
+            new.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    except OSError as error:
+        raise writing_error(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from voclab.files import writing_error
 from voclab.text import plain
@@ -38,6 +39,26 @@ def tell_in_place(line: str) -> None:
         print(f"\r{plain(line)[: columns - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
     except OSError:
         _silence(sys.stderr)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within, standard error leads nowhere, for libraries in C++ too; what they raise is raised as ever."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def prepare() -> None:

@@ -1,1 +1,1 @@
-"""One image looked at closely."""
+"""One image looked at closely, and networks as files for other programs."""

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
-from voclab.files import read_json
+from voclab.files import read_arrays, read_json
 from voclab.models.classifiers import FEATURES
 from voclab.models.imagenet import (
     CLASSES,
@@ -19,6 +20,7 @@ from voclab.models.imagenet import (
     imagenet_class_names,
 )
 from voclab.models.network import Network
+from voclab.models.prediction import TestTime
 from voclab.models.saved import model_file, model_files, network_named, networks_named
 from voclab.training import load_model
 
@@ -51,9 +53,7 @@ def open_network(
     found = model_file(spec) if match else network_named(str(spec))
     if not isinstance(found, Path):
         return _published(*found)
-    config = found.parent / "config.json"
-    config = read_json(config, dict) if config.is_file() else {}
-    model = load_model(found)
+    model, config = _read(found)
     shape = model.output_shape
     if not match and (not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] < 2):
         raise VoclabError(f"{found} is no classifier of two or more classes; name another run.")
@@ -66,16 +66,48 @@ def open_network(
         model, names = _matched(model, config, dataset, found, progress), dataset.class_names
     else:
         names = _names(model, config, dataset, found, progress)
-    return Network(
-        model,
-        "segmentation" if len(model.output_shape) == 4 else dataset.task,
-        found.resolve().parent.name if found.name == "model.keras" else found.stem,
-        size=size,
-        class_names=tuple(names),
-        # Pages are passed on; where a user keeps runs is nobody's business.
-        weights="/".join(found.parts[-3:]),
-        layer=FEATURES if FEATURES in [layer.name for layer in model.layers] else None,
-    )
+    task = "segmentation" if len(model.output_shape) == 4 else dataset.task
+    return _network(found, model, task, size, names)
+
+
+def open_saved(spec: str | Path, size: int | None = None) -> Network:
+    """A trained classifier or segmenter without a data set, as its run describes it.
+
+    Args:
+        spec: a run's folder or a ``.keras`` file.
+        size: side of the images, pixels; without it that of the run's training, or of the model's input.
+
+    Returns:
+        The network with its own order of classes; of a multi-label run with its thresholds, of a segmenter
+        shown images as when it was measured, or at ``size`` where that is given.
+
+    Raises:
+        VoclabError: no such file, a network of another kind, no size, no task, or classes or thresholds
+            that are not those of the model.
+    """
+    found = model_file(spec)
+    model, config = _read(found)
+    maps, task = _gives_maps(model, found), _recorded(config, "task")
+    if task is None and not maps:
+        raise VoclabError(
+            f"{found} does not say whether an image has one class or several; keep it beside its run's"
+            " config.json."
+        )
+    if task not in (("segmentation", None) if maps else tuple(_PER_IMAGE)):
+        raise _neither(found)
+    given, size = size, size or _trained_size(config) or model.input_shape[1]
+    if size is None:
+        raise VoclabError(f"{found} does not say at what size it was trained; add --size, in pixels.")
+    count = model.output_shape[-1] - maps  # without the background
+    names = _recorded(config, "class_names")
+    if names is not None:
+        _require_names(names, count, found)
+    elif count == CLASSES:
+        names = imagenet_class_names()
+    opened = _network(found, model, "segmentation" if maps else task, size, names or ())
+    if maps:
+        return replace(opened, test_time=_test_time({} if given else config, size))
+    return replace(opened, thresholds=_thresholds(found, count)) if task == "multilabel" else opened
 
 
 def open_networks(
@@ -102,6 +134,47 @@ def open_networks(
         network if names.count(network.name) == 1 else replace(network, name=str(spec))
         for spec, network in zip(specs, networks, strict=True)
     ]
+
+
+def _read(path: Path) -> tuple[keras.Model, dict]:
+    """A saved model and the configuration of its run, empty where there is none."""
+    config = path.parent / "config.json"
+    config = read_json(config, dict) if config.is_file() else {}
+    return load_model(path), config
+
+
+def _network(path: Path, model, task: str, size: int, names: Sequence[str]) -> Network:
+    return Network(
+        model,
+        task,
+        path.resolve().parent.name if path.name == "model.keras" else path.stem,
+        size=size,
+        class_names=tuple(names),
+        # Pages are passed on; where a user keeps runs is nobody's business.
+        weights="/".join(path.parts[-3:]),
+        layer=FEATURES if FEATURES in [layer.name for layer in model.layers] else None,
+    )
+
+
+def _thresholds(path: Path, count: int) -> np.ndarray | None:
+    """The (classes,) thresholds that a multi-label run chose; ``None`` if it chose none."""
+    file = path.parent / "predictions.npz"
+    found = read_arrays(file).get("thresholds") if file.is_file() else None
+    if found is not None and found.shape != (count,):
+        raise VoclabError(
+            f"{file} has thresholds of shape {found.shape}, and the model tells {count} classes apart; keep a"
+            " run's files together."
+        )
+    return found
+
+
+def _test_time(config: dict, size: int) -> TestTime:
+    """How a segmenter was shown the images that it was measured on; once at ``size`` if it does not say."""
+    found = _recorded(config, "test_time")
+    sizes = found.get("sizes") if isinstance(found, dict) else None
+    if not isinstance(sizes, list) or not sizes or not all(isinstance(side, int) for side in sizes):
+        return TestTime((size,))
+    return TestTime(tuple(sizes), bool(found.get("flip", True)))
 
 
 def _published(name: str, alpha: float | None, file: str | None) -> Network:
@@ -131,10 +204,7 @@ def _names(model: keras.Model, config: dict, dataset: Dataset, path: Path, progr
 
 def _matched(model: keras.Model, config: dict, dataset: Dataset, path: Path, progress) -> keras.Model:
     """A model of the same layers whose outputs are the classes of a data set in that order."""
-    shape, ours = model.output_shape, dataset.class_names
-    maps = isinstance(shape, tuple) and len(shape) == 4
-    if not isinstance(shape, tuple) or len(shape) not in (2, 4):
-        raise VoclabError(f"{path} is neither a classifier nor a segmenter; name one of their runs.")
+    maps, ours = _gives_maps(model, path), dataset.class_names
     if maps and not dataset.has_masks:
         raise VoclabError(f"{path} is a segmenter, and {dataset.name} has no masks; name other data.")
     task, theirs = _recorded(config, "task"), _recorded(config, "class_names")
@@ -143,7 +213,7 @@ def _matched(model: keras.Model, config: dict, dataset: Dataset, path: Path, pro
             f"{path} was trained to give {_PER_IMAGE[task]}, and images of {dataset.name} have"
             f" {_PER_IMAGE[dataset.task]}; name data of its kind."
         )
-    count = shape[-1] - maps  # without the background
+    count = model.output_shape[-1] - maps  # without the background
     if count != len(ours):
         raise VoclabError(
             f"{path} tells {count} classes apart, {dataset.name} has {len(ours)}; name the data it was"
@@ -154,12 +224,7 @@ def _matched(model: keras.Model, config: dict, dataset: Dataset, path: Path, pro
             f"{path} does not name its classes: they are taken to be those of {dataset.name}, in its order."
         )
         return model
-    if not isinstance(theirs, list | tuple) or len(theirs) != count:
-        many = f"{len(theirs)} classes" if isinstance(theirs, list | tuple) else "no list of classes"
-        raise VoclabError(
-            f"The config.json of {path} names {many}, and the model tells {count} apart; keep a run's files"
-            " together."
-        )
+    _require_names(theirs, count, path)
     # One letter with an accent is two code points on one system and one on another.
     theirs, ours = ([unicodedata.normalize("NFC", str(name)) for name in names] for names in (theirs, ours))
     if theirs == ours:
@@ -177,6 +242,27 @@ def _matched(model: keras.Model, config: dict, dataset: Dataset, path: Path, pro
     progress(f"{path} has the classes of {dataset.name} in another order; they are matched by name.")
     order = [0] * maps + [maps + theirs.index(name) for name in ours]
     return keras.Model(model.inputs, keras.ops.take(model.outputs[0], order, axis=-1), name=model.name)
+
+
+def _gives_maps(model: keras.Model, path: Path) -> bool:
+    """Whether a model answers for each pixel, rather than for each image."""
+    shape = model.output_shape
+    if not isinstance(shape, tuple) or len(shape) not in (2, 4):
+        raise _neither(path)
+    return len(shape) == 4
+
+
+def _neither(path: Path) -> VoclabError:
+    return VoclabError(f"{path} is neither a classifier nor a segmenter; name one of their runs.")
+
+
+def _require_names(names, count: int, path: Path) -> None:
+    if not isinstance(names, list | tuple) or len(names) != count:
+        many = f"{len(names)} classes" if isinstance(names, list | tuple) else "no list of classes"
+        raise VoclabError(
+            f"The config.json of {path} names {many}, and the model tells {count} apart; keep a run's files"
+            " together."
+        )
 
 
 def _recorded(config: dict, key: str):
