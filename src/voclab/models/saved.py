@@ -7,19 +7,27 @@ from pathlib import Path
 
 from voclab.errors import VoclabError, first_line
 from voclab.files import ARRAY_DAMAGE
+from voclab.models import ready
 from voclab.models.catalogue import BACKBONE, IMAGENET_CLASSIFIERS, imagenet_named
 
 
 def model_file(model: str | Path) -> Path:
     """The ``.keras`` file that a path names, itself or as the folder of a run.
 
+    The text ``ready`` or ``ready-segmenter`` stands for a network that comes with the package. Its path is
+    one that only :func:`load_model` understands: both are kept in one file.
+
     Raises:
         VoclabError: there is none, or it is of another kind.
     """
+    if folder := ready.named(model):
+        return folder / "model.keras"
     model = Path(model)
+    if ready.is_ready(model):
+        return model
     path = model / "model.keras" if model.is_dir() else model
     if not path.is_file():
-        raise VoclabError(f"{path} is missing; name a run's folder or a .keras file.")
+        raise VoclabError(f"{path} is missing; name a run's folder, a .keras file, or {ready.CLASSIFIER}.")
     if path.suffix != ".keras":  # older formats can hold code, whatever the mode
         raise VoclabError(f"Model file {path} is no .keras file; save the model as one with Keras 3.")
     if not zipfile.is_zipfile(path):
@@ -57,10 +65,10 @@ def network_named(text: str) -> Path | tuple[str, float | None, str | None]:
     found = imagenet_named(text)
     if found is not None:
         return found
-    if not Path(text).exists():
+    if not Path(text).exists() and not ready.named(text):
         raise VoclabError(
             f"{text} is missing; name a run's folder, a .keras file, or one of"
-            f" {', '.join(IMAGENET_CLASSIFIERS)}."
+            f" {', '.join((ready.CLASSIFIER, *IMAGENET_CLASSIFIERS))}."
         )
     return model_file(text)
 
@@ -101,10 +109,13 @@ def load_model(path: str | Path):
     Raises:
         VoclabError: it is missing, damaged or of another kind.
     """
+    if ready.is_ready(path):
+        return ready.load(Path(path).parent.name)
+
     import keras
 
     import voclab.models.generator
-    import voclab.models.segmenters  # noqa: F401  (both register our layers)
+    import voclab.models.joint  # noqa: F401  (both register our layers)
 
     if Path(path).suffix != ".keras":  # older formats can hold code, whatever the mode
         raise VoclabError(f"Model file {path} is no .keras file; save the model as one with Keras 3.")

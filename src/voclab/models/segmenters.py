@@ -181,18 +181,18 @@ def build_encoder_unet(
     Returns:
         ``keras.Model``: (B, H, W, 3) float32 -> (B, H, W, classes) float32 logits; H, W ≥ 32.
     """
-    inputs, maps = _encoded(backbone, weights, options or {}, output_stride=None)
+    inputs, maps = encoded(backbone, weights, options or {}, output_stride=None)
 
     def built(sixteenths: int, joined: bool = False) -> keras.Model:
-        x = _decoded(maps, _wider(width, sixteenths), dropout, joined)
+        x = decoded(maps, _wider(width, sixteenths), dropout, joined)
         return _with_logits(inputs, x, classes, f"{backbone}_unet")
 
     with_skips = built(0, joined=True)
     return with_skips if skips else _of_equal_size(built, with_skips.count_params())
 
 
-def _decoded(maps: dict, width: int, dropout: float, joined: bool):
-    """The decoder of :func:`build_encoder_unet` on feature maps by stride."""
+def decoded(maps: dict, width: int, dropout: float, joined: bool):
+    """The decoder of :func:`build_encoder_unet` on feature maps by stride: a map at the finest stride."""
     strides = sorted(maps, reverse=True)
     deepest = maps[strides[0]]
     x = conv_norm_relu(deepest, width, kernel=1, name="bottleneck")
@@ -233,7 +233,7 @@ def build_deeplab(
     Returns:
         ``keras.Model``: (B, H, W, 3) float32 -> (B, H, W, classes) float32 logits; H, W ≥ 32.
     """
-    inputs, skips = _encoded(backbone, weights, options or {}, output_stride=16)
+    inputs, skips = encoded(backbone, weights, options or {}, output_stride=16)
     stride = max(skips)
     features = skips[stride]
     branches = [conv_norm_relu(features, width, kernel=1, name="aspp_1x1")]
@@ -254,7 +254,7 @@ def build_deeplab(
     return _with_logits(inputs, x, classes, f"{backbone}_deeplab")
 
 
-def _encoded(backbone: str, weights: str | None, options: dict, output_stride: int | None):
+def encoded(backbone: str, weights: str | None, options: dict, output_stride: int | None):
     """Input tensor, and stride -> feature map of the (pretrained) encoder."""
     network = build_backbone(backbone, weights, **options)
     if output_stride:
@@ -270,8 +270,17 @@ def _encoded(backbone: str, weights: str | None, options: dict, output_stride: i
 
 
 def _with_logits(inputs, x, classes: int, name: str) -> keras.Model:
-    x = layers.Conv2D(classes, 1, name="coarse_logits", dtype="float32")(x)
-    return keras.Model(inputs, ResizeLike(name="logits", dtype="float32")([x, inputs]), name=name)
+    return keras.Model(inputs, enlarged(coarse_logits(x, classes), inputs), name=name)
+
+
+def coarse_logits(x, classes: int):
+    """Logits at the size of the decoder's map."""
+    return layers.Conv2D(classes, 1, name="coarse_logits", dtype="float32")(x)
+
+
+def enlarged(logits, inputs):
+    """Logits at the size of the image."""
+    return ResizeLike(name="logits", dtype="float32")([logits, inputs])
 
 
 SEGMENTERS = {"unet": build_encoder_unet, "deeplab": build_deeplab}

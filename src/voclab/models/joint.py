@@ -1,0 +1,123 @@
+"""One network that says which classes are in an image and where: two heads on one pretrained encoder."""
+
+import keras
+from keras import layers, ops
+
+from voclab.models.classifiers import FEATURES, POOLED
+from voclab.models.segmenters import coarse_logits, decoded, encoded, enlarged
+
+PRESENCE, LOGITS = "presence", "logits"  # outputs of the network
+_OTHER = f"{FEATURES}_at_stride_"  # layers that hold the finer maps of the encoder
+
+
+def build_joint(
+    backbone: str,
+    classes: int,
+    *,
+    weights: str | None = None,
+    width: int = 160,
+    finest: int = 4,
+    dropout: float = 0.1,
+    pooled_dropout: float = 0.3,
+    options: dict | None = None,
+) -> keras.Model:
+    """A classifier and a segmenter that share all that is expensive.
+
+    The segmenter is the U-Net of :func:`voclab.models.segmenters.build_encoder_unet`, without the joins finer
+    than ``finest``. Which classes are there is told by a linear head on the pooled deepest map, as in
+    :func:`voclab.models.classifiers.build_classifier`, plus what the segmenter is surest of: the highest
+    log-probability of each class over all places, scaled and shifted by two numbers a class that are learnt.
+
+    Args:
+        backbone: key of ``voclab.models.catalogue.BACKBONES``.
+        classes: labels including background.
+        weights: ``None`` (random), ``"imagenet"`` or a file, of the encoder. Pretrained batch norm stays in
+            inference mode for good.
+        width: channels of the decoder at its coarsest.
+        finest: stride of the finest map of the encoder that the decoder joins.
+        dropout: share of bottleneck channels dropped in training.
+        pooled_dropout: share of the pooled features dropped in training.
+        options: further arguments of the backbone's builder.
+
+    Returns:
+        ``keras.Model``: (B, H, W, 3) float32 in [0, 1], H, W ≥ 32, -> ``{"logits": (B, H, W, classes),
+        "presence": (B, classes - 1)}``, float32 logits.
+    """
+    inputs, maps = encoded(backbone, weights, options or {}, output_stride=None)
+    deepest = max(maps)
+    maps = {
+        stride: layers.Activation("linear", name=FEATURES if stride == deepest else f"{_OTHER}{stride}")(x)
+        for stride, x in maps.items()
+        if stride >= finest
+    }
+    coarse = coarse_logits(decoded(maps, width, dropout, joined=True), classes)
+    pools = layers.GlobalAveragePooling2D(), layers.GlobalMaxPooling2D()
+    pooled = layers.Concatenate(name=POOLED)([pool(maps[deepest]) for pool in pools])
+    pooled = layers.Dropout(pooled_dropout, name="pooled_dropout")(pooled)
+    whole = layers.Dense(classes - 1, name="presence_of_whole", dtype="float32")(pooled)
+    seen = Evidence(name="presence_of_places", dtype="float32")(coarse)
+    presence = layers.Add(name=PRESENCE, dtype="float32")([whole, seen])
+    return keras.Model(inputs, {LOGITS: enlarged(coarse, inputs), PRESENCE: presence}, name=f"{backbone}_joint")
+
+
+@keras.saving.register_keras_serializable("voclab")
+class Evidence(layers.Layer):
+    """The highest log-probability of each class but the background over all places, scaled and shifted.
+
+    Shape: (B, h, w, C) logits -> (B, C - 1).
+    """
+
+    def build(self, shape):
+        """Two numbers a class; they start where a class seen nowhere counts against itself a little."""
+        constant = keras.initializers.Constant
+        self.scale = self.add_weight(shape=(shape[-1] - 1,), initializer=constant(0.5), name="scale")
+        self.shift = self.add_weight(shape=(shape[-1] - 1,), initializer=constant(-1.0), name="shift")
+
+    def call(self, x):
+        return self.scale * ops.max(ops.log_softmax(x), axis=(1, 2))[:, 1:] + self.shift
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[-1] - 1)
+
+
+@keras.saving.register_keras_serializable("voclab")
+class Gate(layers.Layer):
+    """Logits of places, lowered for the classes that the whole image speaks against.
+
+    ``amount`` times the log-probability that a class is there is added to its logits; the background's stay.
+
+    Shape: [(B, H, W, C) logits of places, (B, C - 1) logits of presence] -> (B, H, W, C).
+    """
+
+    def __init__(self, amount: float, **kwargs):
+        super().__init__(**kwargs)
+        self.amount = float(amount)
+
+    def call(self, inputs):
+        logits, presence = inputs
+        spoken = self.amount * ops.log_sigmoid(presence)
+        return logits + ops.pad(spoken, [(0, 0), (1, 0)])[:, None, None, :]
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return {**super().get_config(), "amount": self.amount}
+
+
+def classifier_of(model: keras.Model) -> keras.Model:
+    """The classifier in a network of :func:`build_joint`: pixels -> (B, classes - 1) logits."""
+    return keras.Model(model.inputs, model.get_layer(PRESENCE).output, name=f"{model.name}_classifier")
+
+
+def segmenter_of(model: keras.Model, gate: float = 0.0) -> keras.Model:
+    """The segmenter in a network of :func:`build_joint`: pixels -> (B, H, W, classes) logits.
+
+    Args:
+        model: the network.
+        gate: how much the classifier has to say, see :class:`Gate`.
+    """
+    logits = model.get_layer(LOGITS).output
+    if gate:
+        logits = Gate(gate, name="gated", dtype="float32")([logits, model.get_layer(PRESENCE).output])
+    return keras.Model(model.inputs, logits, name=f"{model.name}_segmenter")
