@@ -1,4 +1,4 @@
-"""What a segmenter minimises: cross-entropy, soft Dice, focal and Lovász; all ignore void pixels."""
+"""What networks learn from label maps: cross-entropy, soft Dice, focal, Lovász, presence of classes."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -144,6 +144,33 @@ class Sum(SegmentationLoss):
 
     def of(self, pixels):
         return sum(loss.of(pixels) for loss in self.losses)
+
+
+class Presence(keras.losses.Loss):
+    """Cross-entropy of which classes are in a label map, for a classifier that is trained on crops.
+
+    Of (B, H, W) label maps, 255 = void, and (B, C) logits of the labels 1 to C: a float32 scalar, the mean
+    over images and classes of the binary cross-entropy. A class is there if it covers 0.2 % of the pixels:
+    a sliver at a crop's edge can be told by nobody.
+
+    Args:
+        weight: factor on it.
+        share: of the pixels, from which on a class is there.
+    """
+
+    def __init__(self, weight: float = 1.0, share: float = 0.002):
+        super().__init__()
+        self.weight, self.share = weight, share
+
+    def call(self, y_true, y_pred):
+        labels = ops.cast(y_true, "int32")
+        there = [
+            ops.mean(ops.cast(labels == k, "float32"), axis=(1, 2)) > self.share
+            for k in range(1, y_pred.shape[-1] + 1)
+        ]
+        truth = ops.cast(ops.stack(there, axis=-1), "float32")
+        loss = keras.losses.binary_crossentropy(truth, ops.cast(y_pred, "float32"), from_logits=True)
+        return self.weight * share_of_mean(ops.mean(loss))
 
 
 LOSSES = {

@@ -10,8 +10,9 @@ from voclab.errors import VoclabError
 from voclab.terminal import say, tell
 from voclab.text import from_markdown
 
-_MODEL = "a run's folder, or a .keras file"
+_MODEL = "a run's folder, a .keras file, or one that comes with voclab: ready, ready-segmenter"
 _SIDE = "side of the images in pixels (default: the run's)"
+_ATTACKED = 64  # images, so that the card of the ready networks can be checked in minutes
 _SPREAD = "measure on that many images, spread over the split"
 _REPORT = "where page and figures go (default: figures/robustness for drawn data, else runs/robustness/NAME)"
 _SPEC = (
@@ -34,6 +35,8 @@ def add(group) -> None:
     several.add_argument("--corruptions", action="store_true", help="also ImageNet-C's fifteen × five")
     base.option(parser, "--level", partial(options.number, high=1000), help="its strength, e.g. 0.1")
     parser.add_argument("--no-attacks", action="store_true", help="leave FGSM and PGD out")
+    text = f"attack that many of the images (default: all; of ready networks {_ATTACKED})"
+    base.option(parser, "--attacked", options.count, help=text)
     base.seed(parser)
     text = "save the reliability diagram as PNG and SVG"
     base.option(parser, "--figure", options.target_file, metavar="FILE", help=text)
@@ -109,18 +112,28 @@ def evaluate(arguments) -> None:
     dataset.require_truth()
 
     from voclab.evaluation import conditions
+    from voclab.models import ready
 
-    names = ("size", "images", "noise", "level", "corruptions", "seed")
+    names = ("size", "images", "noise", "level", "corruptions", "attacked", "seed")
     given = {name: getattr(arguments, name) for name in names}
-    attacks = not arguments.no_attacks
-    report = conditions.report(arguments.model, dataset, attacks=attacks, progress=tell, **given)
+    given |= {"attacks": not arguments.no_attacks, "progress": tell}
+    models = [arguments.model]
+    if arguments.model in ready.NAMES:  # what stands on their card
+        given |= {"settings": {}, "attacked": arguments.attacked or _ATTACKED}
+        if arguments.model == ready.CLASSIFIER and dataset.has_masks:
+            models = list(ready.NAMES)
+    reports = {model: conditions.report(model, dataset, **given) for model in models}
     if arguments.figure:
         from voclab import plotting
 
-        tables, eces = conditions.calibration(report)
+        tables, eces = conditions.calibration(reports[arguments.model])
         diagram = plotting.reliability_diagram(tables, eces)
         plotting.save(diagram, Path(arguments.figure).with_suffix(""), title="Calibration")
-    say(json.dumps(report.as_dict(), indent=1) if arguments.json else report.text())
+    if arguments.json:
+        found = {model: report.as_dict() for model, report in reports.items()}
+        say(json.dumps(found if len(found) > 1 else found[arguments.model], indent=1))
+    else:
+        say("\n\n".join(report.text() for report in reports.values()))
 
 
 def robustness(arguments) -> None:

@@ -22,6 +22,8 @@ from voclab.metrics import (
     reliability,
 )
 from voclab.models.network import Network
+from voclab.models.prediction import TestTime
+from voclab.training.segmentation import measure
 
 CLEAN = "clean"
 BATTERY = {
@@ -55,6 +57,13 @@ class Evaluation:
 
     table: pd.DataFrame
     reliability: dict[str, dict[str, np.ndarray]]
+
+    def joined(self, others: "Evaluation", images: int) -> "Evaluation":
+        """This one with the conditions of another, measured on so many of the images, below its own."""
+        of = f"{CLEAN}, the {images} attacked"
+        table = pd.concat([self.table, others.table.rename(index={CLEAN: of})])
+        diagrams = {of if title == CLEAN else title: found for title, found in others.reliability.items()}
+        return Evaluation(table, {**self.reliability, **diagrams})
 
 
 def attacks_at(steps=STEPS) -> dict[str, tuple[Attack, float]]:
@@ -195,7 +204,7 @@ class Report:
 
     def text(self) -> str:
         """Tables for people."""
-        lines = [f"{key:9s} {value}" for key, value in self.facts.items()]
+        lines = [f"{key:9s} {_told(value)}" for key, value in self.facts.items()]
         lines += ["", self.note] if self.note else []
         lines += ["", self.evaluation.table.to_string(float_format="{:.3f}".format)]
         if self.corruptions:
@@ -214,12 +223,17 @@ def report(
     images: int | None = None,
     noise: str | None = None,
     level: float | None = None,
+    settings: Mapping[str, Setting] = BATTERY,
     attacks: bool = True,
+    attacked: int | None = None,
     corruptions: bool = False,
     seed: int = 0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Load a model and evaluate it.
+
+    The table is of one view of each image, at ``size``. A segmenter that was measured by several, as its run
+    says, is measured so once more: ``all views``.
 
     Args:
         model: a run's folder or a ``.keras`` file.
@@ -227,9 +241,11 @@ def report(
         size: side of the images, pixels; without it that of the run's training.
         images: at most so many images, spread evenly.
         noise: a single perturbation, by its name or a key of ``voclab.corruptions.NOISES``, instead of
-            :data:`BATTERY` and of the attacks.
+            ``settings`` and of the attacks.
         level: its strength.
+        settings: title -> perturbation, as for :func:`evaluate`.
         attacks: whether FGSM and PGD are run.
+        attacked: at most so many of the images, spread evenly, are attacked.
         corruptions: whether ImageNet-C's corruptions are.
         seed: of what is random.
         progress: receives lines of text.
@@ -240,14 +256,19 @@ def report(
     notes: list[str] = []
     network = open_network(model, dataset, size, progress=notes.append)
     dataset = dataset.spread(images or 0)
-    settings = BATTERY
     if noise is not None:
         settings, attacks = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}, False
-    bench = Bench(dataset, network.size)
-    found = evaluate(network, bench, settings, None if attacks else {}, seed, progress)
+    bench, few = Bench(dataset, network.size), dataset.spread(attacked or 0)
+    if attacks and len(few) < len(dataset):
+        found = evaluate(network, bench, settings, {}, seed, progress)
+        found = found.joined(evaluate(network, Bench(few, network.size), {}, None, seed, progress), len(few))
+    else:
+        found = evaluate(network, bench, settings, None if attacks else {}, seed, progress)
     facts = {"model": network.weights, "data": f"{dataset.name} {dataset.split}", "images": len(dataset)}
     facts |= {"size": network.size, "task": network.task, "seed": seed}
     facts |= {"classes": " ".join(notes) or "matched by name"}
+    if network.test_time and network.test_time != TestTime((network.size,), flip=False):
+        facts["all views"] = all_views(network, dataset, progress)
     errors = {}
     for number, name in enumerate(CORRUPTIONS if corruptions else (), start=1):
         images = (corrupted_images(bench, name, severity, seed) for severity in SEVERITIES)
@@ -256,6 +277,23 @@ def report(
     chance, low = standing(network, bench)
     clean_error = error(network, bench) if corruptions else None
     return Report(facts, found, errors, clean_error, chance.note({network.name: low}))
+
+
+def _told(fact) -> str:
+    """A fact as text; of a number three digits."""
+    if not isinstance(fact, dict):
+        return str(fact)
+    parts = {key: f"{value:.3f}" if isinstance(value, float) else value for key, value in fact.items()}
+    return ", ".join(f"{key} {value}" for key, value in parts.items())
+
+
+def all_views(network: Network, dataset: Dataset, progress: Callable[[str], None]) -> dict:
+    """Dice and mIoU of a segmenter that is shown each image as when its run was measured."""
+    progress(f"all views: {network.test_time}")
+    images = (dataset.image(i) for i in range(len(dataset)))
+    metrics, _ = measure(network.label_maps(images), dataset, boundaries=False)
+    views = {"sizes": list(network.test_time.sizes), "flip": network.test_time.flip}
+    return {"dice": metrics.mean_dice(), "miou": metrics.mean_iou(), **views}
 
 
 def calibration(found: Report) -> tuple[dict[str, dict], dict[str, float]]:

@@ -57,7 +57,7 @@ def open_network(
     shape = model.output_shape
     if not match and (not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] < 2):
         raise VoclabError(f"{found} is no classifier of two or more classes; name another run.")
-    size = size or _trained_size(config) or (None if match else model.input_shape[1])
+    given, size = size, size or _trained_size(config) or (None if match else model.input_shape[1])
     if size is None:
         remedy = "add --size, in pixels" if match else "keep it beside its run's config.json"
         raise VoclabError(f"{found} does not say at what size it was trained; {remedy}.")
@@ -67,7 +67,10 @@ def open_network(
     else:
         names = _names(model, config, dataset, found, progress)
     task = "segmentation" if len(model.output_shape) == 4 else dataset.task
-    return _network(found, model, task, size, names)
+    opened = _network(found, model, task, size, names)
+    if task != "segmentation":
+        return opened
+    return replace(opened, test_time=_test_time({} if given else config, size))
 
 
 def open_saved(spec: str | Path, size: int | None = None) -> Network:

@@ -57,7 +57,9 @@ def build_joint(
     whole = layers.Dense(classes - 1, name="presence_of_whole", dtype="float32")(pooled)
     seen = Evidence(name="presence_of_places", dtype="float32")(coarse)
     presence = layers.Add(name=PRESENCE, dtype="float32")([whole, seen])
-    return keras.Model(inputs, {LOGITS: enlarged(coarse, inputs), PRESENCE: presence}, name=f"{backbone}_joint")
+    return keras.Model(
+        inputs, {LOGITS: enlarged(coarse, inputs), PRESENCE: presence}, name=f"{backbone}_joint"
+    )
 
 
 @keras.saving.register_keras_serializable("voclab")

@@ -69,7 +69,7 @@ def load_joint():
 
 
 def save_arrays(model, path: str | Path) -> None:
-    """Write the weights of a network of :func:`voclab.models.joint.build_joint` as :func:`load_joint` wants it.
+    """Write the weights of a network of ``build_joint`` for :func:`load_joint`.
 
     Raises:
         VoclabError: a kernel has values that half precision cannot hold.

@@ -69,7 +69,7 @@ class Segmentation(Task):
         size, batch_size, loss = recipe.size, recipe.batch_size, self.loss(work)
         labels = len(validation.class_names) + 1
         pixels = np.stack([at_size(validation.image(i), size) for i in range(len(validation))])
-        truth = np.stack([_labels_at(validation.mask(i), size) for i in range(len(validation))])
+        truth = np.stack([labels_at(validation.mask(i), size) for i in range(len(validation))])
 
         def score(model):
             metrics, losses = SegmentationMetrics(labels, boundaries=False), []
@@ -84,6 +84,10 @@ class Segmentation(Task):
         return score
 
     def measure(self, work, model):
+        return self.measured(work, model, {})
+
+    def measured(self, work: Work, model: keras.Model, more: dict[str, np.ndarray]) -> dict:
+        """:meth:`measure` of a segmenter; ``more`` is kept with its predictions."""
         network = Network(model, "segmentation", work.run.name, test_time=self.test_time)
         reports, counts = {}, {}
         for part, dataset in work.measured.items():
@@ -96,7 +100,7 @@ class Segmentation(Task):
                 metrics, counts[part] = measure((stored[name] for name in dataset.ids), dataset)
                 reports[part] = metrics.report()
                 counts[f"{part}_matrix"] = metrics.matrix
-        work.run.save_predictions(**counts)
+        work.run.save_predictions(**counts, **more)
         return reports
 
     def told(self, figures):
@@ -156,7 +160,8 @@ def measure(
     return metrics, np.array(counts, np.int64).reshape(-1, 3, labels)
 
 
-def _labels_at(mask: np.ndarray, size: int) -> np.ndarray:
+def labels_at(mask: np.ndarray, size: int) -> np.ndarray:
+    """An (H, W) label map at ``size`` × ``size``, nearest neighbour."""
     return cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST)
 
 
