@@ -59,7 +59,7 @@ class Evaluation:
     reliability: dict[str, dict[str, np.ndarray]]
 
     def joined(self, others: "Evaluation", images: int) -> "Evaluation":
-        """This one with the conditions of another, measured on so many of the images, below its own."""
+        """Both in one, with the conditions of another that was measured on so many of the images."""
         of = f"{CLEAN}, the {images} attacked"
         table = pd.concat([self.table, others.table.rename(index={CLEAN: of})])
         diagrams = {of if title == CLEAN else title: found for title, found in others.reliability.items()}
