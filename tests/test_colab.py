@@ -10,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from test_packaging import committed
 
 from toyvoc.voc import make_toyvoc
 from voclab.cli import main
@@ -225,6 +227,14 @@ def wheel(tmp_path_factory) -> Path:
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*command, "-w", folder / "index", folder], check=True)
     return next((folder / "index").glob("voclab-*.whl"))
+
+
+def test_the_wheel_holds_every_file_of_the_package(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    files = (path.relative_to(ROOT / "src") for path in committed() if path.is_relative_to(ROOT / "src"))
+    assert held == {path.as_posix() for path in files}
+    assert "voclab/weights/ready.tflite" in held
 
 
 @pytest.fixture

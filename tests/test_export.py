@@ -29,12 +29,12 @@ from voclab.training import Run
 SIZE = 32
 NAMES = ("cat", "dog", "猫")
 THRESHOLDS = (0.2, 0.5, 0.7)
-EXTRA = {"onnx": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
+NEEDED = {"onnx": ("tf2onnx", "onnxruntime"), "litert": ("ai_edge_litert",)}
 
 
 def needs(name):
-    missing = [package for package in EXTRA.get(name, ()) if find_spec(package) is None]
-    return pytest.mark.skipif(bool(missing), reason=f"needs {' and '.join(missing)}, of voclab[export]")
+    missing = [package for package in NEEDED.get(name, ()) if find_spec(package) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {' and '.join(missing)}")
 
 
 def classifier(dtype=None) -> keras.Model:
@@ -292,6 +292,31 @@ def test_what_litert_cannot_take_is_a_sentence(written, tmp_path):
     fails("network.json does not describe a network", open_exported, tmp_path)
     (tmp_path / "network.tflite").write_bytes(whole[:100])
     fails("network.tflite cannot be loaded", open_exported, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["classifier", "segmenter"])
+def test_predict_takes_a_run_and_its_export(name, runs, written, tmp_path, capsys):
+    Image.fromarray((255 * images(1, 40, 60)[0]).astype(np.uint8)).save(tmp_path / "a.png")
+    said = []
+    for model in (runs[name], written(name, "litert")):
+        capsys.readouterr()
+        assert cli.main(["predict", str(tmp_path / "a.png"), "--json", "--model", str(model)]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert [one["model"] for one in said] == [name] * 2
+    assert said[0]["runtime"].startswith("Keras ")
+    assert re.match("LiteRT |TensorFlow ", said[1]["runtime"])
+    (keras_says,), (litert_says,) = (one["images"] for one in said)
+    if name == "classifier":
+        assert tuple(keras_says["classes"]) == NAMES
+        assert keras_says["classes"] == pytest.approx(litert_says["classes"], abs=TOLERANCE)
+        above = {k for k, t in zip(NAMES, THRESHOLDS) if keras_says["classes"][k] > t}
+        assert set(keras_says["present"]) == set(litert_says["present"]) == above
+        assert keras_says["regions"] is None
+    else:  # which Keras is shown at its run's sizes, in their proportions
+        assert keras_says["classes"] is None
+        for regions in (keras_says["regions"], litert_says["regions"]):
+            assert set(regions) <= {*NAMES}
+            assert 0 <= sum(regions.values()) <= 1.00001
 
 
 # --- the page ---

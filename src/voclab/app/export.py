@@ -145,8 +145,8 @@ def _litert(network, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     with tempfile.TemporaryDirectory() as saved:
         _save(network, Path(saved), (1, network.size, network.size, 3))
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(saved).convert())
-    answer, _ = litert.interpreter(path)
-    return lambda images: np.concatenate([answer(image[None]) for image in images])
+    answers, _ = litert.interpreter(path)
+    return lambda images: np.concatenate([litert.only(answers(image[None])) for image in images])
 
 
 _WRITERS = {"savedmodel": _savedmodel, "onnx": _onnx, "litert": _litert}

@@ -1,4 +1,4 @@
-"""Running what ``voclab export --to litert`` wrote, without Keras and its seconds of import."""
+"""Running LiteRT files, such as ``voclab export`` writes, without Keras and its seconds of import."""
 
 import os
 from collections.abc import Callable
@@ -66,10 +66,10 @@ def open_exported(folder: str | Path, threads: int | None = None) -> LiteNetwork
     """
     folder = Path(folder)
     card = read_json(folder / CARD, dict)
-    answer, runtime = interpreter(folder / FILE, threads)
+    answers, runtime = interpreter(folder / FILE, threads)
     try:
         return LiteNetwork(
-            answer,
+            lambda pixels: only(answers(pixels)),
             runtime,
             name=card["name"],
             task=card["task"],
@@ -84,36 +84,42 @@ def open_exported(folder: str | Path, threads: int | None = None) -> LiteNetwork
 
 
 def interpreter(
-    path: str | Path, threads: int | None = None
-) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
-    """What runs a ``.tflite`` file of one input and one output, and the name of what computes.
+    path: str | Path, threads: int | None = None, remedy: str = "export it again"
+) -> tuple[Callable[[np.ndarray], dict[str, np.ndarray]], str]:
+    """What runs a ``.tflite`` file of one input, and the name of what computes.
 
     ``ai_edge_litert`` where it is installed, else TensorFlow's interpreter, whose import takes seconds.
 
+    Args:
+        path: the file; its signature names its outputs.
+        threads: that compute; without it one a core.
+        remedy: what to do about a file that is missing or damaged.
+
     Returns:
-        (array of the input's shape -> array of the output's, name of the runtime).
+        (array of the input's shape -> name of an output -> array, name of the runtime).
 
     Raises:
         VoclabError: as :func:`open_exported`.
     """
     path = Path(path)
     if not path.is_file():
-        raise VoclabError(f"{path} is missing; export the network with `voclab export --to litert`.")
+        raise VoclabError(f"{path} is missing; {remedy}.")
     Interpreter, runtime = _runtime()
     try:
         with quiet():
             model = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
             model.allocate_tensors()
-        (taken,), (given,) = model.get_input_details(), model.get_output_details()
+            serve = model.get_signature_runner()
+        (taken,) = serve.get_input_details()
     except (RuntimeError, ValueError) as error:
-        raise VoclabError(f"{path} cannot be loaded ({first_line(error)}); export it again.") from error
+        raise VoclabError(f"{path} cannot be loaded ({first_line(error)}); {remedy}.") from error
+    return lambda pixels: serve(**{taken: np.asarray(pixels, np.float32)}), runtime
 
-    def answer(pixels: np.ndarray) -> np.ndarray:
-        model.set_tensor(taken["index"], np.asarray(pixels, np.float32))
-        model.invoke()
-        return model.get_tensor(given["index"])
 
-    return answer, runtime
+def only(answers: dict[str, np.ndarray]) -> np.ndarray:
+    """The answer of a network that has one."""
+    (answer,) = answers.values()
+    return answer
 
 
 def _runtime() -> tuple[type, str]:
@@ -127,4 +133,4 @@ def _runtime() -> tuple[type, str]:
         import tensorflow as tf
 
         return tf.lite.Interpreter, f"TensorFlow {tf.__version__}"
-    raise VoclabError('Nothing here can run LiteRT files; install ai-edge-litert, or "voclab[export]".')
+    raise VoclabError("Nothing here can run LiteRT files; install ai-edge-litert, or TensorFlow.")

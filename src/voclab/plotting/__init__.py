@@ -3,6 +3,7 @@
 Each function returns a matplotlib figure; :func:`save` writes it.
 """
 
+from voclab.data.overlay import overlay
 from voclab.plotting.adversary import (
     adversary_curves,
     attack_mask_rows,
@@ -42,7 +43,6 @@ from voclab.plotting.segmentation import (
     error_maps,
     mask_legend,
     name_regions,
-    overlay,
     pixel_confusion,
     prediction_rows,
     segmentation_samples,

@@ -13,6 +13,7 @@ from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from voclab.data.base import VOID, voc_palette
+from voclab.data.overlay import greyed, overlay
 from voclab.plotting.base import (
     COLOURS,
     chart,
@@ -33,23 +34,6 @@ RIGHT, MISSED, INVENTED, WRONG_CLASS, NOT_SCORED = range(5)
 ERROR_COLOURS = np.array([(0, 0, 0), (0, 114, 178), (213, 94, 0), (240, 228, 66), (150, 150, 150)], np.uint8)
 
 _PALETTE = voc_palette()
-
-
-def overlay(image: np.ndarray, mask: np.ndarray, *, contour: bool = True) -> np.ndarray:
-    """A mask (H, W) in VOC's colours over its image (H, W, 3) uint8, whose background is made paler.
-
-    With ``contour`` regions get an opaque edge in their colour, and objects a dark line around them.
-    """
-    original = 0.8 * _grey(image, 0.6) + 0.2 * 255
-    weight = np.where(mask > 0, 0.55, 0.0)[..., None]
-    if contour:
-        edge, objects = _boundary(mask), (mask > 0) & (mask != VOID)
-        weight[edge & (mask > 0)] = 1.0
-        # VOC's car is grey and its cat nearly black: a dark line parts them from any background.
-        near = cv2.dilate(objects.astype(np.uint8), _brush(mask)) > 0
-        original[near & (mask == 0)] *= 0.35
-    original += weight * (_PALETTE[mask] - original)
-    return np.rint(original).astype(np.uint8)
 
 
 def error_kinds(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -162,7 +146,7 @@ def error_maps(
     for image, truth, predicted, _ in rows:
         kinds = error_kinds(truth, predicted)
         seen |= set(np.unique(kinds).tolist())
-        errors = 0.7 * _grey(image, 1.0) + 0.3 * 255
+        errors = 0.7 * greyed(image, 1.0) + 0.3 * 255
         weight = np.where(kinds == RIGHT, 0.0, 0.85)[..., None]
         errors += weight * (ERROR_COLOURS[kinds] - errors)
         shown = (image, None), (image, truth), (image, predicted), (np.rint(errors).astype(np.uint8), None)
@@ -273,22 +257,6 @@ def architecture(levels: Sequence[tuple[str, str]]) -> Figure:
 
 
 _LEGEND = {"handlelength": 1.2, "handletextpad": 0.5, "columnspacing": 1.2}
-
-
-def _grey(image: np.ndarray, share: float) -> np.ndarray:
-    """(H, W, 3) float with that share of its colour taken away."""
-    luma = image @ np.array([0.299, 0.587, 0.114])
-    return (1 - share) * image + share * luma[..., None]
-
-
-def _boundary(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool, true where another label is near: next to it, in large images a bit further."""
-    return cv2.dilate(mask, _brush(mask)) != cv2.erode(mask, _brush(mask))
-
-
-def _brush(mask: np.ndarray) -> np.ndarray:
-    size = 2 * max(1, round(max(mask.shape) / 300)) + 1
-    return np.ones((size, size), np.uint8)
 
 
 def _outline(truth: np.ndarray) -> list[list[tuple[float, float]]]:

@@ -1,0 +1,70 @@
+"""``voclab predict``: what is in photos, and where."""
+
+import json
+import time
+
+from voclab.cli import base
+from voclab.errors import VoclabError
+from voclab.terminal import say, tell, tell_in_place
+
+
+def add(group) -> None:
+    """Add the command to the parser."""
+    parser = base.command(group, "predict", predict)
+    base.option(parser, "images", nargs="+", metavar="IMAGE", help="an image, or a folder of images")
+    text = "write a label map (NAME.png) and an overlay (NAME_overlay.jpg) of each image there"
+    base.folder(parser, "--to", text)
+    text = "a run's folder, a .keras file, or a folder of `voclab export --to litert` (default: ready)"
+    base.option(parser, "--model", metavar="MODEL", help=text)
+    base.json(parser, "a line for each image")
+
+
+def predict(arguments) -> int:
+    """Say what is in photos, and where."""
+    from voclab.app import predict as predicting
+    from voclab.data.listing import counted, shown
+
+    files, notes = predicting.photos(arguments.images)
+    pairs = arguments.to and predicting.targets(files, arguments.to, arguments.images)
+    answering = predicting.open_answering(arguments.model)
+    if pairs and not answering.places:
+        raise VoclabError(f"{answering.name} says nothing of places; leave --to out, or name a segmenter.")
+    for note in notes:
+        tell(note)
+    answers, failed = [], []
+    began = time.perf_counter()
+    for number, file in enumerate(files):
+        _progress(number, len(files), time.perf_counter() - began)
+        try:
+            prediction = predicting.predict(answering, file)
+        except VoclabError as error:  # one damaged image among many
+            tell_in_place("")
+            tell(f"voclab: {error}")
+            failed.append({"file": shown(file), "error": str(error)})
+            continue
+        written = {}
+        if pairs:
+            predicting.write(prediction, pairs[number])
+            written = dict(zip(("mask", "overlay"), map(shown, pairs[number])))
+            if pairs[number][0].stem != file.stem:
+                tell_in_place("")
+                tell(f"{shown(file)} has the name of another image; its label map is {written['mask']}.")
+        tell_in_place("")
+        answers.append({"file": shown(file), **prediction.as_dict(), "files": written})
+        if not arguments.json:
+            say(f"{shown(file)}: {prediction.text()}", flush=True)
+    if arguments.json:
+        described = {"model": answering.name, "runtime": answering.runtime}
+        say(json.dumps({**described, "images": answers, "failed": failed}, indent=1))
+    if answers:
+        each = 1000 * (time.perf_counter() - began) / len(files)
+        where = f"; label maps and overlays are in {shown(arguments.to)}" if pairs else ""
+        tell(f"{answering.runtime} answered {counted(len(answers), 'image')}, {each:.0f} ms each{where}")
+    return 2 if failed else 0
+
+
+def _progress(done: int, total: int, seconds: float) -> None:
+    """On a terminal, how far it is and how long it will take."""
+    if done:
+        left = seconds / done * (total - done)
+        tell_in_place(f"{done} of {total} images, about {left:.0f} s left")
