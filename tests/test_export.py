@@ -194,7 +194,7 @@ def test_other_answers_or_a_failing_converter_leave_what_was_there(runs, tmp_pat
     [
         ("{run}", "onnx", 'onnx needs tf2onnx and onnxruntime; install "voclab[export]".'),
         ("{run}", "coreml", "There is no format 'coreml'; choose one of savedmodel, onnx, litert."),
-        ("nowhere", "litert", "nowhere is missing; name a run's folder or a .keras file."),
+        ("nowhere", "litert", "nowhere is missing; name a run's folder, a .keras file, or ready."),
     ],
 )
 def test_a_slip_is_one_sentence_before_tensorflow_is_imported(model, to, words, runs):

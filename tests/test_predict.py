@@ -115,9 +115,9 @@ def test_the_network_for_litert_is_the_one_for_keras(photos):
     pixels = resized(image, ready.card()["size"])
     answers, _ = litert.interpreter(ready.FOLDER / ready.LITE)
     found = answers(pixels[None])
-    presence = np.asarray(ready.load(ready.CLASSIFIER)(pixels[None]))
+    presence = np.asarray(ready.load(ready.CLASSIFIER)([pixels[None]]))
     np.testing.assert_allclose(found["presence"], presence, atol=0.2)
-    labels = np.asarray(ready.load(ready.SEGMENTER)(pixels[None]))[0].argmax(-1)
+    labels = np.asarray(ready.load(ready.SEGMENTER)([pixels[None]]))[0].argmax(-1)
     places = cv2.resize(found["places"][0], labels.shape[::-1]).argmax(-1)
     assert (labels == places).mean() > 0.99
 
@@ -137,10 +137,11 @@ def test_images_of_all_kinds(photos, tmp_path, capsys):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90°
     cat.transpose(Image.Transpose.ROTATE_90).save(folder / "upright.jpg", exif=exif)
+    cat.save(folder / f"{'長' * 83}.png")  # as long as a name can be, 253 bytes
     (folder / "notes.txt").write_text("no image")
     status, said, err = predict(capsys, folder, "--to", out, "--json")
     images = {image["file"].rpartition("/")[2]: image for image in json.loads(said)["images"]}
-    assert (status, len(images)) == (0, 4)
+    assert (status, len(images)) == (0, 5)
     assert all(image["present"][0] == "cat" for image in images.values())
     assert {tuple(image["size"]) for image in images.values()} == {cat.size}
     assert all(masks.decode(image["files"]["mask"]).shape == cat.size[::-1] for image in images.values())

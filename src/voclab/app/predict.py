@@ -23,6 +23,7 @@ from voclab.models import ready
 
 LONGEST = 1024  # pixels: label maps of larger photos are computed at this side, then enlarged
 _LEAST = 0.01  # share of the pixels: smaller regions are not worth a place in a line
+_LONGEST_NAME = 190  # bytes: file systems take 255, of which suffixes and temporary names need some
 _MARK = "voclab predict"  # in the files written, which a later prediction may replace
 _QUALITY = 92  # of overlays, as JPEG
 
@@ -225,6 +226,8 @@ def write(prediction: Prediction, pair: tuple[Path, Path]) -> None:
 
 
 def _pair(folder: Path, name: str) -> tuple[Path, Path]:
+    if len(encoded := os.fsencode(name)) > _LONGEST_NAME:
+        name = encoded[:_LONGEST_NAME].decode("utf-8", "ignore")
     return folder / f"{name}.png", folder / f"{name}_overlay.jpg"
 
 

@@ -14,7 +14,10 @@ def add(group) -> None:
     base.option(parser, "images", nargs="+", metavar="IMAGE", help="an image, or a folder of images")
     text = "write a label map (NAME.png) and an overlay (NAME_overlay.jpg) of each image there"
     base.folder(parser, "--to", text)
-    text = "a run's folder, a .keras file, or a folder of `voclab export --to litert` (default: ready)"
+    text = (
+        "a run's folder, a .keras file, or a folder that `voclab export --to litert` wrote (default: ready,"
+        " which comes with voclab)"
+    )
     base.option(parser, "--model", metavar="MODEL", help=text)
     base.json(parser, "a line for each image")
 
@@ -31,7 +34,7 @@ def predict(arguments) -> int:
         raise VoclabError(f"{answering.name} says nothing of places; leave --to out, or name a segmenter.")
     for note in notes:
         tell(note)
-    answers, failed = [], []
+    answered, answers, failed = 0, [], []
     began = time.perf_counter()
     for number, file in enumerate(files):
         _progress(number, len(files), time.perf_counter() - began)
@@ -50,16 +53,19 @@ def predict(arguments) -> int:
                 tell_in_place("")
                 tell(f"{shown(file)} has the name of another image; its label map is {written['mask']}.")
         tell_in_place("")
-        answers.append({"file": shown(file), **prediction.as_dict(), "files": written})
-        if not arguments.json:
-            say(f"{shown(file)}: {prediction.text()}", flush=True)
+        answered += 1
+        if arguments.json:
+            answers.append({"file": shown(file), **prediction.as_dict(), "files": written})
+        else:
+            name = shown(file).replace("\n", "\\n")  # one line an image, whatever its name
+            say(f"{name}: {prediction.text()}", flush=True)
     if arguments.json:
         described = {"model": answering.name, "runtime": answering.runtime}
         say(json.dumps({**described, "images": answers, "failed": failed}, indent=1))
-    if answers:
+    if answered:
         each = 1000 * (time.perf_counter() - began) / len(files)
         where = f"; label maps and overlays are in {shown(arguments.to)}" if pairs else ""
-        tell(f"{answering.runtime} answered {counted(len(answers), 'image')}, {each:.0f} ms each{where}")
+        tell(f"{answering.runtime} answered {counted(answered, 'image')}, {each:.0f} ms each{where}")
     return 2 if failed else 0
 
 
