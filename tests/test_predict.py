@@ -180,7 +180,7 @@ def test_images_of_one_name_do_not_overwrite_each_other(photos, tmp_path, capsys
     written = [image["files"]["mask"] for image in json.loads(said)["images"]]
     assert written == [str(out / name) for name in ("x.png", "x-2.png", "X-3.png", "x-2-2.png")]
     assert len(list(out.iterdir())) == 8
-    assert f"{files[1]} has the name of another image; its label map is {written[1]}.\n" in err
+    assert f"The label map of {files[1]} is {written[1]}: its name is taken, or too long.\n" in err
     assert str(files[0]) not in err
 
 

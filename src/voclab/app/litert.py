@@ -104,9 +104,9 @@ def interpreter(
     path = Path(path)
     if not path.is_file():
         raise VoclabError(f"{path} is missing; {remedy}.")
-    Interpreter, runtime = _runtime()
     try:
         with quiet():
+            Interpreter, runtime = _runtime()
             model = Interpreter(model_path=str(path), num_threads=threads or os.cpu_count())
             model.allocate_tensors()
             serve = model.get_signature_runner()

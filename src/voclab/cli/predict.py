@@ -28,10 +28,13 @@ def predict(arguments) -> int:
     from voclab.data.listing import counted, shown
 
     files, notes = predicting.photos(arguments.images)
-    pairs = arguments.to and predicting.targets(files, arguments.to, arguments.images)
+    pairs = predicting.targets(files, arguments.to, arguments.images) if arguments.to else []
     answering = predicting.open_answering(arguments.model)
     if pairs and not answering.places:
         raise VoclabError(f"{answering.name} says nothing of places; leave --to out, or name a segmenter.")
+    for file, (mask, _) in zip(files, pairs):
+        if mask.stem != file.stem:
+            notes.append(f"The label map of {shown(file)} is {shown(mask)}: its name is taken, or too long.")
     for note in notes:
         tell(note)
     answered, answers, failed = 0, [], []
@@ -45,16 +48,12 @@ def predict(arguments) -> int:
             tell(f"voclab: {error}")
             failed.append({"file": shown(file), "error": str(error)})
             continue
-        written = {}
         if pairs:
             predicting.write(prediction, pairs[number])
-            written = dict(zip(("mask", "overlay"), map(shown, pairs[number])))
-            if pairs[number][0].stem != file.stem:
-                tell_in_place("")
-                tell(f"{shown(file)} has the name of another image; its label map is {written['mask']}.")
-        tell_in_place("")
         answered += 1
+        tell_in_place("")
         if arguments.json:
+            written = dict(zip(("mask", "overlay"), map(shown, pairs[number]))) if pairs else {}
             answers.append({"file": shown(file), **prediction.as_dict(), "files": written})
         else:
             name = shown(file).replace("\n", "\\n")  # one line an image, whatever its name
