@@ -3,7 +3,7 @@
     python benchmarks/make_ready.py VOC RUNS
 
 VOC is a folder with a VOCdevkit of VOC 2009; runs go to RUNS, and a killed one goes on. Two seeds are trained
-on four fifths of the training images; epochs, gate, views and thresholds are chosen on the rest. The better
+on four fifths of the training images; epochs, views and thresholds are chosen on the rest. The better
 seed there is trained once more on all of them, and shipped. The test images are measured at the end. Needs
 `pip install "voclab[weights]"`.
 """
@@ -18,23 +18,24 @@ import tensorflow as tf
 from scipy.special import expit
 
 from voclab.data import load, test_split
+from voclab.data.base import Dataset
 from voclab.data.splits import fit_validation
 from voclab.evaluation import conditions
 from voclab.files import atomic_path, make_folder, write_json
-from voclab.metrics import SegmentationMetrics, choose_thresholds
+from voclab.metrics import choose_thresholds
 from voclab.models import ready
-from voclab.models.joint import PRESENCE, Gate, build_joint, segmenter_of
+from voclab.models.joint import PRESENCE, build_joint, segmenter_of
 from voclab.models.network import Network
-from voclab.models.prediction import TestTime, full_size_logits
+from voclab.models.prediction import TestTime
 from voclab.revision import git_revision
 from voclab.training import Experiment, Parts, Recipe, Run, run_all
 from voclab.training.experiment import refit
 from voclab.training.joint import Joint
+from voclab.training.segmentation import measure
 
 SEEDS = (0, 1)
 BACKBONE = "efficientnet_lite2"
 SIZE, LOOKED_AT = 320, 384  # pixels: of the crops in training, of the whole image afterwards
-GATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 VIEWS = ((LOOKED_AT,), (LOOKED_AT, 512), (320, LOOKED_AT, 448), (320, LOOKED_AT, 448, 512))
 ATTACKED = 64
 
@@ -67,13 +68,13 @@ def main(voc: str, folder: str) -> None:
     for name, found in spread.items():
         print(name, {part: (f["mean_dice"], f["map"]) for part, f in found.items()}, flush=True)
     chosen = max(tuned, key=lambda name: max(entry["sum"] for entry in tuned[name].history))
-    gate, views = choose(tuned[chosen], data.validation)
-    print(f"{chosen}, gate {gate}, views {views}", flush=True)
+    views = choose(tuned[chosen], data.validation)
+    print(f"{chosen}, views {views}", flush=True)
     thresholds = choose_thresholds(
         data.validation.labels, expit(tuned[chosen].predictions()["validation_logits"], dtype=np.float64)
     )
     again = refit(planned[chosen], planned, data, runs, cache_mb=2048)
-    write(again, data, gate, views, thresholds)
+    write(again, data, views, thresholds)
     card = ready.card()
     card["training"] = {
         "data": "PASCAL VOC 2009 train (571 images with masks; not for use beyond its terms: see README.md)",
@@ -96,34 +97,26 @@ def main(voc: str, folder: str) -> None:
         print(report.text())
 
 
-def choose(run: Run, validation) -> tuple[float, tuple[int, ...]]:
-    """The gate and the sizes of the views with the highest Dice on the validation images, mirrored too."""
-    model, labels = run.load_model(), len(validation.class_names) + 1
-    grid = [(gate, views) for gate in GATES for views in VIEWS]
-    found = {setting: SegmentationMetrics(labels, boundaries=False) for setting in grid}
-    # What the gate adds is linear in it: two networks say what all would.
-    ends = [Network(segmenter_of(model, gate), "segmentation") for gate in (0.0, 1.0)]
-    for i in range(len(validation)):
-        image, mask, seen = validation.image(i), validation.mask(i), {}
-        for size in {size for views in VIEWS for size in views}:
-            shut, opened = (next(full_size_logits(n.logits, [image], TestTime((size,)))) for n in ends)
-            seen[size] = shut, opened - shut
-        for (gate, views), metrics in found.items():
-            logits = sum(seen[size][0] + gate * seen[size][1] for size in views)
-            metrics.update(mask, logits.argmax(-1).astype(np.uint8))
-    for (gate, views), metrics in found.items():
-        print(f"gate {gate}, views {views}: validation Dice {metrics.mean_dice():.4f}", flush=True)
-    return max(found, key=lambda setting: found[setting].mean_dice())
+def choose(run: Run, validation: Dataset) -> tuple[int, ...]:
+    """The sizes of the views, mirrored too, with the highest Dice on the validation images."""
+    segmenter, found = segmenter_of(run.load_model()), {}
+    for views in VIEWS:
+        network = Network(segmenter, "segmentation", run.name, test_time=TestTime(views))
+        images = (validation.image(i) for i in range(len(validation)))
+        metrics, _ = measure(network.label_maps(images), validation, boundaries=False)
+        found[views] = metrics.mean_dice()
+        print(f"views {views}: validation Dice {found[views]:.4f}", flush=True)
+    return max(found, key=found.__getitem__)
 
 
-def write(run: Run, data: Parts, gate: float, views: tuple[int, ...], thresholds: np.ndarray) -> None:
+def write(run: Run, data: Parts, views: tuple[int, ...], thresholds: np.ndarray) -> None:
     """Everything below src/voclab/weights but the card's figures."""
     network = {"backbone": BACKBONE, "classes": len(data.fit.class_names) + 1}
     model = build_joint(**network)
     model.set_weights(run.load_model().get_weights())
     names, test_time = list(data.fit.class_names), {"sizes": list(views), "flip": True}
     ready.save_arrays(model, ready.FOLDER / ready.ARRAYS)
-    card = {"network": network, "gate": gate, "size": LOOKED_AT, "class_names": names, "test_time": test_time}
+    card = {"network": network, "size": LOOKED_AT, "class_names": names, "test_time": test_time}
     card["thresholds"] = [float(t) for t in thresholds]
     write_json(ready.FOLDER / ready.CARD, card)
     described = {"class_names": names, "recipe": {"size": LOOKED_AT}}
@@ -136,14 +129,14 @@ def write(run: Run, data: Parts, gate: float, views: tuple[int, ...], thresholds
     with atomic_path(ready.FOLDER / ready.CLASSIFIER / "predictions.npz") as unfinished:
         np.savez_compressed(unfinished, thresholds=thresholds)
     with atomic_path(ready.FOLDER / ready.LITE) as unfinished:
-        unfinished.write_bytes(lite(ready.load_joint(), gate))
+        unfinished.write_bytes(lite(ready.load_joint()))
 
 
-def lite(model: keras.Model, gate: float) -> bytes:
+def lite(model: keras.Model) -> bytes:
     """The network for LiteRT, with weights in half precision and places at the decoder's resolution."""
     presence, places = model.get_layer(PRESENCE).output, model.get_layer("coarse_logits").output
-    both = keras.Model(model.inputs, {PRESENCE: presence, "places": Gate(gate)([places, presence])})
-    shape = tf.TensorSpec((1, LOOKED_AT, LOOKED_AT, 3), tf.float32, "pixels")
+    both = keras.Model(model.inputs, {PRESENCE: presence, "places": places})
+    shape = tf.TensorSpec((1, None, None, 3), tf.float32, "pixels")
     module = tf.Module()
     module.serve = tf.function(lambda pixels: both(pixels, training=False), input_signature=[shape])
     module.weights = [v.value for v in both.variables]

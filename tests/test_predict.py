@@ -110,7 +110,7 @@ def test_it_is_unsure_where_nothing_is_above_its_threshold():
 
 
 def test_the_network_for_litert_is_the_one_for_keras(photos):
-    """The same weights, rounded in another way, and the same gate."""
+    """The same weights, rounded in another way."""
     image = decode(photos / "chelsea.png")
     pixels = resized(image, ready.card()["size"])
     answers, _ = litert.interpreter(ready.FOLDER / ready.LITE)

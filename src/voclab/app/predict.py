@@ -20,6 +20,7 @@ from voclab.data.overlay import overlay
 from voclab.errors import VoclabError
 from voclab.files import atomic_path
 from voclab.models import ready
+from voclab.models.prediction import resized_to, shape_at
 
 LONGEST = 1024  # pixels: label maps of larger photos are computed at this side, then enlarged
 _LEAST = 0.01  # share of the pixels: smaller regions are not worth a place in a line
@@ -256,7 +257,7 @@ def _ready() -> Answering:
     answers, runtime = litert.interpreter(ready.FOLDER / ready.LITE, remedy="install voclab again")
 
     def look(image):
-        found = answers(resized(image, card["size"])[None])
+        found = answers(resized_to(image, shape_at(image.shape[:2], card["size"]))[None])
         return _sigmoid(found["presence"][0]), _label_map(found["places"][0], image)
 
     thresholds = np.array(card["thresholds"])

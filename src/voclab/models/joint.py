@@ -82,44 +82,11 @@ class Evidence(layers.Layer):
         return (input_shape[0], input_shape[-1] - 1)
 
 
-@keras.saving.register_keras_serializable("voclab")
-class Gate(layers.Layer):
-    """Logits of places, lowered for the classes that the whole image speaks against.
-
-    ``amount`` times the log-probability that a class is there is added to its logits; the background's stay.
-
-    Shape: [(B, H, W, C) logits of places, (B, C - 1) logits of presence] -> (B, H, W, C).
-    """
-
-    def __init__(self, amount: float, **kwargs):
-        super().__init__(**kwargs)
-        self.amount = float(amount)
-
-    def call(self, inputs):
-        logits, presence = inputs
-        spoken = self.amount * ops.log_sigmoid(presence)
-        return logits + ops.pad(spoken, [(0, 0), (1, 0)])[:, None, None, :]
-
-    def compute_output_shape(self, input_shape):
-        return input_shape[0]
-
-    def get_config(self):
-        return {**super().get_config(), "amount": self.amount}
-
-
 def classifier_of(model: keras.Model) -> keras.Model:
     """The classifier in a network of :func:`build_joint`: pixels -> (B, classes - 1) logits."""
     return keras.Model(model.inputs, model.get_layer(PRESENCE).output, name=f"{model.name}_classifier")
 
 
-def segmenter_of(model: keras.Model, gate: float = 0.0) -> keras.Model:
-    """The segmenter in a network of :func:`build_joint`: pixels -> (B, H, W, classes) logits.
-
-    Args:
-        model: the network.
-        gate: how much the classifier has to say, see :class:`Gate`.
-    """
-    logits = model.get_layer(LOGITS).output
-    if gate:
-        logits = Gate(gate, name="gated", dtype="float32")([logits, model.get_layer(PRESENCE).output])
-    return keras.Model(model.inputs, logits, name=f"{model.name}_segmenter")
+def segmenter_of(model: keras.Model) -> keras.Model:
+    """The segmenter in a network of :func:`build_joint`: pixels -> (B, H, W, classes) logits."""
+    return keras.Model(model.inputs, model.get_layer(LOGITS).output, name=f"{model.name}_segmenter")

@@ -52,9 +52,9 @@ def _chunk(forward, images: Sequence[np.ndarray], test_time: TestTime) -> list[n
     for size in test_time.sizes:
         groups: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
-            groups.setdefault(_shape_at(image.shape[:2], size), []).append(i)
+            groups.setdefault(shape_at(image.shape[:2], size), []).append(i)
         for shape, members in groups.items():
-            pixels = np.stack([_resized(images[i], shape) for i in members])
+            pixels = np.stack([resized_to(images[i], shape) for i in members])
             for i, logits in zip(members, _views(forward, pixels, test_time)):
                 total[i] = total[i] + _resized_logits(logits, images[i].shape[:2])
     return [logits / len(test_time.sizes) for logits in total]
@@ -67,13 +67,15 @@ def _views(forward, pixels: np.ndarray, test_time: TestTime) -> np.ndarray:
     return logits
 
 
-def _shape_at(shape: tuple[int, int], longest: int) -> tuple[int, int]:
+def shape_at(shape: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Height and width of an image resized to a longest side: multiples of 32, aspect kept as nearly."""
     scale = longest / max(shape)
     height, width = (max(1, round(side * scale / _MULTIPLE)) * _MULTIPLE for side in shape)
     return height, width
 
 
-def _resized(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def resized_to(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """An (H, W, 3) uint8 image at that height and width, float32 in [0, 1]."""
     shrinks = image.shape[0] * image.shape[1] > shape[0] * shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(image, shape[::-1], interpolation=interpolation).astype(np.float32) / 255.0

@@ -49,11 +49,11 @@ def load(name: str):
     from voclab.models.joint import classifier_of, segmenter_of
 
     model = load_joint()
-    return classifier_of(model) if name == CLASSIFIER else segmenter_of(model, card()["gate"])
+    return (classifier_of if name == CLASSIFIER else segmenter_of)(model)
 
 
 def load_joint():
-    """Both in one ``keras.Model``, see :func:`voclab.models.joint.build_joint`, without the gate."""
+    """Both in one ``keras.Model``, see :func:`voclab.models.joint.build_joint`."""
     from voclab.models.joint import build_joint
 
     model, path = build_joint(**card()["network"]), FOLDER / ARRAYS

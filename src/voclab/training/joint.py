@@ -32,13 +32,11 @@ class Joint(Segmentation):
         looked_at: side in pixels at which the network is judged after each epoch; crops show objects larger
             than whole images do, so it is larger than that of the training (Touvron et al. 2019, *FixRes*).
         weight: of the classifier's loss.
-        gate: how much the classifier has to say in the label maps, see :class:`voclab.models.joint.Gate`.
     """
 
     shrink: ClassVar[int | None] = 2
     looked_at: int = 384
     weight: float = 4.0
-    gate: float = 0.0
 
     def monitor(self, work):
         return "sum"
@@ -83,7 +81,7 @@ class Joint(Segmentation):
             batches = evaluation_batches(data, self.looked_at, batch_size)
             logits[part] = np.concatenate([predict(classifier, x, batch_size) for x in batches])
         more = {f"{part}_logits": values for part, values in logits.items()}
-        reports = self.measured(work, segmenter_of(model, self.gate), more)
+        reports = self.measured(work, segmenter_of(model), more)
         for part, report in reports.items():
             if report is not None:
                 report["map"] = mean_average_precision(work.measured[part].labels, logits[part])
