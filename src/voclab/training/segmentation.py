@@ -89,7 +89,8 @@ class Segmentation(Task):
     def measured(self, work: Work, model: keras.Model, more: dict[str, np.ndarray]) -> dict:
         """:meth:`measure` of a segmenter; ``more`` is kept with its predictions."""
         network = Network(model, "segmentation", work.run.name, test_time=self.test_time)
-        reports, counts = {}, {}
+        reports: dict = {}
+        counts: dict = {}
         for part, dataset in work.measured.items():
             # Written first and read back: what is measured is what figures and the submission show.
             predicted = _predicted(network, dataset, work)
