@@ -19,9 +19,10 @@ from voclab.corruptions import Setting
 from voclab.data import load
 from voclab.data.base import VOID
 from voclab.evaluation import conditions, open_network, open_networks
-from voclab.metrics import expected_calibration_error
+from voclab.metrics import expected_calibration_error, mean_average_precision
 from voclab.models.prediction import TestTime
 from voclab.training import Run
+from voclab.training.segmentation import measure
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +218,33 @@ def test_another_order_of_the_classes_changes_no_score(maps, squares, tmp_path):
     np.testing.assert_allclose(straight.evaluation.table, turned.evaluation.table, atol=1e-6)
     assert straight.facts["classes"] == "matched by name"
     assert "in another order; they are matched by name" in turned.facts["classes"]
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_a_network_is_also_measured_by_all_views_of_its_run(maps, squares, tmp_path):
+    model = fragile_segmenter() if maps else fragile_classifier()
+    config = {"class_names": CLASSES, "task": "segmentation" if maps else "multilabel"}
+    run = saved(model, tmp_path / "run", {**config, "test_time": {"sizes": [32, 64], "flip": True}})
+    data = four_classes(squares).subset(range(8))
+    views = conditions.report(run, data, attacks=False, settings={}).facts["all views"]
+    network = Network(model, config["task"], test_time=TestTime((32, 64)))
+    images = [data.image(i) for i in range(8)]
+    if maps:
+        metrics, _ = measure(network.label_maps(images), data, boundaries=False)
+        assert (views["dice"], views["miou"]) == (metrics.mean_dice(), metrics.mean_iou())
+    else:
+        assert views["map"] == mean_average_precision(data.labels, np.stack(list(network.all_views(images))))
+    given = conditions.report(run, data, attacks=False, settings={}, size=32).facts
+    assert "all views" not in given  # a size of one's own is looked at, and nothing else
+
+
+def test_attacks_on_some_of_the_images_say_on_how_many(squares, tmp_path):
+    run = saved(fragile_classifier(), tmp_path / "run", {"class_names": CLASSES, "task": "multilabel"})
+    data = four_classes(squares).subset(range(8))
+    table = conditions.report(run, data, settings={}, attacked=3).evaluation.table
+    few = conditions.report(run, data.spread(3), settings={}).evaluation.table
+    assert list(table.index[:2]) == ["clean", "clean, the 3 attacked"]
+    np.testing.assert_allclose(table.iloc[1:], few, atol=1e-6)
 
 
 def test_accented_names_are_the_same_in_either_unicode_form(squares, tmp_path):

@@ -182,3 +182,16 @@ def test_a_compiled_model_follows_its_weights(local):
     before = forward(pixels)
     model.set_weights([w + 1 for w in model.get_weights()])
     np.testing.assert_allclose(forward(pixels), before + 4, atol=1e-5)
+
+
+def test_a_classifier_sees_all_views_and_its_logits_are_averaged():
+    inputs = keras.Input((None, None, 3))
+    x = layers.Conv2D(4, 5, padding="same", activation="relu")(inputs)  # left and right differ
+    model = keras.Model(inputs, layers.GlobalMaxPooling2D()(x))
+    (image,) = _images([(64, 128)])
+    half = cv2.resize(image, (64, 32), interpolation=cv2.INTER_AREA)
+    views = np.asarray(image, np.float32) / 255, np.asarray(half, np.float32) / 255
+    each = [np.asarray(model(seen[None]))[0] for view in views for seen in (view, view[:, ::-1])]
+    (found,) = Network(model, "multilabel", test_time=TestTime((128, 64))).all_views([image])
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-5)
+    assert np.abs(each[0] - each[1]).max() > 0.01

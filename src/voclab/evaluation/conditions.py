@@ -18,6 +18,7 @@ from voclab.metrics import (
     accuracy_low,
     dice_low,
     expected_calibration_error,
+    mean_average_precision,
     precision_recall_f1,
     reliability,
 )
@@ -232,7 +233,7 @@ def report(
 ) -> Report:
     """Load a model and evaluate it.
 
-    The table is of one view of each image, at ``size``. A segmenter that was measured by several, as its run
+    The table is of one view of each image, at ``size``. A network that was measured by several, as its run
     says, is measured so once more: ``all views``.
 
     Args:
@@ -267,7 +268,7 @@ def report(
     facts = {"model": network.weights, "data": f"{dataset.name} {dataset.split}", "images": len(dataset)}
     facts |= {"size": network.size, "task": network.task, "seed": seed}
     facts |= {"classes": " ".join(notes) or "matched by name"}
-    if network.test_time and network.test_time != TestTime((network.size,), flip=False):
+    if network.test_time not in (None, TestTime((network.size,), flip=False)):
         facts["all views"] = all_views(network, dataset, progress)
     errors = {}
     for number, name in enumerate(CORRUPTIONS if corruptions else (), start=1):
@@ -288,12 +289,17 @@ def _told(fact) -> str:
 
 
 def all_views(network: Network, dataset: Dataset, progress: Callable[[str], None]) -> dict:
-    """Dice and mIoU of a segmenter that is shown each image as when its run was measured."""
-    progress(f"all views: {network.test_time}")
+    """Dice and mIoU, or mAP, of a network that is shown each image as when its run was measured."""
+    shown = network.test_time
+    progress(f"all views: {', '.join(map(str, shown.sizes))} px{', mirrored' if shown.flip else ''}")
     images = (dataset.image(i) for i in range(len(dataset)))
-    metrics, _ = measure(network.label_maps(images), dataset, boundaries=False)
-    views = {"sizes": list(network.test_time.sizes), "flip": network.test_time.flip}
-    return {"dice": metrics.mean_dice(), "miou": metrics.mean_iou(), **views}
+    if network.task == "segmentation":
+        metrics, _ = measure(network.label_maps(images), dataset, boundaries=False)
+        found = {"dice": metrics.mean_dice(), "miou": metrics.mean_iou()}
+    else:
+        logits = np.stack(list(network.all_views(images)))
+        found = {"map": mean_average_precision(dataset.labels, logits)}
+    return {**found, "sizes": list(shown.sizes), "flip": shown.flip}
 
 
 def calibration(found: Report) -> tuple[dict[str, dict], dict[str, float]]:

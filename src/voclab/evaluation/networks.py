@@ -68,9 +68,7 @@ def open_network(
         names = _names(model, config, dataset, found, progress)
     task = "segmentation" if len(model.output_shape) == 4 else dataset.task
     opened = _network(found, model, task, size, names)
-    if task != "segmentation":
-        return opened
-    return replace(opened, test_time=_test_time({} if given else config, size))
+    return opened if given else replace(opened, test_time=_test_time(config))
 
 
 def open_saved(spec: str | Path, size: int | None = None) -> Network:
@@ -109,7 +107,8 @@ def open_saved(spec: str | Path, size: int | None = None) -> Network:
         names = imagenet_class_names()
     opened = _network(found, model, "segmentation" if maps else task, size, names or ())
     if maps:
-        return replace(opened, test_time=_test_time({} if given else config, size))
+        recorded = None if given else _test_time(config)
+        return replace(opened, test_time=recorded or TestTime((size,), flip=False))
     return replace(opened, thresholds=_thresholds(found, count)) if task == "multilabel" else opened
 
 
@@ -171,12 +170,12 @@ def _thresholds(path: Path, count: int) -> np.ndarray | None:
     return found
 
 
-def _test_time(config: dict, size: int) -> TestTime:
-    """How a segmenter was shown the images that it was measured on; once at ``size`` if it does not say."""
+def _test_time(config: dict) -> TestTime | None:
+    """How a network was shown the images that it was measured on; ``None`` if its run does not say."""
     found = _recorded(config, "test_time")
     sizes = found.get("sizes") if isinstance(found, dict) else None
     if not isinstance(sizes, list) or not sizes or not all(isinstance(side, int) for side in sizes):
-        return TestTime((size,))
+        return None
     return TestTime(tuple(sizes), bool(found.get("flip", True)))
 
 

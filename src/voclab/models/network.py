@@ -28,7 +28,7 @@ class Network:
             them 0.5.
         size: side of its input in pixels.
         class_names: without the background; empty where they are not known.
-        test_time: how a segmenter sees images of any size, see :meth:`label_maps`.
+        test_time: how images of any size are shown to it, see :meth:`label_maps` and :meth:`all_views`.
         weights: where its weights come from, for people.
         layer: whose output :meth:`features` gives; without it the last one that gives a map.
     """
@@ -73,8 +73,12 @@ class Network:
 
     def label_maps(self, images: Iterable[np.ndarray], batch_size: int = 8) -> Iterator[np.ndarray]:
         """(H, W) uint8 label map at the size of each (H, W, 3) uint8 image, in order, lazily."""
-        for logits in full_size_logits(self._forward, images, self.test_time, batch_size):
+        for logits in self.all_views(images, batch_size):
             yield logits.argmax(-1).astype(np.uint8)
+
+    def all_views(self, images: Iterable[np.ndarray], batch_size: int = 8) -> Iterator[np.ndarray]:
+        """Logits of (H, W, 3) uint8 images, in order, lazily: (H, W, classes), of a classifier (classes,)."""
+        return full_size_logits(self._forward, images, self.test_time, batch_size)
 
     def gradient(self, images, truth: np.ndarray, objective: Callable):
         """An objective of the logits and its gradient at the images.

@@ -1,4 +1,4 @@
-"""From an image of any size to its label map: scales, mirror images, back to the original size."""
+"""Images of any size shown to a network: at several scales, mirrored, label maps at the original size."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _MULTIPLE = 32  # sides that every encoder divides evenly; also keeps the number
 
 @dataclass(frozen=True)
 class TestTime:
-    """How a segmenter is shown an image.
+    """How a segmenter, or a classifier, is shown an image.
 
     Attributes:
         sizes: longest sides in pixels that the image is resized to; logits are averaged over them.
@@ -36,8 +36,10 @@ def full_size_logits(
 ) -> Iterator[np.ndarray]:
     """(H, W, classes) float32 logits at the size of each (H, W, 3) uint8 image, in order, lazily.
 
+    Of a classifier they are (classes,) logits, averaged over the views.
+
     Args:
-        forward: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, classes) logits, for any H and W.
+        forward: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, classes) or (B, classes) logits, for any H and W.
         images: of any sizes.
         test_time: scales and mirror images.
         batch_size: images a step. Images of equal size after resizing are computed together.
@@ -63,7 +65,8 @@ def _chunk(forward, images: Sequence[np.ndarray], test_time: TestTime) -> list[n
 def _views(forward, pixels: np.ndarray, test_time: TestTime) -> np.ndarray:
     logits = forward(pixels)
     if test_time.flip:
-        logits = (logits + forward(pixels[:, :, ::-1])[:, :, ::-1]) / 2
+        mirrored = forward(pixels[:, :, ::-1])
+        logits = (logits + (mirrored[:, :, ::-1] if mirrored.ndim == 4 else mirrored)) / 2
     return logits
 
 
@@ -82,5 +85,7 @@ def resized_to(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _resized_logits(logits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    if logits.ndim == 1:  # of the whole image
+        return logits
     large = cv2.resize(np.ascontiguousarray(logits), shape[::-1], interpolation=cv2.INTER_LINEAR)
     return large.reshape(*shape, -1)  # OpenCV drops the channel axis of a single class
