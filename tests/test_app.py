@@ -186,7 +186,7 @@ def test_without_a_network_or_gradio_there_is_one_sentence(monkeypatch, capsys):
 
 
 def served(monkeypatch, *options):
-    """The answers of the page that `voclab app` serves with these options, without serving or warming it up."""
+    """The answers of the page that `voclab app` would serve with these options."""
     pytest.importorskip("gradio", reason='needs Gradio (pip install "voclab[app]")')
     from voclab.app import page
 

@@ -36,7 +36,7 @@ def model_file(model: str | Path) -> Path:
 
 
 def folder_beside(model: Path) -> Path:
-    """Where what is made from a model file goes: beside it; of a network that comes with the package, ``runs/NAME``.
+    """Where what is made from a model file goes: beside it; of one of the package, ``runs/NAME``.
 
     Args:
         model: as :func:`model_file` gives it.
