@@ -33,9 +33,7 @@ def app(arguments) -> None:
     _require_gradio()
     from voclab.models.saved import model_file
 
-    model = arguments.model or CLASSIFIER
-    # A run of one's own may know other classes than the segmenter that comes with voclab.
-    segmenter = arguments.segmenter or (SEGMENTER if model == CLASSIFIER else None)
+    model, segmenter = arguments.model or CLASSIFIER, arguments.segmenter
     for path in filter(None, (model, segmenter)):
         model_file(path)
 
