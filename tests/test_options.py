@@ -102,7 +102,7 @@ WRONG = {
     "train --dataset DATA --model small_cnn --runs FILE": "FILE is a file",
     # evaluate
     "evaluate": "--model",
-    "evaluate --model nowhere": "nowhere is missing; name a run's folder or a .keras file",
+    "evaluate --model nowhere": "nowhere is missing; name a run's folder, a .keras file, or ready",
     "evaluate --model FILE": "FILE is no .keras file",
     "evaluate --model BROKEN": "BROKEN cannot be loaded",
     "evaluate --model NET --data DATA --split test": "no split 'test'; choose train or val",
