@@ -121,7 +121,7 @@ WRONG = {
     "visualize --model NET --data DATA --sample-id 0 --layers conv9": "no layer conv9 that gives a map",
     "visualize --model NET --data DATA --sample-id 0 --to FILE": "FILE is a file",
     # consistency
-    "consistency --model vgg19": "vgg19 is missing; name a run's folder, a .keras file, or one of ready, mobilenet",
+    "consistency --model vgg19": "vgg19 is missing; name a run's folder, a .keras file, or one of ready",
     "consistency --model vgg19=FILE": "no ImageNet classifier 'vgg19'; choose one of mobilenet",
     "consistency --model vgg16=missing.h5": "missing.h5 does not exist",
     "consistency --model vgg16:0.5": "one width",
