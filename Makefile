@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-all test test-colab lint bench install clean
+.PHONY: help demo demo-all test test-colab lint bench picture install clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,6 +42,9 @@ lint: $(VENV)/.installed-test ## check style, also of the notebooks, the directi
 bench: $(VENV)/.installed-bench ## measure what is claimed to be fast, and write docs/benchmarks.md (about 45 minutes)
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 	@$(BIN)/python benchmarks/write_page.py
+
+picture: $(VENV)/.installed ## draw figures/ready.png, which README opens with, from the networks that come with the package
+	@$(BIN)/python benchmarks/ready_picture.py
 
 install: $(VENV)/.installed ## make .venv and install voclab into it
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from voclab import plotting
-from voclab.data.base import VOC_CLASSES, VOID
+from voclab.data.base import VOC_CLASSES, VOID, voc_palette
 
 RNG = np.random.default_rng(0)
 CLEAN = [RNG.integers(0, 256, (*size, 3)).astype(np.uint8) for size in ((48, 64), (64, 40)) * 3]
@@ -77,6 +77,20 @@ def _masks(rows, truth=True):
     ]
 
 
+def _photos(rows):
+    said = (
+        {"cat": 0.876, "dog": 0.3, "person": 0.02, "bird": 0.01},
+        {"bird": 1, "dog": 0.4, "cow": 0.2, "cat": 0},
+    )
+    found = []
+    for k in range(rows):
+        before = plotting.Answered(CLEAN[k], _mask(CLEAN[k], 8), said[0], {"cat"})
+        after = plotting.Answered(PERTURBED[k], _mask(CLEAN[k], 16), said[1], {"bird", "dog"})
+        change = plotting.magnified(PERTURBED[k], CLEAN[k], 15)
+        found.append((before, change, "at most 8 of 255\nPSNR 34 dB", after))
+    return found
+
+
 def _images(count):
     return {f"pattern {k}": plotting.magnified(PERTURBED[k], CLEAN[k], 16) for k in range(count)}
 
@@ -89,6 +103,7 @@ MAKERS = {
         36,
         [*VOC_CLASSES[:6], "dog", "person", "void"],
     ),
+    "fooled_photos, 3 rows": (lambda: plotting.fooled_photos(_photos(3), VOC_CLASSES, 15), 15, []),
     "fooling_over_epsilon": (
         lambda: plotting.fooling_over_epsilon(PANELS, YLABELS),
         0,
@@ -169,6 +184,43 @@ def test_triptychs_show_image_change_and_both_answers(rows):
         word = "fooled" if k % 2 == 0 else "holds"
         assert (before, change, after) == (BEFORE, "", f"{word}: {AFTER}")
         assert (to_hex(line[2].xaxis.label.get_color()) == VERMILION) == (word == "fooled")
+
+
+def test_photos_show_both_answers_with_the_first_one_kept():
+    (row,) = _photos(1)
+    figure = plotting.fooled_photos([row], VOC_CLASSES, 15)
+    before, change, _, after = row
+    photo, where, bars, attacked, now, bars_now, middle = figure.axes
+    assert [axis.get_title() for axis in (photo, where, middle, attacked, now)] == [
+        "photo", "where", "perturbation × 15", "attacked photo", "where",
+    ]  # fmt: skip
+    for axis, image in (
+        (photo, before.image),
+        (where, plotting.overlay(before.image, before.labels)),
+        (attacked, after.image),
+        (now, plotting.overlay(after.image, after.labels)),
+        (middle, change),
+    ):
+        np.testing.assert_array_equal(axis.images[0].get_array(), image)
+    assert [text.get_text() for text in middle.texts] == [row[2]]
+    texts = [[(text.get_text(), text.get_fontweight()) for text in axis.texts] for axis in (bars, bars_now)]
+    assert texts[0] == [
+        *(("cat", "bold"), ("88 %", "bold")),
+        *(("dog", "normal"), ("30 %", "normal")),
+        *(("person", "normal"), ("2 %", "normal")),
+    ]
+    assert texts[1] == [
+        *(("bird", "bold"), ("100 %", "bold")),
+        *(("dog", "bold"), ("40 %", "bold")),
+        *(("cat", "normal"), ("0 %", "normal")),  # not the cow: what was there before is more telling
+    ]
+    wide = [
+        (bar.get_width(), to_hex(bar.get_facecolor())) for group in bars.containers[1::2] for bar in group
+    ]
+    assert wide == [
+        (before.classes[name], to_hex(voc_palette()[1 + VOC_CLASSES.index(name)] / 255))
+        for name in ("cat", "dog", "person")
+    ]
 
 
 def test_mask_rows_lay_the_masks_over_the_images_they_were_predicted_on():

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -169,8 +170,6 @@ def test_examples_are_images_that_can_be_read(tmp_path):
 
 def test_without_a_network_or_gradio_there_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(cli.app.importlib.metadata, "version", lambda name: "6.24.0")
-    assert cli.main(["app"]) == 2
-    assert "No network is named; name a run with --model" in capsys.readouterr().err
     assert cli.main(["app", "--model", "nowhere"]) == 2
     assert "nowhere is missing" in capsys.readouterr().err
     monkeypatch.setattr(cli.app.importlib.metadata, "version", lambda name: "3.50.2")
@@ -184,6 +183,46 @@ def test_without_a_network_or_gradio_there_is_one_sentence(monkeypatch, capsys):
     assert cli.main(["app", "--model", "nowhere"]) == 2
     error = capsys.readouterr().err
     assert error == 'voclab: The page needs Gradio; install it with pip install "voclab[app]".\n'
+
+
+def served(monkeypatch, *options):
+    """The answers of the page that `voclab app` would serve with these options."""
+    pytest.importorskip("gradio", reason='needs Gradio (pip install "voclab[app]")')
+    from voclab.app import page
+
+    found = []
+
+    @contextmanager
+    def serve(answers, port, host):
+        found.append(answers)
+        yield "http://127.0.0.1"
+
+    monkeypatch.setattr(page, "served", serve)
+    monkeypatch.setattr(page, "wait", lambda: None)
+    monkeypatch.setattr(Answers, "warm_up", lambda self: None)
+    cli.app.app(cli.parser().parse_args(["app", *options]))
+    return found[0]
+
+
+def test_without_options_the_networks_that_come_with_the_package_see_the_cat(monkeypatch, tmp_path):
+    answers = served(monkeypatch)
+    chelsea = demo.open_photo(demo.write_examples(tmp_path)[0])
+    seen = answers.look(chelsea)
+    assert seen.top == "cat"
+    assert seen.classes["cat"] > 0.5
+    (name, _, share), *_ = seen.regions.legend
+    assert name == "cat"
+    assert 0.5 < share < 1
+    heat = answers.heat(chelsea, "cat").astype(int)
+    assert heat.shape == chelsea.shape
+    assert heat[60:200, 120:330].mean() > heat[:40, :40].mean()  # the face, rather than the cushion's corner
+
+
+def test_a_segmenter_comes_with_the_ready_classifier_only(runs, monkeypatch):
+    own = served(monkeypatch, "--model", runs[0])
+    assert own.segmenter is None
+    both = served(monkeypatch, "--model", runs[0], "--segmenter", runs[1])
+    assert list(both.victims) == ["classifier", "segmenter"]
 
 
 @pytest.fixture

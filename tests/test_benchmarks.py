@@ -8,6 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from colour_networks import SIZE, colour_classifier, colour_segmenter, painted
+from PIL import Image
+
+from voclab.app.demo import Answers
+from voclab.data.images import at_size
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -36,6 +41,24 @@ def test_a_benchmark_runs_on_little_data_and_leaves_the_record_alone(name):
     assert done.returncode == 0, done.stderr
     assert "voclab" in done.stdout
     assert (records.read_bytes() if records.exists() else None) == before
+
+
+def test_the_picture_of_readme_says_what_the_networks_say_of_the_bytes(module, tmp_path):
+    script = module("ready_picture")
+    answers, photo = Answers(colour_classifier(), colour_segmenter()), painted("red")
+    before, _, text, after = script.row(answers, photo)
+    done = answers.attack(photo, "PGD", script.EPSILON)
+    change = done.image.astype(int) - at_size(photo, SIZE)
+    assert np.abs(change).max() == script.EPSILON
+    psnr = 10 * np.log10(255**2 / np.mean(change**2))
+    assert text == f"at most 4 of 255\nPSNR {psnr:.0f} dB"
+    assert (before.classes, after.classes) == (answers.look(photo).classes, answers.look(done.image).classes)
+    assert before.present == {"red"}
+    assert before.image.shape == after.image.shape == (*before.labels.shape, 3)
+    drawn = script.draw(answers, [photo], tmp_path)
+    assert drawn == tmp_path / "ready.png"
+    with Image.open(drawn) as picture:
+        assert picture.width > 1500
 
 
 def test_ways_are_timed_in_turn_after_a_call_of_each_that_is_not_counted(module):

@@ -3,10 +3,12 @@
 import socket
 from dataclasses import replace
 
+import cv2
 import keras
 import numpy as np
 import pytest
 
+from voclab.backend import value_and_gradient
 from voclab.errors import VoclabError
 from voclab.evaluation.explain import GradCam
 from voclab.models import backbones
@@ -18,6 +20,7 @@ from voclab.models.classifiers import (
     feature_extractor,
     start_from_prior,
 )
+from voclab.models.joint import build_joint, classifier_of
 from voclab.training import load_model
 
 PIXELS = np.random.default_rng(0).random((2, 40, 56, 3), dtype=np.float32)
@@ -181,3 +184,24 @@ def test_grad_cam_equals_class_activation_mapping_where_that_is_exact():
     assert cam.max() > 0
     small = heat.reshape(4, 16, 4, 16).mean((1, 3))
     assert np.corrcoef(small.ravel(), cam.ravel())[0, 1] > 0.95
+
+
+def test_grad_cam_of_a_network_with_two_heads_equals_the_gradient_through_the_whole_of_it():
+    """Where the logit depends on finer maps too, those are held: the gradient is the deepest map's alone."""
+    keras.utils.set_random_seed(0)
+    model = classifier_of(build_joint("cnn", 4, width=16, options={"width": 4}))
+    deepest = model.get_layer(FEATURES)
+    image = np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    pixels = image[None].astype(np.float32) / 255.0
+    maps = keras.Model(model.inputs, deepest.output).predict_on_batch(pixels)
+    found = GradCam(model, 64)(image, 1)
+
+    def logit(nudge):  # of the whole network, whose deepest map is moved by as much in each place
+        deepest.activation = lambda x: x + nudge
+        return model([pixels], training=False)[0, 1]
+
+    _, slope = value_and_gradient(logit, np.zeros(maps.shape[-1], np.float32))
+    heat = np.maximum(maps[0] @ slope, 0)
+    assert heat.max() > 0
+    large = np.clip(cv2.resize(heat / heat.max(), (64, 64), interpolation=cv2.INTER_CUBIC), 0, 1)
+    assert found == pytest.approx(large, abs=1e-4)

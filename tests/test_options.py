@@ -102,7 +102,7 @@ WRONG = {
     "train --dataset DATA --model small_cnn --runs FILE": "FILE is a file",
     # evaluate
     "evaluate": "--model",
-    "evaluate --model nowhere": "nowhere is missing; name a run's folder or a .keras file",
+    "evaluate --model nowhere": "nowhere is missing; name a run's folder, a .keras file, or ready",
     "evaluate --model FILE": "FILE is no .keras file",
     "evaluate --model BROKEN": "BROKEN cannot be loaded",
     "evaluate --model NET --data DATA --split test": "no split 'test'; choose train or val",
@@ -121,7 +121,7 @@ WRONG = {
     "visualize --model NET --data DATA --sample-id 0 --layers conv9": "no layer conv9 that gives a map",
     "visualize --model NET --data DATA --sample-id 0 --to FILE": "FILE is a file",
     # consistency
-    "consistency --model vgg19": "vgg19 is missing; name a run's folder, a .keras file, or one of mobilenet",
+    "consistency --model vgg19": "vgg19 is missing; name a run's folder, a .keras file, or one of ready",
     "consistency --model vgg19=FILE": "no ImageNet classifier 'vgg19'; choose one of mobilenet",
     "consistency --model vgg16=missing.h5": "missing.h5 does not exist",
     "consistency --model vgg16:0.5": "one width",

@@ -14,6 +14,7 @@ from voclab.app import visual
 from voclab.data import load
 from voclab.experiments.options import asked
 from voclab.experiments.train import trained
+from voclab.models.joint import build_joint, classifier_of
 from voclab.training import Run, load_model
 from voclab.training.identity import weights_digest
 
@@ -230,6 +231,15 @@ def test_maps_of_features_are_the_layers_own(first):
     patches = np.pad(2 * images - 1, ((0, 0), (1, 1), (1, 1), (0, 0)))[:, 9:12, 4:7]
     assert maps["conv1"][:, 9, 4] == pytest.approx(np.tensordot(patches, kernel, 3) + bias, abs=1e-4)
     assert np.array_equal(maps["relu1"], np.maximum(maps["conv1"], 0))
+
+
+def test_maps_of_a_network_with_two_heads_are_those_of_its_encoder():
+    model = classifier_of(build_joint("cnn", 4, width=16, options={"width": 4}))
+    encoder = model.get_layer("encoder")
+    images = np.random.default_rng(0).random((1, 32, 32, 3)).astype(np.float32)
+    name = encoder.layers[-1].name
+    maps = visual.feature_maps(model, images, [name])
+    assert np.array_equal(maps[name], encoder.predict_on_batch(2 * images - 1)[-1])
 
 
 def test_mistakes_are_shown_and_counted(first, colours, tmp_path):

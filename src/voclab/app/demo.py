@@ -41,10 +41,12 @@ class Regions:
     """What a segmenter finds in an image.
 
     Attributes:
+        labels: (H, W) uint8 label map.
         overlay: (H, W, 3) uint8: the image, paler, under the colours of the classes.
         legend: name, colour (R, G, B) and share of the pixels of each class that is there, largest first.
     """
 
+    labels: np.ndarray
     overlay: np.ndarray
     legend: tuple[tuple[str, tuple[int, int, int], float], ...]
 
@@ -265,7 +267,7 @@ class Answers:
         legend = [
             (self.segmenter.class_names[k - 1], tuple(_PALETTE[k].tolist()), float(shares[k])) for k in there
         ]
-        return Regions(overlay(image, labels), tuple(legend))
+        return Regions(labels, overlay(image, labels), tuple(legend))
 
 
 def open_photo(path: str | Path) -> np.ndarray:

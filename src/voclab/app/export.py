@@ -17,7 +17,7 @@ from voclab.app import litert
 from voclab.app.litert import CARD
 from voclab.errors import VoclabError, first_line
 from voclab.files import atomic_folder, read_json, write_json
-from voclab.models.saved import model_file
+from voclab.models.saved import folder_beside, model_file
 from voclab.terminal import quiet
 
 TOLERANCE = 1e-4  # of a logit, against Keras
@@ -49,9 +49,10 @@ def export(model: str | Path, to: str, folder: str | Path | None = None, size: i
     of ours do; one that was trained in mixed precision is written in float32.
 
     Args:
-        model: a run's folder or a ``.keras`` file.
+        model: a run's folder, a ``.keras`` file, ``ready`` or ``ready-segmenter``.
         to: one of :data:`FORMATS`.
-        folder: where the folder of the format goes; without it ``export`` beside the model.
+        folder: where the folder of the format goes; without it ``export`` beside the model, for ``ready`` in
+            ``runs/ready``.
         size: side of the images, pixels; without it that of the run's training. SavedModel and ONNX take
             images of other sizes all the same, LiteRT one image of this size.
 
@@ -63,7 +64,7 @@ def export(model: str | Path, to: str, folder: str | Path | None = None, size: i
     if missing:
         raise VoclabError(f'{to} needs {" and ".join(missing)}; install "voclab[export]".')
     file = model_file(model)
-    target = Path(folder or file.parent / "export") / to
+    target = Path(folder or folder_beside(file) / "export") / to
     _require_ours(target, to)
 
     from voclab.evaluation import open_saved  # imports Keras

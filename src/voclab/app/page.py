@@ -18,6 +18,7 @@ from voclab.app.demo import ATTACKS, MOST, Answers, Seen, open_photo, write_exam
 from voclab.corruptions import CONSISTENCY, STRENGTHS
 from voclab.errors import VoclabError
 from voclab.evaluation import open_saved
+from voclab.models.ready import CLASSIFIER, SEGMENTER
 from voclab.text import html, markdown
 
 UPLOAD = "25mb"  # the largest file that is taken
@@ -52,16 +53,18 @@ _FONT = (gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui"
 Part = tuple[Callable, list, list]
 
 
-def open_answers(model: str | Path, segmenter: str | Path | None = None) -> Answers:
+def open_answers(model: str | Path = CLASSIFIER, segmenter: str | Path | None = None) -> Answers:
     """Load the networks that the page asks and compile what they need, which takes some seconds.
 
     Args:
-        model: a classifier: a run's folder or a ``.keras`` file.
-        segmenter: a segmenter, the same.
+        model: a classifier: a run's folder or a ``.keras`` file; without it the one that comes with voclab.
+        segmenter: a segmenter, the same. Without it there is one only beside the classifier of voclab: a run
+            of one's own may know other classes than its segmenter.
 
     Raises:
         VoclabError: no such network, or one of another kind.
     """
+    segmenter = segmenter or (SEGMENTER if model == CLASSIFIER else None)
     answers = Answers(open_saved(model), open_saved(segmenter) if segmenter else None)
     answers.warm_up()
     return answers
@@ -110,7 +113,7 @@ def served(answers: Answers, port: int | None = None, host: str = "127.0.0.1") -
             page.close(verbose=False)
 
 
-def show(model: str | Path, segmenter: str | Path | None = None) -> None:
+def show(model: str | Path = CLASSIFIER, segmenter: str | Path | None = None) -> None:
     """Show the page below a cell of a notebook, also on Colab, until the notebook's kernel ends.
 
     Arguments and errors are those of :func:`open_answers`.

@@ -15,6 +15,7 @@ from voclab.evaluation import open_network
 from voclab.evaluation.explain import GradCam
 from voclab.models.catalogue import BACKBONE
 from voclab.models.classifiers import FEATURES, predict
+from voclab.models.segmenters import ENCODER
 from voclab.reporting.page import Page, data_title, write_page
 
 _CHANNELS = 8  # of a layer that are shown
@@ -123,9 +124,10 @@ def feature_maps(model: keras.Model, images: np.ndarray, layers: Sequence[str]) 
 
 def _parts(model: keras.Model) -> tuple[keras.Model | None, keras.Model]:
     """(what prepares the pixels, the backbone), which is a model inside ours; (None, model) of another's."""
-    if BACKBONE not in [layer.name for layer in model.layers]:
+    inner = [layer for layer in model.layers if layer.name in (BACKBONE, ENCODER)]
+    if not inner:
         return None, model
-    return keras.Model(model.inputs, model.get_layer("preprocessing").output), model.get_layer(BACKBONE)
+    return keras.Model(model.inputs, model.get_layer("preprocessing").output), inner[0]
 
 
 def _layers(model: keras.Model, wanted: Sequence[str] | None) -> list[str]:

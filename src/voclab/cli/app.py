@@ -6,10 +6,9 @@ from functools import partial
 from voclab import options
 from voclab.cli import base
 from voclab.errors import VoclabError
+from voclab.models.ready import CLASSIFIER, SEGMENTER
 from voclab.terminal import say, tell
 
-READY: str | None = None  # the classifier that is taken without --model, once one comes with the package
-READY_SEGMENTER: str | None = None
 _GRADIO = 6  # the oldest main version that has what the page uses
 _LOCAL, _EVERYWHERE = "127.0.0.1", "0.0.0.0"
 
@@ -17,8 +16,10 @@ _LOCAL, _EVERYWHERE = "127.0.0.1", "0.0.0.0"
 def add(group) -> None:
     """Add the command to the parser."""
     parser = base.command(group, "app", app)
-    base.option(parser, "--model", metavar="RUN", help="classifier: a run's folder, or a .keras file")
-    base.option(parser, "--segmenter", metavar="RUN", help="segmenter, the same (default: none)")
+    text = f"classifier: a run's folder, or a .keras file (default: {CLASSIFIER}, which comes with voclab)"
+    base.option(parser, "--model", metavar="RUN", help=text)
+    text = f"segmenter, the same (default: {SEGMENTER} beside {CLASSIFIER}, none beside your own)"
+    base.option(parser, "--segmenter", metavar="RUN", help=text)
     port = partial(options.whole, low=1, high=65535)
     base.option(
         parser, "--port", port, help="where the page is served (default: the first free one from 7860)"
@@ -32,9 +33,7 @@ def app(arguments) -> None:
     _require_gradio()
     from voclab.models.saved import model_file
 
-    model, segmenter = arguments.model or READY, arguments.segmenter or READY_SEGMENTER
-    if model is None:
-        raise VoclabError("No network is named; name a run with --model, such as one that notebook 01 left.")
+    model, segmenter = arguments.model or CLASSIFIER, arguments.segmenter
     for path in filter(None, (model, segmenter)):
         model_file(path)
 

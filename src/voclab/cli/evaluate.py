@@ -73,7 +73,7 @@ def add(group) -> None:
     base.split(parser)
     base.option(parser, "--layers", nargs="+", help="whose feature maps to show (default: three)")
     base.option(parser, "--size", options.side, help=_SIDE)
-    base.folder(parser, "--to", "where the images go (default: MODEL/images)")
+    base.folder(parser, "--to", "where the images go (default: images, beside the model)")
 
 
 def _perturbation(name: str, value: str) -> str:
@@ -191,14 +191,14 @@ def consistency(arguments) -> None:
 
 def visualize(arguments) -> None:
     """Show what a classifier sees and gets wrong."""
-    from voclab.models.saved import model_file, require_layers
+    from voclab.models.saved import folder_beside, model_file, require_layers
 
     model = model_file(arguments.model)
     require_layers(model, arguments.layers)
     _, dataset = _measured_on(arguments)
     dataset.require_truth()
     dataset.position(arguments.sample_id)
-    to = arguments.to or model.parent / "images"
+    to = arguments.to or folder_beside(model) / "images"
 
     from voclab.app import visual
 

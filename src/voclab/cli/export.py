@@ -2,13 +2,14 @@
 
 from voclab import options
 from voclab.cli import base
+from voclab.models.ready import NAMES
 from voclab.terminal import say
 
 
 def add(group) -> None:
     """Add the command to the parser."""
     parser = base.command(group, "export", export)
-    base.option(parser, "model", metavar="MODEL", help="a run's folder, or a .keras file")
+    base.option(parser, "model", metavar="MODEL", help=f"a run's folder, a .keras file, {' or '.join(NAMES)}")
     base.option(parser, "--to", _format, required=True, metavar="FORMAT", help="savedmodel, onnx or litert")
     base.folder(parser, "--folder", "where the folder of the format goes (default: export, beside the model)")
     base.option(parser, "--size", options.side, help="side of the images in pixels (default: the run's)")

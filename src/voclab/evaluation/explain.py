@@ -6,7 +6,7 @@ import numpy as np
 
 from voclab.backend import finite, value_and_gradient
 from voclab.data.images import resized
-from voclab.models.classifiers import FEATURES
+from voclab.models.classifiers import FEATURES, FINER
 
 
 class GradCam:
@@ -14,18 +14,20 @@ class GradCam:
 
     The class' logit is differentiated with respect to the last feature map; each channel is weighed
     by the mean of its gradient, and the positive part of the weighted sum says which places speak
-    for the class.
+    for the class. Finer maps that the logit depends on too are held as they are.
 
     Args:
-        model: from ``voclab.models.classifiers.build_classifier``.
+        model: from ``voclab.models.classifiers.build_classifier``, or
+            ``voclab.models.joint.classifier_of``.
         size: input side in pixels that the image is resized to.
     """
 
     def __init__(self, model: keras.Model, size: int):
-        features = model.get_layer(FEATURES).output
+        finer = [layer.name for layer in model.layers if layer.name.startswith(FINER)]
+        cut = [model.get_layer(name).output for name in (FEATURES, *finer)]
         self.size = size
-        self._body = keras.Model(model.inputs, features)
-        self._head = keras.Model(features, model.output)
+        self._body = keras.Model(model.inputs, cut)
+        self._head = keras.Model(cut, model.output)
 
     def __call__(self, image: np.ndarray, k: int) -> np.ndarray:
         """Heat map of class ``k``.
@@ -37,8 +39,10 @@ class GradCam:
         Returns:
             (H, W) float32 in [0, 1]; all zero where nothing speaks for the class.
         """
-        maps = self._body.predict_on_batch(resized(image, self.size)[None])
-        _, gradient = value_and_gradient(lambda x: self._head(x, training=False)[0, k], maps)
+        found = self._body.predict_on_batch(resized(image, self.size)[None])
+        maps, *finer = found if isinstance(found, list) else [found]  # Keras unwraps a list of one
+        finer = [keras.ops.convert_to_tensor(other) for other in finer]
+        _, gradient = value_and_gradient(lambda x: self._head([x, *finer], training=False)[0, k], maps)
         finite(gradient, self._body.name)
         weights = gradient.mean(axis=(1, 2), keepdims=True)
         heat = np.maximum((weights * maps).sum(-1)[0], 0.0)

@@ -12,6 +12,7 @@ from voclab.models.backbones import PixelPreprocessing, ResizePixels, build_back
 from voclab.models.catalogue import BACKBONE, get_backbone
 
 FEATURES = "features"  # layer whose output is the last feature map: what Grad-CAM looks at
+FINER = f"{FEATURES}_at_stride_"  # begins the names of layers that hold finer maps, if a head sees them
 POOLED = "pooled"  # layer whose output is the vector that the linear head sees
 _POOLS = {"average": layers.GlobalAveragePooling2D, "maximum": layers.GlobalMaxPooling2D}
 

@@ -3,11 +3,10 @@
 import keras
 from keras import layers, ops
 
-from voclab.models.classifiers import FEATURES, POOLED
+from voclab.models.classifiers import FEATURES, FINER, POOLED
 from voclab.models.segmenters import coarse_logits, decoded, encoded, enlarged
 
 PRESENCE, LOGITS = "presence", "logits"  # outputs of the network
-_OTHER = f"{FEATURES}_at_stride_"  # layers that hold the finer maps of the encoder
 
 
 def build_joint(
@@ -46,7 +45,7 @@ def build_joint(
     inputs, maps = encoded(backbone, weights, options or {}, output_stride=None)
     deepest = max(maps)
     maps = {
-        stride: layers.Activation("linear", name=FEATURES if stride == deepest else f"{_OTHER}{stride}")(x)
+        stride: layers.Activation("linear", name=FEATURES if stride == deepest else f"{FINER}{stride}")(x)
         for stride, x in maps.items()
         if stride >= finest
     }

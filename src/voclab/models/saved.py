@@ -35,6 +35,15 @@ def model_file(model: str | Path) -> Path:
     return path
 
 
+def folder_beside(model: Path) -> Path:
+    """Where what is made from a model file goes: beside it; of one of the package, ``runs/NAME``.
+
+    Args:
+        model: as :func:`model_file` gives it.
+    """
+    return Path("runs", model.parent.name) if ready.is_ready(model) else model.parent
+
+
 def model_files(models: Sequence[str | Path]) -> dict[str, Path]:
     """Name -> file of several models; of two runs of the same name with the folder above it.
 

@@ -5,10 +5,12 @@ Each function returns a matplotlib figure; :func:`save` writes it.
 
 from voclab.data.overlay import overlay
 from voclab.plotting.adversary import (
+    Answered,
     adversary_curves,
     attack_mask_rows,
     attack_triptychs,
     defence,
+    fooled_photos,
     fooling_over_epsilon,
     magnified,
     patterns,

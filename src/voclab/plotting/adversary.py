@@ -1,10 +1,12 @@
 """Images of attacks: what was changed and what came of it, over the bound, the epochs and the victims."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +14,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from voclab.data.base import voc_palette
 from voclab.plotting.base import (
     COLOURS,
     chart,
@@ -31,11 +34,12 @@ from voclab.plotting.base import (
     styled,
     wrapped,
 )
-from voclab.plotting.segmentation import mask_legend, mask_rows, masks_of
+from voclab.plotting.segmentation import mask_legend, mask_rows, masks_of, name_regions, overlay
 
 _FOOLED, _HOLDS = COLOURS[3], COLOURS[0]  # vermilion and blue
 _PERCENT = (-4, 104)  # markers at 0 and 100 are whole
 _TICKS = range(0, 101, 20)
+_NARROW = 7.4  # inches: texts of 9 points can be read in a README, and on a phone
 
 
 def magnified(perturbed: np.ndarray, clean: np.ndarray, factor: float) -> np.ndarray:
@@ -100,6 +104,54 @@ def attack_mask_rows(
         if known and row[2] is None:
             axis.text(0.5, 0.5, "not known", transform=axis.transAxes, ha="center", va="center")
     mask_legend(figure, masks_of(panels), class_names)
+    return figure
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An image with what networks say of it: classes, and places.
+
+    Attributes:
+        image: (H, W, 3) uint8.
+        labels: (H, W) uint8 label map.
+        classes: class -> probability.
+        present: the classes that count as present.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    classes: Mapping[str, float]
+    present: Collection[str]
+
+
+@styled
+def fooled_photos(
+    rows: Sequence[tuple[Answered, np.ndarray, str, Answered]], class_names: Sequence[str], factor: float
+) -> Figure:
+    """Photos with what is in them and where, the perturbation of an attack, and both answers to the result.
+
+    Each row is the photo, the perturbation times ``factor`` (H, W, 3) uint8, a text on its size, and the
+    attacked photo. Bars are the probabilities of three classes, in the colours of the label maps; what counts
+    as present is printed in bold. After the attack, the top class of before is one of the three.
+    """
+    side = _NARROW / 5
+    heights = [height for before, *_ in rows for height in (side * _ratio(before.image), 0.56)]
+    figure = plt.figure(figsize=(_NARROW, sum(heights) + 0.3))
+    grid = figure.add_gridspec(len(heights), 5, height_ratios=heights)
+    for k, (before, change, text, after) in enumerate(rows):
+        images, bars = 2 * k, 2 * k + 1
+        kept = max(before.classes, key=before.classes.__getitem__)
+        for column, name, answered in ((0, "photo", before), (3, "attacked photo", after)):
+            show(figure.add_subplot(grid[images, column]), answered.image, "" if k else name)
+            where = figure.add_subplot(grid[images, column + 1])
+            show(where, overlay(answered.image, answered.labels), "" if k else "where")
+            name_regions(where, answered.labels, class_names)
+            _bars(figure.add_subplot(grid[bars, column : column + 2]), answered, kept, class_names)
+        middle = figure.add_subplot(grid[images, 2])
+        show(middle, change, "" if k else _times(factor))
+        style = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 9}
+        said = middle.annotate(text, (0.5, 0), (0, -10), xycoords="axes fraction", **style)
+        said.set_in_layout(False)  # it lies between the bars, which would make room for it
     return figure
 
 
@@ -276,6 +328,28 @@ def patterns(images: Mapping[str, np.ndarray]) -> Figure:
             axis.tick_params(labelleft=False)
     remove_empty(axes)
     return figure
+
+
+def _ratio(image: np.ndarray) -> float:
+    return image.shape[0] / image.shape[1]
+
+
+def _bars(axis: Axes, answered: Answered, kept: str, class_names: Sequence[str]) -> None:
+    """The three most probable classes, ``kept`` among them, as bars with name and percentage."""
+    shares = answered.classes
+    shown = sorted(shares, key=shares.__getitem__, reverse=True)[:3]
+    if kept not in shown:
+        shown[-1] = kept
+    for y, name in enumerate(shown):
+        colour = voc_palette()[1 + list(class_names).index(name)] / 255
+        weight = "bold" if name in answered.present else "normal"
+        axis.barh(y, 1, 0.62, color="#eeeeee")
+        axis.barh(y, shares[name], 0.62, color=colour)
+        style = {"va": "center", "fontsize": 9, "fontweight": weight}
+        axis.text(-0.03, y, name, ha="right", **style)
+        axis.text(1.03, y, f"{100 * shares[name]:.0f} %", ha="left", **style)
+    axis.set(xlim=(-1.1, 1.5), ylim=(2.6, -0.6))
+    axis.axis("off")
 
 
 def _spectrum(image: np.ndarray) -> np.ndarray:

@@ -71,22 +71,32 @@ def look(k: int, size: float = 6) -> dict:
 # --- saving ---
 
 
-def save(figure: Figure, path: str | Path, *, title: str, images: bool = False, dither: bool = False) -> Path:
+def save(
+    figure: Figure,
+    path: str | Path,
+    *,
+    title: str,
+    images: bool = False,
+    dither: bool = False,
+    dpi: int = 110,
+) -> Path:
     """Write a figure as ``<path>.png``, reduced to 256 colours, close it and return that path.
 
-    A chart gets a vector copy, ``<path>.svg``, too. Of ``images`` the colours of the legend are kept as they
-    are; with ``dither`` smooth areas show no bands, and the file is larger.
+    A chart gets a vector copy, ``<path>.svg``, too. Of ``images`` the colours of legend and bars are kept as
+    they are; with ``dither`` smooth areas show no bands, and the file is larger. Without ``title`` there is
+    none.
     """
     path = Path(path)
     make_folder(path.parent)
     png = path.with_name(path.name + ".png")
-    _entitle(figure, title)
+    if title:
+        _entitle(figure, title)
     with mpl.rc_context(STYLE):
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
+        figure.savefig(buffer, format="png", dpi=dpi)
         image = Image.open(buffer).convert("RGB")
         if images:
-            image = _few_colours(image, [_WHITE, *_legend_colours(figure)], dither)
+            image = _few_colours(image, [_WHITE, *_solid_colours(figure)], dither)
         else:  # of a chart, thin lines too keep their colours
             image = image.quantize(256, method=Image.Quantize.MAXCOVERAGE)
         with atomic_path(png) as temporary:
@@ -105,9 +115,10 @@ def _entitle(figure: Figure, title: str) -> None:
     figure.suptitle(lines, fontsize=12, fontweight="bold")
 
 
-def _legend_colours(figure: Figure) -> list[tuple[int, ...]]:
-    """Colours of the patches in a figure's legends: (R, G, B) in 0..255."""
+def _solid_colours(figure: Figure) -> list[tuple[int, ...]]:
+    """Colours of the patches in a figure's legends, and of its bars: (R, G, B) in 0..255."""
     patches = [p for legend in figure.legends for p in legend.get_patches()]
+    patches += [bar for axis in figure.axes for bars in axis.containers for bar in bars.get_children()]
     return sorted({tuple(round(255 * c) for c in p.get_facecolor()[:3]) for p in patches})
 
 
