@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it while it is imported
 
@@ -308,7 +309,7 @@ def _nothing_without_a_photo(count: int) -> Callable:
 
 
 def _picture(label: str, form: str = "jpeg", height: int | None = None) -> gr.Image:
-    look = {"interactive": False, "buttons": ["fullscreen"], "elem_classes": "picture"}
+    look: dict[str, Any] = {"interactive": False, "buttons": ["fullscreen"], "elem_classes": "picture"}
     return gr.Image(label=label, format=form, height=height, **look)
 
 
