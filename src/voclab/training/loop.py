@@ -205,7 +205,8 @@ class _Keeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         entry = {"epoch": epoch + 1, "loss": float(logs["loss"])}
         entry |= {name: float(value) for name, value in logs.items() if name.endswith("_loss")}
-        entry |= _finite(self.score(self.model), self.monitor, self.kept)
+        figures = _finite(self.score(self.model), self.monitor, self.kept)
+        entry |= figures
         entry["seconds"] = round(time.perf_counter() - self.started, 2)
         self.history.append(entry)
         if entry[self.monitor] > self.history[self.best][self.monitor]:
@@ -214,10 +215,13 @@ class _Keeper(keras.callbacks.Callback):
         _keep(self.kept, self.model, self.history)
         timed = [e["seconds"] for e in self.history if "seconds" in e]
         left = np.median(timed) * (self.epochs - epoch - 1)
-        best = self.history[self.best][self.monitor]
+        if self.monitor in figures:
+            best = self.history[self.best][self.monitor]
+            said = f"validation {self.monitor} {entry[self.monitor]:.3f} (best {best:.3f})  "
+        else:  # the last epoch is kept, whatever its figures
+            said = "".join(f"validation {name} {value:.3f}  " for name, value in figures.items())
         self.report(
-            f"{self.kept.name}: epoch {epoch + 1}/{self.epochs}  loss {entry['loss']:.3f}  "
-            f"validation {self.monitor} {entry[self.monitor]:.3f} (best {best:.3f})  "
+            f"{self.kept.name}: epoch {epoch + 1}/{self.epochs}  loss {entry['loss']:.3f}  {said}"
             f"{entry['seconds']:.0f} s, at most {left / 60:.1f} min left"
         )
         if len(self.history) - 1 - self.best >= self.recipe.patience:
