@@ -1,16 +1,18 @@
 """Train the networks that come with the package on VOC 2009, and write src/voclab/weights.
 
-    python benchmarks/make_ready.py VOC RUNS
+    python benchmarks/make_ready.py VOC RUNS [PART…]
 
 VOC is a folder with a VOCdevkit of VOC 2009; runs go to RUNS, and a killed one goes on. The network is
 trained on four fifths of the training images; views and thresholds are chosen on the rest. Then it is trained
 once more on all of them, and shipped. A second seed, on the four fifths, says how much
-chance there is in the figures. What the card says is measured here, at the end.
+chance there is in the figures. What the card says is measured here, at the end. With PARTs (choices, shipped,
+spread) these are trained and nothing more is done, so that several can be trained at the same time.
 Needs `pip install "voclab[weights]"`.
 """
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,10 +34,10 @@ from voclab.models.joint import PRESENCE, build_joint, classifier_of, segmenter_
 from voclab.models.network import Network
 from voclab.models.prediction import TestTime
 from voclab.training import Experiment, Parts, Recipe, Run
-from voclab.training.experiment import refit, run_chain
+from voclab.training.experiment import run_chain
 from voclab.training.joint import Joint
 
-SHIPPED, *OTHERS = SEEDS = (0, 1)
+TRAINED = {"choices": ("fit", 0), "shipped": ("all", 0), "spread": ("fit", 1)}  # name -> images, seed
 BACKBONE = "efficientnet_lite2"
 SIZE = 384  # pixels: of the crops in fine-tuning, and of one view of a whole image
 VIEWS = ((SIZE,), (448,), (SIZE, 512), (320, SIZE, 448), (SIZE, 448, 512))
@@ -57,40 +59,44 @@ def experiments(seed: int) -> list[Experiment]:
     return [frozen, of("tuned", SIZE, "advanced", 20, 1e-4, start=frozen.name)]
 
 
-def main(voc: str, folder: str) -> None:
-    """Train, choose, refit, write, measure."""
-    runs, train = Path(folder), load("voc2009", voc, "train")
-    data = Parts(*fit_validation(train, 0.2, 0), load("voc2009", voc, test_split("voc2009")))
-    planned = {e.name: e for seed in SEEDS for e in experiments(seed)}
-    chosen = run_chain(f"tuned-{SHIPPED}", planned, data, runs, cache_mb=2048)
-    again = refit(planned[chosen.name], planned, data, runs, cache_mb=2048)
-    views = choose(chosen, data.validation)
+def main(voc: str, folder: str, *only: str) -> None:
+    """Train, choose, write, measure; with names of :data:`TRAINED` train these, and nothing more."""
+    train = load("voc2009", voc, "train")
+    fit_set, validation = fit_validation(train, 0.2, 0)
+    test = load("voc2009", voc, test_split("voc2009"))
+    runs = {}
+    for name in only or TRAINED:
+        images, seed = TRAINED[name]
+        # With all images nothing is chosen on those of validation, which are among them.
+        data = Parts({"fit": fit_set, "all": train}[images], validation, test)
+        planned = {e.name: e for e in experiments(seed)}
+        runs[name] = run_chain(f"tuned-{seed}", planned, data, Path(folder) / images, cache_mb=2048)
+    if only:
+        return
+    chosen, shipped = runs["choices"], runs["shipped"]
+    views = choose(chosen, validation)
     logits = chosen.predictions()["validation_logits"]
-    thresholds = choose_thresholds(data.validation.labels, expit(logits, dtype=np.float64))
-    write(again, data, views, thresholds)
+    thresholds = choose_thresholds(validation.labels, expit(logits, dtype=np.float64))
+    write(shipped, test.class_names, views, thresholds)
     measured = {
-        name: conditions.report(name, data.test, settings={}, attacked=ATTACKED, progress=print)
+        name: conditions.report(name, test, settings={}, attacked=ATTACKED, progress=print)
         for name in ready.NAMES
     }
     card = ready.card()
     card["test"] = {name: report.as_dict() for name, report in measured.items()}
     for report in card["test"].values():
         del report["reliability"]
-    card["predict"] = one_look(data.test)
-    card["minutes"] = round(again.metrics["seconds"] / 60, 1)
-    card["recipe"] = {e.name.split("-")[0]: vars(e.recipe) for e in experiments(SHIPPED)}
-    card["files"] = {name: sha256(ready.FOLDER / name) for name in (ready.ARRAYS, ready.LITE)}
-    write_card(card)
-    others = {
-        name: run_chain(name, planned, data, runs, cache_mb=2048) for name in (f"tuned-{s}" for s in OTHERS)
-    }
+    card["predict"] = one_look(test)
+    card["minutes"] = round(shipped.metrics["seconds"] / 60, 1)
+    card["recipe"] = {e.name.split("-")[0]: vars(e.recipe) for e in experiments(0)}
     card["on four fifths"] = {
         name: {
-            part: {key: run.metrics[part][key] for key in ("map", "mean_dice", "mean_iou")}
+            part: {key: runs[name].metrics[part][key] for key in ("map", "mean_dice", "mean_iou")}
             for part in ("validation", "test")
         }
-        for name, run in {chosen.name: chosen, **others}.items()
+        for name in ("choices", "spread")
     }
+    card["files"] = {name: sha256(ready.FOLDER / name) for name in (ready.ARRAYS, ready.LITE)}
     write_card(card)
 
 
@@ -109,12 +115,12 @@ def choose(run: Run, validation: Dataset) -> dict[str, TestTime]:
     return chosen
 
 
-def write(run: Run, data: Parts, views: dict[str, TestTime], thresholds: np.ndarray) -> None:
+def write(run: Run, class_names: Sequence[str], views: dict[str, TestTime], thresholds: np.ndarray) -> None:
     """Everything below src/voclab/weights but the card's figures."""
-    network = {"backbone": BACKBONE, "classes": len(data.fit.class_names) + 1}
+    network = {"backbone": BACKBONE, "classes": len(class_names) + 1}
     model = build_joint(**network)
     model.set_weights(run.load_model().get_weights())
-    names = list(data.fit.class_names)
+    names = list(class_names)
     ready.save_arrays(model, ready.FOLDER / ready.ARRAYS)
     card = {"network": network, "size": SIZE, "class_names": names}
     card["thresholds"] = [float(t) for t in thresholds]
@@ -200,6 +206,6 @@ def text(card: dict) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3 or not set(sys.argv[3:]) <= set(TRAINED):
         raise SystemExit(__doc__)
     main(*sys.argv[1:])

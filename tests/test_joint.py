@@ -111,7 +111,7 @@ def test_a_frozen_encoder_stays_and_the_next_run_goes_on_from_it(trained):
 
 
 def test_a_refit_trains_the_chosen_number_of_epochs_on_all_images(trained, parts):
-    folder, (_, tuned) = trained
+    folder, _ = trained
     known = {e.name: e for e in (FROZEN, TUNED)}
     again = refit(TUNED, known, parts, folder, progress=lambda line: None)
     assert again.history[-1]["epoch"] == RECIPE.epochs

@@ -24,9 +24,10 @@ class Joint(Segmentation):
     """Which classes are in an image, and where.
 
     ``model`` is ``"joint"`` on a ``backbone``; ``loss`` and ``options`` are as for a segmenter on one, with
-    :func:`voclab.models.joint.build_joint` as the builder. After each epoch there are ``dice`` and ``map`` (mean
-    average precision of the classifier) of one view of the whole image at ``looked_at``; the last epoch is
-    kept: its learning rate is zero, and on a hundred images two epochs differ by chance. Predictions are those of a segmenter, and ``validation_logits`` and ``test_logits`` of the classifier.
+    :func:`voclab.models.joint.build_joint` as the builder. After each epoch there are ``dice`` and ``map``
+    (mean average precision of the classifier) of one view of the whole image at ``looked_at``. The last epoch
+    is kept: its learning rate is zero, and on a hundred images two epochs differ by chance. Predictions are
+    those of a segmenter, and ``validation_logits`` and ``test_logits`` of the classifier.
 
     Attributes:
         looked_at: side in pixels at which the network is judged after each epoch; crops show objects larger
