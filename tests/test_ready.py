@@ -1,0 +1,101 @@
+"""The networks that come with the package: their files, their card, and what opens them."""
+
+import json
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from voc_trees import fails
+
+from voclab.data.base import VOC_CLASSES
+from voclab.errors import VoclabError
+from voclab.evaluation import open_saved
+from voclab.files import read_arrays, sha256
+from voclab.models import ready
+from voclab.models.joint import build_joint
+from voclab.models.saved import load_model, model_file
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder of small networks in the place of those that come with the package."""
+    network = {"backbone": "cnn", "classes": 4, "width": 8, "options": {"width": 4}}
+    keras.utils.set_random_seed(0)
+    model = build_joint(**network)
+    (tmp_path / ready.CARD).write_text(json.dumps({"network": network}))
+    ready.save_arrays(model, tmp_path / ready.ARRAYS)
+    monkeypatch.setattr(ready, "FOLDER", tmp_path)
+    return model
+
+
+def test_what_is_kept_in_half_precision_answers_nearly_as_before(own):
+    images = np.random.default_rng(0).random((2, 48, 64, 3), dtype=np.float32)
+    expected = own.predict_on_batch(images)
+    classifier, segmenter = (ready.load(name) for name in ready.NAMES)
+    np.testing.assert_allclose(classifier.predict_on_batch(images), expected["presence"], atol=0.02)
+    np.testing.assert_allclose(segmenter.predict_on_batch(images), expected["logits"], atol=0.02)
+    kept = read_arrays(ready.FOLDER / ready.ARRAYS)
+    assert {values.dtype for values in kept.values() if values.ndim > 1} == {np.dtype("f2")}
+    assert {values.dtype for values in kept.values() if values.ndim == 1} == {np.dtype("f4")}
+
+
+@pytest.mark.parametrize("damage", ["missing", "more", "shape", "cut"])
+def test_damaged_files_are_a_sentence(damage, own):
+    path = ready.FOLDER / ready.ARRAYS
+    arrays = read_arrays(path)
+    first = next(iter(arrays))
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        if damage == "missing":
+            del arrays[first]
+        elif damage == "more":
+            arrays["another"] = np.zeros(1)
+        else:
+            arrays[first] = arrays[first][..., :1]
+        np.savez(path, **arrays)
+    words = {"cut": "npz file", "more": "another"}.get(damage, first)
+    assert str(path) in fails(re.escape(words), ready.load, ready.CLASSIFIER)
+
+
+def test_weights_beyond_half_precision_are_refused_and_nothing_is_written(own, tmp_path):
+    kernel = next(weight for weight in own.weights if len(weight.shape) > 1)
+    kernel.assign(kernel * 0 + 1e6)
+    fails(f"{re.escape(kernel.path)}.*half precision", ready.save_arrays, own, tmp_path / "new.npz")
+    assert not (tmp_path / "new.npz").exists()
+
+
+def test_their_names_stand_for_them_and_a_path_for_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ready.NAMES:
+        assert ready.is_ready(model_file(name))
+        assert model_file(model_file(name)) == model_file(name)
+        assert open_saved(name).name == name
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save("own.keras")
+    (tmp_path / "ready").mkdir()
+    shutil.move("own.keras", "ready/model.keras")
+    assert load_model(model_file("./ready")).output_shape == (None, 3)
+    with pytest.raises(VoclabError, match="ready"):
+        model_file("reddy")
+
+
+def test_they_are_small_and_their_card_is_of_these_files():
+    sizes = [path.stat().st_size for path in ready.FOLDER.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 25e6
+    card = ready.card()
+    assert card["files"] == {name: sha256(ready.FOLDER / name) for name in (ready.ARRAYS, ready.LITE)}
+    assert tuple(card["class_names"]) == VOC_CLASSES
+    text = (ready.FOLDER / "README.md").read_text(encoding="utf-8")
+    for name, figure in (("ready", "map"), ("ready-segmenter", "dice")):
+        assert f"| {card['test'][name]['all views'][figure]:.3f} |" in text
+
+
+def test_they_open_with_their_classes_thresholds_and_views():
+    classifier, segmenter = map(open_saved, ready.NAMES)
+    assert classifier.class_names == segmenter.class_names == VOC_CLASSES
+    assert (classifier.task, segmenter.task) == ("multilabel", "segmentation")
+    assert classifier.thresholds.tolist() == ready.card()["thresholds"]
+    assert classifier.size == segmenter.size == ready.card()["size"]
+    assert list(segmenter.test_time.sizes) == ready.card()["test"]["ready-segmenter"]["all views"]["sizes"]
