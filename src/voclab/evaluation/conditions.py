@@ -281,11 +281,12 @@ def report(
 
 
 def _told(fact) -> str:
-    """A fact as text; of a number three digits."""
+    """A fact of :func:`report` as text."""
     if not isinstance(fact, dict):
         return str(fact)
-    parts = {key: f"{value:.3f}" if isinstance(value, float) else value for key, value in fact.items()}
-    return ", ".join(f"{key} {value}" for key, value in parts.items())
+    figures = [f"{key} {value:.3f}" for key, value in fact.items() if isinstance(value, float)]
+    sides = " + ".join(map(str, fact["sizes"]))
+    return f"{', '.join(figures)} ({sides} px{', mirrored too' if fact['flip'] else ''})"
 
 
 def all_views(network: Network, dataset: Dataset, progress: Callable[[str], None]) -> dict:
