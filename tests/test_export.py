@@ -219,7 +219,7 @@ def test_a_run_is_opened_without_a_data_set(runs):
     assert (network.name, network.layer) == ("classifier", "features")
     network = open_saved(runs["segmenter"] / "model.keras", 64)
     assert (network.task, network.size, network.thresholds) == ("segmentation", 64, None)
-    assert (network.class_names, network.test_time) == (NAMES, TestTime((64,)))
+    assert (network.class_names, network.test_time) == (NAMES, TestTime((64,), flip=False))
     assert next(network.label_maps([np.zeros((50, 70, 3), np.uint8)])).shape == (50, 70)
     assert open_saved(runs["segmenter"]).test_time == TestTime((32, 64), flip=False)
 
@@ -284,6 +284,8 @@ def test_tensorflow_runs_what_litert_is_not_there_for(runs, written, monkeypatch
 def test_what_litert_cannot_take_is_a_sentence(written, tmp_path):
     folder = written("classifier", "litert")
     fails(r"takes images of shape \(B, 32, 32, 3\), not", open_exported(folder).logits, images(1, 24, SIZE))
+    other = written("classifier", "savedmodel")
+    fails("savedmodel is an export to savedmodel; name one made with --to litert", open_exported, other)
     fails("network.json is missing", open_exported, tmp_path)
     write_json(tmp_path / "network.json", {"name": "x"})
     fails("network.tflite is missing", open_exported, tmp_path)

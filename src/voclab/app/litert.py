@@ -66,6 +66,8 @@ def open_exported(folder: str | Path, threads: int | None = None) -> LiteNetwork
     """
     folder = Path(folder)
     card = read_json(folder / CARD, dict)
+    if card.get("format", "litert") != "litert":
+        raise VoclabError(f"{folder} is an export to {card['format']}; name one made with --to litert.")
     answers, runtime = interpreter(folder / FILE, threads)
     try:
         return LiteNetwork(
