@@ -116,13 +116,16 @@ def evaluate(arguments) -> None:
 
     names = ("size", "images", "noise", "level", "corruptions", "attacked", "seed")
     given = {name: getattr(arguments, name) for name in names}
-    given |= {"attacks": not arguments.no_attacks, "progress": tell}
+    given["attacks"] = not arguments.no_attacks
     models = [arguments.model]
     if arguments.model in ready.NAMES:  # what stands on their card
         given |= {"settings": {}, "attacked": arguments.attacked or _ATTACKED}
         if arguments.model == ready.CLASSIFIER and dataset.has_masks:
             models = list(ready.NAMES)
-    reports = {model: conditions.report(model, dataset, **given) for model in models}
+    reports = {}
+    for model in models:
+        progress = partial(_tell_of, model) if len(models) > 1 else tell
+        reports[model] = conditions.report(model, dataset, progress=progress, **given)
     if arguments.figure:
         from voclab import plotting
 
@@ -134,6 +137,11 @@ def evaluate(arguments) -> None:
         say(json.dumps(found if len(found) > 1 else found[arguments.model], indent=1))
     else:
         say("\n\n".join(report.text() for report in reports.values()))
+
+
+def _tell_of(model: str, line: str) -> None:
+    """Which of several networks a line is about."""
+    tell(f"{model}: {line}")
 
 
 def robustness(arguments) -> None:
