@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,21 +13,24 @@ from voc_trees import fails
 
 from voclab.data.base import VOC_CLASSES
 from voclab.errors import VoclabError
-from voclab.evaluation import open_saved
-from voclab.files import read_arrays, sha256
+from voclab.evaluation import open_network, open_networks, open_saved
+from voclab.files import read_arrays, sha256, write_json
 from voclab.models import ready
 from voclab.models.joint import build_joint
-from voclab.models.saved import load_model, model_file
+from voclab.models.saved import folder_beside, load_model, model_file, model_files, network_named
 
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     """A folder of small networks in the place of those that come with the package."""
-    network = {"backbone": "cnn", "classes": 4, "width": 8, "options": {"width": 4}}
+    network = {"backbone": "cnn", "classes": 4, "width": 8, "finest": 8, "options": {"width": 4}}
     keras.utils.set_random_seed(0)
     model = build_joint(**network)
     (tmp_path / ready.CARD).write_text(json.dumps({"network": network}))
     ready.save_arrays(model, tmp_path / ready.ARRAYS)
+    described = {"class_names": ["red", "green", "blue"], "recipe": {"size": 32}}
+    for name, task in ((ready.CLASSIFIER, "multilabel"), (ready.SEGMENTER, "segmentation")):
+        write_json(tmp_path / name / "config.json", {**described, "task": task})
     monkeypatch.setattr(ready, "FOLDER", tmp_path)
     return model
 
@@ -57,7 +62,15 @@ def test_damaged_files_are_a_sentence(damage, own):
             arrays[first] = arrays[first][..., :1]
         np.savez(path, **arrays)
     words = {"cut": "npz file", "more": "another"}.get(damage, first)
-    assert str(path) in fails(re.escape(words), ready.load, ready.CLASSIFIER)
+    said = fails(re.escape(words), ready.load, ready.CLASSIFIER)
+    assert str(path) in said
+    assert said.endswith("; install voclab again.")
+
+
+def test_files_that_are_not_there_are_a_sentence(own):
+    for name, read in ((ready.ARRAYS, ready.load_joint), (ready.CARD, ready.card)):
+        (ready.FOLDER / name).unlink()
+        fails(f"{name} is missing; install voclab again", read)
 
 
 def test_weights_beyond_half_precision_are_refused_and_nothing_is_written(own, tmp_path):
@@ -77,8 +90,24 @@ def test_their_names_stand_for_them_and_a_path_for_ones_own(tmp_path, monkeypatc
     (tmp_path / "ready").mkdir()
     shutil.move("own.keras", "ready/model.keras")
     assert load_model(model_file("./ready")).output_shape == (None, 3)
+    for path in ("./ready", "ready/", Path("ready"), tmp_path / "ready"):
+        assert network_named(path).samefile("ready/model.keras")
+        assert folder_beside(network_named(path)).samefile("ready")
+    assert folder_beside(model_file("ready")) == Path("runs", "ready")  # not into the package
+    assert len(model_files(["ready", "./ready"])) == 2
     with pytest.raises(VoclabError, match="ready"):
         model_file("reddy")
+
+
+def test_sentences_and_pages_call_them_by_name(own, squares):
+    one_each = replace(squares, task="multiclass")
+    fails("^ready was trained to give any number of classes", open_network, "ready", one_each)
+    other = replace(squares, class_names=("red", "green", "cyan"))
+    fails("^ready has the class blue, which squares has not", open_network, "ready", other)
+    fails("^ready-segmenter is no classifier", open_network, "ready-segmenter", squares, match=False)
+    fails("^ready is named twice", open_networks, ["ready", "ready"], squares)
+    found = [(network.name, network.weights) for network in open_networks(ready.NAMES, squares)]
+    assert found == [(name, name) for name in ready.NAMES]
 
 
 def test_they_are_small_and_their_card_is_of_these_files():

@@ -90,6 +90,8 @@ def free_name(path: Path) -> Path:
 
 
 _swept: set[str] = set()  # folders that this process has written into
+_WRITE_FIRST = "check the path, or run the step that writes it first"
+_RESTORE = "restore it, or delete it if voclab wrote it"
 _DAY = 86_400  # seconds, after which nobody is still writing a file
 
 
@@ -186,23 +188,22 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=True) + "\n")
 
 
-def read_json(path: str | os.PathLike, kind: type = object) -> Any:
-    """Read a JSON file; one that is damaged, or holds no ``kind``, is a ``VoclabError`` that names it."""
+def read_json(path: str | os.PathLike, kind: type = object, remedy: str | None = None) -> Any:
+    """Read a JSON file; one that is damaged, or holds no ``kind``, is a ``VoclabError`` that names it.
+
+    ``remedy`` is what to do about a file that is missing or damaged, if nothing here writes it.
+    """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(value, kind):
             raise ValueError(f"it holds no {kind.__name__}")
         return value
     except FileNotFoundError as error:
-        raise VoclabError(
-            f"{path} is missing; check the path, or run the step that writes it first."
-        ) from error
+        raise VoclabError(f"{path} is missing; {remedy or _WRITE_FIRST}.") from error
     except OSError as error:
         raise VoclabError(f"{path} cannot be read ({error.strerror}); check file and disk.") from error
     except (ValueError, RecursionError) as error:
-        raise VoclabError(
-            f"{path} is not readable JSON ({error}); restore it, or delete it if voclab wrote it."
-        ) from error
+        raise VoclabError(f"{path} is not readable JSON ({error}); {remedy or _RESTORE}.") from error
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -211,8 +212,11 @@ def sha256(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Every array of an ``.npz`` file; nothing is unpickled, and a damaged file is a ``VoclabError``."""
+def read_arrays(path: str | os.PathLike, remedy: str | None = None) -> dict[str, np.ndarray]:
+    """Every array of an ``.npz`` file; nothing is unpickled, and a damaged file is a ``VoclabError``.
+
+    ``remedy`` is as for :func:`read_json`.
+    """
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
@@ -221,12 +225,10 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 raise ValueError(f"its part {name} is no array")
         return arrays
     except FileNotFoundError as error:
-        raise VoclabError(
-            f"{path} is missing; check the path, or run the step that writes it first."
-        ) from error
+        raise VoclabError(f"{path} is missing; {remedy or _WRITE_FIRST}.") from error
     except ARRAY_DAMAGE as error:
         raise VoclabError(
-            f"{path} is no readable .npz file ({first_line(error)}); delete it and run again."
+            f"{path} is no readable .npz file ({first_line(error)}); {remedy or 'delete it and run again'}."
         ) from error
 
 

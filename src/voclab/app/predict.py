@@ -41,7 +41,7 @@ class Answering:
         runtime: what computes, with its version, for people.
         name: of the network.
         class_names: without the background.
-        thresholds: (classes,) probabilities above which a class counts as present; ``None`` where an image
+        thresholds: (classes,) probabilities from which on a class counts as present; ``None`` where an image
             has one class, or where the network names only places.
         places: whether it gives label maps.
     """
@@ -196,7 +196,7 @@ def predict(answering: Answering, file: str | Path) -> Prediction:
         if answering.thresholds is None:
             present = order[:1]
         else:
-            present = [k for k in order if probabilities[k] > answering.thresholds[k]]
+            present = [k for k in order if probabilities[k] >= answering.thresholds[k]]
     if labels is not None:
         shares = np.bincount(labels.ravel(), minlength=1 + len(answering.class_names))[1:] / labels.size
         order_of_size = np.argsort(-shares, kind="stable")
@@ -254,7 +254,7 @@ def _percent(share: float) -> str:
 
 def _ready() -> Answering:
     card = ready.card()
-    answers, runtime = litert.interpreter(ready.FOLDER / ready.LITE, remedy="install voclab again")
+    answers, runtime = litert.interpreter(ready.FOLDER / ready.LITE, remedy=ready.REMEDY)
 
     def look(image):
         found = answers(resized_to(image, shape_at(image.shape[:2], card["size"]))[None])

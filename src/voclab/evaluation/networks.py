@@ -21,7 +21,7 @@ from voclab.models.imagenet import (
 )
 from voclab.models.network import Network
 from voclab.models.prediction import TestTime
-from voclab.models.saved import model_file, model_files, network_named, networks_named
+from voclab.models.saved import called, model_file, model_files, network_named, networks_named
 from voclab.training import load_model
 
 _PER_IMAGE = {"multiclass": "one class each", "multilabel": "any number of classes"}
@@ -38,8 +38,9 @@ def open_network(
     """The network that a path or a name stands for, ready for a data set.
 
     Args:
-        spec: a run's folder or a ``.keras`` file; without ``match`` also ``NAME``, ``NAME=FILE``,
-            ``NAME:ALPHA`` or ``NAME:ALPHA=FILE`` of an ImageNet classifier.
+        spec: a run's folder, a ``.keras`` file, or the text ``ready`` or ``ready-segmenter``; without
+            ``match`` also the text ``NAME``, ``NAME=FILE``, ``NAME:ALPHA`` or ``NAME:ALPHA=FILE`` of an
+            ImageNet classifier.
         dataset: the images that it will see.
         size: side of its images, pixels; without it that of the run's training.
         match: whether it is measured against the truth of ``dataset``: then its outputs come in the order of
@@ -50,22 +51,22 @@ def open_network(
         VoclabError: no such network or file, weights that cannot be had or do not fit, no size, no truth, or
             a model of another task or of other classes; the first that differs is named.
     """
-    found = model_file(spec) if match else network_named(str(spec))
+    found = model_file(spec) if match else network_named(spec)
     if not isinstance(found, Path):
         return _published(*found)
-    model, config = _read(found)
+    (model, config), name = _read(found), called(found)
     shape = model.output_shape
     if not match and (not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] < 2):
-        raise VoclabError(f"{found} is no classifier of two or more classes; name another run.")
+        raise VoclabError(f"{name} is no classifier of two or more classes; name another run.")
     given, size = size, size or _trained_size(config) or (None if match else model.input_shape[1])
     if size is None:
         remedy = "add --size, in pixels" if match else "keep it beside its run's config.json"
-        raise VoclabError(f"{found} does not say at what size it was trained; {remedy}.")
+        raise VoclabError(f"{name} does not say at what size it was trained; {remedy}.")
     if match:
         dataset.require_truth()
-        model, names = _matched(model, config, dataset, found, progress), dataset.class_names
+        model, names = _matched(model, config, dataset, name, progress), dataset.class_names
     else:
-        names = _names(model, config, dataset, found, progress)
+        names = _names(model, config, dataset, name, progress)
     task = "segmentation" if len(model.output_shape) == 4 else dataset.task
     opened = _network(found, model, task, size, names)
     return opened if given else replace(opened, test_time=_test_time(config))
@@ -75,7 +76,7 @@ def open_saved(spec: str | Path, size: int | None = None) -> Network:
     """A trained classifier or segmenter without a data set, as its run describes it.
 
     Args:
-        spec: a run's folder or a ``.keras`` file.
+        spec: a run's folder, a ``.keras`` file, or the text ``ready`` or ``ready-segmenter``.
         size: side of the images, pixels; without it that of the run's training, or of the model's input.
 
     Returns:
@@ -87,22 +88,22 @@ def open_saved(spec: str | Path, size: int | None = None) -> Network:
             that are not those of the model.
     """
     found = model_file(spec)
-    model, config = _read(found)
-    maps, task = _gives_maps(model, found), _recorded(config, "task")
+    (model, config), name = _read(found), called(found)
+    maps, task = _gives_maps(model, name), _recorded(config, "task")
     if task is None and not maps:
         raise VoclabError(
-            f"{found} does not say whether an image has one class or several; keep it beside its run's"
+            f"{name} does not say whether an image has one class or several; keep it beside its run's"
             " config.json."
         )
     if task not in (("segmentation", None) if maps else tuple(_PER_IMAGE)):
-        raise _neither(found)
+        raise _neither(name)
     given, size = size, size or _trained_size(config) or model.input_shape[1]
     if size is None:
-        raise VoclabError(f"{found} does not say at what size it was trained; add --size, in pixels.")
+        raise VoclabError(f"{name} does not say at what size it was trained; add --size, in pixels.")
     count = model.output_shape[-1] - maps  # without the background
     names = _recorded(config, "class_names")
     if names is not None:
-        _require_names(names, count, found)
+        _require_names(names, count, name)
     elif count == CLASSES:
         names = imagenet_class_names()
     opened = _network(found, model, "segmentation" if maps else task, size, names or ())
@@ -129,7 +130,7 @@ def open_networks(
         files = model_files(specs)
         opened = (open_network(file, dataset, size, progress=progress) for file in files.values())
         return [replace(network, name=name) for name, network in zip(files, opened, strict=True)]
-    networks_named([*map(str, specs)])  # before the first of them is loaded
+    networks_named(specs)  # before the first of them is loaded
     networks = [open_network(spec, dataset, size, match=False, progress=progress) for spec in specs]
     names = [network.name for network in networks]
     return [
@@ -153,7 +154,7 @@ def _network(path: Path, model, task: str, size: int, names: Sequence[str]) -> N
         size=size,
         class_names=tuple(names),
         # Pages are passed on; where a user keeps runs is nobody's business.
-        weights="/".join(path.parts[-3:]),
+        weights="/".join(Path(called(path)).parts[-3:]),
         layer=FEATURES if FEATURES in [layer.name for layer in model.layers] else None,
     )
 
@@ -191,7 +192,7 @@ def _published(name: str, alpha: float | None, file: str | None) -> Network:
     )
 
 
-def _names(model: keras.Model, config: dict, dataset: Dataset, path: Path, progress) -> Sequence[str]:
+def _names(model: keras.Model, config: dict, dataset: Dataset, path: str, progress) -> Sequence[str]:
     """What a classifier's own outputs are called; nothing where that is not known."""
     count, names = model.output_shape[-1], _recorded(config, "class_names") or ()
     if len(names) == count:
@@ -204,7 +205,7 @@ def _names(model: keras.Model, config: dict, dataset: Dataset, path: Path, progr
     return dataset.class_names
 
 
-def _matched(model: keras.Model, config: dict, dataset: Dataset, path: Path, progress) -> keras.Model:
+def _matched(model: keras.Model, config: dict, dataset: Dataset, path: str, progress) -> keras.Model:
     """A model of the same layers whose outputs are the classes of a data set in that order."""
     maps, ours = _gives_maps(model, path), dataset.class_names
     if maps and not dataset.has_masks:
@@ -246,7 +247,7 @@ def _matched(model: keras.Model, config: dict, dataset: Dataset, path: Path, pro
     return keras.Model(model.inputs, keras.ops.take(model.outputs[0], order, axis=-1), name=model.name)
 
 
-def _gives_maps(model: keras.Model, path: Path) -> bool:
+def _gives_maps(model: keras.Model, path: str) -> bool:
     """Whether a model answers for each pixel, rather than for each image."""
     shape = model.output_shape
     if not isinstance(shape, tuple) or len(shape) not in (2, 4):
@@ -254,11 +255,11 @@ def _gives_maps(model: keras.Model, path: Path) -> bool:
     return len(shape) == 4
 
 
-def _neither(path: Path) -> VoclabError:
+def _neither(path: str) -> VoclabError:
     return VoclabError(f"{path} is neither a classifier nor a segmenter; name one of their runs.")
 
 
-def _require_names(names, count: int, path: Path) -> None:
+def _require_names(names, count: int, path: str) -> None:
     if not isinstance(names, list | tuple) or len(names) != count:
         many = f"{len(names)} classes" if isinstance(names, list | tuple) else "no list of classes"
         raise VoclabError(

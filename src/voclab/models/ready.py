@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parents[1] / "weights"
 CLASSIFIER, SEGMENTER = "ready", "ready-segmenter"
 NAMES = (CLASSIFIER, SEGMENTER)
 ARRAYS, LITE, CARD = "ready.npz", "ready.tflite", "ready.json"
+REMEDY = "install voclab again"  # against a file of the package that is missing or damaged
 
 
 def named(model: str | Path) -> Path | None:
@@ -33,8 +34,12 @@ def is_ready(path: str | Path) -> bool:
 
 
 def card() -> dict:
-    """What is known of the networks: how they are built, what they were trained on, what they are worth."""
-    return read_json(FOLDER / CARD, dict)
+    """What is known of the networks: how they are built, what they were trained on, what they are worth.
+
+    Raises:
+        VoclabError: it is missing or damaged.
+    """
+    return read_json(FOLDER / CARD, dict, REMEDY)
 
 
 def load(name: str):
@@ -57,14 +62,14 @@ def load_joint():
     from voclab.models.joint import build_joint
 
     model, path = build_joint(**card()["network"]), FOLDER / ARRAYS
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, REMEDY)
     for weight in model.weights:
         values = arrays.pop(weight.path, None)
         if values is None or values.shape != tuple(weight.shape):
-            raise VoclabError(f"{path} does not hold {weight.path}; install voclab again.")
+            raise VoclabError(f"{path} does not hold {weight.path}; {REMEDY}.")
         weight.assign(values.astype(np.float32))
     if arrays:
-        raise VoclabError(f"{path} holds {next(iter(arrays))}, which no layer takes; install voclab again.")
+        raise VoclabError(f"{path} holds {next(iter(arrays))}, which no layer takes; {REMEDY}.")
     return model
 
 

@@ -35,6 +35,15 @@ def model_file(model: str | Path) -> Path:
     return path
 
 
+def called(model: Path) -> str:
+    """What sentences and pages call a model file: its path, or the name of a network of the package.
+
+    Args:
+        model: as :func:`model_file` gives it.
+    """
+    return model.parent.name if ready.is_ready(model) else str(model)
+
+
 def folder_beside(model: Path) -> Path:
     """Where what is made from a model file goes: beside it; of one of the package, ``runs/NAME``.
 
@@ -53,7 +62,8 @@ def model_files(models: Sequence[str | Path]) -> dict[str, Path]:
     paths = [model_file(model) for model in models]
     real = [path.resolve() for path in paths]
     if len(set(real)) < len(real):
-        raise VoclabError(f"{next(p for p in real if real.count(p) > 1)} is named twice; name it once.")
+        twice = next(path for path, file in zip(paths, real) if real.count(file) > 1)
+        raise VoclabError(f"{called(twice)} is named twice; name it once.")
     names = [path.parent.name if path.name == "model.keras" else path.stem for path in real]
     return {
         name if names.count(name) == 1 else f"{path.parent.parent.name}-{name}": file
@@ -61,16 +71,18 @@ def model_files(models: Sequence[str | Path]) -> dict[str, Path]:
     }
 
 
-def network_named(text: str) -> Path | tuple[str, float | None, str | None]:
+def network_named(text: str | Path) -> Path | tuple[str, float | None, str | None]:
     """What a text of the command line names: a ``.keras`` file, or a published network.
 
     Args:
-        text: as for :func:`voclab.models.catalogue.imagenet_named`, or the path of a run's folder or a
-            ``.keras`` file.
+        text: as for :func:`voclab.models.catalogue.imagenet_named` or :func:`model_file`; a ``Path`` names
+            no published network.
 
     Raises:
         VoclabError: there is no such network or file.
     """
+    if isinstance(text, Path):
+        return model_file(text)
     found = imagenet_named(text)
     if found is not None:
         return found
@@ -82,7 +94,7 @@ def network_named(text: str) -> Path | tuple[str, float | None, str | None]:
     return model_file(text)
 
 
-def networks_named(texts: Sequence[str]) -> list[Path | tuple[str, float | None, str | None]]:
+def networks_named(texts: Sequence[str | Path]) -> list[Path | tuple[str, float | None, str | None]]:
     """:func:`network_named` of several texts; one that is named twice is a ``VoclabError``."""
     if len(set(texts)) < len(texts):
         raise VoclabError(f"{next(t for t in texts if texts.count(t) > 1)} is named twice; name it once.")
