@@ -172,9 +172,10 @@ def test_without_a_network_or_gradio_there_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(cli.app.importlib.metadata, "version", lambda name: "6.24.0")
     assert cli.main(["app", "--model", "nowhere"]) == 2
     assert "nowhere is missing" in capsys.readouterr().err
-    monkeypatch.setattr(cli.app.importlib.metadata, "version", lambda name: "3.50.2")
-    assert cli.main(["app"]) == 2
-    assert "Gradio 6 or newer, and 3.50.2 is installed" in capsys.readouterr().err
+    for old in ("3.50.2", "6.23.1"):
+        monkeypatch.setattr(cli.app.importlib.metadata, "version", lambda name, old=old: old)
+        assert cli.main(["app"]) == 2
+        assert f"Gradio 6.24 or newer, and {old} is installed" in capsys.readouterr().err
 
     def missing(name):
         raise cli.app.importlib.metadata.PackageNotFoundError(name)

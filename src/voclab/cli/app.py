@@ -9,7 +9,7 @@ from voclab.errors import VoclabError
 from voclab.models.ready import CLASSIFIER, SEGMENTER
 from voclab.terminal import say, tell
 
-_GRADIO = 6  # the oldest main version that has what the page uses
+_GRADIO = (6, 24)  # the oldest version that has what the page uses
 _LOCAL, _EVERYWHERE = "127.0.0.1", "0.0.0.0"
 
 
@@ -55,8 +55,8 @@ def _require_gradio() -> None:
         version = importlib.metadata.version("gradio")
     except importlib.metadata.PackageNotFoundError as error:
         raise VoclabError('The page needs Gradio; install it with pip install "voclab[app]".') from error
-    if int(version.split(".")[0]) < _GRADIO:
+    if tuple(int(part) for part in version.split(".")[:2]) < _GRADIO:
         raise VoclabError(
-            f"The page needs Gradio {_GRADIO} or newer, and {version} is installed; install it with"
-            ' pip install "voclab[app]".'
+            f"The page needs Gradio {'.'.join(map(str, _GRADIO))} or newer, and {version} is installed;"
+            ' install it with pip install "voclab[app]".'
         )
