@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from toyvoc.voc import toyvoc_scene
+from voclab.app.predict import LONGEST, small
 from voclab.attacks import FGSM, PGD, Attack, Noise, Target, visibility
 from voclab.corruptions import CONSISTENCY, perturbed
 from voclab.data.base import voc_palette
@@ -22,7 +23,6 @@ from voclab.models.network import Network
 from voclab.models.prediction import TestTime
 from voclab.plotting import magnified, overlay
 
-LONGEST = 1024  # pixels: larger photos are shrunk to it, or their label maps would take gigabytes
 # What the page calls an attack -> the attack. PGD goes on after its first success: a sure answer shows more.
 ATTACKS: dict[str, Attack] = {
     "FGSM": FGSM(),
@@ -277,14 +277,9 @@ def open_photo(path: str | Path) -> np.ndarray:
         VoclabError: no image, or none that can be read; the file is called by its name, wherever it lies.
     """
     try:
-        image = decode(path)
+        return small(decode(path))
     except VoclabError as error:
         raise VoclabError(str(error).replace(str(path), Path(path).name)) from error
-    scale = LONGEST / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    width, height = (max(1, round(side * scale)) for side in image.shape[1::-1])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def write_examples(folder: str | Path) -> list[Path]:

@@ -22,7 +22,7 @@ from voclab.files import atomic_path
 from voclab.models import ready
 from voclab.models.prediction import resized_to, shape_at
 
-LONGEST = 1024  # pixels: label maps of larger photos are computed at this side, then enlarged
+LONGEST = 1024  # pixels: label maps of larger photos are computed at this side; in full they take gigabytes
 _LEAST = 0.01  # share of the pixels: smaller regions are not worth a place in a line
 _LONGEST_NAME = 190  # bytes: file systems take 255, of which suffixes and temporary names need some
 _MARK = "voclab predict"  # in the files written, which a later prediction may replace
@@ -222,7 +222,7 @@ def write(prediction: Prediction, pair: tuple[Path, Path]) -> None:
     with atomic_path(pair[0]) as unfinished:
         mask.save(unfinished, "PNG", pnginfo=mark)
     with atomic_path(pair[1]) as unfinished:
-        shown_on = Image.fromarray(overlay(_small(prediction.image), prediction.labels))
+        shown_on = Image.fromarray(overlay(small(prediction.image), prediction.labels))
         shown_on.save(unfinished, "JPEG", quality=_QUALITY, comment=_MARK)
 
 
@@ -289,7 +289,7 @@ def _of_keras(model: str) -> Answering:
 
     def look(image):
         if network.task == "segmentation":
-            return None, next(iter(network.label_maps([_small(image)])))
+            return None, next(iter(network.label_maps([small(image)])))
         return _PROBABILITIES[network.task](network.logits(resized(image, network.size)[None])[0]), None
 
     return _described(look, network, f"Keras {keras.__version__}", network.outputs)
@@ -323,7 +323,8 @@ def _shape(image: np.ndarray) -> tuple[int, int]:
     return height, width
 
 
-def _small(image: np.ndarray) -> np.ndarray:
+def small(image: np.ndarray) -> np.ndarray:
+    """An (H, W, 3) uint8 image, its longest side at most :data:`LONGEST`."""
     height, width = _shape(image)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
