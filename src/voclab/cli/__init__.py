@@ -69,7 +69,7 @@ def _refuse_old_names(argv: list[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
-    parser = _Parser(prog="voclab", description="PASCAL VOC notebooks, data and submissions.")
+    parser = _Parser(prog="voclab", description="PASCAL VOC: networks, notebooks, data, submissions.")
     parser.add_argument("--version", action="version", version=f"voclab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in GROUPS:

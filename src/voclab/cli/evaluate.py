@@ -17,7 +17,7 @@ _SPREAD = "measure on that many images, spread over the split"
 _REPORT = "where page and figures go (default: figures/robustness for drawn data, else runs/robustness/NAME)"
 _SPEC = (
     "an ImageNet classifier by name (vgg16, resnet50, densenet121, efficientnet_b0, …), with Keras' weights"
-    " or a file's, NAME=FILE or NAME:ALPHA=FILE; a run's folder; or a .keras file"
+    " or a file's, NAME=FILE or NAME:ALPHA=FILE; a run's folder; a .keras file; or ready"
 )
 
 
