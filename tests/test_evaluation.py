@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from fragile_victims import CLASSES, four_classes, fragile_classifier, fragile_segmenter, one_class_each
 from scipy.special import expit
@@ -245,6 +246,16 @@ def test_attacks_on_some_of_the_images_say_on_how_many(squares, tmp_path):
     few = conditions.report(run, data.spread(3), settings={}).evaluation.table
     assert list(table.index[:2]) == ["clean", "clean, the 3 attacked"]
     np.testing.assert_allclose(table.iloc[1:], few, atol=1e-6)
+
+
+def test_clean_images_are_no_condition_that_harms_calibration():
+    table = pd.DataFrame({"ece": {"clean": 0.1, "clean, the 3 attacked": 0.9, "FGSM 2/255": 0.5}})
+    diagrams = {condition: {} for condition in table.index}
+    found = conditions.Report({}, conditions.Evaluation(table, diagrams), {}, None)
+    assert conditions.calibration(found)[1] == {"clean": 0.1, "FGSM 2/255": 0.5}
+    table = table.iloc[:1]
+    found = conditions.Report({}, conditions.Evaluation(table, diagrams), {}, None)
+    assert conditions.calibration(found)[1] == {"clean": 0.1}
 
 
 def test_accented_names_are_the_same_in_either_unicode_form(squares, tmp_path):

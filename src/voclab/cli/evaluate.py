@@ -126,17 +126,17 @@ def evaluate(arguments) -> None:
     for model in models:
         progress = partial(_tell_of, model) if len(models) > 1 else tell
         reports[model] = conditions.report(model, dataset, progress=progress, **given)
+    if arguments.json:
+        found = {model: report.as_dict() for model, report in reports.items()}
+        say(json.dumps(found if len(found) > 1 else found[arguments.model], indent=1))
+    else:
+        say("\n\n".join(report.text() for report in reports.values()))
     if arguments.figure:
         from voclab import plotting
 
         tables, eces = conditions.calibration(reports[arguments.model])
         diagram = plotting.reliability_diagram(tables, eces)
         plotting.save(diagram, Path(arguments.figure).with_suffix(""), title="Calibration")
-    if arguments.json:
-        found = {model: report.as_dict() for model, report in reports.items()}
-        say(json.dumps(found if len(found) > 1 else found[arguments.model], indent=1))
-    else:
-        say("\n\n".join(report.text() for report in reports.values()))
 
 
 def _tell_of(model: str, line: str) -> None:

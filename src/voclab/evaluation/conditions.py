@@ -313,6 +313,7 @@ def calibration(found: Report) -> tuple[dict[str, dict], dict[str, float]]:
     if not tables:
         raise VoclabError("A reliability diagram is drawn for classifiers; this model is a segmenter.")
     eces = found.evaluation.table["ece"]
-    worst = eces.drop(CLEAN).idxmax() if len(eces) > 1 else CLEAN
+    harmed = eces[[not condition.startswith(CLEAN) for condition in eces.index]]
+    worst = harmed.idxmax() if len(harmed) else CLEAN
     chosen = dict.fromkeys([CLEAN, worst])
     return {k: tables[k] for k in chosen}, {k: float(eces[k]) for k in chosen}
