@@ -40,6 +40,7 @@ from voclab.training.joint import Joint
 TRAINED = {"choices": ("fit", 0), "shipped": ("all", 0), "spread": ("fit", 1)}  # name -> images, seed
 BACKBONE = "efficientnet_lite2"
 SIZE = 384  # pixels: of the crops in fine-tuning, and of one view of a whole image
+DECODER = {"width": 160, "finest": 4}  # what build_joint takes anyway; the card keeps it
 VIEWS = ((SIZE,), (448,), (SIZE, 512), (320, SIZE, 448), (SIZE, 448, 512))
 _PREDICTED = {"mAP": "map", "Dice": "dice", "mIoU": "miou"}
 ATTACKED = 64  # images, as `voclab evaluate --model ready` attacks
@@ -78,8 +79,7 @@ def main(voc: str, folder: str, *only: str) -> None:
         return
     chosen, shipped = trained("choices"), trained("shipped")
     views = choose(chosen, validation)
-    logits = chosen.predictions()["validation_logits"]
-    thresholds = choose_thresholds(validation.labels, expit(logits, dtype=np.float64))
+    thresholds = choose_thresholds(validation.labels, one_look(chosen.load_model(), validation))
     write(shipped, test.class_names, views, thresholds)
     card = measured(test)
     card["minutes"] = round(shipped.metrics["seconds"] / 60, 1)
@@ -100,7 +100,7 @@ def measured(test: Dataset) -> dict:
     found = {name: report.as_dict() for name, report in reports.items()}
     for figures in found.values():
         del figures["reliability"]
-    return {**ready.card(), "test": found, "predict": one_look(test)}
+    return {**ready.card(), "test": found, "predict": predicted(test)}
 
 
 def _figures(run: Run) -> dict[str, dict[str, float]]:
@@ -123,9 +123,16 @@ def choose(run: Run, validation: Dataset) -> dict[str, TestTime]:
     return chosen
 
 
+def one_look(model: keras.Model, dataset: Dataset) -> np.ndarray:
+    """(n, classes) probabilities as ``voclab predict`` looks: once, with the photo's aspect."""
+    network = Network(classifier_of(model), "multilabel", test_time=TestTime((SIZE,), flip=False))
+    images = (dataset.image(i) for i in range(len(dataset)))
+    return expit(np.stack(list(network.all_views(images))), dtype=np.float64)
+
+
 def write(run: Run, class_names: Sequence[str], views: dict[str, TestTime], thresholds: np.ndarray) -> None:
     """Everything below src/voclab/weights but the card's figures."""
-    network = {"backbone": BACKBONE, "classes": len(class_names) + 1}
+    network = {"backbone": BACKBONE, "classes": len(class_names) + 1, **DECODER}
     model = build_joint(**network)
     model.set_weights(run.load_model().get_weights())
     names = list(class_names)
@@ -160,7 +167,7 @@ def lite(model: keras.Model) -> bytes:
         return converter.convert()
 
 
-def one_look(test: Dataset) -> dict[str, float]:
+def predicted(test: Dataset) -> dict[str, float]:
     """Figures of what ``voclab predict`` says of the test images."""
     answering, metrics, said = predict.open_answering(), SegmentationMetrics(21, boundaries=False), []
     for i in range(len(test)):
