@@ -41,7 +41,7 @@ TRAINED = {"choices": ("fit", 0), "shipped": ("all", 0), "spread": ("fit", 1)}  
 BACKBONE = "efficientnet_lite2"
 SIZE = 384  # pixels: of the crops in fine-tuning, and of one view of a whole image
 DECODER = {"width": 160, "finest": 4}  # what build_joint takes anyway; the card keeps it
-VIEWS = ((SIZE,), (448,), (SIZE, 512), (320, SIZE, 448), (SIZE, 448, 512))
+VIEWS = ((SIZE,), (448,), (SIZE, 512), (SIZE, 448, 512))
 _PREDICTED = {"mAP": "map", "Dice": "dice", "mIoU": "miou"}
 ATTACKED = 64  # images, as `voclab evaluate --model ready` attacks
 
