@@ -23,7 +23,6 @@ from voclab.metrics import (
     reliability,
 )
 from voclab.models.network import Network
-from voclab.models.prediction import TestTime
 from voclab.training.segmentation import measure
 
 CLEAN = "clean"
@@ -268,7 +267,8 @@ def report(
     facts = {"model": network.weights, "data": f"{dataset.name} {dataset.split}", "images": len(dataset)}
     facts |= {"size": network.size, "task": network.task, "seed": seed}
     facts |= {"classes": " ".join(notes) or "matched by name"}
-    if network.test_time not in (None, TestTime((network.size,), flip=False)):
+    shown = network.test_time
+    if shown and (shown.sizes, shown.flip) != ((network.size,), False):
         facts["all views"] = all_views(network, dataset, progress)
     errors = {}
     for number, name in enumerate(CORRUPTIONS if corruptions else (), start=1):
