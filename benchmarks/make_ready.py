@@ -3,10 +3,11 @@
     python benchmarks/make_ready.py VOC RUNS [PART…]
 
 VOC is a folder with a VOCdevkit of VOC 2009; runs go to RUNS, and a killed one goes on. The network is
-trained on four fifths of the training images; views and thresholds are chosen on the rest. Then it is trained
-once more on all of them, and shipped. A second seed, on the four fifths, says how much
-chance there is in the figures. What the card says is measured here, at the end. With PARTs (choices, shipped,
-spread) these are trained and nothing more is done, so that several can be trained at the same time.
+trained on four fifths of the training images; views, thresholds and the weight of the classifier's two parts
+are chosen on the rest. Then it is trained once more on all of them, and shipped. A second seed, on the four
+fifths, says how much chance there is in the figures. What the card says is measured here, at the end. With
+PARTs (choices, shipped, spread) these are trained and nothing more is done, so that several can be trained at
+the same time.
 Needs `pip install "voclab[weights]"`.
 """
 
@@ -21,6 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from voclab.app import predict
 from voclab.data import load, test_split
@@ -41,6 +43,7 @@ TRAINED = {"choices": ("fit", 0), "shipped": ("all", 0), "spread": ("fit", 1)}  
 BACKBONE = "efficientnet_lite2"
 SIZE = 384  # pixels: of the crops in fine-tuning, and of one view of a whole image
 DECODER = {"width": 160, "finest": 4}  # what build_joint takes anyway; the card keeps it
+PLACES = (0.5, 1.0, 2.0, 3.0, 5.0)  # weights tried for what places say of presence
 VIEWS = ((SIZE,), (448,), (SIZE, 512), (SIZE, 448, 512))
 _PREDICTED = {"mAP": "map", "Dice": "dice", "mIoU": "miou"}
 ATTACKED = 64  # images, as `voclab evaluate --model ready` attacks
@@ -79,8 +82,10 @@ def main(voc: str, folder: str, *only: str) -> None:
         return
     chosen, shipped = trained("choices"), trained("shipped")
     views = choose(chosen, validation)
-    thresholds = choose_thresholds(validation.labels, one_look(chosen.load_model(), validation))
-    write(shipped, test.class_names, views, thresholds)
+    balance = balanced(chosen.load_model(), validation, views[ready.CLASSIFIER])
+    judged = rebalanced(chosen.load_model(), *balance)
+    thresholds = choose_thresholds(validation.labels, one_look(judged, validation))
+    write(rebalanced(shipped.load_model(), *balance), test.class_names, views, thresholds)
     card = measured(test)
     card["minutes"] = round(shipped.metrics["seconds"] / 60, 1)
     card["recipe"] = {e.name.split("-")[0]: vars(e.recipe) for e in experiments(0)}
@@ -123,6 +128,38 @@ def choose(run: Run, validation: Dataset) -> dict[str, TestTime]:
     return chosen
 
 
+def balanced(model: keras.Model, validation: Dataset, views: TestTime) -> tuple[float, float, float]:
+    """How much places shall say of presence, and slope and intercept that make logits of probabilities again.
+
+    The weight is the one with the highest mAP on validation images: while training, the head on the whole
+    image soon knows all images by heart, so that the two are never weighed on images they have not seen.
+    """
+    whole = keras.Model(model.inputs, model.get_layer("presence_of_whole").output)
+    images = [validation.image(i) for i in range(len(validation))]
+    direct, both = (
+        np.stack(list(Network(part, "multilabel", test_time=views).all_views(images)))
+        for part in (whole, classifier_of(model))
+    )
+    found = {
+        weight: mean_average_precision(validation.labels, direct + weight * (both - direct))
+        for weight in PLACES
+    }
+    print(f"validation mAP by weight of places: {found}", flush=True)
+    weight = max(found, key=found.__getitem__)
+    logits = (direct + weight * (both - direct)).reshape(-1, 1)
+    fitted = LogisticRegression(C=1e6).fit(logits, validation.labels.ravel())
+    return weight, float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+
+
+def rebalanced(model: keras.Model, weight: float, slope: float, intercept: float) -> keras.Model:
+    """The same network with logits of presence ``slope`` (whole + ``weight`` places) + ``intercept``."""
+    whole, places = model.get_layer("presence_of_whole"), model.get_layer("presence_of_places")
+    kernel, bias = whole.get_weights()
+    whole.set_weights([slope * kernel, slope * bias + intercept])
+    places.set_weights([slope * weight * values for values in places.get_weights()])
+    return model
+
+
 def one_look(model: keras.Model, dataset: Dataset) -> np.ndarray:
     """(n, classes) probabilities as ``voclab predict`` looks: once, with the photo's aspect."""
     network = Network(classifier_of(model), "multilabel", test_time=TestTime((SIZE,), flip=False))
@@ -130,11 +167,13 @@ def one_look(model: keras.Model, dataset: Dataset) -> np.ndarray:
     return expit(np.stack(list(network.all_views(images))), dtype=np.float64)
 
 
-def write(run: Run, class_names: Sequence[str], views: dict[str, TestTime], thresholds: np.ndarray) -> None:
+def write(
+    trained: keras.Model, class_names: Sequence[str], views: dict[str, TestTime], thresholds: np.ndarray
+) -> None:
     """Everything below src/voclab/weights but the card's figures."""
     network = {"backbone": BACKBONE, "classes": len(class_names) + 1, **DECODER}
     model = build_joint(**network)
-    model.set_weights(run.load_model().get_weights())
+    model.set_weights(trained.get_weights())
     names = list(class_names)
     ready.save_arrays(model, ready.FOLDER / ready.ARRAYS)
     card = {"network": network, "size": SIZE, "class_names": names}
