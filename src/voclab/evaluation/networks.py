@@ -11,6 +11,7 @@ import numpy as np
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
 from voclab.files import read_arrays, read_json
+from voclab.models.catalogue import LITE
 from voclab.models.classifiers import FEATURES
 from voclab.models.imagenet import (
     CLASSES,
@@ -181,13 +182,14 @@ def _test_time(config: dict) -> TestTime | None:
 
 
 def _published(name: str, alpha: float | None, file: str | None) -> Network:
+    source = "its package" if name in LITE else "Keras"
     return Network(
         build_imagenet_classifier(name, file, alpha),
         "multiclass",
         name if alpha is None else f"{name}:{alpha:g}",
         size=SIDE,
         class_names=imagenet_class_names() or (),
-        weights="ImageNet weights of Keras" if file is None else Path(file).name,
+        weights=f"ImageNet weights of {source}" if file is None else Path(file).name,
         layer=FEATURE_LAYERS.get(name),
     )
 
