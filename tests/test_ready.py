@@ -128,3 +128,23 @@ def test_they_open_with_their_classes_thresholds_and_views():
     assert classifier.thresholds.tolist() == ready.card()["thresholds"]
     assert classifier.size == segmenter.size == ready.card()["size"]
     assert list(segmenter.test_time.sizes) == ready.card()["test"]["ready-segmenter"]["all views"]["sizes"]
+
+
+def test_the_readme_says_what_the_card_says():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    card = ready.card()
+    classifier, segmenter = (card["test"][name] for name in ready.NAMES)
+    found = [
+        ("all views", classifier["all views"]["map"], *_dice(segmenter["all views"])),
+        ("`voclab predict`", card["predict"]["map"], *_dice(card["predict"])),
+    ]
+    for row in ("FGSM 2/255", "PGD 2/255", "FGSM 8/255", "PGD 8/255"):
+        figures = classifier["conditions"][row]["map"], *_dice(segmenter["conditions"][row])
+        found.append((f"… {row}", *figures))
+    for row, *figures in found:
+        numbers = " | ".join(f"{value:.3f}" for value in figures)
+        assert re.search(rf"^\| {re.escape(row)}.* \| {numbers} \|$", readme, re.MULTILINE), row
+
+
+def _dice(figures):
+    return figures["dice"], figures["miou"]
