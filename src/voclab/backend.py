@@ -138,7 +138,7 @@ def finite(answers: np.ndarray, name: str) -> np.ndarray:
     return answers
 
 
-def compiled(model: Callable, name: str | None = None) -> Callable[[np.ndarray], np.ndarray]:
+def compiled(model: Callable, name: str | None = None, told: int = 0) -> Callable[..., np.ndarray]:
     """Inference of a model of pixels as one graph for all batch and image sizes.
 
     ``predict_on_batch`` traces a graph for every size, which takes longer than most images.
@@ -146,16 +146,22 @@ def compiled(model: Callable, name: str | None = None) -> Callable[[np.ndarray],
     Args:
         model: called as ``model(pixels, training=False)``.
         name: what people call it; without one, the model's own.
+        told: numbers an image that the model is told beside the pixels; it is called with both in a list.
 
     Returns:
-        (B, H, W, 3) float32 -> float32 array, which :func:`finite` has seen.
+        (B, H, W, 3) float32, and (B, told) float32 if there are any -> float32 array, which :func:`finite`
+        has seen.
     """
     title = name or getattr(model, "name", "in use")
     signature = [tf.TensorSpec((None, None, None, 3), tf.float32)]
-    graph = tf.function(lambda x: model(x, training=False), input_signature=signature)
+    if told:
+        signature.append(tf.TensorSpec((None, told), tf.float32))
+    graph = tf.function(
+        lambda x, *more: model([x, *more] if more else x, training=False), input_signature=signature
+    )
 
-    def forward(pixels: np.ndarray) -> np.ndarray:
-        answers = graph(tf.convert_to_tensor(pixels, tf.float32)).numpy()
+    def forward(*given: np.ndarray) -> np.ndarray:
+        answers = graph(*(tf.convert_to_tensor(x, tf.float32) for x in given)).numpy()
         return finite(answers.astype(np.float32, copy=False), title)
 
     return forward
@@ -209,3 +215,36 @@ def input_gradient(function: Callable, x):
     with _tape(x) as tape:
         values = function(x) * _SCALE
     return tape.gradient(values, x) / _SCALE
+
+
+def pulled_back(function: Callable, x, proposed: Callable):
+    """Which change of a tensor brings about proposed changes of what a function makes of it.
+
+    That is the transposed Jacobian of the function times the proposals, inside a graph. Gradients flow to
+    what the proposals depend on, not through ``x``.
+
+    Args:
+        function: a floating-point tensor -> one tensor or a list of them.
+        x: (B, …) tensor.
+        proposed: the list of tensors, cut off from ``x`` -> for each, a tensor of its shape or ``None``.
+
+    Returns:
+        A tensor like ``x``.
+    """
+    with _tape(x) as tape:
+        found = function(x)
+        found = list(found) if isinstance(found, (list, tuple)) else [found]
+        changes = proposed([tf.stop_gradient(y) for y in found])
+        pairs = [(y, change) for y, change in zip(found, changes, strict=True) if change is not None]
+        total = sum(tf.reduce_sum(tf.cast(y, tf.float32) * change) for y, change in pairs) * _SCALE
+    return tape.gradient(total, x) / _SCALE
+
+
+def saved_as_jpeg(images, quality):
+    """(B, H, W, 3) float32 images in [0, 1] after JPEG of a quality, (B,) int32; gradients pass unchanged."""
+
+    def saved(one):
+        return tf.image.adjust_jpeg_quality(one[0], one[1])
+
+    found = tf.map_fn(saved, (images, quality), fn_output_signature=tf.float32)
+    return images + tf.stop_gradient(tf.ensure_shape(found, images.shape) - images)

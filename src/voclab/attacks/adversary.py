@@ -1,5 +1,6 @@
 """The trained adversary: its loss through frozen victims, its training, and the attack that it is then."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,65 +12,70 @@ from voclab.attacks.budget import Budget
 from voclab.attacks.gradient import Attack
 from voclab.attacks.measures import Bench
 from voclab.attacks.target import objective, require_direction
-from voclab.backend import compiled, share_of_mean
+from voclab.backend import compiled, own_part, replicas, resize, saved_as_jpeg, share_of_mean
 from voclab.data.base import VOID
 from voclab.data.images import eight_bit
 from voclab.errors import VoclabError
-from voclab.models.catalogue import BACKBONE
 from voclab.models.generator import (
-    GENERATOR,
-    Perturb,
-    attack_model,
+    BOUNDS,
+    GOALS,
+    Generator,
     build_generator,
-    start_from_universal,
+    condition,
+    evenly,
+    perturbed,
 )
 from voclab.models.network import Network
-from voclab.training import Run, Task, Work
+from voclab.training import Run, Task
 from voclab.training.segmentation import require_masks
 
-_PIXEL_KAPPA = 1.0  # where the objective is cut off
+MODEL = "generator"  # the architecture of such an experiment
+SCORED_AT = (2, 4, 8)  # bounds at which an epoch is judged, steps of 1/255
+_PIXEL_KAPPA = 1.0  # width of a pixel's hinge, logits
+_PIXELS = 3.0  # what the hinge over pixels counts for, beside that of a classifier
+_BACKGROUND = 0.2  # what a pixel of the background counts for, beside one of an object
+_NEVER = -1e9
+_QUALITIES = (50, 95)  # of the JPEG that a handled image may go through
+_BLUR = (0.5, 1.5)  # standard deviation of its blur, pixels
 
 
 @dataclass(frozen=True)
 class AdversarialPerturbation(Task):
-    """A generator whose perturbations fool frozen networks.
+    """A generator whose perturbations fool frozen networks, at every bound and for every goal.
 
-    ``model`` is ``"image"`` (a perturbation for each image) or ``"universal"`` (one for all); ``backbone``
-    and ``weights`` are of the frozen part of its encoder, ``options`` further arguments of
-    :func:`voclab.models.generator.build_generator`. Its ``start`` has the same generator, or a universal
-    one, of which the pattern is taken. What is trained is :func:`voclab.models.generator.attack_model`.
+    Each training image draws a bound, log-uniformly from 1/255 to 16/255, the victims to fool, and sometimes
+    a goal; the generator is told. Its ``start`` has the same generator. ``options`` of the experiment are
+    further arguments of :func:`voclab.models.generator.build_generator`.
 
-    After each epoch there are ``perturbed_loss`` (fooling) and ``perturbation_loss`` (weighted penalty),
-    their ``validation_`` counterparts with ``objective``, the negative of their sum, and ``fooled``: of the
-    validation images (pixels, net in each image) that were right, or did not reach the goal, the share that
-    no longer is, or does; the mean over victims.
+    After each epoch there are ``perturbed_loss`` (fooling) and ``perturbation_loss`` (weighted penalty), and
+    on validation images ``fooled_2``, ``fooled_4`` and ``fooled_8`` (success at these bounds in 1/255, the
+    mean over victims) with their mean ``fooled``, which chooses the epoch.
 
     Attributes:
-        victims: names of the networks that one perturbation must fool.
-        epsilon: L∞ bound that it is trained at.
-        goal: ``"untargeted"``, ``"appear"`` or ``"vanish"``.
-        class_index: class of the goal, an index of the data set's class names.
+        victims: names of the networks that can be fooled.
+        aimed: share of the images with a goal, ``"appear"`` or ``"vanish"``.
+        handled: share of the perturbed images that go through JPEG, blur or half size and back before the
+            victims see them (expectation over transformations, Athalye et al. 2018).
         kappa: width of the classifiers' hinge, see :class:`Fooling`.
         weight: of the penalty on the perturbation's size, against the fooling term.
+        images: validation images that an epoch is judged on, spread evenly; 0 for all.
     """
 
     parts: ClassVar[tuple[str, ...]] = ("validation",)
     shrink: ClassVar[int | None] = 3
     usual_loss: ClassVar[str] = "hinge on the margin"
     victims: tuple[str, ...]
-    epsilon: float = 8 / 255
-    goal: str = "untargeted"
-    class_index: int | None = None
+    aimed: float = 0.25
+    handled: float = 0.5
     kappa: float = 6.0
     weight: float = 0.0
+    images: int = 48
 
     def require(self, experiment, data, networks):
+        if experiment.model != MODEL:
+            raise VoclabError(f"There is no adversary {experiment.model!r}; it is a {MODEL}.")
         if self.masks(networks):
             require_masks(data.fit, data.validation)
-        if not Budget(self.epsilon).epsilon:
-            raise VoclabError(
-                "An adversary that may change nothing learns nothing; choose an epsilon above 0."
-            )
 
     def of(self, data):
         return "adversary"
@@ -84,217 +90,273 @@ class AdversarialPerturbation(Task):
         return ("history.json", "model.keras")
 
     def monitor(self, work):
-        return "objective"
+        return "fooled"
 
     def build(self, work):
         experiment, networks = work.experiment, [work.networks[name] for name in self.victims]
-        _Validation(work, images=8).refuse_vanishing()
+        bench = Bench(work.data.validation.spread(8), experiment.recipe.size)
+        for network in networks:
+            _refuse_vanishing(network, bench)
         keras.utils.set_random_seed(experiment.recipe.seed)
-        generator = build_generator(
-            mode=experiment.model,
-            backbone=experiment.backbone,
-            weights=experiment.weights,
-            seed=experiment.recipe.seed,
-            **experiment.options,
-        )
-        if experiment.backbone:
-            _look_through(generator.get_layer(BACKBONE), networks)
+        classes = len(work.data.fit.class_names)
+        named = [Network(network.model, network.task, name) for name, network in zip(self.victims, networks)]
+        model = build_generator(named, classes, kind=TrainedGenerator, **experiment.options)
         if work.start:
-            begun = work.start.load_model().get_layer(GENERATOR)
-            if work.start.config["experiment"]["model"] == experiment.model:
-                generator.set_weights(begun.get_weights())
-            else:
-                start_from_universal(generator, begun)
-        return attack_model(generator, self.epsilon)
+            model.set_weights(work.start.load_model().get_weights())
+        model.arm(Fooling(networks, classes, self.kappa), self.aimed, self.handled, self.weight)
+        return model
 
     def loss(self, work):
-        networks = [work.networks[name] for name in self.victims]
-        fooling = Fooling(networks, self.goal, self.class_index, self.kappa)
-        return {"perturbed": fooling, "perturbation": Penalty(self.epsilon, self.weight)}
+        return None  # TrainedGenerator has its own
 
     def scorer(self, work):
-        return _Validation(work)
+        bench = Bench(work.data.validation.spread(self.images), work.experiment.recipe.size)
+
+        def score(model):
+            found = {}
+            for steps in SCORED_AT:
+                shares = []
+                for name in self.victims:
+                    network = work.networks[name]
+                    images, _ = bench.attack(Adversary(model, (name,)), network, steps / 255)
+                    shares.append(bench.effect(network, images)["success"])
+                found[f"fooled_{steps}"] = float(np.nan_to_num(np.mean(shares)))
+            return {**found, "fooled": float(np.mean(list(found.values())))}
+
+        return score
 
     def measure(self, work, model):
-        return {"validation": max(work.run.history, key=lambda entry: entry["objective"])}
+        return {"validation": max(work.run.history, key=lambda entry: entry["fooled"])}
 
     def told(self, figures):
-        return f"fooled {figures['fooled']:.1%}"
+        shares = ", ".join(f"{figures[f'fooled_{steps}']:.1%} at {steps}/255" for steps in SCORED_AT)
+        return f"fooled {shares}"
 
 
-class Fooling(keras.losses.Loss):
-    """How far the victims are from being fooled: a hinge on the margin, summed over victims.
+def _refuse_vanishing(network: Network, bench: Bench) -> None:
+    target = bench.target(network.task)
+    _, gradient, logits = target.gradient(network, eight_bit(bench.images), "margin")
+    concerned = ~np.isnan(target.succeeded(network, logits).astype(float))
+    require_direction(network, gradient[concerned], "margin")
+
+
+class Fooling:
+    """How far victims are from being fooled: a hinge on the margin, image by image.
 
     An image (or pixel) that is fooled by more than the hinge's width adds nothing, so that training goes on
-    with those that are not.
+    with those that are not. Over pixels the hinge is averaged; pixels of objects count more.
 
     Args:
-        victims: frozen networks; a classifier's truth is taken from the label map where a segmenter is among
-            them.
-        goal: see :class:`voclab.attacks.target.Target`.
-        class_index: class of the goal, an index of the data set's class names.
+        victims: frozen networks; a classifier's truth is taken from the label map where that is given.
+        classes: how many class names there are.
         kappa: width of the hinge for classifiers, in logits; for pixels it is 1.
     """
 
-    def __init__(
-        self,
-        victims: list[Network],
-        goal: str = "untargeted",
-        class_index: int | None = None,
-        kappa: float = 6.0,
-    ):
-        super().__init__(name="fooling")
-        self.kappa, self._victims = kappa, []
-        for victim in victims:
-            background = class_index is not None and victim.task == "segmentation"
-            logit = class_index + 1 if background else class_index
-            value = objective(victim.task, "margin", goal, logit)
-            self._victims.append((victim, value, self.width(victim)))
+    def __init__(self, victims: Sequence[Network], classes: int, kappa: float = 6.0):
+        self.classes, self.kappa, self.victims = classes, kappa, list(victims)
+        self._answers = _in_one(victims)
 
-    def width(self, victim: Network) -> float:
-        """The hinge's width for that victim."""
-        return _PIXEL_KAPPA if victim.task == "segmentation" else self.kappa
+    def present(self, truth):
+        """(B, classes) float32, 1 where a class is there; ``truth`` as for :meth:`__call__`."""
+        return ops.cast(_labels(truth, self.classes), "float32")
 
-    def call(self, y_true, y_pred):
+    def __call__(self, truth, images, wanted, goal, class_index):
+        """(B,) float32 hinges, summed over the victims that are wanted.
+
+        Args:
+            truth: (B, H, W) label maps, or (B, classes) labels.
+            images: (B, H, W, 3) in [0, 1], perturbed.
+            wanted: (B, victims) 0 or 1.
+            goal: (B,) int32, indices of ``GOALS``.
+            class_index: (B,) int32, the class of a goal that has one, an index of the class names.
+        """
         total = 0.0
-        for victim, value, kappa in self._victims:
-            logits = victim.model(y_pred, training=False)
-            margin = value(ops.cast(logits, "float32"), _truth(y_true, victim.task, logits.shape[-1]))
-            total = total + ops.mean(ops.relu(kappa - margin))
-        return share_of_mean(total)
+        for k, (victim, logits) in enumerate(zip(self.victims, self._answers(images), strict=True)):
+            logits = ops.cast(logits, "float32")
+            if victim.task == "segmentation":
+                hinge = _PIXELS * self._of_pixels(logits, truth, goal, class_index)
+            else:
+                hinge = self._of_images(logits, truth, victim.task, goal, class_index)
+            total = total + wanted[:, k] * hinge
+        return total
+
+    def _of_images(self, logits, truth, task, goal, k):
+        labels = _labels(truth, self.classes)
+        truth = ops.argmax(labels, axis=-1) if task == "multiclass" else labels
+        chosen = ops.one_hot(k, self.classes)
+        said = ops.sum(chosen * logits, axis=-1)  # for the class
+        if task == "multiclass":
+            said = said - ops.max(ops.where(chosen > 0, _NEVER, logits), axis=-1)
+        margin = objective(task, "margin")(logits, truth)
+        margin = ops.where(goal == 0, margin, ops.where(goal == 1, said, -said))
+        hinge = ops.relu(self.kappa - margin)
+        return ops.where(ops.abs(margin) < -_NEVER / 2, hinge, 0.0)  # else no class is wrong, or none right
+
+    def _of_pixels(self, logits, maps, goal, k):
+        # Every second pixel: logits are enlarged from a quarter of the resolution.
+        logits, maps = logits[:, ::2, ::2], ops.cast(maps[:, ::2, ::2], "int32")
+        goal, aim = goal[:, None, None], (k + 1)[:, None, None]  # label 0 is background
+        true = ops.where(maps == VOID, 0, maps)
+        label = ops.where(goal == 0, true, ops.broadcast_to(aim, ops.shape(maps)))
+        chosen = ops.one_hot(label, self.classes + 1)
+        said = ops.sum(chosen * logits, axis=-1) - ops.max(ops.where(chosen > 0, _NEVER, logits), axis=-1)
+        margin = ops.where(goal == 1, said, -said)
+        concerned = ops.where(goal == 2, maps == aim, maps != VOID)
+        weight = ops.where((maps == 0) & (goal == 0), _BACKGROUND, 1.0) * ops.cast(concerned, "float32")
+        hinges = ops.relu(_PIXEL_KAPPA - margin) * weight
+        return ops.sum(hinges, axis=(1, 2)) / ops.maximum(ops.sum(weight, axis=(1, 2)), 1.0)
 
 
-def _truth(y, task: str, classes: int):
-    """What ``task`` calls true: y is (B, H, W) label maps or (B, classes) labels."""
-    if task == "segmentation":
-        return y
-    if len(y.shape) == 3:
-        present = ops.one_hot(ops.where(y == VOID, 0, ops.cast(y, "int32")), classes + 1)
-        y = ops.max(present, axis=(1, 2))[:, 1:]
-    return ops.argmax(y, axis=-1) if task == "multiclass" else y
+def _in_one(victims: Sequence[Network]):
+    """images -> a list of the logits of all; those that are parts of one network are computed together."""
+    groups: dict[int, list[int]] = {}
+    for k, victim in enumerate(victims):
+        groups.setdefault(id(victim.model.inputs[0]), []).append(k)
+    models = [
+        (
+            members,
+            keras.Model(victims[members[0]].model.inputs, [victims[k].model.outputs[0] for k in members]),
+        )
+        for members in groups.values()
+    ]
+
+    def answers(images) -> list:
+        found: dict[int, object] = {}
+        for members, model in models:
+            given = model(images, training=False)
+            found |= dict(zip(members, given if isinstance(given, list | tuple) else [given], strict=True))
+        return [found[k] for k in range(len(victims))]
+
+    return answers
 
 
-class Penalty(keras.losses.Loss):
-    """Mean square of the perturbation over all values, as a share of epsilon squared, times a weight.
+def _labels(truth, classes: int):
+    """(B, classes) labels from labels or from (B, H, W) label maps."""
+    if len(truth.shape) == 2:
+        return truth
+    present = ops.one_hot(ops.where(truth == VOID, 0, ops.cast(truth, "int32")), classes + 1, dtype="int32")
+    return ops.max(present, axis=(1, 2))[:, 1:]
 
-    Without the weight it is 1 for a perturbation that is everywhere at its L∞ bound.
-    """
 
-    def __init__(self, epsilon: float, weight: float):
-        super().__init__(name="penalty")
-        self.epsilon, self.weight = epsilon, weight
+@keras.saving.register_keras_serializable("voclab")
+class TrainedGenerator(Generator):
+    """A generator with its training: in use it is the generator, only ``fit`` differs."""
 
-    def call(self, y_true, y_pred):
-        return share_of_mean(self.weight * self.size(y_pred))
+    def arm(self, fooling: Fooling, aimed: float, handled: float, weight: float) -> None:
+        """Choose the loss, the shares of images with a goal and of those that are handled, the penalty."""
+        self._fooling, self._aimed, self._handled, self._weight = fooling, aimed, handled, weight
+        self._draws = keras.random.SeedGenerator(0)
+        self._terms = {
+            name: keras.metrics.Mean(name=f"{name}_loss") for name in ("perturbed", "perturbation")
+        }
 
-    def size(self, perturbation):
-        """The penalty without its weight."""
-        return ops.mean(ops.mean(ops.square(perturbation), axis=(1, 2, 3))) / self.epsilon**2
+    @property
+    def metrics(self):
+        return [*super().metrics, *getattr(self, "_terms", {}).values()]
+
+    def train_step(self, data):
+        images, truth, _ = keras.utils.unpack_x_y_sample_weight(data)
+        epsilon, victims, goal, k = self._drawn(self._fooling.present(truth))
+        wanted = condition(epsilon, victims, goal, k, self.classes)
+        self._asked = (epsilon, victims, goal, k)
+        return super().train_step(((images, wanted), truth))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        images, _ = x
+        epsilon, victims, goal, k = self._asked
+        unit = evenly(y_pred)
+        changed = self._on_their_way(_rounded(perturbed(images, unit, epsilon / 255)))
+        fooling = ops.mean(self._fooling(y, changed, victims, goal, k))
+        penalty = self._weight * ops.mean(ops.square(y_pred))
+        self._terms["perturbed"].update_state(fooling)
+        self._terms["perturbation"].update_state(penalty)
+        return share_of_mean(fooling + penalty)
+
+    def _drawn(self, present):
+        """(bounds in steps of 1/255, victims, goals, classes) for each image."""
+        size, count = ops.shape(present)[0], len(self.victims)
+        uniform = keras.random.uniform((replicas() * size, 5 + self.classes), seed=self._draws)
+        uniform = own_part(uniform, size)
+        low, high = np.log(BOUNDS)
+        epsilon = ops.exp(low + (high - low) * uniform[:, 0])
+        # Half of the time all of them, else one.
+        one = ops.one_hot(ops.cast(uniform[:, 1] * count, "int32"), count)
+        victims = ops.where(uniform[:, 2:3] < 0.5, 1.0, one) if count > 1 else ops.ones((size, 1))
+        some = ops.max(present, axis=1) > 0
+        vanish = (uniform[:, 3] < 0.5) & some
+        goal = ops.where(uniform[:, 4] < self._aimed, ops.where(vanish, 2, 1), 0)
+        among = ops.where(vanish[:, None], present, 1.0 - present)
+        return epsilon, victims, goal, ops.argmax(uniform[:, 5:] + among, axis=1)
+
+    def _on_their_way(self, images):
+        """A share of the images after JPEG, blur, or half size and back; the others as they are."""
+        if not self._handled:
+            return images
+        size, height, width = ops.shape(images)[:3]
+        uniform = own_part(keras.random.uniform((replicas() * size, 4), seed=self._draws), size)
+        low, high = _QUALITIES
+        quality = low + ops.cast(uniform[:, 0] * (high - low + 1), "int32")
+        half = resize(resize(images, height // 2, width // 2), height, width)
+        sigma = _BLUR[0] + (_BLUR[1] - _BLUR[0]) * uniform[0, 1]
+        ways = [saved_as_jpeg(images, quality), half, _blurred(images, sigma)]
+        chosen = ops.cast(uniform[:, 2] * 5, "int32")  # JPEG three times of five
+        found = ops.where(_column(chosen < 3), ways[0], ops.where(_column(chosen == 3), ways[1], ways[2]))
+        return ops.where(_column(uniform[:, 3] < self._handled), found, images)
+
+
+def _column(x):
+    return x[:, None, None, None]
+
+
+def _rounded(images):
+    """To 8 bits; gradients pass unchanged."""
+    return images + ops.stop_gradient(ops.round(255.0 * images) / 255.0 - images)
+
+
+def _blurred(images, sigma):
+    """(B, H, W, 3) under a Gaussian of that standard deviation, cut off at 3 pixels."""
+    at = ops.arange(-3, 4, dtype="float32")
+    line = ops.exp(-(at**2) / (2 * sigma**2))
+    line = line / ops.sum(line)
+    kernel = ops.tile((line[:, None] * line[None, :])[:, :, None, None], (1, 1, 3, 1))
+    return ops.depthwise_conv(images, kernel, padding="same")
 
 
 class Adversary(Attack):
     """The trained generator as an attack: one forward pass, which asks the victim nothing and needs no truth.
 
-    Another epsilon than that of the training scales the perturbation.
-
     Args:
-        generator: what :func:`voclab.models.generator.build_generator` gives, or the attack model of a run.
+        generator: a :class:`voclab.models.generator.Generator`.
+        victims: names of the networks to fool; all that it knows by default.
+
+    Raises:
+        VoclabError: it was not trained on such a network.
     """
 
-    def __init__(self, generator: keras.Model):
-        if generator.name != GENERATOR:
-            generator = generator.get_layer(GENERATOR)
-        self._unit = compiled(generator)
+    def __init__(self, generator: Generator, victims: Sequence[str] = ()):
+        unknown = set(victims) - set(generator.victims)
+        if unknown:
+            raise VoclabError(
+                f"This adversary was not trained on {', '.join(sorted(unknown))}; it knows"
+                f" {', '.join(generator.victims)}."
+            )
+        wanted = victims or generator.victims
+        self._wanted = [float(name in wanted) for name in generator.victims]
+        self._classes = generator.classes
+        told = len(generator.victims) + len(GOALS) + generator.classes
+        self._unit = compiled(generator, told=told)
 
     @classmethod
-    def of(cls, run: Run) -> "Adversary":
+    def of(cls, run: Run, victims: Sequence[str] = ()) -> "Adversary":
         """The adversary of a complete run."""
-        return cls(run.load_model())
+        return cls(run.load_model(), victims)
 
     def perturb(self, victim, images, target, budget):
-        height, width = images.shape[1:3]
-        # The encoder halves twice; what 4 does not divide is completed by its last pixels and cut off again.
-        padded = np.pad(images, ((0, 0), (0, -height % 4), (0, -width % 4), (0, 0)), mode="edge")
-        return images + budget.epsilon * self._unit(padded)[:, :height, :width]
-
-
-def _look_through(backbone: keras.Model, victims: list[Network]) -> None:
-    """Give the frozen part of the encoder the weights of the first classifier built on the same network.
-
-    White-box as the whole training is: fine-tuned, those weights tell the classes apart that the pretrained
-    ones only hint at.
-    """
-    shapes = [weight.shape for weight in backbone.get_weights()]
-    for victim in victims:
-        for layer in victim.model.layers:
-            if layer.name == BACKBONE and [w.shape for w in layer.get_weights()] == shapes:
-                backbone.set_weights(layer.get_weights())
-                return
-
-
-class _Validation:
-    """Both loss terms and the share of fooled validation images, all on 8-bit images at the training size."""
-
-    def __init__(self, work: Work, images: int = 0):
-        self.task, self.batch_size = work.experiment.task, work.experiment.recipe.batch_size
-        dataset = work.data.validation
-        some = dataset.subset(range(min(images, len(dataset)))) if images else dataset
-        bench = Bench(some, work.experiment.recipe.size)
-        losses = self.task.loss(work)
-        self.fooling, self.penalty = losses["perturbed"], losses["perturbation"]
-        self.victims = [work.networks[name] for name in self.task.victims]
-        self.images = bench.images
-        self.targets = {v: bench.target(v.task, self.task.goal, self.task.class_index) for v in self.victims}
-        self.clean: dict[Network, np.ndarray] = {}
-
-    def refuse_vanishing(self) -> None:
-        for victim in self.victims:
-            target = self.targets[victim]
-            _, gradient, logits = target.gradient(victim, eight_bit(self.images), "margin")
-            concerned = ~np.isnan(target.succeeded(victim, logits).astype(float))
-            require_direction(victim, gradient[concerned], "margin")
-
-    def __call__(self, model: keras.Model) -> dict[str, float]:
-        generator = model.get_layer(GENERATOR)
-        perturb = Perturb(self.task.epsilon, dtype="float32")
-        budget = Budget(self.task.epsilon)
-        fooling, sizes, n = [], [], self.batch_size
-        reached = {victim: [] for victim in self.victims}
-        forward = compiled(lambda x, training: perturb([x, generator(x)]))
-        for k in range(0, len(self.images), n):
-            clean = eight_bit(self.images[k : k + n])
-            saved = eight_bit(budget.finish(forward(clean), clean))
-            sizes += [float(self.penalty.size(saved - clean))] * len(clean)
-            losses = np.zeros(len(clean), np.float32)
-            for victim in self.victims:
-                target = self.targets[victim].of(slice(k, k + n))
-                logits = victim.logits(saved)
-                reached[victim].append(target.succeeded(victim, logits))
-                value = target.values(victim, logits, "margin")
-                losses = losses + np.maximum(self.fooling.width(victim) - value, 0)
-            fooling += list(losses)
-        fooled = [self._fooled(victim, np.concatenate(reached[victim])) for victim in self.victims]
-        figures = {
-            "validation_perturbed_loss": float(np.mean(fooling)),
-            "validation_perturbation_loss": self.task.weight * float(np.mean(sizes)),
-            "fooled": float(np.mean(fooled)),
-        }
-        total = figures["validation_perturbed_loss"] + figures["validation_perturbation_loss"]
-        return {**figures, "objective": -total}
-
-    def _fooled(self, victim: Network, reached: np.ndarray) -> float:
-        """Share of the images (pixels) that reach the goal now, of those that did not when clean."""
-        if victim not in self.clean:
-            target, n = self.targets[victim], self.batch_size
-            self.clean[victim] = np.concatenate(
-                [
-                    target.of(slice(k, k + n)).succeeded(
-                        victim, victim.logits(eight_bit(self.images[k : k + n]))
-                    )
-                    for k in range(0, len(self.images), n)
-                ]
-            )
-        before = self.clean[victim].astype(float)
-        with np.errstate(invalid="ignore"):
-            gained = np.nanmean(np.maximum(reached - before, 0)) / np.nanmean(1 - before)
-        return float(np.nan_to_num(gained))
+        n, goal, k = len(images), GOALS.index(target.goal), target.class_index or 0
+        if victim.task == "segmentation" and goal:
+            k -= 1  # label 0 is background
+        if goal and not 0 <= k < self._classes:
+            raise VoclabError(f"This adversary knows {self._classes} classes; there is none of number {k}.")
+        asked = np.full(n, 255 * budget.epsilon), np.tile(self._wanted, (n, 1)), [goal] * n, [k] * n
+        wanted = condition(*asked, self._classes)
+        return images + budget.epsilon * self._unit(images, np.asarray(wanted))

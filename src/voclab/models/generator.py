@@ -1,76 +1,251 @@
-"""The adversary's generator: an encoder–decoder CNN from an image to a perturbation of unit size."""
+"""The adversary's generator: from an image, and what is wanted of it, to a perturbation of unit size."""
+
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from voclab.errors import VoclabError
-from voclab.models.backbones import PixelPreprocessing, build_backbone
-from voclab.models.catalogue import BACKBONE, get_backbone
-from voclab.models.segmenters import ResizeLike
+from voclab.backend import pulled_back
+from voclab.models.catalogue import BACKBONE
+from voclab.models.encoders import skip_tensors
+from voclab.models.segmenters import ENCODER, ResizeLike, conv_norm_relu
 
-MODES = ("image", "universal")
-_TILE_GAIN = 100.0
-GENERATOR = "generator"  # layer of an attack model that holds the generator
-
-
-@keras.saving.register_keras_serializable("voclab")
-class Within(keras.constraints.Constraint):
-    """Keeps each value of a weight in [-bound, bound]."""
-
-    def __init__(self, bound: float):
-        self.bound = bound
-
-    def __call__(self, weight):
-        return ops.clip(weight, -self.bound, self.bound)
-
-    def get_config(self):
-        return {"bound": self.bound}
+GOALS = ("untargeted", "appear", "vanish")
+BOUNDS = (1.0, 16.0)  # steps of 1/255 between which a generator is told its bound
+_LARGEST = 8.0  # of a direction, in units of its mean size
+_FINEST = 4  # stride of the finest map that a decoder proposes changes of
 
 
-@keras.saving.register_keras_serializable("voclab")
-class Tiles(layers.Layer):
-    """Learnt patterns, mixed for each image and repeated over the image.
-
-    Repeated rather than resized, so that their frequencies are the same for images of any size. They are kept
-    as 1/100 of what is shown: one step of Adam at a rate that suits convolutions would hardly move them
-    otherwise.
+def condition(epsilon, victims, goal, class_index, classes: int):
+    """What is wanted, as the generator takes it.
 
     Args:
-        count: number of patterns.
-        side: of a pattern, pixels.
-        seed: of their start, uniform in [-0.5, 0.5]. They stay in [-2, 2], so that a mixture of patterns that
-            disagree can still reach the bound.
+        epsilon: (B,) float32, bounds in steps of 1/255. Beyond :data:`BOUNDS` the nearest of them is told.
+        victims: (B, K) float32, 1 for each network that shall be fooled.
+        goal: (B,) indices of :data:`GOALS`.
+        class_index: (B,) the class of a goal that has one, an index of the class names.
+        classes: how many class names there are.
 
-    Shape: [(B, H, W, any), of which only the size is used, (B, count) shares] -> (B, H, W, 3) float32.
+    Returns:
+        (B, K + 3 + classes) float32 tensor.
+    """
+    epsilon = ops.clip(ops.cast(epsilon, "float32"), *BOUNDS)
+    bound = ops.log(epsilon)[:, None] / float(np.log(BOUNDS[1]))
+    goal = ops.cast(goal, "int32")
+    aimed = ops.one_hot(goal, len(GOALS))[:, 1:]
+    of_class = ops.one_hot(ops.cast(class_index, "int32"), classes) * ops.sum(aimed, axis=1, keepdims=True)
+    return ops.concatenate([bound, ops.cast(victims, "float32"), aimed, of_class], axis=1)
+
+
+@keras.saving.register_keras_serializable("voclab")
+class Generator(keras.Model):
+    """A generator of adversarial perturbations that sees what its victims see, in one pass.
+
+    After Poursaeed et al. 2018, with the victims' own frozen encoders in the place of one that is learnt. A
+    small U-Net decoder on an encoder's maps proposes, at each stride, how these maps should change. Which
+    pixels change them so is the business of the transposed encoder: its kernels transposed, gated by the
+    activations that this image causes, as in a deconvolutional network (Zeiler & Fergus 2014). Nothing of it
+    is learnt, and it costs what one backward pass through the encoder costs. A few convolutions turn that
+    direction, and the pixels, into the perturbation. How large it may be, whom it shall fool and what for
+    scales and shifts the decoder's channels (Perez et al. 2018).
+
+    Args:
+        encoders: one for each victim that has its own: pixels (B, H, W, 3) in [0, 1] -> maps, finest first;
+            see :func:`encoder_of`. They stay as they are.
+        victims: names of the networks that it can be asked to fool.
+        classes: how many class names there are.
+        width: channels of a decoder at its coarsest.
+
+    Shape: [(B, H, W, 3) float32 in [0, 1], (B, len(victims) + 3 + classes) of :func:`condition`] ->
+    (B, H, W, 3) float32 in [-1, 1]. H and W of at least 32.
     """
 
-    def __init__(self, count: int, side: int, seed: int = 0, **options):
+    def __init__(
+        self, encoders: Sequence[keras.Model], victims: Sequence[str], classes: int, width: int = 128,
+        **options,
+    ):  # fmt: skip
         super().__init__(**options)
-        self.count, self.side, self.seed = count, side, seed
+        self.victims, self.classes, self.width = tuple(victims), classes, width
+        self.encoders = list(encoders)
+        for encoder in self.encoders:
+            encoder.trainable = False
+        size = len(self.victims) + len(GOALS) + classes
+        self.decoders = [
+            _decoder([x.shape[-1] for x in encoder.outputs], _strides(encoder), size, width, f"decoder{k}")
+            for k, encoder in enumerate(self.encoders)
+        ]
+        channels = [decoder.outputs[-1].shape[-1] for decoder in self.decoders]
+        self.last = _last(channels, size)
+        self.built = True
 
     def build(self, input_shape):
-        start = keras.initializers.RandomUniform(-0.5 / _TILE_GAIN, 0.5 / _TILE_GAIN, seed=self.seed)
-        self.patterns = self.add_weight(
-            shape=(self.count, self.side, self.side, 3),
-            initializer=start,
-            constraint=Within(2 / _TILE_GAIN),
-            name="patterns",
-        )
+        """Everything was made with the layers."""
 
-    def call(self, inputs):
-        x, shares = inputs
-        height, width = ops.shape(x)[1:3]
-        flat = ops.reshape(self.patterns, (self.count, -1))
-        mixed = ops.reshape(ops.matmul(shares, _TILE_GAIN * flat), (-1, self.side, self.side, 3))
-        rows = ops.take(mixed, ops.arange(height) % self.side, axis=1)
-        return ops.take(rows, ops.arange(width) % self.side, axis=2)
+    def call(self, inputs, training=False):
+        pixels, wanted = inputs
+        pixels, directions, finest = ops.cast(pixels, "float32"), [], []
+        for encoder, decoder in zip(self.encoders, self.decoders, strict=True):
+            seen = []
+
+            def proposed(maps, decoder=decoder, seen=seen):
+                *changes, last = decoder([*maps, wanted], training=training)
+                seen.append(last)
+                return [None] * (len(maps) - len(changes)) + changes
+
+            direction = pulled_back(lambda x, encoder=encoder: encoder(x, training=False), pixels, proposed)
+            size = ops.mean(ops.abs(direction), axis=(1, 2, 3), keepdims=True)
+            directions.append(ops.clip(direction / (size + 1e-20), -_LARGEST, _LARGEST))
+            finest += seen
+        return self.last([pixels, *directions, *finest, wanted], training=training)
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[0][:3], 3)
+        return tuple(input_shape[0])
 
     def get_config(self):
-        return {**super().get_config(), "count": self.count, "side": self.side, "seed": self.seed}
+        return {
+            **super().get_config(),
+            "encoders": [keras.saving.serialize_keras_object(encoder) for encoder in self.encoders],
+            "victims": list(self.victims),
+            "classes": self.classes,
+            "width": self.width,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        encoders = [keras.saving.deserialize_keras_object(encoder) for encoder in config["encoders"]]
+        return cls(**{**config, "encoders": encoders})
+
+
+def build_generator(networks: Sequence, classes: int, *, width: int = 128, kind: type = Generator):
+    """A :class:`Generator` (or ``kind`` of it) against networks, with copies of their encoders.
+
+    Args:
+        networks: :class:`voclab.models.network.Network`, one or more.
+        classes: how many class names there are.
+        width: channels of a decoder at its coarsest.
+        kind: :class:`Generator`, or a class derived from it.
+    """
+    encoders: list[keras.Model] = []
+    for network in networks:
+        encoder = encoder_of(network.model)
+        if not any(_same(encoder, other) for other in encoders):
+            encoders.append(encoder)
+    return kind(encoders, [network.name for network in networks], classes, width, name="generator")
+
+
+def encoder_of(model: keras.Model) -> keras.Model:
+    """A frozen copy of what a network sees an image with: pixels -> its last map at each stride above 1.
+
+    It is the pretrained part, where there is one; else all layers count.
+
+    Args:
+        model: a network of pixels.
+    """
+    inner = next((layer for layer in model.layers if layer.name in (ENCODER, BACKBONE)), None)
+    if inner is None:
+        maps = list(skip_tensors(model).values())
+        found = keras.Model(model.inputs, [x for x in maps if len(x.shape) == 4])
+    else:
+        maps = inner.outputs if len(inner.outputs) > 1 else list(skip_tensors(inner).values())
+        inputs = inner._inbound_nodes[-1].input_tensors  # of the last call: the one in this model
+        found = keras.Model(model.inputs, keras.Model(inner.inputs, maps, name=ENCODER)(inputs[0]))
+    copy = keras.models.clone_model(found)
+    copy.set_weights(found.get_weights())
+    copy.trainable = False
+    return copy
+
+
+def _same(a: keras.Model, b: keras.Model) -> bool:
+    mine, others = a.get_weights(), b.get_weights()
+    return len(mine) == len(others) and all(np.array_equal(x, y) for x, y in zip(mine, others, strict=True))
+
+
+def _strides(encoder: keras.Model) -> list[int]:
+    """Of its outputs, from the shapes that they have for an image of 256 px."""
+    maps = encoder.compute_output_spec(keras.KerasTensor((1, 256, 256, 3)))
+    return [256 // x.shape[1] for x in (maps if isinstance(maps, list | tuple) else [maps])]
+
+
+def _decoder(channels: list[int], strides: list[int], condition: int, width: int, name: str) -> keras.Model:
+    """[maps…, finest first, condition] -> [changes of the maps at stride 4 and more…, finest first, map]."""
+    maps = [layers.Input((None, None, c), name=f"{name}_map{s}") for c, s in zip(channels, strides)]
+    wanted = layers.Input((condition,), name=f"{name}_condition")
+    told = layers.Dense(64, activation="relu", name=f"{name}_told")(wanted)
+    deepest = maps[-1]
+    pools = layers.GlobalAveragePooling2D(keepdims=True), layers.GlobalMaxPooling2D(keepdims=True)
+    whole = layers.Concatenate(name=f"{name}_whole")([pool(deepest) for pool in pools])
+    whole = layers.Dense(width, activation="relu", name=f"{name}_whole_1")(whole)
+    x = conv_norm_relu(deepest, width, kernel=1, name=f"{name}_bottleneck")
+    x = layers.Add(name=f"{name}_context")([x, layers.Dense(width, name=f"{name}_whole_2")(whole)])
+    changes, first = [], max(0, next((k for k, s in enumerate(strides) if s >= _FINEST), len(maps) - 1))
+    for step, k in enumerate(reversed(range(first, len(maps)))):
+        at = f"{name}_{strides[k]}"
+        if step:
+            narrow = max(width // 4, width * 3 // (3 + step))
+            x = ResizeLike(name=f"{at}_up")([layers.Conv2D(narrow, 1, name=f"{at}_narrow")(x), maps[k]])
+        x = scaled_and_shifted(x, told, f"{at}_told")
+        for n in range(1 if step else 2):
+            x = _gated_block(x, maps[k], f"{at}_{n}")
+        active = layers.Activation("relu", name=f"{at}_relu")(x)
+        small = keras.initializers.RandomNormal(stddev=0.01, seed=k)
+        # Float32, as all that a gradient is computed from.
+        changes.append(
+            layers.Conv2D(channels[k], 1, kernel_initializer=small, name=f"{at}_change", dtype="float32")(
+                active
+            )
+        )
+    return keras.Model([*maps, wanted], [*changes[::-1], x], name=name)
+
+
+def _gated_block(x, seen, name: str):
+    """A residual block whose channels are multiplied by gates that the encoder's map opens.
+
+    A backward pass multiplies by the slopes of the activations that the image causes; products are what
+    a decoder needs to follow it.
+    """
+    channels = x.shape[-1]
+    gates = layers.Conv2D(channels, 1, activation="sigmoid", name=f"{name}_gates")(seen)
+    y = layers.Activation("relu", name=f"{name}_relu")(x)
+    y = layers.SeparableConv2D(channels, 3, padding="same", name=f"{name}_conv1")(y)
+    y = layers.Multiply(name=f"{name}_gated")([y, gates])
+    y = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn1")(y)
+    y = layers.SeparableConv2D(channels, 3, padding="same", name=f"{name}_conv2")(y)
+    y = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn2")(y)
+    return layers.Add(name=f"{name}_add")([x, y])
+
+
+def scaled_and_shifted(x, told, name: str):
+    """Each channel of (B, h, w, C) times a number, plus another, that (B, D) decides (Perez et al. 2018)."""
+    channels = x.shape[-1]
+    small = keras.initializers.RandomNormal(stddev=0.02)
+    both = layers.Dense(2 * channels, kernel_initializer=small, name=name)(told)
+    both = layers.Reshape((1, 1, 2 * channels), name=f"{name}_map")(both)
+    return x * (1 + both[..., :channels]) + both[..., channels:]
+
+
+def _last(channels: list[int], condition: int, width: int = 24) -> keras.Model:
+    """[pixels, a direction for each encoder…, its decoder's finest map…, condition] -> unit perturbation."""
+    pixels = layers.Input((None, None, 3), name="last_pixels")
+    directions = [layers.Input((None, None, 3), name=f"last_direction{k}") for k in range(len(channels))]
+    maps = [layers.Input((None, None, c), name=f"last_map{k}") for k, c in enumerate(channels)]
+    wanted = layers.Input((condition,), name="last_condition")
+    told = layers.Dense(64, activation="relu", name="last_told")(wanted)
+    known = [layers.Conv2D(width, 1, name=f"last_known{k}")(x) for k, x in enumerate(maps)]
+    known = [ResizeLike(name=f"last_up{k}")([x, pixels]) for k, x in enumerate(known)]
+    x = known[0] if len(known) == 1 else layers.Add(name="last_all")(known)
+    x = scaled_and_shifted(x, told, "last_film")
+    x = layers.Concatenate(name="last_in")([x, pixels, *directions])
+    x = layers.Conv2D(width, 3, padding="same", activation="relu", name="last_conv1")(x)
+    x = layers.DepthwiseConv2D(5, padding="same", activation="relu", name="last_conv2")(x)
+    x = layers.Conv2D(width, 1, activation="relu", name="last_conv3")(x)
+    x = layers.Concatenate(name="last_out")([x, *directions])
+    options = {"padding": "same", "kernel_initializer": "zeros", "dtype": "float32"}
+    x = layers.Conv2D(3, 3, name="last_conv4", **options)(x)
+    total = layers.Add(name="total", dtype="float32")([x, *directions])
+    return keras.Model(
+        [pixels, *directions, *maps, wanted], UnitBall(name="unit", dtype="float32")(total), name="last"
+    )
 
 
 @keras.saving.register_keras_serializable("voclab")
@@ -98,148 +273,31 @@ def _projected(x):
     return ops.clip(x, -1.0, 1.0), gradient
 
 
-@keras.saving.register_keras_serializable("voclab")
-class Perturb(layers.Layer):
-    """Adds epsilon times a perturbation of unit size and cuts at the pixels that exist.
+@ops.custom_gradient
+def evenly(x):
+    """(B, …) as it is; of the gradient that comes back, each image's part is brought to the same size.
 
-    Shape: [(B, H, W, 3) images in [0, 1], (B, H, W, 3)] -> (B, H, W, 3) float32 in [0, 1].
+    The gradients of a sure victim are thousands of times as large as those of an unsure one, and would
+    drown them.
     """
 
-    def __init__(self, epsilon: float, **options):
-        super().__init__(**options)
-        self.epsilon = epsilon
+    def gradient(*arguments, upstream=None):
+        upstream = arguments[0] if upstream is None else upstream
+        axes = tuple(range(1, len(x.shape)))
+        size = ops.sum(ops.abs(upstream), axis=axes, keepdims=True)
+        images = ops.cast(ops.shape(x)[0], upstream.dtype)
+        return ops.where(size > 1e-20, upstream / ops.maximum(size, 1e-20), 0.0) / images
 
-    def call(self, inputs):
-        images, unit = inputs
-        return ops.clip(ops.cast(images, "float32") + self.epsilon * unit, 0.0, 1.0)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape[0]
-
-    def get_config(self):
-        return {**super().get_config(), "epsilon": self.epsilon}
+    return x, gradient
 
 
-def build_generator(
-    *,
-    mode: str = "image",
-    width: int = 32,
-    blocks: int = 4,
-    tile: int = 64,
-    patterns: int = 8,
-    backbone: str | None = None,
-    weights: str | None = None,
-    options: dict | None = None,
-    seed: int = 0,
-) -> keras.Model:
-    """A generator of adversarial perturbations in one forward pass (Poursaeed et al. 2018).
-
-    ``image``: two strided convolutions, residual blocks at a quarter of the resolution, two transposed
-    convolutions back, as in the paper, with separable blocks, which are cheap on a CPU. Two things are added
-    so that hundreds of updates are enough: the encoder also sees the deepest map of a frozen pretrained
-    backbone, if there is one, and so knows what is in the image; and it mixes a few learnt :class:`Tiles`, to
-    which the decoder's output is added. The mixture starts as the first of them, the universal perturbation.
-    ``universal``: that pattern alone, one perturbation for all images.
+def perturbed(images, unit, epsilon):
+    """Images plus epsilon times a unit perturbation, within the pixels that exist.
 
     Args:
-        mode: ``"image"`` or ``"universal"``.
-        width: channels after the first convolution; twice as many follow.
-        blocks: number of residual blocks.
-        tile: side of a pattern, pixels.
-        patterns: how many there are to mix.
-        backbone: key of ``voclab.models.catalogue.BACKBONES`` for the frozen part of the encoder.
-        weights: of the backbone, see :func:`voclab.models.backbones.build_backbone`.
-        options: further arguments of the backbone's builder.
-        seed: of the patterns; the other weights follow Keras' global seed.
-
-    Returns:
-        ``keras.Model``: (B, H, W, 3) float32 in [0, 1] -> (B, H, W, 3) float32 in [-1, 1]; H and W are
-        multiples of 4, and at least 32 with a backbone.
+        images: (B, H, W, 3) float32 in [0, 1].
+        unit: (B, H, W, 3) in [-1, 1].
+        epsilon: (B,) or a number, in [0, 1].
     """
-    if mode not in MODES:
-        raise VoclabError(f"There is no mode {mode!r}; choose one of {', '.join(MODES)}.")
-    inputs = keras.Input((None, None, 3), name="pixels")
-    if mode == "universal":
-        total = Tiles(1, tile, seed, name="tiles", dtype="float32")([inputs, _one(inputs)])
-    else:
-        frozen = (backbone, weights, options or {})
-        total = image_dependent(inputs, width, blocks, patterns, tile, seed, frozen)
-    outputs = UnitBall(name="unit", dtype="float32")(total)
-    return keras.Model(inputs, outputs, name=GENERATOR)
-
-
-def image_dependent(inputs, width: int, blocks: int, patterns: int, tile: int, seed: int, frozen: tuple):
-    """Encoder, residual blocks, decoder; plus a mixture of patterns that the encoder chooses."""
-    x, seen = encoder(inputs, width, frozen)
-    shares = layers.Dense(patterns, activation="softmax", name="shares", dtype="float32")(pooled(seen))
-    mixture = Tiles(patterns, tile, seed, name="tiles", dtype="float32")([inputs, shares])
-    for k in range(1, blocks + 1):
-        x = _residual(x, 2 * width, f"block{k}")
-    return layers.Add(name="total", dtype="float32")([decoder(x, width), mixture])
-
-
-def encoder(inputs, width: int, frozen: tuple):
-    """(B, H/4, W/4, 2 width) features of the pixels, and the map that the patterns are chosen by."""
-    x = PixelPreprocessing("tf", name="preprocessing")(inputs)
-    x = layers.Conv2D(width, 5, 2, "same", activation="relu", name="down1")(x)
-    x = layers.Conv2D(2 * width, 3, 2, "same", activation="relu", name="down2")(x)
-    backbone, weights, options = frozen
-    if not backbone:
-        return x, x
-    seen = _pretrained(inputs, backbone, weights, options)
-    known = layers.Conv2D(2 * width, 1, name="known")(seen)
-    return layers.Add(name="informed")([x, ResizeLike(name="known_everywhere")([known, x])]), seen
-
-
-def decoder(x, width: int):
-    """(B, H, W, 3) from a quarter of the resolution; zero before training."""
-    x = layers.Conv2DTranspose(width, 4, 2, "same", activation="relu", name="up1")(x)
-    last = {"kernel_initializer": "zeros", "name": "up2", "dtype": "float32"}
-    return layers.Conv2DTranspose(3, 4, 2, "same", **last)(x)
-
-
-def pooled(x):
-    """(B, C) means of a map, standardised: so different images mix differently from the start."""
-    x = layers.GlobalAveragePooling2D(name="whole", dtype="float32")(x)
-    options = {"center": False, "scale": False, "name": "standardised", "dtype": "float32"}
-    return layers.BatchNormalization(momentum=0.9, **options)(x)
-
-
-def _one(inputs):
-    """(B, 1) shares of the only pattern there is."""
-    return layers.GlobalAveragePooling2D(name="whole", dtype="float32")(ops.ones_like(inputs[..., :1]))
-
-
-def start_from_universal(generator: keras.Model, universal: keras.Model) -> None:
-    """Let every pattern of an image-dependent generator start near the one of a universal generator."""
-    tiles = generator.get_layer("tiles")
-    (patterns,), (first,) = tiles.get_weights(), universal.get_layer("tiles").get_weights()
-    tiles.set_weights([np.clip(first + 0.2 * patterns, -2 / _TILE_GAIN, 2 / _TILE_GAIN)])
-
-
-def _pretrained(inputs, backbone: str, weights: str | None, options: dict):
-    """The deepest map of a frozen backbone."""
-    network = build_backbone(backbone, weights, **options)
-    network.trainable = False
-    network.name = BACKBONE
-    x = PixelPreprocessing(get_backbone(backbone).mode, name="backbone_preprocessing")(inputs)
-    return network(x, training=False)
-
-
-def _residual(x, channels: int, name: str):
-    y = layers.DepthwiseConv2D(5, padding="same", name=f"{name}_depthwise")(x)
-    y = layers.Conv2D(channels, 1, activation="relu", name=f"{name}_1")(y)
-    y = layers.Conv2D(channels, 1, name=f"{name}_2")(y)
-    return layers.Add(name=f"{name}_add")([x, y])
-
-
-def attack_model(generator: keras.Model, epsilon: float) -> keras.Model:
-    """The generator with its bound, as it is trained.
-
-    Returns:
-        ``keras.Model``: images (B, H, W, 3) -> {"perturbed": images, "perturbation": their difference}.
-    """
-    inputs = keras.Input((None, None, 3), name="images")
-    perturbed = Perturb(epsilon, name="perturbed", dtype="float32")([inputs, generator(inputs)])
-    difference = layers.Subtract(name="perturbation", dtype="float32")([perturbed, inputs])
-    return keras.Model(inputs, {"perturbed": perturbed, "perturbation": difference}, name="attack")
+    epsilon = ops.reshape(ops.cast(epsilon, "float32"), (-1, 1, 1, 1))
+    return ops.clip(ops.cast(images, "float32") + epsilon * unit, 0.0, 1.0)
