@@ -8,7 +8,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from voclab.attacks.budget import Budget
 from voclab.attacks.gradient import Attack
 from voclab.attacks.measures import Bench
 from voclab.attacks.target import objective, require_direction
@@ -208,7 +207,7 @@ class Fooling:
 
 
 def _in_one(victims: Sequence[Network]):
-    """images -> a list of the logits of all; those that are parts of one network are computed together."""
+    """A function of images: the list of all logits; parts of one network are computed together."""
     groups: dict[int, list[int]] = {}
     for k, victim in enumerate(victims):
         groups.setdefault(id(victim.model.inputs[0]), []).append(k)
