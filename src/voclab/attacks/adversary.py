@@ -48,7 +48,7 @@ class AdversarialPerturbation(Task):
 
     After each epoch there are ``perturbed_loss`` (fooling) and ``perturbation_loss`` (weighted penalty), and
     on validation images ``fooled_2``, ``fooled_4`` and ``fooled_8`` (success at these bounds in 1/255, the
-    mean over victims) with their mean ``fooled``, which chooses the epoch.
+    mean over victims, of perturbations for all of them) with their mean ``fooled``, which chooses the epoch.
 
     Attributes:
         victims: names of the networks that can be fooled.
@@ -58,6 +58,8 @@ class AdversarialPerturbation(Task):
         kappa: width of the classifiers' hinge, see :class:`Fooling`.
         weight: of the penalty on the perturbation's size, against the fooling term.
         images: validation images that an epoch is judged on, spread evenly; 0 for all.
+        looked_at: side in pixels of the whole images that an epoch is judged on; by default that of the
+            training, which sees parts of such images if its augmentation is ``"crops"``.
     """
 
     parts: ClassVar[tuple[str, ...]] = ("validation",)
@@ -69,6 +71,7 @@ class AdversarialPerturbation(Task):
     kappa: float = 6.0
     weight: float = 0.0
     images: int = 48
+    looked_at: int | None = None
 
     def require(self, experiment, data, networks):
         if experiment.model != MODEL:
@@ -109,16 +112,15 @@ class AdversarialPerturbation(Task):
         return None  # TrainedGenerator has its own
 
     def scorer(self, work):
-        bench = Bench(work.data.validation.spread(self.images), work.experiment.recipe.size)
+        side = self.looked_at or work.experiment.recipe.size
+        bench = Bench(work.data.validation.spread(self.images), side)
 
         def score(model):
             found = {}
             for steps in SCORED_AT:
-                shares = []
-                for name in self.victims:
-                    network = work.networks[name]
-                    images, _ = bench.attack(Adversary(model, (name,)), network, steps / 255)
-                    shares.append(bench.effect(network, images)["success"])
+                networks = [work.networks[name] for name in self.victims]
+                images, _ = bench.attack(Adversary(model), networks[0], steps / 255)
+                shares = [bench.effect(network, images)["success"] for network in networks]
                 found[f"fooled_{steps}"] = float(np.nan_to_num(np.mean(shares)))
             return {**found, "fooled": float(np.mean(list(found.values())))}
 

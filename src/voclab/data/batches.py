@@ -20,7 +20,8 @@ def augmenter(augmentation: str, size: int) -> A.Compose:
 
     ``none`` only resizes. ``standard`` adds a random crop at random scale and aspect, a horizontal
     flip and colour jitter. ``advanced`` adds rotation, noise, blur and cut-out. Whatever comes in
-    from outside the image is grey in the image and void in the mask.
+    from outside the image is grey in the image and void in the mask. ``crops`` only crops and flips, at the
+    scale of an image of twice the ``size``.
 
     Images as small as CIFAR-10's lose too much to a crop at random scale. ``cifar`` shifts them instead, by
     at most an eighth of the side (4 of 32 pixels; He et al. 2016, section 4.2), and flips them;
@@ -29,6 +30,7 @@ def augmenter(augmentation: str, size: int) -> A.Compose:
     """
     # Shrinking without averaging would show aliased pixels to the augmented models alone.
     resize = A.Resize(size, size, area_for_downscale="image")
+    larger = A.Resize(2 * size, 2 * size, area_for_downscale="image")
     crop = A.RandomResizedCrop(
         (size, size), scale=(0.35, 1.0), ratio=(0.75, 4 / 3), area_for_downscale="image"
     )
@@ -48,6 +50,7 @@ def augmenter(augmentation: str, size: int) -> A.Compose:
     turn = A.Rotate(15, border_mode=cv2.BORDER_REFLECT_101, p=0.5)
     transforms = {
         "none": [resize],
+        "crops": [larger, A.RandomCrop(size, size), flip],
         "standard": [crop, flip, colour],
         "advanced": [rotate, crop, flip, colour, coarse, cut_out],
         "cifar": [resize, *shift, flip],

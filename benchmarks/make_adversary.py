@@ -1,0 +1,81 @@
+"""Train the adversary that comes with the package, against the networks that come with it.
+
+    python benchmarks/make_adversary.py VOC RUNS [PART…]
+
+VOC is a folder with a VOCdevkit of VOC 2009; runs go to RUNS, where those of make_ready.py are, and a killed
+one goes on. What was chosen was chosen by `choices`: the network that make_ready.py trained on four fifths of
+the training images is the victim, and the fifth that neither it nor the generator has seen says which epoch
+is best. Then `shipped` trains once more, on all training images, against the networks that are shipped. With
+PARTs only these are trained and nothing is written.
+"""
+
+import sys
+from pathlib import Path
+
+import make_ready
+from voclab.attacks import AdversarialPerturbation
+from voclab.data import load, test_split
+from voclab.data.splits import fit_validation
+from voclab.models import ready
+from voclab.models.joint import classifier_of, segmenter_of
+from voclab.models.network import Network
+from voclab.training import Experiment, Parts, Recipe, Run
+from voclab.training.experiment import run
+
+SIZE = 192  # pixels, of the crops: half of what the networks look at
+EPOCHS = 60
+JUDGED = 16  # validation images after each epoch: the rate falls to zero, so the last ones are the best
+OPTIONS = {"width": 160}
+
+
+def experiment(name: str) -> Experiment:
+    """One generator against the classifier and the segmenter."""
+    task = AdversarialPerturbation(ready.NAMES, images=JUDGED, looked_at=make_ready.SIZE)
+    recipe = Recipe(
+        SIZE, "crops", EPOCHS, 3e-3, batch_size=8, weight_decay=0.0, patience=EPOCHS, warmup=0.5, seed=0
+    )
+    return Experiment(f"adversary-{name}", task, "generator", recipe, options=OPTIONS)
+
+
+def victims(joint) -> dict[str, Network]:
+    """The classifier and the segmenter in a network of ``build_joint``."""
+    parts = (classifier_of, "multilabel"), (segmenter_of, "segmentation")
+    return {
+        name: Network(part(joint), task, name, size=make_ready.SIZE)
+        for name, (part, task) in zip(ready.NAMES, parts, strict=True)
+    }
+
+
+def of_choices(folder: Path):
+    """The network that make_ready.py trained on four fifths, with its two parts weighed as in the shipped."""
+    trained, shipped = Run(folder / "fit" / "tuned-0").load_model(), ready.load_joint()
+    of_all = Run(folder / "all" / "tuned-0").load_model()
+    for name in ("presence_of_whole", "presence_of_places"):
+        before, after = of_all.get_layer(name).get_weights(), shipped.get_layer(name).get_weights()
+        # Slope and intercept that turned one into the other; the bias takes the intercept.
+        factor = float((before[0] * after[0]).sum() / (before[0] ** 2).sum())
+        values = [factor * x for x in trained.get_layer(name).get_weights()]
+        if name == "presence_of_whole":
+            values[1] = values[1] + float((after[1] - factor * before[1]).mean())
+        trained.get_layer(name).set_weights(values)
+    return trained
+
+
+def main(voc: str, folder: str, *only: str) -> None:
+    """Train, and write what is shipped."""
+    training, test = load("voc2009", voc, "train"), load("voc2009", voc, test_split("voc2009"))
+    fit_set, validation = fit_validation(training, 0.2, 0)
+    if "choices" in only or not only:
+        data = Parts(fit_set, validation, test)
+        run(experiment("choices"), data, Path(folder), networks=victims(of_choices(Path(folder))))
+    if "shipped" in only or not only:
+        data = Parts(training, validation, test)
+        done = run(experiment("shipped"), data, Path(folder), networks=victims(ready.load_joint()))
+        if not only:
+            ready.save_generator(done.load_model())
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or not set(sys.argv[3:]) <= {"choices", "shipped"}:
+        raise SystemExit(__doc__)
+    main(*sys.argv[1:])
