@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import make_ready
+
 from voclab.attacks import AdversarialPerturbation
 from voclab.data import load, test_split
 from voclab.data.splits import fit_validation
