@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import keras
@@ -114,12 +115,13 @@ class AdversarialPerturbation(Task):
     def scorer(self, work):
         side = self.looked_at or work.experiment.recipe.size
         bench = Bench(work.data.validation.spread(self.images), side)
+        attack = cache(Adversary)  # compiled once
 
         def score(model):
             found = {}
             for steps in SCORED_AT:
                 networks = [work.networks[name] for name in self.victims]
-                images, _ = bench.attack(Adversary(model), networks[0], steps / 255)
+                images, _ = bench.attack(attack(model), networks[0], steps / 255)
                 shares = [bench.effect(network, images)["success"] for network in networks]
                 found[f"fooled_{steps}"] = float(np.nan_to_num(np.mean(shares)))
             return {**found, "fooled": float(np.mean(list(found.values())))}
