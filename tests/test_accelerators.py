@@ -123,9 +123,8 @@ def test_a_network_trains_in_half_precision(target, half, parts, tmp_path):
 
 def test_the_adversary_trains_in_half_precision(half, parts, tmp_path):
     victims = {"classifier": Network(fragile_classifier(norm=False), "multilabel")}
-    tiny = {"width": 4, "blocks": 1, "tile": 16, "patterns": 2}
     task = AdversarialPerturbation(("classifier",), weight=1.0)
-    experiment, data = Experiment("a", task, "image", RECIPE, options=tiny), Parts(*parts, parts[1])
+    experiment, data = Experiment("a", task, "generator", RECIPE, options={"width": 8}), Parts(*parts, parts[1])
     _assert_sound(run(experiment, data, tmp_path, networks=victims, progress=lambda line: None))
 
 

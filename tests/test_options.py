@@ -16,7 +16,7 @@ from voc_trees import fails
 
 from voclab import options
 from voclab.experiments import parameters
-from voclab.experiments.options import LOSSES, MODES, SEGMENTERS, asked
+from voclab.experiments.options import LOSSES, SEGMENTERS, asked
 
 HEAVY = ("tensorflow", "keras", "albumentations", "matplotlib")
 SEED = "whole number, 0 or more and at most 4294967295"
@@ -32,6 +32,7 @@ WRONG = {
     "train --dataset DATA --model small_cnn --augmentations=none": (
         "--augmentations is called --augmentation now"
     ),
+    "train --task adversary --dataset DATA --victim NET --mode image": "--mode is gone",
     "run 04 --pictures DATA": "--pictures is called --small-images now",
     "run 01 --weights source": "weights 'source' is gone; use auto, or imagenet with the backbone",
     # data
@@ -94,8 +95,9 @@ WRONG = {
     "train --dataset DATA --model small_cnn --loss dice": "--loss is for segmentation, not for class",
     "train --task adversary --dataset DATA": "--victim must be named",
     "train --task adversary --dataset DATA --victim nowhere": "nowhere is missing; name a run's folder",
-    "train --task adversary --dataset DATA --victim NET --mode all": "no mode 'all'; choose one of",
-    "train --task adversary --dataset DATA --victim NET --weights imagenet": "name it with --backbone",
+    "train --task adversary --dataset DATA --victim NET --weights imagenet": "is for classification and",
+    "train --task adversary --dataset DATA --victim NET --epsilon 8": "is for classification, not for adv",
+    "train --task adversary --dataset DATA --victim NET --width 0.5": "--width is 0.5; choose a whole number",
     "train --dataset DATA --model small_cnn --config missing.json": "missing.json is missing",
     "train --config FILE": "FILE is not readable JSON",
     "train --dataset DATA --model small_cnn --name ../elsewhere": "--name is '../elsewhere'",
@@ -304,10 +306,9 @@ def test_options_are_taken_as_they_were_meant(tmp_path):
 
 def test_what_is_offered_before_keras_is_imported_is_what_there_is():
     from voclab.losses import LOSSES as losses
-    from voclab.models.generator import MODES as modes
     from voclab.models.segmenters import SEGMENTERS as segmenters
 
-    assert (tuple(losses), tuple(modes), tuple(segmenters)) == (LOSSES, MODES, SEGMENTERS)
+    assert (tuple(losses), tuple(segmenters)) == (LOSSES, SEGMENTERS)
 
 
 @pytest.mark.parametrize(

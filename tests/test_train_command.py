@@ -184,15 +184,13 @@ def test_a_segmenter_is_trained_measured_and_repeated(segmenter, toyvoc, capsys)
     assert repeated["test"] == metrics["test"]
 
 
-@pytest.mark.parametrize("mode", ["universal", "image"])
-def test_an_adversary_is_trained_through_a_run(mode, segmenter, toyvoc):
+def test_an_adversary_is_trained_through_a_run(segmenter, toyvoc):
     root, runs = toyvoc
-    command = f"train --task adversary --victim {segmenter} --mode {mode} --epochs 1 --data {root}"
-    more = ["--epsilon", "16", "--batch-size", "8", "--name", mode, "--runs", str(runs)]
-    assert cli.main([*command.split(), *more, *(["--width", "4"] if mode == "image" else [])]) == 0
-    run = Run(runs / mode)
+    command = f"train --task adversary --victim {segmenter} --width 8 --epochs 1 --data {root}"
+    assert cli.main([*command.split(), "--batch-size", "8", "--runs", str(runs)]) == 0
+    run = Run(runs / "data-unet-standard-seed0-adversary-seed0")
     assert run.config["experiment"]["recipe"]["size"] == 32  # the victim's
-    assert run.config["experiment"]["task"]["epsilon"] == 16 / 255
+    assert run.load_model().width == 8
     assert 0 <= run.metrics["validation"]["fooled"] <= 1
 
 

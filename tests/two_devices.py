@@ -88,11 +88,10 @@ def parts():
 
 
 def adversary(folder):
-    """Its patterns are weights with a constraint, and its shares are standardised over the batch."""
-    tiny = {"width": 4, "blocks": 1, "tile": 16, "patterns": 2}
-    recipe = replace(RECIPE, augmentation="none", learning_rate=0.01)
+    """Each image draws what is asked of it; a part of the batch is handled, and its gradients are evened."""
+    recipe = replace(RECIPE, augmentation="none", learning_rate=0.003)
     task = AdversarialPerturbation(("classifier", "segmenter"), weight=1.0)
-    experiment = Experiment(folder.name, task, "image", recipe, options=tiny)
+    experiment = Experiment(folder.name, task, "generator", recipe, options={"width": 8})
     return run(experiment, parts(), folder.parent, networks=victims(), progress=silent).load_model()
 
 

@@ -112,6 +112,13 @@ class AdversarialPerturbation(Task):
     def loss(self, work):
         return None  # TrainedGenerator has its own
 
+    def fit(self, work):
+        trained, figures = super().fit(work)
+        model = Generator.from_config(trained.get_config())  # which loads without this module
+        model.set_weights(trained.get_weights())
+        work.run.save_model(model)
+        return model, figures
+
     def scorer(self, work):
         side = self.looked_at or work.experiment.recipe.size
         bench = Bench(work.data.validation.spread(self.images), side)
@@ -123,7 +130,7 @@ class AdversarialPerturbation(Task):
                 networks = [work.networks[name] for name in self.victims]
                 images, _ = bench.attack(attack(model), networks[0], steps / 255)
                 shares = [bench.effect(network, images)["success"] for network in networks]
-                found[f"fooled_{steps}"] = float(np.nan_to_num(np.mean(shares)))
+                found[f"fooled_{steps}"] = float(np.mean(np.nan_to_num(shares)))
             return {**found, "fooled": float(np.mean(list(found.values())))}
 
         return score
@@ -259,17 +266,16 @@ class TrainedGenerator(Generator):
 
     def train_step(self, data):
         images, truth, _ = keras.utils.unpack_x_y_sample_weight(data)
-        epsilon, victims, goal, k = self._drawn(self._fooling.present(truth))
-        wanted = condition(epsilon, victims, goal, k, self.classes)
-        self._asked = (epsilon, victims, goal, k)
-        return super().train_step(((images, wanted), truth))
+        asked = self._drawn(self._fooling.present(truth))
+        wanted = condition(*asked, self.classes)
+        return super().train_step(((images, wanted), (truth, *asked)))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        images, _ = x
-        epsilon, victims, goal, k = self._asked
-        unit = evenly(y_pred)
+        images, (truth, epsilon, victims, goal, k) = x[0], y
+        # What a gradient is multiplied by elsewhere: this device's share, and the scale of half precision.
+        unit = evenly(y_pred, self.optimizer.scale_loss(share_of_mean(1.0)))
         changed = self._on_their_way(_rounded(perturbed(images, unit, epsilon / 255)))
-        fooling = ops.mean(self._fooling(y, changed, victims, goal, k))
+        fooling = ops.mean(self._fooling(truth, changed, victims, goal, k))
         penalty = self._weight * ops.mean(ops.square(y_pred))
         self._terms["perturbed"].update_state(fooling)
         self._terms["perturbation"].update_state(penalty)
@@ -285,8 +291,8 @@ class TrainedGenerator(Generator):
         # Half of the time all of them, else one.
         one = ops.one_hot(ops.cast(uniform[:, 1] * count, "int32"), count)
         victims = ops.where(uniform[:, 2:3] < 0.5, 1.0, one) if count > 1 else ops.ones((size, 1))
-        some = ops.max(present, axis=1) > 0
-        vanish = (uniform[:, 3] < 0.5) & some
+        some, all_of_them = ops.max(present, axis=1) > 0, ops.min(present, axis=1) > 0
+        vanish = ((uniform[:, 3] < 0.5) | all_of_them) & some
         goal = ops.where(uniform[:, 4] < self._aimed, ops.where(vanish, 2, 1), 0)
         among = ops.where(vanish[:, None], present, 1.0 - present)
         return epsilon, victims, goal, ops.argmax(uniform[:, 5:] + among, axis=1)
@@ -296,11 +302,12 @@ class TrainedGenerator(Generator):
         if not self._handled:
             return images
         size, height, width = ops.shape(images)[:3]
-        uniform = own_part(keras.random.uniform((replicas() * size, 4), seed=self._draws), size)
+        everyones = keras.random.uniform((replicas() * size, 4), seed=self._draws)
+        uniform = own_part(everyones, size)
         low, high = _QUALITIES
         quality = low + ops.cast(uniform[:, 0] * (high - low + 1), "int32")
         half = resize(resize(images, height // 2, width // 2), height, width)
-        sigma = _BLUR[0] + (_BLUR[1] - _BLUR[0]) * uniform[0, 1]
+        sigma = _BLUR[0] + (_BLUR[1] - _BLUR[0]) * everyones[0, 1]  # one for the batch
         blurred = _blurred(images, sigma)
         way = uniform[:, 2]  # four times of five JPEG, which is what most images meet
         found = ops.where(_column(way < 0.9), half, blurred)

@@ -15,6 +15,7 @@ OLD = {
     "pretrain": "`voclab pretrain` is gone; ImageNet weights take its place: see `voclab run --weights`.",
     "--augmentations": "--augmentations is called --augmentation now.",
     "--rate": "--rate is called --learning-rate now.",
+    "--mode": "--mode is gone: an adversary always looks at the image.",
     "--pictures": "--pictures is called --small-images now.",
 }
 

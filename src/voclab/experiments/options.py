@@ -15,7 +15,6 @@ TASKS = ("classification", "segmentation", "adversary")
 AUGMENTATIONS = ("none", "standard", "advanced", "adversarial")
 SEGMENTERS = ("unet", "deeplab")
 LOSSES = ("cross_entropy", "dice", "cross_entropy_dice", "focal", "lovasz")
-MODES = ("image", "universal")
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,8 @@ OPTIONS: dict[str, Option] = {
     ),
     "backbone": Option(
         partial(options.one_of, allowed=BACKBONES),
-        "network that a segmenter or an adversary is built on (default: none)",
-        tasks=_MASKS + _ATTACK,
+        "network that a segmenter is built on (default: none)",
+        tasks=_MASKS,
     ),
     "loss": Option(
         partial(options.one_of, allowed=LOSSES),
@@ -61,12 +60,6 @@ OPTIONS: dict[str, Option] = {
         _MASKS,
     ),
     "victim": Option(options.text, "run whose network an adversary attacks", tasks=_ATTACK),
-    "mode": Option(
-        partial(options.one_of, allowed=MODES),
-        "of an adversary: image (default), one perturbation for each image; universal, one for all",
-        "image",
-        _ATTACK,
-    ),
     "augmentation": Option(
         partial(options.one_of, allowed=AUGMENTATIONS),
         f"{', '.join(AUGMENTATIONS)}: PGD against the network in training (default: standard)",
@@ -98,13 +91,18 @@ OPTIONS: dict[str, Option] = {
     ),
     "smoothing": Option(partial(options.number, high=1), "from 0 (default) to 1", 0.0, _LABELS),
     "mixup": Option(partial(options.number, high=100), "alpha of mixup (default: 0, none)", 0.0, _LABELS),
-    "weights": Option(options.text, "imagenet, or a file with the backbone's weights"),
-    "width": Option(partial(options.positive, high=4096), "of the network (default: as published)"),
+    "weights": Option(
+        options.text, "imagenet, or a file with the backbone's weights", tasks=_LABELS + _MASKS
+    ),
+    "width": Option(
+        partial(options.positive, high=4096),
+        "of the network (default: as published; of an adversary's decoder 128)",
+    ),
     "epsilon": Option(
         partial(options.number, high=255),
-        "bound of an adversary, or of adversarial training, in steps of 1/255 (default: 8)",
+        "bound of adversarial training, in steps of 1/255 (default: 8)",
         8.0,
-        _LABELS + _ATTACK,
+        _LABELS,
     ),
     "steps": Option(
         partial(options.whole, low=1, high=1000),
@@ -156,7 +154,7 @@ def asked(typed: Mapping[str, Any], config: str | Path | None = None) -> dict[st
     found = {name: o.usual(task) for name, o in OPTIONS.items() if task in o.tasks} | found
     if found["augmentation"] == "adversarial" and task != "classification":
         raise VoclabError(f"--augmentation adversarial is for classification, not for {task}.")
-    return {"classification": _classifier, "segmentation": _segmenter, "adversary": _on_backbone}[task](found)
+    return {"classification": _classifier, "segmentation": _segmenter, "adversary": _of_channels}[task](found)
 
 
 def _classifier(found: dict[str, Any]) -> dict[str, Any]:
@@ -173,9 +171,14 @@ def _segmenter(found: dict[str, Any]) -> dict[str, Any]:
     return _on_backbone(found)
 
 
-def _on_backbone(found: dict[str, Any]) -> dict[str, Any]:
+def _of_channels(found: dict[str, Any]) -> dict[str, Any]:
     if found["width"] is not None:
         found["width"] = options.whole("--width", found["width"], 1, 4096)
+    return found
+
+
+def _on_backbone(found: dict[str, Any]) -> dict[str, Any]:
+    found = _of_channels(found)
     if found["backbone"] is not None:
         require_weights(found["backbone"], found["weights"])
     elif found["weights"] is not None:
@@ -204,6 +207,6 @@ def _read(path: str | Path) -> dict[str, Any]:
 def usual_name(found: Mapping[str, Any]) -> str:
     """Folder of a run that was given no name."""
     if found["task"] == "adversary":
-        return f"{Path(found['victim']).name}-{found['mode']}-seed{found['seed']}"
+        return f"{Path(found['victim']).name}-adversary-seed{found['seed']}"
     what = "-".join(filter(None, (found["model"], found.get("backbone"), found["augmentation"])))
     return f"{Path(found['dataset']).name}-{what}-seed{found['seed']}"

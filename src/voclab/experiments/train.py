@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from voclab.attacks import AdversarialPerturbation, AdversarialTraining
+from voclab.attacks.adversary import MODEL
 from voclab.data import find, load, test_split
 from voclab.data.base import Dataset
 from voclab.data.splits import fit_validation
@@ -64,14 +65,13 @@ def planned(
 ) -> Experiment:
     """The experiment of some options; size, rate and augmentation follow the images where left open."""
     recipe = _recipe(asked, fit_set, victim)
-    common = {"backbone": asked.get("backbone"), "weights": asked["weights"]}
     width = {} if asked["width"] is None else {"width": asked["width"]}
     if asked["task"] == "segmentation":
         task = Segmentation(TestTime((max(32, recipe.size),)))
-        return Experiment(name, task, asked["model"], recipe, asked["loss"], **common, options=width)
+        built_on = {"backbone": asked["backbone"], "weights": asked["weights"]}
+        return Experiment(name, task, asked["model"], recipe, asked["loss"], **built_on, options=width)
     if asked["task"] == "adversary":
-        task = AdversarialPerturbation((VICTIM,), asked["epsilon"] / 255)
-        return Experiment(name, task, asked["mode"], recipe, **common, options=width)
+        return Experiment(name, AdversarialPerturbation((VICTIM,)), MODEL, recipe, options=width)
     if asked["augmentation"] == "adversarial":
         task = AdversarialTraining(asked["dropout"], asked["epsilon"] / 255, asked["steps"])
     else:

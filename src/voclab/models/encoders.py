@@ -16,9 +16,14 @@ def skip_tensors(network: keras.Model) -> dict[int, keras.KerasTensor]:
         stride -> symbolic tensor (B, H / stride, W / stride, C), finest first; the last is the network's
         output. Stride 1 is left out: such maps cost more than they tell.
     """
-    found = {stride: layer.output for layer, stride in _strides(network) if stride > 1}
+    found = maps_of(network)
     deepest = max(found)
-    return {**{s: found[s] for s in sorted(found) if s < deepest}, deepest: network.outputs[0]}
+    return {**{s: found[s] for s in sorted(found) if 1 < s < deepest}, deepest: network.outputs[0]}
+
+
+def maps_of(network: keras.Model) -> dict[int, keras.KerasTensor]:
+    """Stride -> the last feature map that any layer gives at it, in no order."""
+    return {stride: layer.output for layer, stride in _strides(network)}
 
 
 def _strides(network: keras.Model) -> list[tuple[keras.layers.Layer, int]]:

@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from voclab.backend import pulled_back
 from voclab.models.catalogue import BACKBONE
-from voclab.models.encoders import skip_tensors
+from voclab.models.encoders import maps_of, skip_tensors
 from voclab.models.segmenters import ENCODER, ResizeLike, conv_norm_relu
 
 GOALS = ("untargeted", "appear", "vanish")
@@ -137,15 +137,16 @@ def build_generator(networks: Sequence, classes: int, *, width: int = 128, kind:
 def encoder_of(model: keras.Model) -> keras.Model:
     """A frozen copy of what a network sees an image with: pixels -> its last map at each stride above 1.
 
-    It is the pretrained part, where there is one; else all layers count.
+    It is the pretrained part, where there is one; else all layers that give a map count, down to the
+    deepest. A network that never shrinks the image has its last map only.
 
     Args:
         model: a network of pixels.
     """
     inner = next((layer for layer in model.layers if layer.name in (ENCODER, BACKBONE)), None)
     if inner is None:
-        maps = list(skip_tensors(model).values())
-        found = keras.Model(model.inputs, [x for x in maps if len(x.shape) == 4])
+        maps = maps_of(model)
+        found = keras.Model(model.inputs, [maps[s] for s in sorted(maps) if s > 1 or len(maps) == 1])
     else:
         maps = inner.outputs if len(inner.outputs) > 1 else list(skip_tensors(inner).values())
         inputs = inner._inbound_nodes[-1].input_tensors  # of the last call: the one in this model
@@ -273,22 +274,29 @@ def _projected(x):
     return ops.clip(x, -1.0, 1.0), gradient
 
 
-@ops.custom_gradient
-def evenly(x):
+def evenly(x, total=1.0):
     """(B, …) as it is; of the gradient that comes back, each image's part is brought to the same size.
 
     The gradients of a sure victim are thousands of times as large as those of an unsure one, and would
     drown them.
+
+    Args:
+        x: float32 tensor.
+        total: what the absolute values of the gradient add up to, over all images. It takes the place of
+            the factors that the loss was multiplied by, since these are divided away.
     """
 
-    def gradient(*arguments, upstream=None):
-        upstream = arguments[0] if upstream is None else upstream
-        axes = tuple(range(1, len(x.shape)))
-        size = ops.sum(ops.abs(upstream), axis=axes, keepdims=True)
-        images = ops.cast(ops.shape(x)[0], upstream.dtype)
-        return ops.where(size > 1e-20, upstream / ops.maximum(size, 1e-20), 0.0) / images
+    @ops.custom_gradient
+    def same(x):
+        def gradient(*arguments, upstream=None):
+            upstream = arguments[0] if upstream is None else upstream
+            size = ops.sum(ops.abs(upstream), axis=tuple(range(1, len(x.shape))), keepdims=True)
+            part = total / ops.cast(ops.shape(x)[0], upstream.dtype)
+            return ops.where(size > 1e-20, part * (upstream / ops.maximum(size, 1e-20)), 0.0)
 
-    return x, gradient
+        return x, gradient
+
+    return same(x)
 
 
 def perturbed(images, unit, epsilon):
