@@ -124,7 +124,8 @@ def test_a_network_trains_in_half_precision(target, half, parts, tmp_path):
 def test_the_adversary_trains_in_half_precision(half, parts, tmp_path):
     victims = {"classifier": Network(fragile_classifier(norm=False), "multilabel")}
     task = AdversarialPerturbation(("classifier",), weight=1.0)
-    experiment, data = Experiment("a", task, "generator", RECIPE, options={"width": 8}), Parts(*parts, parts[1])
+    experiment = Experiment("a", task, "generator", RECIPE, options={"width": 8})
+    data = Parts(*parts, parts[1])
     _assert_sound(run(experiment, data, tmp_path, networks=victims, progress=lambda line: None))
 
 

@@ -137,7 +137,7 @@ def test_the_perturbation_depends_on_the_image(unit):
 
 def test_before_training_it_is_the_direction_through_the_encoders(networks):
     """The last convolution starts at zero, so what is left is the sum of the directions, cut at 1."""
-    generator, images = build_generator(networks, CLASSES, width=16), pixels()
+    generator, images, asked = build_generator(networks, CLASSES, width=16), pixels(), wanted()
 
     @tf.function
     def direction(encoder, decoder):
@@ -145,7 +145,7 @@ def test_before_training_it_is_the_direction_through_the_encoders(networks):
             x = tf.constant(images)
             tape.watch(x)
             maps = encoder(x, training=False)
-            *changes, _ = decoder([*map(tf.stop_gradient, maps), wanted()])
+            *changes, _ = decoder([*map(tf.stop_gradient, maps), asked])
             used = maps[-len(changes) :]  # from stride 4 on
             total = sum(ops.sum(y * change) for y, change in zip(used, changes, strict=True))
         return tape.gradient(total, x)
@@ -154,7 +154,7 @@ def test_before_training_it_is_the_direction_through_the_encoders(networks):
     for encoder, decoder in zip(generator.encoders, generator.decoders, strict=True):
         gradient = direction(encoder, decoder).numpy()
         expected = expected + np.clip(gradient / np.abs(gradient).mean((1, 2, 3), keepdims=True), -8, 8)
-    found = in_use(generator)(images, wanted())
+    found = in_use(generator)(images, asked)
     np.testing.assert_allclose(found, np.clip(expected, -1, 1), atol=1e-4)
 
 
@@ -225,7 +225,8 @@ def test_of_a_network_from_scratch_the_deepest_map_counts_not_its_answer(network
     model = networks[1].model
     found = encoder_of(model)(pixels(), training=False)
     assert [x.shape[1] for x in found] == [16, 8, 4]  # strides 2, 4 and 8; logits have stride 1
-    deepest = keras.Model(model.inputs, model.get_layer("context").output)(pixels(), training=False)
+    last = model.get_layer("narrow1_relu").output  # the last layer before the map is enlarged again
+    deepest = keras.Model(model.inputs, last)(pixels(), training=False)
     np.testing.assert_allclose(found[-1], deepest, atol=1e-6)
 
 

@@ -231,6 +231,7 @@ def pulled_back(function: Callable, x, proposed: Callable):
     Returns:
         A tensor like ``x``.
     """
+    x = tf.stop_gradient(x)
     with _tape(x) as tape:
         found = function(x)
         found = list(found) if isinstance(found, (list, tuple)) else [found]

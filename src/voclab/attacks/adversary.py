@@ -334,7 +334,10 @@ def _blurred(images, sigma):
 
 
 class Adversary(Attack):
-    """The trained generator as an attack: one forward pass, which asks the victim nothing and needs no truth.
+    """The trained generator as an attack, which asks the victim nothing and needs no truth.
+
+    It costs one forward and one backward pass through each of its encoders, and a decoder: to be compared
+    with FGSM, which takes one gradient of the whole victim.
 
     Args:
         generator: a :class:`voclab.models.generator.Generator`.
@@ -367,7 +370,9 @@ class Adversary(Attack):
         if victim.task == "segmentation" and goal:
             k -= 1  # label 0 is background
         if goal and not 0 <= k < self._classes:
-            raise VoclabError(f"This adversary knows {self._classes} classes; there is none of number {k}.")
+            raise VoclabError(
+                f"This adversary knows {self._classes} classes; class {target.class_index} is none of them."
+            )
         asked = np.full(n, 255 * budget.epsilon), np.tile(self._wanted, (n, 1)), [goal] * n, [k] * n
         wanted = condition(*asked, self._classes)
         return images + budget.epsilon * self._unit(images, np.asarray(wanted))
