@@ -503,10 +503,8 @@ def test_a_segmenter_and_a_classifier_at_once(parts, tmp_path, at_8):
     assert list(made.config["networks"]) == ["classifier", "segmenter"]
     model, held = made.load_model(), Bench(parts.validation, 32)
     assert model.victims == ("classifier", "segmenter")
-    success = []
-    for name, victim in networks.items():
-        found, _ = held.attack(Adversary(model, (name,)), victim, 8 / 255)
-        success.append(held.effect(victim, found)["success"])
+    found, _ = held.attack(Adversary(model), networks["classifier"], 8 / 255)
+    success = [held.effect(victim, found)["success"] for victim in networks.values()]
     assert made.metrics["validation"]["fooled_8"] == pytest.approx(np.mean(success), abs=1e-6)
     assert success[0] > 0.5
     assert success[1] > 0
