@@ -140,7 +140,7 @@ def test_before_training_it_is_the_direction_through_the_encoders(networks):
     generator, images, asked = build_generator(networks, CLASSES, width=16), pixels(), wanted()
 
     @tf.function
-    def direction(encoder, decoder):
+    def direction(encoder, decoder, asked):
         with tf.GradientTape() as tape:
             x = tf.constant(images)
             tape.watch(x)
@@ -152,7 +152,7 @@ def test_before_training_it_is_the_direction_through_the_encoders(networks):
 
     expected = 0
     for encoder, decoder in zip(generator.encoders, generator.decoders, strict=True):
-        gradient = direction(encoder, decoder).numpy()
+        gradient = direction(encoder, decoder, tf.constant(asked)).numpy()
         expected = expected + np.clip(gradient / np.abs(gradient).mean((1, 2, 3), keepdims=True), -8, 8)
     found = in_use(generator)(images, asked)
     np.testing.assert_allclose(found, np.clip(expected, -1, 1), atol=1e-4)
