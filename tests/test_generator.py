@@ -263,7 +263,8 @@ def test_pulled_back_is_the_transposed_jacobian_times_the_proposals():
     step, expected = 1e-2, np.zeros_like(x)
     for j in range(6):
         moved = np.eye(6, dtype=np.float32)[j] * step
-        slopes = [(np.asarray(b) - a) / (2 * step) for a, b in zip(two_maps(x - moved), two_maps(x + moved))]
+        low, high = ([np.asarray(y) for y in two_maps(at)] for at in (x - moved, x + moved))
+        slopes = [(b - a) / (2 * step) for a, b in zip(low, high, strict=True)]
         expected[:, j] = (slopes[0] * first).sum(1) + (slopes[1] * second).sum(1)
     np.testing.assert_allclose(found, expected, atol=5e-3)
     with tf.GradientTape() as tape:
