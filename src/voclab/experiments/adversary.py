@@ -216,6 +216,7 @@ def generator(settings: Settings, seed: int, victims: Iterable[str]) -> Experime
         s.learning_rate,
         batch_size=s.batch_size,
         weight_decay=0.0,
+        warmup=0.5,
         patience=s.epochs + 1,  # with a cosine to zero the last epochs are the good ones
         seed=seed,
     )
