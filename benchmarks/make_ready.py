@@ -247,11 +247,12 @@ def text(card: dict) -> str:
         ),
         *((f"Dice, {row}", segmenter[row]["dice"]) for row in segmenter if row != "clean"),
     ]
+    files = [*card["files"], *([ready.GENERATOR] if ready.has_generator() else [])]
     template = jinja2.Template(Path(__file__).with_name("ready_card.md").read_text(encoding="utf-8"))
     return template.render(
         **card,
         rows=rows,
-        sizes={name: f"{(ready.FOLDER / name).stat().st_size / 1e6:.1f}" for name in card["files"]},
+        sizes={name: f"{(ready.FOLDER / name).stat().st_size / 1e6:.1f}" for name in files},
         images=card["test"][ready.CLASSIFIER]["images"],
         attacked=ATTACKED,
         views={name: " + ".join(map(str, seen["sizes"])) for name, seen in views.items()},

@@ -21,19 +21,19 @@ from voclab.attacks import (
     handled,
     visibility,
 )
+from voclab.attacks.adversary import SCORED_AT
 from voclab.data.base import VOID
 from voclab.experiments import adversary as study
 from voclab.experiments import fooling
 from voclab.experiments import fooling_findings as findings
 from voclab.experiments.common import Profile
 from voclab.metrics import image_scores
-from voclab.models.generator import attack_model, build_generator
+from voclab.models.generator import BOUNDS
 from voclab.models.pretrained import Weights
 from voclab.training import Parts, Run
 from voclab.training.segmentation import Segmentation
 
 WEIGHTS = Weights("cnn", "file", "w.weights.h5", "for the test")
-MOBILENET = Weights("mobilenet_v2", "imagenet", "imagenet", "for the test")
 PROFILES = [("smoke", "toyvoc"), *((n, d) for n in ("demo", "full") for d in ("toyvoc", "voc2009"))]
 SMOKE = Profile("smoke", True)
 SETTINGS = replace(
@@ -42,10 +42,9 @@ SETTINGS = replace(
     epsilons=(4, 8),
     images=(0, 0),
     pgd_images=(6, 3),
-    penalty_weights=(0.5, 4.0),
 )
 
-GRADIENT = ("FGSM", "PGD", "momentum PGD")
+GRADIENT = ("FGSM", "PGD, 2 steps", "PGD", "momentum PGD")
 
 
 class Killed(BaseException):
@@ -59,101 +58,34 @@ def silent(line):
 # --- the plan ---
 
 
-@pytest.mark.parametrize("segmenter", [True, False])
+@pytest.mark.parametrize("victims", [("classifier",), ("classifier", "segmenter")])
 @pytest.mark.parametrize(("name", "dataset"), PROFILES)
-def test_every_adversary_comes_after_the_one_it_starts_from(name, dataset, segmenter):
+def test_one_adversary_is_planned_as_the_settings_say(name, dataset, victims):
     settings = study.settings(Profile.of(name, dataset))
-    listed = study.experiments(settings, WEIGHTS, 3, segmenter, 2, epsilon=6)
-    assert len({e.name for e in listed}) == len(listed)
-    before = {}
-    for experiment in listed:
-        assert experiment.start is None or experiment.start in before
-        before[experiment.name] = experiment
-    assert {e.task.epsilon for e in listed} == {6 / 255}
-    assert {e.recipe.seed for e in listed} == {3}
-    assert {e.recipe.size for e in listed} == {settings.size}
-    assert all(e.recipe.patience > e.recipe.epochs for e in listed)  # the last epochs are the good ones
-    attacked = {e.name: e.task.victims for e in listed}
-    weights = [f"adversary-classifier-weight{w:g}" for w in settings.penalty_weights]
-    of_classifier = [f"adversary-classifier-cycle{i}" for i in range(1, settings.cycles)]
-    of_classifier += ["adversary-classifier-universal", "adversary-classifier"]
-    of_classifier += ["adversary-classifier-appear", "adversary-classifier-vanish", *weights]
-    expected = dict.fromkeys(of_classifier, ("classifier",))
-    if segmenter:
-        expected |= dict.fromkeys(["adversary-segmenter-universal", "adversary-segmenter"], ("segmenter",))
-        expected["adversary-both"] = ("classifier", "segmenter")
-    assert attacked == expected
-    assert {e.task.kappa for e in listed} == {settings.kappa}
+    planned = study.generator(settings, 3, victims)
+    assert (planned.name, planned.model, planned.start) == ("adversary", "generator", None)
+    assert planned.options == {"width": settings.width}
+    assert planned.task.victims == victims
+    for key in ("aimed", "handled", "kappa", "weight"):
+        assert getattr(planned.task, key) == getattr(settings, key)
+    recipe = planned.recipe
+    assert recipe.patience > recipe.epochs == settings.epochs  # the last epochs are the good ones
+    assert (recipe.size, recipe.batch_size) == (settings.size, settings.batch_size)
+    assert (recipe.learning_rate, recipe.weight_decay, recipe.seed) == (settings.learning_rate, 0, 3)
+
+
+@pytest.mark.parametrize(("name", "dataset"), PROFILES)
+def test_every_bound_is_one_that_a_generator_knows(name, dataset):
+    bounds = study.settings(Profile.of(name, dataset)).epsilons
+    assert set(SCORED_AT) <= set(bounds)
+    assert min(bounds) >= BOUNDS[0]
+    assert max(bounds) <= BOUNDS[1]
 
 
 def flat(experiment):
-    """Fields of an experiment and of its task."""
+    """Fields of an experiment, of its task and of its recipe."""
     fields = asdict(experiment)
-    return fields | fields.pop("task")
-
-
-def test_an_adversary_differs_from_that_of_the_classifier_in_what_its_name_says():
-    listed = {e.name: e for e in study.experiments(SETTINGS, WEIGHTS, 0, True, 2)}
-    reference = flat(listed["adversary-classifier"])
-    allowed = {
-        "adversary-classifier-appear": {"goal", "class_index", "recipe"},
-        "adversary-classifier-vanish": {"goal", "class_index", "recipe"},
-        "adversary-classifier-weight0.5": {"weight", "start", "recipe"},
-        "adversary-classifier-weight4": {"weight", "start", "recipe"},
-        "adversary-segmenter": {"victims", "start", "recipe"},
-        "adversary-both": {"victims", "recipe"},
-    }
-    for name, changed in allowed.items():
-        fields = flat(listed[name])
-        recipes = fields["recipe"], reference["recipe"]
-        assert {k for k in recipes[0] if recipes[0][k] != recipes[1][k]} <= {"epochs", "patience"}
-        assert {k for k in fields if fields[k] != reference[k]} | {"recipe"} == changed | {"name", "recipe"}
-    goals = {n: (e.task.goal, e.task.class_index) for n, e in listed.items() if e.task.goal != "untargeted"}
-    assert goals == {f"adversary-classifier-{goal}": (goal, 2) for goal in ("appear", "vanish")}
-    weights = {n: e.task.weight for n, e in listed.items() if e.task.weight}
-    assert weights == {"adversary-classifier-weight0.5": 0.5, "adversary-classifier-weight4": 4.0}
-    assert listed["adversary-classifier-weight4"].start == "adversary-classifier"
-    universal = {n: e.model for n, e in listed.items() if e.model != "image"}
-    assert universal == {f"adversary-{v}-universal": "universal" for v in ("classifier", "segmenter")}
-    assert {e.task.epsilon for e in listed.values()} == {8 / 255}
-
-
-def test_cycles_of_the_classifiers_adversary_follow_one_another():
-    settings = replace(SETTINGS, cycles=3)
-    listed = {e.name: e for e in study.experiments(settings, WEIGHTS, 0, True, 2)}
-    chain = ["adversary-classifier"]
-    while listed[chain[-1]].start:
-        chain.append(listed[chain[-1]].start)
-    prefix = "adversary-classifier"
-    assert chain == [prefix, f"{prefix}-cycle2", f"{prefix}-cycle1", f"{prefix}-universal"]
-    for name in ("adversary-both", f"{prefix}-appear", f"{prefix}-vanish"):
-        assert listed[name].start == f"{prefix}-universal"
-    assert listed["adversary-segmenter"].start == "adversary-segmenter-universal"
-    assert listed[f"{prefix}-weight4"].start == prefix
-
-
-@pytest.mark.parametrize("weights", [WEIGHTS, MOBILENET], ids=["cnn", "mobilenet"])
-def test_the_encoder_is_pretrained_like_the_victims(weights):
-    for experiment in study.experiments(SETTINGS, weights, 0, True, 0):
-        if experiment.model == "image":
-            assert (experiment.backbone, experiment.weights) == (weights.backbone, weights.value)
-        else:
-            assert (experiment.backbone, experiment.weights) == (None, None)
-    tiles = {e.options["tile"] for e in study.experiments(SETTINGS, weights, 0, True, 0)}
-    assert len(tiles) == 1  # otherwise none could start from a universal one
-
-
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [
-        ("adversary-classifier", "on classifier"),
-        ("adversary-both", "on both"),
-        ("adversary-segmenter-universal", "on segmenter, universal"),
-        ("adversary-classifier-weight0.5", "on classifier, weight 0.5"),
-    ],
-)
-def test_a_run_has_a_name_for_people(name, label):
-    assert study.run_label(name) == label
+    return fields.pop("task") | fields.pop("recipe") | fields
 
 
 def test_the_defence_is_trained_as_the_settings_say():
@@ -162,11 +94,17 @@ def test_the_defence_is_trained_as_the_settings_say():
     assert (recipe.size, recipe.epochs, recipe.seed) == (32, SETTINGS.defence_epochs, 5)
     assert (recipe.learning_rate, task.epsilon) == (SETTINGS.defence_learning_rate, 4 / 255)
     assert (task.steps, task.clean) == (SETTINGS.defence_steps, True)
-    listed = study.experiments(SETTINGS, WEIGHTS, 5, True, 2)
-    adaptive = study.adaptive(SETTINGS, listed)
-    first = next(e for e in listed if e.name == "adversary-classifier")
-    assert (adaptive.start, adaptive.model) == (first.start, first.model)
-    assert adaptive.task.victims == ("defended",)
+
+
+def test_the_adaptive_adversary_is_the_same_against_another_victim():
+    settings = replace(SETTINGS, adaptive_epochs=7)
+    first, own = flat(study.generator(settings, 5, ("classifier",))), flat(study.adaptive(settings, 5))
+    changed = {key: own[key] for key in own if own[key] != first[key]}
+    patience = own["patience"]
+    assert changed == {
+        "name": "adversary-defended", "victims": ("defended",), "epochs": 7, "patience": patience,
+    }  # fmt: skip
+    assert patience > 7
 
 
 # --- the networks ---
@@ -260,41 +198,46 @@ def test_further_networks_are_the_complete_runs_of_other_notebooks(scored, tmp_p
 # --- measuring ---
 
 
-def perturbing(seed: int, share: float = 1.0):
-    """An adversary that adds a pattern of its own: what it fools does not matter here."""
-    generator = build_generator(mode="universal", tile=8)
-    (start,) = generator.get_weights()
-    signs = np.random.default_rng(seed).choice([-1, 1], start.shape)
-    generator.set_weights([(0.01 * share * signs).astype(np.float32)])
-    return attack_model(generator, 8 / 255)
+class Drawn:
+    """What the study asks of a generator, with patterns drawn by hand in its place.
+
+    Told of the classifier alone, a checkerboard that makes every image blue for it; told of another goal or
+    victim, signs of their own.
+    """
+
+    victims, classes = ("classifier", "segmenter"), 4
+
+    def in_use(self, images, wanted):
+        return np.stack([self.pattern(image, told) for image, told in zip(images, wanted, strict=True)])
+
+    def pattern(self, image, told):
+        if tuple(told[1:5]) == (1, 0, 0, 0):
+            checks = (-1.0) ** np.add.outer(np.arange(32), np.arange(32))
+            return np.stack([0 * checks, 0 * checks, checks], -1)
+        seed = int(np.dot(told[1:] > 0, 2 ** np.arange(len(told) - 1)))
+        return np.random.default_rng(seed).choice([-1.0, 1.0], image.shape)
 
 
-def checkerboard():
-    """A perturbation that makes every image blue for the fragile classifier."""
-    generator = build_generator(mode="universal", tile=8)
-    (start,) = generator.get_weights()
-    signs = (-1.0) ** np.add.outer(np.arange(8), np.arange(8))
-    pattern = np.zeros(start.shape, np.float32)
-    pattern[..., 2] = 0.01 * signs
-    generator.set_weights([pattern])
-    return attack_model(generator, 8 / 255)
+class ByImage(Drawn):
+    """Signs that every image has of its own."""
+
+    def pattern(self, image, told):
+        return super().pattern(image, told) if image.sum() % 2 < 1 else 0 * image
+
+
+def run_of(generator, **config):
+    """A complete run of it."""
+    return SimpleNamespace(config={"drawn": type(generator).__name__} | config, load_model=lambda: generator)
 
 
 @pytest.fixture(scope="module")
-def adversaries(tmp_path_factory):
-    """A complete run for each planned adversary, without training: patterns, some of which fool."""
-    folder, runs = tmp_path_factory.mktemp("adversaries"), {}
-    for seed, experiment in enumerate(study.experiments(SETTINGS, WEIGHTS, 0, True, 3)):
-        runs[experiment.name] = run = Run(folder / experiment.name)
-        run.begin({"experiment": replace(experiment, options={})})
-        fools = experiment.name in (
-            "adversary-classifier",
-            "adversary-both",
-            "adversary-classifier-weight0.5",
-        )
-        run.save_model(checkerboard() if fools else perturbing(seed))
-        run.finish({"seconds": 1.0})
-    return runs
+def adversary():
+    return run_of(Drawn())
+
+
+def asked(victims=("classifier",)):
+    """The drawn adversary, as an attack."""
+    return Adversary(Drawn(), victims)
 
 
 def moved_classifier(bias=0.2):
@@ -315,11 +258,11 @@ def further():
 
 
 @pytest.fixture
-def opened(adversaries, networks, further, scored, tmp_path, lines):
+def opened(adversary, networks, further, scored, tmp_path, lines):
     """Measurements in a folder of the test's own."""
 
     def _opened(**changes):
-        options = {"scored": scored, "victims": networks, "adversaries": adversaries, "settings": SETTINGS}
+        options = {"scored": scored, "victims": networks, "adversary": adversary, "settings": SETTINGS}
         options |= {"further": further, "epsilon": 8, "progress": lines.append}
         return fooling.Measurements(Run(tmp_path / "attacks"), **(options | changes))
 
@@ -337,10 +280,10 @@ def attacks_in(lines):
 
 
 @pytest.fixture(scope="module")
-def measured(adversaries, networks, further, scored, tmp_path_factory):
+def measured(adversary, networks, further, scored, tmp_path_factory):
     """Measurements that the tests below share: none of them changes a figure."""
     run = Run(tmp_path_factory.mktemp("shared") / "attacks")
-    return fooling.Measurements(run, scored, networks, adversaries, SETTINGS, further, progress=silent)
+    return fooling.Measurements(run, scored, networks, adversary, SETTINGS, further, progress=silent)
 
 
 def test_a_row_says_what_was_fooled_how_visibly_and_at_what_cost(measured, networks, scored):
@@ -353,36 +296,38 @@ def test_a_row_says_what_was_fooled_how_visibly_and_at_what_cost(measured, netwo
     assert {k: v for k, v in row.items() if k != "seconds"} == pytest.approx(expected)
     assert row["seconds"] > 0
     np.testing.assert_array_equal(measured.perturbed("sign noise", "classifier"), images)
-    assert measured.row("image", "classifier")["success"] > 0.5
+    assert measured.row("adversary", "classifier")["success"] > 0.5
     half = measured.row("sign noise", "classifier", 4)
     assert half["linf"] == 4
     assert half["psnr"] > row["psnr"]
 
 
-def test_names_stand_for_the_adversary_of_that_victim(measured, adversaries):
-    for name, victim, run in (
-        ("universal", "classifier", "adversary-classifier-universal"),
-        ("universal", "segmenter", "adversary-segmenter-universal"),
-        ("image", "segmenter", "adversary-segmenter"),
-        ("both", "segmenter", "adversary-both"),
-        ("adversary-classifier-vanish", "classifier", "adversary-classifier-vanish"),
-    ):
-        images, _ = measured.bench.attack(
-            Adversary.of(adversaries[run]), measured.victims["classifier"], 8 / 255
-        )
-        found, _ = measured.bench.attack(
-            measured.attack(name, victim), measured.victims["classifier"], 8 / 255
-        )
-        np.testing.assert_array_equal(found, images)
+@pytest.mark.parametrize("victim", ["classifier", "segmenter"])
+def test_the_adversary_is_told_the_victim_and_the_bound(measured, victim, adversary):
+    seen = []
+
+    class Told(Drawn):
+        def in_use(self, images, wanted):
+            seen.append(wanted)
+            return super().in_use(images, wanted)
+
+    attack = Adversary(Told(), (victim,))
+    expected, _ = measured.bench.attack(attack, measured.victims[victim], 4 / 255)
+    assert {tuple(told[1:3]) for told in np.concatenate(seen)} == {
+        (float(victim == "classifier"), float(victim == "segmenter"))
+    }
+    chosen = [5, 2]
+    np.testing.assert_array_equal(measured.shown("adversary", victim, chosen, 4), expected[chosen])
 
 
 def everything(measured):
     """All that the notebook asks of its measurements, but for the defence."""
     return [
-        [measured.row(n, v) for n in ("sign noise", "image") for v in measured.victims],
-        measured.row("adversary-classifier-appear", "classifier", goal="appear", class_index=1),
-        measured.transferred("image", "classifier", "another"),
-        measured.survived("image", "classifier", HANDLING[1]),
+        [measured.row(n, v) for n in ("sign noise", "adversary") for v in measured.victims],
+        measured.row("adversary", "classifier", goal="appear", class_index=1),
+        measured.swapped("classifier", 4),
+        measured.transferred("adversary", "classifier", "another"),
+        measured.survived("adversary", "classifier", HANDLING[1]),
         measured.clean(measured.victims["segmenter"]),
         measured.against(measured.further["another"], "noise", Noise()),
     ]
@@ -403,18 +348,17 @@ def test_what_was_measured_is_not_measured_again(opened, lines):
 
 def test_no_attack_is_computed_twice_within_a_session(opened, lines):
     measured = opened()
-    measured.row("image", "classifier")
-    measured.transferred("image", "classifier", "another")
+    measured.row("adversary", "classifier")
+    measured.transferred("adversary", "classifier", "another")
+    measured.swapped("classifier", 8)
     for how in HANDLING:
-        measured.survived("image", "classifier", how)
-    measured.perturbed("image", "classifier")
+        measured.survived("adversary", "classifier", how)
+    measured.perturbed("adversary", "classifier")
     assert attacks_in(lines) == 1
 
 
 @pytest.mark.parametrize("changed", ["victim", "further", "adversary", "settings", "epsilon", "images"])
-def test_measurements_fall_when_what_they_are_of_changes(
-    changed, opened, lines, adversaries, scored, networks
-):
+def test_measurements_fall_when_what_they_are_of_changes(changed, opened, lines, adversary, scored, networks):
     opened().transferred("sign noise", "classifier", "another")
     done = attacks_in(lines)
     changes = {
@@ -422,7 +366,7 @@ def test_measurements_fall_when_what_they_are_of_changes(
             "victims": networks | {"classifier": Network(moved_classifier(0.4), "multilabel", "classifier")}
         },
         "further": {"further": {"another": Network(moved_classifier(0.3), "multilabel", "another")}},
-        "adversary": {"adversaries": adversaries | {"adversary-classifier": adversaries["adversary-both"]}},
+        "adversary": {"adversary": run_of(Drawn(), seed=1)},
         "settings": {"settings": replace(SETTINGS, pgd_images=(5, 3))},
         "epsilon": {"epsilon": 6},
         "images": {"scored": scored.subset(range(1, 12))},
@@ -434,7 +378,7 @@ def test_measurements_fall_when_what_they_are_of_changes(
 
 
 def test_an_interrupted_measurement_goes_on(opened, lines):
-    names = ("sign noise", "uniform noise", "image")
+    names = ("sign noise", "PGD", "adversary")
 
     def dying(line):
         lines.append(line)
@@ -484,9 +428,9 @@ def test_a_victim_is_not_its_own_further_network(opened, further):
 def test_pgd_on_a_segmenter_is_measured_on_fewer_images(measured, scored):
     whole = measured.on("PGD", "classifier", 8)
     assert len(whole) == len(scored)
-    for name in ("PGD", "momentum PGD"):
+    for name in ("PGD, 2 steps", "PGD", "momentum PGD"):
         assert [len(measured.on(name, "segmenter", e)) for e in (4, 8)] == [3, 6]
-    assert measured.on("image", "segmenter", 4) is whole
+    assert measured.on("adversary", "segmenter", 4) is whole
     assert measured.on("FGSM", "segmenter", 8) is whole
     few = measured.on("PGD", "segmenter", 4)
     assert [scored.ids.index(name) for name in few.dataset.ids] == [0, 6, 11]  # spread over all
@@ -505,7 +449,7 @@ def test_all_images_may_be_asked_for(opened):
 
 def test_the_table_of_attacks_begins_with_the_clean_images(measured, networks):
     tables = {name: fooling.attack_table(measured, name) for name in networks}
-    names = ["none", *SETTINGS.attacks, *fooling.LABELS.values()]
+    names = ["none", *SETTINGS.attacks, "adversary"]
     for name, table in tables.items():
         assert list(table.index) == names
         clean = measured.bench.effect(networks[name], measured.bench.images)
@@ -519,27 +463,24 @@ def test_the_table_of_attacks_begins_with_the_clean_images(measured, networks):
             assert table.loc["none", "top-1"] == pytest.approx(clean["accuracy"])
             assert table.loc["none", "mAP"] == pytest.approx(clean["map"])
             assert (table["images"] == 12).all()
-    row = measured.row("image", "classifier")
-    ours = tables["classifier"].loc["adversary, image-dependent"]
+    row = measured.row("adversary", "classifier")
+    ours = tables["classifier"].loc["adversary"]
     assert ours["success"] == row["success"] > 0.5
     assert ours["ms an image"] == pytest.approx(1000 * row["seconds"])
     assert ours["L2"] == row["l2"]
     assert ours["SSIM"] == row["ssim"]
+    assert ours["ΔE00"] == row["ciede2000"]
 
 
-def test_without_an_adversary_of_both_there_is_no_row_of_it(opened, adversaries, networks):
-    alone = {"classifier": networks["classifier"]}
-    runs = {name: run for name, run in adversaries.items() if "classifier" in name}
-    measured = opened(victims=alone, adversaries=runs)
-    assert "both" not in measured.names()
-    assert list(fooling.attack_table(measured, "classifier").index)[-1] == "adversary, image-dependent"
-    assert not any("both" in title for title in fooling.transfer(measured)[1])
-    assert not any("segmenter" in title for title in fooling.on_one_image(measured, 0))
+def test_without_a_segmenter_nothing_is_said_of_both(opened, networks):
+    measured = opened(victims={"classifier": networks["classifier"]})
+    assert list(fooling.attack_table(measured, "classifier").index)[-1] == "adversary"
+    assert not any("both" in title or "segmenter" in title for title in fooling.transfer(measured)[1])
 
 
 def test_fooling_over_epsilon_has_all_bounds(measured):
     lines = fooling.over_epsilon(measured, "classifier")
-    assert list(lines) == [*SETTINGS.attacks, *fooling.LABELS.values()]
+    assert list(lines) == [*SETTINGS.attacks, "adversary"]
     for bounds, shares in lines.values():
         assert bounds == [4, 8]
         assert len(shares) == 2
@@ -556,18 +497,21 @@ def test_transfer_tries_each_attack_on_each_network(measured, networks, further)
             for v in ("classifier", "segmenter")
             for title in (
                 "adversary, on the {}",
-                *(n + ", on the {}" for n in ("FGSM", "PGD", "momentum PGD")),
+                *(n + ", on the {}" for n in GRADIENT),
             )
         ),
-        "adversary, on both",
+        "adversary, on both at once",
     ]
     assert tested == ["classifier", "segmenter", "another"]
-    assert matrix.shape == (10, 3)
+    assert matrix.shape == (12, 3)
     ours = sources.index("adversary, on the classifier")
-    images = measured.perturbed("image", "classifier")
+    images = measured.perturbed("adversary", "classifier")
     for column, network in enumerate((networks["classifier"], networks["segmenter"], further["another"])):
         assert matrix[ours, column] == pytest.approx(measured.bench.effect(network, images)["success"])
-    assert matrix[ours, 0] == measured.row("image", "classifier")["success"] > 0.5
+    assert matrix[ours, 0] == measured.row("adversary", "classifier")["success"] > 0.5
+    images, _ = measured.bench.attack(asked(()), networks["classifier"], 8 / 255)  # of all that it knows
+    both = measured.bench.effect(networks["segmenter"], images)["success"]
+    assert matrix[-1, 1] == pytest.approx(both)
     pgd = sources.index("PGD, on the segmenter")  # on the images that PGD perturbed, which are fewer
     few = measured.on("PGD", "segmenter", 8)
     images, _ = few.attack(PGD(), networks["segmenter"], 8 / 255)
@@ -576,39 +520,52 @@ def test_transfer_tries_each_attack_on_each_network(measured, networks, further)
 
 def test_survival_is_measured_after_each_handling(measured, networks):
     table = fooling.survival(measured, "classifier")
-    assert list(table) == [
-        "FGSM",
-        "PGD",
-        "momentum PGD",
-        "adversary, universal",
-        "adversary, image-dependent",
-    ]
+    assert list(table) == [*GRADIENT, "adversary"]
     for row in table.values():
         assert list(row) == ["as saved", *HANDLING]
-    ours, images = table["adversary, image-dependent"], measured.perturbed("image", "classifier")
-    assert ours["as saved"] == measured.row("image", "classifier")["success"]
+    ours, images = table["adversary"], measured.perturbed("adversary", "classifier")
+    assert ours["as saved"] == measured.row("adversary", "classifier")["success"]
     for how in HANDLING:
         after = measured.bench.effect(networks["classifier"], handled(images, how))
         assert ours[how] == pytest.approx(after["success"])
     assert ours["half size and back"] < ours["as saved"]  # a checkerboard does not survive that
 
 
-def test_the_trade_off_follows_the_weights(measured):
+def test_the_trade_off_follows_the_bounds(measured):
     curves = fooling.trade_off(measured)
-    assert list(curves) == ["adversary, penalty on L2", "sign noise", *GRADIENT, "adversary, universal"]
-    curve = curves["adversary, penalty on L2"]
-    assert [label for _, _, label in curve] == ["weight 0", "weight 0.5", "weight 4"]
-    for (psnr, fooled, _), name in zip(
-        curve, ("image", "adversary-classifier-weight0.5", "adversary-classifier-weight4")
-    ):
-        row = measured.row(name, "classifier")
-        assert (psnr, fooled) == (row["psnr"], row["success"])
-    assert [len(points) for points in curves.values()] == [3, 1, 1, 1, 1, 1]
+    assert list(curves) == ["adversary", *SETTINGS.attacks]
+    for name, points in curves.items():
+        rows = [measured.row(name, "classifier", e) for e in (4, 8)]
+        assert [point[:2] for point in points] == [(row["psnr"], row["success"]) for row in rows]
+        texts = ["4/255", "8/255"] if name == "adversary" else ["", ""]
+        assert [point[2] for point in points] == texts
 
 
-def test_goals_are_measured_by_what_they_wanted(measured, networks, adversaries):
+def test_one_pattern_has_all_of_its_effect_on_other_images_too(opened):
+    for generator, least, most in ((Drawn(), 0.99, 1.01), (ByImage(), 0, 0.9)):
+        measured = opened(adversary=run_of(generator))
+        found = fooling.of_another_image(measured, "classifier")
+        assert list(found) == [4, 8]
+        for epsilon, row in found.items():
+            assert row["own"] == measured.row("adversary", "classifier", epsilon)["success"] > 0
+            assert row["share"] == pytest.approx(row["other"] / row["own"])
+            assert least <= row["share"] <= most
+
+
+def test_swapped_perturbations_are_those_of_the_image_before(opened):
+    measured = opened(adversary=run_of(ByImage()))
+    change = measured.perturbed("adversary", "classifier").astype(int) - measured.bench.images
+    expected = np.stack([image + change[k - 1] for k, image in enumerate(measured.bench.images)])
+    expected = np.clip(expected, 0, 255).astype(np.uint8)
+    effect = measured.bench.effect(measured.victims["classifier"], expected)
+    found = measured.swapped("classifier", 8)
+    assert found["success"] == pytest.approx(effect["success"])
+    assert found["low"] <= found["success"] <= found["high"]
+
+
+def test_goals_are_measured_by_what_they_wanted(measured, networks):
     table = fooling.goals(measured, 2)
-    assert list(table.index) == ["sign noise", "PGD", "adversary"]
+    assert list(table.index) == ["sign noise", "FGSM", "PGD", "adversary"]
     assert set(table.columns) == {
         f"{goal}: {what}"
         for goal in ("appear", "vanish")
@@ -616,17 +573,16 @@ def test_goals_are_measured_by_what_they_wanted(measured, networks, adversaries)
     }
     victim = networks["classifier"]
     for goal in ("appear", "vanish"):
-        attack = Adversary.of(adversaries[f"adversary-classifier-{goal}"])
-        images, _ = measured.bench.attack(attack, victim, 8 / 255, goal=goal, class_index=2)
+        images, _ = measured.bench.attack(asked(), victim, 8 / 255, goal=goal, class_index=2)
         effect = measured.bench.effect(victim, images, goal=goal, class_index=2)
         assert table.loc["adversary", f"{goal}: success"] == pytest.approx(effect["success"])
         assert table.loc["PGD", f"{goal}: success"] == 1
         assert table.loc["sign noise", f"{goal}: success"] < 0.5
 
 
-def test_the_defence_is_compared_attack_by_attack(measured, networks, adversaries):
+def test_the_defence_is_compared_attack_by_attack(measured, networks):
     defended = Network(moved_classifier(1.0), "multilabel", "defended")
-    own = Adversary.of(adversaries["adversary-classifier-universal"])
+    own = asked(("segmenter",))
     table = fooling.defence(measured, defended, own)
     assert list(table) == ["as trained", "adversarially fine-tuned"]
     before, after = table.values()
@@ -635,7 +591,7 @@ def test_the_defence_is_compared_attack_by_attack(measured, networks, adversarie
     assert before["own adversary"] == before["first adversary"] < 0.5  # its own is the first one
     images, _ = measured.bench.attack(own, defended, 8 / 255)
     assert after["own adversary"] == pytest.approx(measured.bench.effect(defended, images)["accuracy"])
-    images = measured.perturbed("image", "classifier")
+    images = measured.perturbed("adversary", "classifier")
     assert after["first adversary"] == pytest.approx(measured.bench.effect(defended, images)["accuracy"])
     assert (
         before["no attack"]
@@ -716,24 +672,29 @@ def test_the_rarest_class_that_is_common_enough():
     assert study.rarest_common_class(labels, least=0.9) == 1  # no class is as common: the commonest
 
 
-def test_triptychs_show_what_the_adversary_did(measured, networks, scored):
+def test_triptychs_show_what_attacks_did_at_each_bound(measured, networks, scored):
     victim, chosen = networks["classifier"], [3, 0, 7]
-    rows = fooling.triptychs(measured, "classifier", chosen, CLASSES)
-    images = measured.perturbed("image", "classifier")
-    before, after = (victim.logits(eight_bit(x)) for x in (measured.bench.images, images))
+    rows = fooling.triptychs(measured, chosen, CLASSES, [2, 8])
     assert len(rows) == 3
-    for i, (clean, perturbed, answer, attacked, fooled) in zip(chosen, rows):
+    for i, ((clean, answer, fooled), attacked) in zip(chosen, rows):
         np.testing.assert_array_equal(clean, measured.bench.images[i])
-        np.testing.assert_array_equal(perturbed, images[i])
-        assert answer == fooling.answer_text(victim, before[i], CLASSES)
-        assert attacked == fooling.answer_text(victim, after[i], CLASSES)
-        assert fooled is (not scored.labels[i, after[i].argmax()])
-    assert any(row[-1] for row in rows)
+        assert answer == fooling.answer_text(victim, victim.logits(eight_bit(clean[None]))[0], CLASSES)
+        assert not fooled
+        assert list(attacked) == ["adversary", "sign noise"]
+        for shown in attacked.values():
+            for bound, (image, answer, fooled) in zip([2, 8], shown, strict=True):
+                assert np.abs(image.astype(int) - clean).max() == bound
+                logits = victim.logits(eight_bit(image[None]))[0]
+                assert answer == fooling.answer_text(victim, logits, CLASSES)
+                assert fooled is (not scored.labels[i, logits.argmax()])
+        ours = attacked["adversary"][1][0]
+        np.testing.assert_array_equal(ours, measured.perturbed("adversary", "classifier")[i])
+    assert any(attacked["adversary"][1][2] for _, attacked in rows)
 
 
 def test_masks_are_shown_with_the_dice_of_each_map(measured, networks):
     rows = fooling.mask_rows(measured, [5, 2])
-    images = measured.perturbed("image", "segmenter")
+    images = measured.perturbed("adversary", "segmenter")
     truth = measured.bench.truth("segmentation")
     for i, (clean, perturbed, true, before, after, *texts) in zip([5, 2], rows):
         np.testing.assert_array_equal(clean, measured.bench.images[i])
@@ -743,24 +704,6 @@ def test_masks_are_shown_with_the_dice_of_each_map(measured, networks):
             found = networks["segmenter"].logits(eight_bit(image[None]))[0].argmax(-1)
             np.testing.assert_array_equal(shown, found)
             assert text == f"Dice {image_scores(true, shown, 5):.2f}"
-
-
-def test_one_image_is_shown_after_each_attack(measured):
-    images = fooling.on_one_image(measured, 4)
-    assert list(images) == [
-        "sign noise",
-        "FGSM\n(on the classifier)",
-        *(
-            f"adversary, {kind}\n(on the {victim})"
-            for victim in ("classifier", "segmenter")
-            for kind in ("universal", "image-dependent")
-        ),
-    ]
-    clean = measured.bench.images[4].astype(int)
-    assert all(p.dtype == np.uint8 and 0 < np.abs(p - clean).max() <= 8 for p in images.values())
-    for victim in ("classifier", "segmenter"):
-        shown = images[f"adversary, image-dependent\n(on the {victim})"]
-        np.testing.assert_array_equal(shown, measured.perturbed("image", victim)[4])
 
 
 # --- changed settings and sentences ---
@@ -784,7 +727,8 @@ def test_an_attack_added_in_one_line_is_in_every_table_and_sentence(opened):
     assert {"half, on the classifier", "half, on the segmenter"} <= set(fooling.transfer(measured)[1])
     assert "half" in fooling.survival(measured, "classifier")
     assert "half" in findings.effect(measured, "classifier")
-    assert len(measured.few("image", "classifier")[0]) == 5
+    assert len(measured.few("adversary", "classifier")[0]) == 5
+    assert "half" in fooling.trade_off(measured)
     assert findings.key_numbers(measured)["classifier fooled at 8/255"].endswith("sign noise 0.0%")
 
 
@@ -793,6 +737,32 @@ def test_attacks_are_compared_by_their_intervals():
     assert findings.compared(strong, weak, ("A", "B")).startswith("A succeeds more often than B")
     assert findings.compared(weak, strong, ("A", "B")).startswith("B succeeds more often than A")
     assert "does not decide" in findings.compared(strong, between, ("A", "B"))
+
+
+@pytest.mark.parametrize(
+    ("differences", "said"),
+    [
+        ({4: 0.4, 8: 0.6}, "up to 4/255"),  # never of 8/255
+        ({4: 1.4, 8: 2.6}, "at none of these bounds"),
+    ],
+)
+def test_imperceptible_is_said_only_where_it_holds(differences, said):
+    rows = {e: {"psnr": 30.0, "ssim": 0.9, "success": 0.5, "ciede2000": d} for e, d in differences.items()}
+    measured = SimpleNamespace(bounds=[4, 8], row=lambda name, victim, e: rows[e])
+    text = findings.visibility(measured)
+    assert f"that holds {said}" in text
+    assert all(f"ΔE00 {d:.2f}" in text for d in differences.values())
+
+
+def test_sentences_give_what_was_measured(measured):
+    row = measured.row("adversary", "classifier")
+    text = findings.effect(measured, "classifier")
+    assert f"{row['success']:.1%}" in text
+    assert f"8/255 {row['success']:.0%}" in text
+    left = fooling.survival(measured, "classifier")
+    assert f"{HANDLING[1]} {left['adversary'][HANDLING[1]]:.0%}" in findings.handling(left)
+    found = fooling.of_another_image(measured, "classifier")
+    assert f"at 4/255 {found[4]['share']:.0%}" in findings.one_pattern(found, "classifier")
 
 
 def test_a_network_at_chance_is_told_from_one_that_has_learnt(opened):

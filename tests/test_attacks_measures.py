@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.metrics import average_precision_score
 
@@ -366,7 +367,18 @@ def test_visibility_against_scikit_image():
     assert seen["linf"] == 9
     lengths = [np.linalg.norm(a.ravel() / 255 - b.ravel() / 255) for a, b in zip(clean, perturbed)]
     assert seen["l2"] == pytest.approx(np.mean(lengths))
-    assert set(seen) == {"linf", "l2", "psnr", "ssim"}
+    differences = [deltaE_ciede2000(rgb2lab(a), rgb2lab(b)).mean() for a, b in zip(clean, perturbed)]
+    assert seen["ciede2000"] == pytest.approx(np.mean(differences))
+    assert set(seen) == {"linf", "l2", "psnr", "ssim", "ciede2000"}
+
+
+def test_colour_differences_are_of_images_spread_over_all():
+    clean = np.full((120, 16, 16, 3), 128, np.uint8)
+    perturbed = clean.copy()
+    perturbed[60:] += 2
+    one = visibility(perturbed[119:], clean[119:])["ciede2000"]
+    assert 0.3 < one < 1  # two steps of grey are just not seen
+    assert visibility(perturbed, clean)["ciede2000"] == pytest.approx(one / 2)
 
 
 def test_visibility_by_hand():
@@ -380,7 +392,8 @@ def test_visibility_by_hand():
     assert seen["psnr"] == pytest.approx(20 * (np.log10(85) + np.log10(8.5)) / 2)
     perturbed[1] = clean[1]  # what an attack left alone has no PSNR to average
     assert visibility(perturbed, clean)["psnr"] == pytest.approx(20 * np.log10(85))
-    assert visibility(clean, clean) == {"linf": 0, "l2": 0, "psnr": np.inf, "ssim": 1}
+    nothing = {"linf": 0, "l2": 0, "psnr": np.inf, "ssim": 1, "ciede2000": 0}
+    assert visibility(clean, clean) == nothing
 
 
 # --- handling ---

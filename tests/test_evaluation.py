@@ -16,6 +16,7 @@ from voc_trees import fails
 from toyvoc import cifar as toycifar
 from voclab import cli
 from voclab.attacks import FGSM, Bench, Network, Noise
+from voclab.cli import evaluate as command
 from voclab.corruptions import Setting
 from voclab.data import load
 from voclab.data.base import VOID
@@ -68,6 +69,29 @@ def test_attacks_are_rows_and_their_success_is_counted(bench, victim):
     )
     assert table.loc["FGSM", "success"] > 0.8 > 0.2 > table.loc["noise", "success"]
     assert list(conditions.attacks_at((2,))) == ["FGSM 2/255", "PGD 2/255"]
+
+
+def test_named_attacks_have_intervals_and_those_of_one_gradient_run_on_all(bench, victim):
+    quick, slow, afterwards = conditions.named_attacks(("pgd2", "noise", "fgsm"), (2, 8), "runs/a")
+    assert list(quick) == ["noise 2/255", "noise 8/255", "FGSM 2/255", "FGSM 8/255"]
+    assert (list(slow), afterwards) == (["PGD-2 2/255", "PGD-2 8/255"], {})
+    table = conditions.evaluate(victim, bench, {}, {"a": quick["FGSM 8/255"]}, intervals=True).table
+    row, answers = table.loc["a"], bench.answers(victim, bench.attack(FGSM(), victim, 8 / 255)[0])
+    assert (row["low"], row["high"]) == pytest.approx(bench.interval(victim, answers))
+    assert row["low"] < row["success"] <= row["high"]
+    assert table.loc["clean", ["success", "low", "high", "images"]].tolist() == [0, 0, 0, 20]
+
+
+def test_what_is_done_to_attacked_images_is_a_row_of_its_own(bench, victim):
+    attacks = {"a": (FGSM(), 8 / 255)}
+    undone = {"a": {"b": lambda attacked, clean: clean, "c": conditions.of_another_image}}
+    table = conditions.evaluate(victim, bench, {}, attacks, afterwards=undone).table
+    assert list(table.index) == ["clean", "a", "b", "c"]
+    assert table.loc["b"].equals(table.loc["clean"])
+    clean = np.array([[[[0, 10, 250]]], [[[50, 60, 70]]]], np.uint8)
+    attacked = clean + np.array([[[[4, -4, 4]]], [[[-4, 2, 2]]]])
+    found = conditions.of_another_image(attacked.astype(np.uint8), clean)
+    assert found.tolist() == [[[[0, 12, 252]]], [[[54, 56, 74]]]]
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not(bench, victim):
@@ -132,6 +156,29 @@ def run(tmp_path_factory):
     keras.Model(inputs, keras.layers.Dense(10)(pooled)).save(folder / "model.keras")
     (folder / "config.json").write_text(json.dumps({"experiment": {"recipe": {"size": 32}}}))
     return folder
+
+
+def test_attacks_that_are_named_on_the_command_line(run, data, capsys):
+    base = ["evaluate", "--model", str(run), "--dataset", str(data), "--images", "6"]
+    given = ["--attacks", "fgsm", "pgd", "--epsilons", "4", "--attacked", "2", "--json"]
+    assert cli.main([*base, *given]) == 0
+    rows = json.loads(capsys.readouterr().out)["conditions"]
+    assert [rows[title]["images"] for title in ("FGSM 4/255", "PGD 4/255")] == [6, 2]
+    assert {"success", "low", "high"} <= set(rows["PGD 4/255"])
+    assert "FGSM 2/255" not in rows
+    for more, words in (
+        (["--attacks", "cw"], "There is no attacks 'cw'; choose one of generator, noise, fgsm, pgd2, pgd."),
+        (
+            ["--attacks", "generator"],
+            f"The generator was trained to fool ready and ready-segmenter, not {run};",
+        ),
+        (["--attacks", "fgsm", "--no-attacks"], "not allowed with"),
+        (["--attacks", "fgsm", "--noise", "gaussian", "--level", "1"], "leave --noise or --attacks out."),
+        (["--epsilons", "0.5"], "--epsilons is 0.5; choose a number, 1 or more"),
+    ):
+        assert cli.main([*base, *more]) == 2
+        assert words in capsys.readouterr().err
+    assert set(command.ATTACKS) == {conditions.GENERATOR, *conditions.ATTACKS}
 
 
 def test_the_command_as_people_type_it(run, data, tmp_path, capsys):
@@ -227,7 +274,7 @@ def test_a_network_is_also_measured_by_all_views_of_its_run(maps, squares, tmp_p
     config = {"class_names": CLASSES, "task": "segmentation" if maps else "multilabel"}
     run = saved(model, tmp_path / "run", {**config, "test_time": {"sizes": [32, 64], "flip": True}})
     data = four_classes(squares).subset(range(8))
-    views = conditions.report(run, data, attacks=False, settings={}).facts["all views"]
+    views = conditions.report(run, data, attacks=(), settings={}).facts["all views"]
     network = Network(model, config["task"], test_time=TestTime((32, 64)))
     images = [data.image(i) for i in range(8)]
     if maps:
@@ -235,7 +282,7 @@ def test_a_network_is_also_measured_by_all_views_of_its_run(maps, squares, tmp_p
         assert (views["dice"], views["miou"]) == (metrics.mean_dice(), metrics.mean_iou())
     else:
         assert views["map"] == mean_average_precision(data.labels, np.stack(list(network.all_views(images))))
-    given = conditions.report(run, data, attacks=False, settings={}, size=32).facts
+    given = conditions.report(run, data, attacks=(), settings={}, size=32).facts
     assert "all views" not in given  # a size of one's own is looked at, and nothing else
 
 
@@ -262,7 +309,7 @@ def test_accented_names_are_the_same_in_either_unicode_form(squares, tmp_path):
     names = ("Bär", "b", "c", "d")
     run = saved(fragile_classifier(), tmp_path / "run", {"class_names": names})
     data = replace(four_classes(squares), class_names=tuple(unicodedata.normalize("NFD", n) for n in names))
-    assert conditions.report(run, data, images=4, attacks=False).facts["classes"] == "matched by name"
+    assert conditions.report(run, data, images=4, attacks=()).facts["classes"] == "matched by name"
 
 
 @pytest.mark.parametrize(
@@ -288,9 +335,7 @@ def test_a_segmenter_needs_masks(squares, tmp_path):
 
 def test_the_order_of_a_file_without_names_is_trusted_and_that_is_said(squares, tmp_path):
     fragile_classifier().save(tmp_path / "bare.keras")
-    found = conditions.report(
-        tmp_path / "bare.keras", four_classes(squares), size=32, images=4, attacks=False
-    )
+    found = conditions.report(tmp_path / "bare.keras", four_classes(squares), size=32, images=4, attacks=())
     assert "does not name its classes" in found.facts["classes"]
     assert "does not name its classes" in found.text()
 

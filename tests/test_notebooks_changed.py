@@ -80,7 +80,7 @@ def test_another_attack_is_in_all_tables_and_figures_of_notebook_03(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     line = (
         'settings.attacks = {"sign noise": attacks.Noise(), "PGD-2": attacks.PGD(steps=2)}; '
-        "settings.penalty_weights = ()"
+        "settings.epsilons = (8,)"
     )
     folder = changed(tmp_path, "03_adversary.ipynb", "e01", line)
     parameters = {"profile": "smoke", "data": "toyvoc", "weights": "none", "out": str(tmp_path / "out")}

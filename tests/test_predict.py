@@ -207,7 +207,10 @@ def test_images_that_are_looked_at_are_never_written_over(photos, tmp_path, caps
     before = content(tmp_path)
     for arguments, words in (
         ((file, "--to", tmp_path), "is an image that is looked at; name another folder with --to."),
-        ((tmp_path, "--to", tmp_path), "holds the images themselves, and label maps would lie among them;"),
+        (
+            (tmp_path, "--to", tmp_path),
+            "holds the images themselves, and what is written would lie among them",
+        ),
     ):
         status, said, err = predict(capsys, *arguments)
         assert (status, said) == (2, "")

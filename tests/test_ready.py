@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -11,12 +12,16 @@ import numpy as np
 import pytest
 from voc_trees import fails
 
+from voclab.app.demo import Answers
 from voclab.data.base import VOC_CLASSES
+from voclab.data.images import at_size
 from voclab.errors import VoclabError
-from voclab.evaluation import open_network, open_networks, open_saved
+from voclab.evaluation import conditions, open_network, open_networks, open_saved
 from voclab.files import read_arrays, sha256, write_json
 from voclab.models import ready
-from voclab.models.joint import build_joint
+from voclab.models.generator import build_generator, condition
+from voclab.models.joint import build_joint, classifier_of, segmenter_of
+from voclab.models.network import Network
 from voclab.models.saved import folder_beside, load_model, model_file, model_files, network_named
 
 
@@ -78,6 +83,94 @@ def test_weights_beyond_half_precision_are_refused_and_nothing_is_written(own, t
     kernel.assign(kernel * 0 + 1e6)
     fails(f"{re.escape(kernel.path)}.*half precision", ready.save_arrays, own, tmp_path / "new.npz")
     assert not (tmp_path / "new.npz").exists()
+
+
+# --- the generator that was trained to fool them ---
+
+needs_generator = pytest.mark.skipif(not ready.has_generator(), reason="the generator is not shipped yet")
+
+
+@pytest.fixture
+def generator(own):
+    """A generator with random weights against the small networks, saved beside them."""
+    both = {ready.CLASSIFIER: classifier_of, ready.SEGMENTER: segmenter_of}
+    victims = [Network(part(own), "multilabel", name) for name, part in both.items()]
+    generator, rng = build_generator(victims, 3, width=8), np.random.default_rng(0)
+    for weight in generator.trainable_variables:
+        weight.assign_add(rng.normal(0, 0.1, weight.shape))
+    ready.save_generator(generator)
+    return generator
+
+
+def test_a_generator_comes_back_with_its_victims_encoder(generator):
+    found = ready.load_generator()
+    assert (found.victims, found.classes, found.width) == (ready.NAMES, 3, 8)
+    for part in ("decoders", "encoders"):
+        (ours,), (theirs,) = getattr(found, part), getattr(generator, part)
+        for a, b in zip(ours.weights, theirs.weights, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+    images = np.random.default_rng(1).random((2, 64, 96, 3), dtype=np.float32)
+    wanted = condition([4.0, 8.0], np.eye(2), [0, 1], [0, 2], 3)
+    a, b = (np.asarray(g([images, wanted])) for g in (found, generator))
+    assert np.abs(b).max() > 0.5
+    assert np.abs(a - b).mean() < 0.02  # kernels in half precision
+
+
+def test_a_generator_that_is_missing_or_damaged_is_a_sentence(generator):
+    path = ready.FOLDER / ready.GENERATOR
+    arrays = read_arrays(path)
+    first = next(iter(arrays))
+    del arrays[first]
+    np.savez(path, **arrays)
+    fails(rf"adversary.npz does not hold {re.escape(first)}; install voclab again", ready.load_generator)
+    path.unlink()
+    assert not ready.has_generator()
+    fails("adversary.npz is missing; install voclab again", ready.load_generator)
+    (ready.FOLDER / ready.SETTINGS).unlink()
+    for call in (ready.load_generator, partial(ready.require_victim, "ready")):
+        fails("adversary.json is missing; install voclab again", call)
+    fails("trained to fool ready and ready-segmenter, not runs/a; name one", ready.require_victim, "runs/a")
+
+
+def test_the_page_and_evaluate_have_the_generator_for_its_victims(generator, squares):
+    classifier, segmenter = map(open_saved, ready.NAMES)
+    answers = Answers(classifier, segmenter)
+    assert answers.attacks[0] == "generator"
+    photo = squares.image(0)
+    done = [answers.attack(photo, "generator", 4, victim).image.astype(int) for victim in answers.victims]
+    assert all(0 < np.abs(image - at_size(photo, 32)).max() <= 4 for image in done)
+    assert (done[0] != done[1]).any()  # it is told whom to fool
+    other = replace(classifier, weights="runs/mine")
+    assert "generator" not in Answers(other, segmenter).attacks
+
+    few = squares.subset(range(6), "test")
+    attacks = {"attacks": ("generator", "noise", "pgd"), "epsilons": (4, 8), "attacked": 2}
+    for name in ready.NAMES:
+        table = conditions.report(name, few, settings={}, **attacks).evaluation.table
+        assert list(table.index) == [
+            "clean",
+            "generator 4/255",
+            "generator 4/255 of another image",
+            "generator 8/255",
+            "generator 8/255, JPEG, quality 75",
+            "noise 4/255",
+            "noise 8/255",
+            "clean, the 2 attacked",
+            "PGD 4/255",
+            "PGD 8/255",
+        ]
+        assert list(table["images"]) == [6] * 7 + [2] * 3
+    fails("not runs/a", conditions.named_attacks, ["generator"], (2,), "runs/a")
+
+
+@needs_generator
+def test_the_generator_that_is_shipped_is_small_and_knows_both():
+    assert (ready.FOLDER / ready.GENERATOR).stat().st_size <= 8e6
+    generator = ready.load_generator()
+    assert (generator.victims, generator.classes) == (ready.NAMES, len(VOC_CLASSES))
+
+
+# --- names ---
 
 
 def test_their_names_stand_for_them_and_a_path_for_ones_own(tmp_path, monkeypatch):

@@ -105,7 +105,7 @@ def test_a_network_at_chance_is_listed_but_not_ranked_and_the_pages_say_why(writ
     assert why in (to / "hardly" / "README.md").read_text()
     assert "chance" not in (to / "trained" / "README.md").read_text()
     dataset = load("folder", images, "val")
-    notes = [conditions.report(runs / n, dataset, attacks=False).note for n in ("hardly", "trained")]
+    notes = [conditions.report(runs / n, dataset, attacks=()).note for n in ("hardly", "trained")]
     assert notes[0].startswith(why.partition(" (")[0])
     assert notes[1] == ""
 
@@ -149,7 +149,7 @@ def test_the_numbers_are_those_of_their_own_functions(runs, images, tmp_path):
     hardly, trained = measured["hardly"], measured["trained"]
     assert (trained.facts["images"], trained.facts["attacked"]) == (4, 2)
     assert list(trained.errors) == list(CORRUPTIONS)
-    alone = conditions.report(runs / "trained", dataset, images=4, attacks=False, corruptions=True)
+    alone = conditions.report(runs / "trained", dataset, images=4, attacks=(), corruptions=True)
     assert trained.errors == alone.corruptions
     assert (
         trained.scores["Gaussian noise 0.2"] == alone.evaluation.table.loc["Gaussian noise 0.2", "accuracy"]

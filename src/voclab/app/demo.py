@@ -10,25 +10,21 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from toyvoc.voc import toyvoc_scene
+from voclab.app.attack import ATTACKS, GENERATOR, size_of_change
 from voclab.app.predict import LONGEST, small
-from voclab.attacks import FGSM, PGD, Attack, Noise, Target, visibility
+from voclab.attacks import Adversary, Attack, Target, visibility
 from voclab.corruptions import CONSISTENCY, perturbed
 from voclab.data.base import voc_palette
 from voclab.data.decoding import decode
 from voclab.data.images import at_size, eight_bit, jpeg
 from voclab.errors import VoclabError
 from voclab.evaluation.explain import GradCam
+from voclab.models import ready
 from voclab.models.classifiers import FEATURES
 from voclab.models.network import Network
 from voclab.models.prediction import TestTime
 from voclab.plotting import magnified, overlay
 
-# What the page calls an attack -> the attack. PGD goes on after its first success: a sure answer shows more.
-ATTACKS: dict[str, Attack] = {
-    "FGSM": FGSM(),
-    "PGD": PGD(steps=10, step=0.25, early_stop=False),
-    "noise": Noise(),
-}
 MOST = 16  # the largest epsilon, steps of an 8-bit value
 _AS_IT_IS = ("rotation", "horizontal_flip", "vertical_flip")  # done or not, so their strength is not scaled
 _DRAWN = (10, 16)  # which scenes of ToyVOC's test set are examples
@@ -126,6 +122,18 @@ class Answers:
         found = {"classifier": self.classifier, "segmenter": self.segmenter}
         return {name: network for name, network in found.items() if network is not None}
 
+    @cached_property
+    def attacks(self) -> tuple[str, ...]:
+        """What the page calls the attacks; the generator is the first, if it knows these networks."""
+        known = all(network.weights in ready.NAMES for network in self.victims.values())
+        return (GENERATOR, *ATTACKS) if known and ready.has_generator() else tuple(ATTACKS)
+
+    @cached_property
+    def _generators(self) -> dict[str, Attack]:
+        """The generator against each of the victims."""
+        generator = ready.load_generator()
+        return {name: Adversary(generator, (network.weights,)) for name, network in self.victims.items()}
+
     @property
     def explains(self) -> bool:
         """Whether there is Grad-CAM: the classifier has the layer that it looks at."""
@@ -141,8 +149,9 @@ class Answers:
         self.look(grey)
         if self.explains:
             self.heat(grey, self.classifier.class_names[0])
-        for name in self.victims:
-            self.attack(grey, "FGSM", 1, name)
+        for victim in self.victims:
+            for attack in dict.fromkeys(("FGSM", self.attacks[0])):
+                self.attack(grey, attack, 1, victim)
 
     # --- a photo ---
 
@@ -178,7 +187,7 @@ class Answers:
 
         Args:
             photo: (H, W, 3) uint8 RGB. It is attacked at the size at which the network sees it.
-            attack: key of :data:`ATTACKS`.
+            attack: one of :attr:`attacks`.
             epsilon: the most that a pixel value may change, in steps of an 8-bit value.
             victim: key of :attr:`victims`.
 
@@ -186,20 +195,21 @@ class Answers:
             VoclabError: no such attack or victim, an epsilon that is not allowed, or a gradient that shows no
                 direction.
         """
-        if attack not in ATTACKS or victim not in self.victims or not 0 <= epsilon <= MOST:
+        if attack not in self.attacks or victim not in self.victims or not 0 <= epsilon <= MOST:
             raise VoclabError(
                 f"There is no attack {attack} on a {victim} with epsilon {epsilon:g}; choose one of"
-                f" {', '.join(ATTACKS)}, {' or '.join(self.victims)}, and 0 to {MOST}."
+                f" {', '.join(self.attacks)}, {' or '.join(self.victims)}, and 0 to {MOST}."
             )
         network = self.victims[victim]
         clean = at_size(photo, network.size)
         pixels = eight_bit(clean[None])
         target = _own_answer(network, network.logits(pixels))
-        found = ATTACKS[attack](network, pixels, target, epsilon / 255)
+        run = self._generators[victim] if attack == GENERATOR else ATTACKS[attack]
+        found = run(network, pixels, target, epsilon / 255)
         image = np.rint(255 * found[0]).astype(np.uint8)
         before, after = self._look_at_square(clean, photo), self._look_at_square(image, photo)
         reached = float(target.succeeded(network, network.logits(eight_bit(image[None])))[0])
-        factor = 127 // max(int(epsilon), 1)
+        factor, visible = 127 // max(int(epsilon), 1), visibility(image[None], clean[None])
         return Attacked(
             image,
             _proportioned(image, photo),
@@ -207,7 +217,7 @@ class Answers:
             factor,
             before,
             after,
-            f"{_verdict(network, before, after, reached)} {_size_of_change(image, clean)}",
+            f"{_verdict(network, before, after, reached)} {size_of_change(visible)}",
         )
 
     def compressed(self, photo: np.ndarray, image: np.ndarray, quality: int) -> Seen:
@@ -314,13 +324,6 @@ def _verdict(network: Network, before: Seen, after: Seen, reached: float) -> str
     if reached:
         return f"Fooled: {before.said()} became {after.said()}."
     return f"Not fooled: {before.said()} before, {after.said()} after."
-
-
-def _size_of_change(image: np.ndarray, clean: np.ndarray) -> str:
-    change = visibility(image[None], clean[None])
-    if not change["linf"]:
-        return "Nothing was changed."
-    return f"No value changes by more than {change['linf']:.0f} of 255 (PSNR {change['psnr']:.0f} dB)."
 
 
 def _proportioned(image: np.ndarray, photo: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it while it is 
 import gradio as gr
 import numpy as np
 
-from voclab.app.demo import ATTACKS, MOST, Answers, Seen, open_photo, write_examples
+from voclab.app.attack import GENERATOR
+from voclab.app.demo import MOST, Answers, Seen, open_photo, write_examples
 from voclab.corruptions import CONSISTENCY, STRENGTHS
 from voclab.errors import VoclabError
 from voclab.evaluation import open_saved
@@ -50,6 +51,10 @@ _CSS = """
 """
 # Gradio's semibold, which its theme asks for, lacks most letters.
 _FONT = (gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), "system-ui", "sans-serif")
+_GENERATOR = (
+    "The generator is a network that was trained to fool these two. It is told ε and whom to fool, and takes"
+    " one pass through their encoder and back; FGSM takes one gradient, PGD ten."
+)
 # How a tab answers about a photo: function, inputs, outputs.
 Part = tuple[Callable, list, list]
 
@@ -212,7 +217,14 @@ def _what_and_where(answers: Answers, pixels: gr.State) -> Part:
 
 def _attack(answers: Answers, pixels: gr.State) -> Part:
     with gr.Row():
-        kind = gr.Radio(list(ATTACKS), value="PGD", label="Attack", elem_id="attack")
+        known = GENERATOR in answers.attacks
+        kind = gr.Radio(
+            list(answers.attacks),
+            value=GENERATOR if known else "PGD",
+            label="Attack",
+            info=_GENERATOR if known else None,
+            elem_id="attack",
+        )
         victims = list(answers.victims)
         victim = gr.Radio(victims, value=victims[0], label="on the", visible=len(victims) > 1)
     most = f"ε: the most by which a value may change, of 255 (0 to {MOST})"

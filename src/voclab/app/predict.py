@@ -26,6 +26,7 @@ LONGEST = 1024  # pixels: label maps of larger photos are computed at this side;
 _LEAST = 0.01  # share of the pixels: smaller regions are not worth a place in a line
 _LONGEST_NAME = 190  # bytes: file systems take 255, of which suffixes and temporary names need some
 _MARK = "voclab predict"  # in the files written, which a later prediction may replace
+_SUFFIXES = (".png", "_overlay.jpg")  # of these files
 _QUALITY = 92  # of overlays, as JPEG
 
 Look = Callable[[np.ndarray], tuple[np.ndarray | None, np.ndarray | None]]
@@ -128,8 +129,14 @@ def photos(named: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     return list(found.values()), notes
 
 
-def targets(files: Sequence[Path], folder: Path, named: Sequence[str | Path]) -> list[tuple[Path, Path]]:
-    """Where label map and overlay of each image go: ``NAME.png`` and ``NAME_overlay.jpg``.
+def targets(
+    files: Sequence[Path],
+    folder: Path,
+    named: Sequence[str | Path],
+    suffixes: Sequence[str] = _SUFFIXES,
+    mark: str = _MARK,
+) -> list[tuple[Path, ...]]:
+    """Where what is made of each image goes: ``NAME.png`` and ``NAME_overlay.jpg``.
 
     An image whose name another one has, but for its suffix or folder, becomes ``NAME-2`` and so on.
 
@@ -137,31 +144,33 @@ def targets(files: Sequence[Path], folder: Path, named: Sequence[str | Path]) ->
         files: the images.
         folder: where the files go.
         named: what the command line names, files and folders.
+        suffixes: what follows NAME; a path for each.
+        mark: the command, as its files name it.
 
     Raises:
-        VoclabError: a file would take the place of an image, or of one that ``voclab predict`` did not write.
+        VoclabError: a file would take the place of an image, or of one that this command did not write.
     """
     for path in named:
         if folder.is_dir() and os.path.isdir(path) and os.path.samefile(path, folder):
-            what = "holds the images themselves, and label maps would lie among them"
+            what = "holds the images themselves, and what is written would lie among them"
             raise refusal(shown(folder), what, "name another folder with --to")
     originals = {_identity(file) for file in files}
-    pairs, taken = [], set()
+    found, taken = [], set()
     for file in files:
-        pair, number = _pair(folder, file.stem), 2
-        while taken & (keys := {nfc(path.name).casefold() for path in pair}):
-            pair, number = _pair(folder, f"{file.stem}-{number}"), number + 1
+        paths, number = _paths(folder, file.stem, suffixes), 2
+        while taken & (keys := {nfc(path.name).casefold() for path in paths}):
+            paths, number = _paths(folder, f"{file.stem}-{number}", suffixes), number + 1
         taken |= keys
-        pairs.append(pair)
-        for path in pair:
+        found.append(paths)
+        for path in paths:
             if not os.path.lexists(path):
                 continue
             if path.exists() and _identity(path) in originals:
                 raise refusal(shown(path), "is an image that is looked at", "name another folder with --to")
-            if not _ours(path):
-                what = "is in the way, and `voclab predict` did not write it"
+            if not _written_by(mark, path):
+                what = f"is in the way, and `{mark}` did not write it"
                 raise refusal(shown(path), what, "move it, or name another folder with --to")
-    return pairs
+    return found
 
 
 def open_answering(model: str | None = None) -> Answering:
@@ -187,7 +196,11 @@ def predict(answering: Answering, file: str | Path) -> Prediction:
     Raises:
         VoclabError: the image cannot be read.
     """
-    image = decode(file)
+    return of_image(answering, decode(file))
+
+
+def of_image(answering: Answering, image: np.ndarray) -> Prediction:
+    """What is in an (H, W, 3) uint8 RGB image and where."""
     probabilities, labels = answering.look(image)
     classes, present, regions = None, [], None
     if probabilities is not None:
@@ -205,7 +218,7 @@ def predict(answering: Answering, file: str | Path) -> Prediction:
     return Prediction(image, classes, names, labels, regions)
 
 
-def write(prediction: Prediction, pair: tuple[Path, Path]) -> None:
+def write(prediction: Prediction, pair: Sequence[Path]) -> None:
     """Write the label map, at the size of the image and in VOC's palette, and the overlay.
 
     Args:
@@ -217,19 +230,24 @@ def write(prediction: Prediction, pair: tuple[Path, Path]) -> None:
     """
     mask = Image.fromarray(prediction.mask)
     mask.putpalette(voc_palette().tobytes())  # of grey values it makes indices
-    mark = PngInfo()
-    mark.add_text("Software", _MARK)
-    with atomic_path(pair[0]) as unfinished:
-        mask.save(unfinished, "PNG", pnginfo=mark)
+    write_png(mask, pair[0], _MARK)
     with atomic_path(pair[1]) as unfinished:
         shown_on = Image.fromarray(overlay(small(prediction.image), prediction.labels))
         shown_on.save(unfinished, "JPEG", quality=_QUALITY, comment=_MARK)
 
 
-def _pair(folder: Path, name: str) -> tuple[Path, Path]:
+def write_png(image: Image.Image, path: Path, mark: str) -> None:
+    """Write an image that says which command wrote it, for :func:`targets`."""
+    told = PngInfo()
+    told.add_text("Software", mark)
+    with atomic_path(path) as unfinished:
+        image.save(unfinished, "PNG", pnginfo=told)
+
+
+def _paths(folder: Path, name: str, suffixes: Sequence[str]) -> tuple[Path, ...]:
     if len(encoded := os.fsencode(name)) > _LONGEST_NAME:
         name = encoded[:_LONGEST_NAME].decode("utf-8", "ignore")
-    return folder / f"{name}.png", folder / f"{name}_overlay.jpg"
+    return tuple(folder / f"{name}{suffix}" for suffix in suffixes)
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -238,11 +256,11 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _ours(path: Path) -> bool:
-    """Whether a file was written by :func:`write`."""
+def _written_by(mark: str, path: Path) -> bool:
+    """Whether a file says that this command wrote it."""
     try:
         with opened(path) as (image, _):
-            return image.info.get("Software", image.info.get("comment")) in (_MARK, _MARK.encode())
+            return image.info.get("Software", image.info.get("comment")) in (mark, mark.encode())
     except VoclabError:
         return False
 

@@ -12,7 +12,7 @@ from keras import ops
 from voclab.attacks.gradient import Attack
 from voclab.attacks.measures import Bench
 from voclab.attacks.target import objective, require_direction
-from voclab.backend import compiled, own_part, replicas, resize, saved_as_jpeg, share_of_mean
+from voclab.backend import own_part, replicas, resize, saved_as_jpeg, share_of_mean
 from voclab.data.base import VOID
 from voclab.data.images import eight_bit
 from voclab.errors import VoclabError
@@ -357,8 +357,7 @@ class Adversary(Attack):
         wanted = victims or generator.victims
         self._wanted = [float(name in wanted) for name in generator.victims]
         self._classes = generator.classes
-        told = len(generator.victims) + len(GOALS) + generator.classes
-        self._unit = compiled(generator, told=told)
+        self._unit = generator.in_use
 
     @classmethod
     def of(cls, run: Run, victims: Sequence[str] = ()) -> "Adversary":

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import cv2
 import numpy as np
+from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
 from voclab.attacks.gradient import Attack
@@ -18,6 +19,7 @@ from voclab.metrics.statistics import bootstrap_interval, wilson
 from voclab.models.network import Network
 
 HANDLING = ("JPEG, quality 90", "JPEG, quality 75", "JPEG, quality 50", "blur, sigma 1", "half size and back")
+_COLOURS_OF = 48  # images whose colour differences are computed: slower than all else together
 
 
 class Bench:
@@ -273,7 +275,12 @@ def visibility(perturbed: np.ndarray, clean: np.ndarray) -> dict[str, float]:
         ``linf``: the largest change of all, in steps of an 8-bit value; ``l2``: mean Euclidean norm of the
         change of an image in [0, 1]; ``psnr``: mean peak signal-to-noise ratio in dB of the images that
         changed, infinite if none did; ``ssim``: mean structural similarity (Wang et al. 2004, Gaussian
-        window).
+        window); ``ciede2000``: mean colour difference over pixels (CIE DE2000, Sharma et al. 2005), of at
+        most 48 images spread evenly.
+
+    The colour difference is here for its unit: a difference of 1 is about the least that is seen between
+    two plain patches side by side; noise in textures hides larger ones. A learnt distance such as LPIPS has
+    no such threshold, and its weights would have to be downloaded.
     """
     change = perturbed.astype(np.float64) - clean
     squares = (change**2).reshape(len(change), -1)
@@ -286,7 +293,15 @@ def visibility(perturbed: np.ndarray, clean: np.ndarray) -> dict[str, float]:
         "l2": float((np.sqrt(squares.sum(1)) / 255).mean()),
         "psnr": float(psnr.mean()) if len(psnr) else float("inf"),
         "ssim": float(np.mean(ssim)),
+        "ciede2000": _colour_difference(perturbed, clean),
     }
+
+
+def _colour_difference(perturbed: np.ndarray, clean: np.ndarray) -> float:
+    """Mean CIEDE2000 over the pixels of some of the images, spread evenly."""
+    chosen = np.unique(np.linspace(0, len(clean) - 1, min(len(clean), _COLOURS_OF)).round().astype(int))
+    lab = ((rgb2lab(clean[i]), rgb2lab(perturbed[i])) for i in chosen)  # one by one: they are float64
+    return float(np.mean([deltaE_ciede2000(*both).mean() for both in lab]))
 
 
 def handled(images: np.ndarray, how: str) -> np.ndarray:

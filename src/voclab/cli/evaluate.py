@@ -12,6 +12,8 @@ from voclab.text import from_markdown
 
 _MODEL = "a run's folder, a .keras file, or one that comes with voclab: ready, ready-segmenter"
 _SIDE = "side of the images in pixels (default: the run's)"
+ATTACKS = ("generator", "noise", "fgsm", "pgd2", "pgd")
+_BOUNDS = (2.0, 4.0, 8.0)  # of attacks that are named, steps of 1/255
 _ATTACKED = 64  # images, so that the card of the ready networks can be checked in minutes
 _SPREAD = "measure on that many images, spread over the split"
 _REPORT = "where page and figures go (default: figures/robustness for drawn data, else runs/robustness/NAME)"
@@ -34,8 +36,20 @@ def add(group) -> None:
     base.option(several, "--noise", _perturbation, help=text)
     several.add_argument("--corruptions", action="store_true", help="also ImageNet-C's fifteen × five")
     base.option(parser, "--level", partial(options.number, high=1000), help="its strength, e.g. 0.1")
-    parser.add_argument("--no-attacks", action="store_true", help="leave FGSM and PGD out")
-    text = f"attack that many of the images (default: all; of ready networks {_ATTACKED})"
+    attacks = parser.add_mutually_exclusive_group()
+    attacks.add_argument("--no-attacks", action="store_true", help="leave FGSM and PGD out")
+    text = (
+        f"attacks, with intervals of their success: {', '.join(ATTACKS)} (default: fgsm and pgd, without"
+        " intervals). The generator attacks the networks that come with voclab"
+    )
+    named = partial(options.one_of, allowed=ATTACKS)
+    base.option(attacks, "--attacks", named, nargs="+", metavar="NAME", help=text)
+    text = "bounds of the attacks, of 255 (default: 2 8; of attacks that are named 2 4 8)"
+    base.option(parser, "--epsilons", options.bound, nargs="+", metavar="STEPS", help=text)
+    text = (
+        f"attack that many of the images (default: all; of ready networks {_ATTACKED}); named attacks of one"
+        " gradient or less run on all"
+    )
     base.option(parser, "--attacked", options.count, help=text)
     base.seed(parser)
     text = "save the reliability diagram as PNG and SVG"
@@ -99,6 +113,7 @@ def _report_folder(found) -> Path:
 
 def evaluate(arguments) -> None:
     """Measure a model, also under noise and attack."""
+    from voclab.models import ready
     from voclab.models.saved import model_file
 
     if (arguments.noise is None) != (arguments.level is None):
@@ -107,16 +122,20 @@ def evaluate(arguments) -> None:
         from voclab.corruptions import NOISES, require_strength
 
         require_strength(NOISES.get(arguments.noise, arguments.noise), arguments.level)
+    if arguments.noise is not None and arguments.attacks:
+        raise VoclabError("--noise measures one perturbation and no attacks; leave --noise or --attacks out.")
+    if "generator" in (arguments.attacks or ()):
+        ready.require_victim(arguments.model)
     model_file(arguments.model)
     _, dataset = _measured_on(arguments)
     dataset.require_truth()
 
     from voclab.evaluation import conditions
-    from voclab.models import ready
 
     names = ("size", "images", "noise", "level", "corruptions", "attacked", "seed")
     given = {name: getattr(arguments, name) for name in names}
-    given["attacks"] = not arguments.no_attacks
+    given["attacks"] = () if arguments.no_attacks else arguments.attacks
+    given["epsilons"] = arguments.epsilons or (_BOUNDS if arguments.attacks else conditions.STEPS)
     models = [arguments.model]
     if arguments.model in ready.NAMES:  # what stands on their card
         given |= {"settings": {}, "attacked": arguments.attacked or _ATTACKED}

@@ -2,6 +2,10 @@
 
 import json
 import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from voclab.cli import base
 from voclab.errors import VoclabError
@@ -39,25 +43,15 @@ def predict(arguments) -> int:
         tell(note)
     answered, answers, failed = 0, [], []
     began = time.perf_counter()
-    for number, file in enumerate(files):
-        _progress(number, len(files), time.perf_counter() - began)
-        try:
-            prediction = predicting.predict(answering, file)
-        except VoclabError as error:  # one damaged image among many
-            tell_in_place("")
-            tell(f"voclab: {error}")
-            failed.append({"file": shown(file), "error": str(error)})
-            continue
+    for number, prediction in one_by_one(files, partial(predicting.predict, answering), failed):
         if pairs:
             predicting.write(prediction, pairs[number])
         answered += 1
-        tell_in_place("")
         if arguments.json:
             written = dict(zip(("mask", "overlay"), map(shown, pairs[number]))) if pairs else {}
-            answers.append({"file": shown(file), **prediction.as_dict(), "files": written})
+            answers.append({"file": shown(files[number]), **prediction.as_dict(), "files": written})
         else:
-            name = shown(file).replace("\n", "\\n")  # one line an image, whatever its name
-            say(f"{name}: {prediction.text()}", flush=True)
+            say(f"{in_a_line(files[number])}: {prediction.text()}", flush=True)
     if arguments.json:
         described = {"model": answering.name, "runtime": answering.runtime}
         say(json.dumps({**described, "images": answers, "failed": failed}, indent=1))
@@ -66,6 +60,33 @@ def predict(arguments) -> int:
         where = f"; label maps and overlays are in {shown(arguments.to)}" if pairs else ""
         tell(f"{answering.runtime} answered {counted(answered, 'image')}, {each:.0f} ms each{where}")
     return 2 if failed else 0
+
+
+def one_by_one(
+    files: Sequence[Path], look: Callable, failed: list[dict[str, str]]
+) -> Iterator[tuple[int, Any]]:
+    """(number, what ``look`` finds) of each file; one that cannot be answered is named, and noted."""
+    from voclab.data.listing import shown
+
+    began = time.perf_counter()
+    for number, file in enumerate(files):
+        _progress(number, len(files), time.perf_counter() - began)
+        try:
+            found = look(file)
+        except VoclabError as error:  # one damaged image among many
+            tell_in_place("")
+            tell(f"voclab: {error}")
+            failed.append({"file": shown(file), "error": str(error)})
+            continue
+        tell_in_place("")
+        yield number, found
+
+
+def in_a_line(file: Path) -> str:
+    """The name of a file, whatever is in it, on one line."""
+    from voclab.data.listing import shown
+
+    return shown(file).replace("\n", "\\n")
 
 
 def _progress(done: int, total: int, seconds: float) -> None:

@@ -1,14 +1,15 @@
 """One network on clean, perturbed, corrupted and attacked images: what ``voclab evaluate`` reports."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
-from voclab.attacks import FGSM, PGD, Attack, Bench
+from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, handled
 from voclab.corruptions import CORRUPTIONS, NOISES, SEVERITIES, Setting, corrupted, perturbed
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
@@ -22,6 +23,7 @@ from voclab.metrics import (
     precision_recall_f1,
     reliability,
 )
+from voclab.models import ready
 from voclab.models.network import Network
 from voclab.training.segmentation import measure
 
@@ -41,6 +43,17 @@ BATTERY = {
     "JPEG, quality 30": Setting("jpeg", 70),
 }  # row of the report -> perturbation
 STEPS = (2, 8)  # bounds of the attacks, steps of 1/255
+ATTACKS: dict[str, tuple[str, Attack]] = {
+    "noise": ("noise", Noise()),
+    "fgsm": ("FGSM", FGSM()),
+    "pgd2": ("PGD-2", PGD(steps=2, step=0.5, random_start=False)),
+    "pgd": ("PGD", PGD()),
+}  # name -> what rows call it, and the attack; on the networks that come with voclab also:
+GENERATOR = "generator"
+_SLOW = ("pgd2", "pgd")  # these take several gradients an image, the others one or less
+_JPEG = "JPEG, quality 75"
+Attacks = dict[str, tuple[Attack, float]]  # row -> attack, epsilon in pixels of [0, 1]
+Then = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (attacked images, clean ones) -> images
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,8 @@ class Evaluation:
         table: a row a condition, the clean images first. Classifiers: ``accuracy`` (top class among the true
             ones), ``map`` (multi-label), ``precision``, ``recall``, ``f1`` (macro), ``ece``; segmenters:
             ``dice``, ``miou``. All: ``success``, the share of right answers (of Dice) that the condition
-            takes: the success rate of an attack.
+            takes: the success rate of an attack. With intervals also its 95 % interval from ``low`` to
+            ``high``, and ``images``, how many it was measured on.
         reliability: condition -> what a reliability diagram shows; empty for segmenters.
     """
 
@@ -66,21 +80,66 @@ class Evaluation:
         return Evaluation(table, {**self.reliability, **diagrams})
 
 
-def attacks_at(steps=STEPS) -> dict[str, tuple[Attack, float]]:
+def attacks_at(steps=STEPS) -> Attacks:
     """Title -> (attack, epsilon): FGSM and PGD at bounds in steps of 1/255."""
-    found = {}
+    found: Attacks = {}
     for e in steps:
         found |= {f"FGSM {e:g}/255": (FGSM(), e / 255), f"PGD {e:g}/255": (PGD(), e / 255)}
     return found
+
+
+def named_attacks(
+    names: Sequence[str], steps: Sequence[float], network: str
+) -> tuple[Attacks, Attacks, dict[str, dict[str, Then]]]:
+    """Attacks of these names at bounds in steps of 1/255.
+
+    Args:
+        names: keys of :data:`ATTACKS`, or :data:`GENERATOR`.
+        steps: the bounds.
+        network: what is under attack, one of :data:`voclab.models.ready.NAMES` if by the generator.
+
+    Returns:
+        The attacks that take one gradient an image or less, those that take more, and what else is measured
+        of the images that they make, as for :func:`evaluate`.
+
+    Raises:
+        VoclabError: the generator was not trained on this network, or its files are missing or damaged.
+    """
+    run = dict(ATTACKS)
+    if GENERATOR in names:
+        ready.require_victim(network)
+        run[GENERATOR] = (GENERATOR, Adversary(ready.load_generator(), (network,)))
+    quick: Attacks = {}
+    slow: Attacks = {}
+    for name in names:
+        title, attack = run[name]
+        (slow if name in _SLOW else quick).update({f"{title} {e:g}/255": (attack, e / 255) for e in steps})
+    return quick, slow, {title: then for title, then in _AFTERWARDS.items() if title in quick}
+
+
+def of_another_image(attacked: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """(n, H, W, 3) uint8 images, each with the perturbation that was made for the one before it."""
+    change = np.roll(attacked.astype(np.int16) - clean, 1, axis=0)
+    return np.clip(clean + change, 0, 255).astype(np.uint8)
+
+
+# What the generator's perturbations survive, and how much of their effect one made for another image has.
+_AFTERWARDS: dict[str, dict[str, Then]] = {
+    f"{GENERATOR} 8/255": {f"{GENERATOR} 8/255, {_JPEG}": lambda attacked, clean: handled(attacked, _JPEG)},
+    f"{GENERATOR} 4/255": {f"{GENERATOR} 4/255 of another image": of_another_image},
+}
 
 
 def evaluate(
     network: Network,
     bench: Bench,
     settings: Mapping[str, Setting] = BATTERY,
-    attacks: Mapping[str, tuple[Attack, float]] | None = None,
+    attacks: Attacks | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda line: None,
+    *,
+    afterwards: Mapping[str, Mapping[str, Then]] | None = None,
+    intervals: bool = False,
 ) -> Evaluation:
     """Measure a network under every condition, on the 8-bit images of ``bench``.
 
@@ -91,10 +150,19 @@ def evaluate(
         attacks: title -> (attack, L∞ epsilon in pixels of [0, 1]); FGSM and PGD at 2 and 8 / 255 by default.
         seed: of what is random.
         progress: receives a line a condition.
+        afterwards: title of an attack -> title -> what is done to its images, measured as another condition.
+        intervals: whether ``success`` gets its interval.
     """
     attacks = attacks_at() if attacks is None else attacks
+    afterwards = afterwards or {}
     rows, diagrams = {}, {}
     titles = [CLEAN, *settings, *attacks]
+
+    def measured(title: str, images: np.ndarray) -> None:
+        rows[title], diagram = _row(network, bench, images, intervals)
+        if diagram is not None:
+            diagrams[title] = diagram
+
     for number, title in enumerate(titles, start=1):
         if title in attacks:
             attack, epsilon = attacks[title]
@@ -105,9 +173,9 @@ def evaluate(
             )
         else:
             images = bench.images
-        rows[title], diagram = _row(network, bench, images)
-        if diagram is not None:
-            diagrams[title] = diagram
+        measured(title, images)
+        for further, then in afterwards.get(title, {}).items():
+            measured(further, then(images, bench.images))
         progress(f"{number}/{len(titles)} {title}")
     return Evaluation(pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition"), diagrams)
 
@@ -152,12 +220,17 @@ def error(network: Network, bench: Bench, images: np.ndarray | None = None) -> f
     return 1 - bench.effect_of(network, answers)[score_of(network.task)]
 
 
-def _row(network: Network, bench: Bench, images: np.ndarray) -> tuple[dict[str, float], dict | None]:
+def _row(
+    network: Network, bench: Bench, images: np.ndarray, intervals: bool = False
+) -> tuple[dict[str, float], dict | None]:
     answers = bench.answers(network, images)
     effect = bench.effect_of(network, answers)
+    success = {"success": effect["success"]}
+    if intervals:
+        low, high = (0.0, 0.0) if images is bench.images else bench.interval(network, answers)
+        success |= {"low": low, "high": high, "images": len(bench)}
     if network.task == "segmentation":
-        row = {"dice": effect["dice"], "miou": answers.metrics.mean_iou(), "success": effect["success"]}
-        return row, None
+        return {"dice": effect["dice"], "miou": answers.metrics.mean_iou(), **success}, None
     logits, labels = answers.values, bench.dataset.labels
     if network.task == "multilabel":
         shares = expit(logits, dtype=np.float64)
@@ -173,7 +246,7 @@ def _row(network: Network, bench: Bench, images: np.ndarray) -> tuple[dict[str, 
     figures = precision_recall_f1(labels, said.astype(np.uint8))
     row = {"accuracy": effect["accuracy"]} | ({"map": effect["map"]} if "map" in effect else {})
     row |= {key: figures[f"{key}_macro"] for key in ("precision", "recall", "f1")}
-    row |= {"ece": expected_calibration_error(*calibration), "success": effect["success"]}
+    row |= {"ece": expected_calibration_error(*calibration), **success}
     return row, reliability(*calibration)
 
 
@@ -192,7 +265,7 @@ class Report:
 
     def as_dict(self) -> dict:
         """Everything as plain values for JSON."""
-        table = {k: dict(row) for k, row in self.evaluation.table.iterrows()}
+        table = self.evaluation.table.to_dict("index")
         diagrams = {
             condition: {key: np.asarray(values).tolist() for key, values in diagram.items()}
             for condition, diagram in self.evaluation.reliability.items()
@@ -224,7 +297,8 @@ def report(
     noise: str | None = None,
     level: float | None = None,
     settings: Mapping[str, Setting] = BATTERY,
-    attacks: bool = True,
+    attacks: Sequence[str] | None = None,
+    epsilons: Sequence[float] = STEPS,
     attacked: int | None = None,
     corruptions: bool = False,
     seed: int = 0,
@@ -244,8 +318,10 @@ def report(
             ``settings`` and of the attacks.
         level: its strength.
         settings: title -> perturbation, as for :func:`evaluate`.
-        attacks: whether FGSM and PGD are run.
-        attacked: at most so many of the images, spread evenly, are attacked.
+        attacks: names as for :func:`named_attacks`; then there are intervals. FGSM and PGD by default.
+        epsilons: bounds of the attacks, steps of 1/255.
+        attacked: at most so many of the images, spread evenly, are attacked. Attacks that were named and
+            take one gradient an image or less run on all.
         corruptions: whether ImageNet-C's corruptions are.
         seed: of what is random.
         progress: receives lines of text.
@@ -257,13 +333,18 @@ def report(
     network = open_network(model, dataset, size, progress=notes.append)
     dataset = dataset.spread(images or 0)
     if noise is not None:
-        settings, attacks = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}, False
-    bench, few = Bench(dataset, network.size), dataset.spread(attacked or 0)
-    if attacks and len(few) < len(dataset):
-        found = evaluate(network, bench, settings, {}, seed, progress)
-        found = found.joined(evaluate(network, Bench(few, network.size), {}, None, seed, progress), len(few))
+        settings, attacks = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}, ()
+    if attacks is None:
+        quick, slow, afterwards = {}, attacks_at(epsilons), {}
     else:
-        found = evaluate(network, bench, settings, None if attacks else {}, seed, progress)
+        quick, slow, afterwards = named_attacks(attacks, epsilons, network.weights)
+    bench, few = Bench(dataset, network.size), dataset.spread(attacked or 0)
+    conditions = partial(evaluate, network, seed=seed, progress=progress, intervals=bool(attacks))
+    if slow and len(few) < len(dataset):
+        found = conditions(bench, settings, quick, afterwards=afterwards)
+        found = found.joined(conditions(Bench(few, network.size), {}, slow), len(few))
+    else:
+        found = conditions(bench, settings, quick | slow, afterwards=afterwards)
     facts = {"model": network.weights, "data": f"{dataset.name} {dataset.split}", "images": len(dataset)}
     facts |= {"size": network.size, "task": network.task, "seed": seed}
     facts |= {"classes": " ".join(notes) or "matched by name"}

@@ -1,6 +1,7 @@
 """Notebook 03: what the attacks do to the networks, measured, and what of it is shown."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -10,25 +11,18 @@ from voclab.attacks import FGSM, Adversary, Attack, Bench, Network, Noise, handl
 from voclab.attacks.measures import HANDLING
 from voclab.data.base import Dataset
 from voclab.data.images import eight_bit
-from voclab.experiments.adversary import BOTH, CLASSIFIER, SEGMENTER, Settings
+from voclab.experiments.adversary import ADVERSARY, CLASSIFIER, SEGMENTER, Settings
 from voclab.metrics import image_scores
+from voclab.models.generator import Generator
 from voclab.terminal import say
 from voclab.training import Run
 from voclab.training.code import fingerprint
 from voclab.training.experiment import model_digest
 from voclab.training.identity import data_digest, known_by
 
-LABELS = {
-    "universal": "adversary, universal",
-    "image": "adversary, image-dependent",
-    "both": "adversary, both victims at once",
-}
 _ONE_PASS = (Noise, FGSM, Adversary)  # cheap enough to be measured on all images
-
-
-def label(name: str) -> str:
-    """What people call an attack; those of ``settings.attacks`` are called by their keys."""
-    return LABELS.get(name, name)
+_ON_ALL = "adversary, on both at once"
+Answer = tuple[np.ndarray, str, bool]
 
 
 class Measurements:
@@ -38,11 +32,11 @@ class Measurements:
         run: folder of the measurements.
         scored: images with truth.
         victims: from :func:`voclab.experiments.adversary.victims`.
-        adversaries: complete runs by name.
+        adversary: complete run of the one that fools them.
         settings: sizes and bounds.
         further: more networks to test on, from :func:`voclab.experiments.adversary.others`; a victim among
             them is left out.
-        epsilon: bound that the adversaries were trained at and that most is measured at, steps of 1/255.
+        epsilon: bound that most is measured at, steps of 1/255.
         progress: receives lines of text.
         bench: those of ``scored`` that are measured on, if they are opened already.
     """
@@ -52,7 +46,7 @@ class Measurements:
         run: Run,
         scored: Dataset,
         victims: Mapping[str, Network],
-        adversaries: Mapping[str, Run],
+        adversary: Run,
         settings: Settings,
         further: Mapping[str, Network],
         epsilon: float = 8,
@@ -61,7 +55,7 @@ class Measurements:
     ):
         attacked = {model_digest(v.model) for v in victims.values()}
         self.further = {n: v for n, v in further.items() if model_digest(v.model) not in attacked}
-        self.run, self.victims, self.adversaries, self.progress = run, victims, adversaries, progress
+        self.run, self.victims, self.adversary, self.progress = run, victims, adversary, progress
         self.settings, self.epsilon = settings, epsilon
         self.bounds = sorted({*self.settings.epsilons, epsilon})
         networks = (*victims.values(), *self.further.values())
@@ -71,28 +65,26 @@ class Measurements:
             "kinds": {name: fingerprint(type(a)) for name, a in settings.attacks.items()},
             "epsilon": epsilon,
             "networks": {v.name: model_digest(v.model) for v in networks},
-            "adversaries": {name: run.config for name, run in adversaries.items()},
+            "adversary": adversary.config,
         }
         run.begin(known_by(config, Measurements, *(v.model for v in networks)), progress=progress)
         self.bench = bench or Bench(scored.spread(settings.images[0]), settings.size)
         self._parts: dict[int, Bench] = {}
         self._images: dict[tuple, tuple[np.ndarray, float]] = {}
-        self._loaded: dict[str, Adversary] = {}
 
     def attack(self, name: str, victim: str) -> Attack:
         """The attack that people call by a name of :meth:`names`, against that victim."""
         if name in self.settings.attacks:
             return self.settings.attacks[name]
-        runs = {"universal": f"{victim}-universal", "image": victim, "both": BOTH}
-        run = f"adversary-{runs[name]}" if name in runs else name
-        if run not in self._loaded:
-            self._loaded[run] = Adversary.of(self.adversaries[run])
-        return self._loaded[run]
+        return Adversary(self._generator, tuple(self.victims) if name == _ON_ALL else (victim,))
+
+    @cached_property
+    def _generator(self) -> Generator:
+        return self.adversary.load_model()
 
     def names(self) -> list[str]:
-        """The attacks that there are here: those of the settings, then the adversaries."""
-        own = [name for name in LABELS if name != "both" or f"adversary-{BOTH}" in self.adversaries]
-        return [*self.settings.attacks, *own]
+        """The attacks that there are here: those of the settings, then the adversary."""
+        return [*self.settings.attacks, ADVERSARY]
 
     def gradient_attacks(self) -> list[str]:
         """Those of the settings that are not noise."""
@@ -130,9 +122,9 @@ class Measurements:
         """What an attack does to a victim, how visible it is and what it costs.
 
         Args:
-            name: one of :meth:`names`, or the name of an adversary's run.
+            name: one of :meth:`names`.
             victim: ``"classifier"`` or ``"segmenter"``.
-            epsilon: bound, steps of 1/255; by default the one trained at.
+            epsilon: bound, steps of 1/255; by default the one most is measured at.
             goal: ``goal`` and ``class_index`` of the attack, see :meth:`voclab.attacks.Bench.attack`.
 
         Returns:
@@ -144,14 +136,33 @@ class Measurements:
         def measure():
             bench = self.on(name, victim, epsilon)
             images, seconds = self._perturbed(name, victim, epsilon, **goal)
-            after = bench.answers(self.victims[victim], images)
-            effect = bench.effect_of(self.victims[victim], after, **goal)
-            low, high = bench.interval(self.victims[victim], after, **goal)
-            effect |= {"low": low, "high": high, "images": len(bench), "seconds": seconds}
-            return effect | visibility(images, bench.images)
+            effect = self._effect(bench, victim, images, **goal)
+            return effect | {"seconds": seconds} | visibility(images, bench.images)
 
         wanted = " ".join(str(value) for value in goal.values())
         return self.run.once(f"{name} > {victim} {epsilon:g} {wanted}", measure)
+
+    def swapped(self, victim: str, epsilon: float) -> dict[str, float]:
+        """What the adversary does to a victim if every image gets the perturbation made for another one.
+
+        A single pattern for all images would do as much this way as the other. The figures are those of
+        ``Bench.effect`` with the interval and number of images, as in :meth:`row`.
+        """
+
+        def measure():
+            bench = self.on(ADVERSARY, victim, epsilon)
+            change = self._perturbed(ADVERSARY, victim, epsilon)[0].astype(np.int16) - bench.images
+            images = np.clip(bench.images + np.roll(change, 1, axis=0), 0, 255).astype(np.uint8)
+            return self._effect(bench, victim, images)
+
+        return self.run.once(f"{ADVERSARY} > {victim} {epsilon:g} of another image", measure)
+
+    def _effect(self, bench: Bench, victim: str, images: np.ndarray, **goal) -> dict[str, float]:
+        network = self.victims[victim]
+        after = bench.answers(network, images)
+        low, high = bench.interval(network, after, **goal)
+        found = bench.effect_of(network, after, **goal)
+        return found | {"low": low, "high": high, "images": len(bench)}
 
     def transferred(self, name: str, source: str, tested: str) -> float:
         """Success rate on another network of an attack made on ``source``."""
@@ -173,7 +184,7 @@ class Measurements:
         return self.run.once(f"{name} > {victim} after {how}", measure)
 
     def against(self, victim: Network, name: str, attack: Attack) -> dict[str, float]:
-        """What an attack on another network than the victims does to it, at the bound trained at."""
+        """What an attack on another network than the victims does to it, at the main bound."""
 
         def measure():
             images, _ = self.bench.attack(attack, victim, self.epsilon / 255, progress=self.progress)
@@ -189,22 +200,29 @@ class Measurements:
         )
 
     def perturbed(self, name: str, victim: str) -> np.ndarray:
-        """(n, H, W, 3) uint8 images as the attack leaves them, at the bound trained at."""
+        """(n, H, W, 3) uint8 images as the attack leaves them, at the main bound."""
         return self._perturbed(name, victim, self.epsilon)[0]
+
+    def shown(self, name: str, victim: str, chosen: Sequence[int], epsilon: float) -> np.ndarray:
+        """(n, H, W, 3) uint8: a few of the images as the attack leaves them at any bound."""
+        network, images = self.victims[victim], eight_bit(self.bench.images[chosen])
+        target = self.bench.target(network.task).of(chosen)
+        perturbed = self.attack(name, victim)(network, images, target, epsilon / 255)
+        return np.rint(255 * perturbed).astype(np.uint8)
 
     def finish(self) -> None:
         """Mark the measurements as complete."""
         self.run.finish({"measured": len(self.run.results)})
 
     def _perturbed(self, name: str, victim: str, epsilon: float, **goal) -> tuple[np.ndarray, float]:
-        """(perturbed images, seconds an image); those at the bound trained at, without a goal, are kept."""
+        """(perturbed images, seconds an image); those at the main bound, without a goal, are kept."""
         if (name, victim) in self._images and epsilon == self.epsilon and not goal:
             return self._images[name, victim]
         result = self.on(name, victim, epsilon).attack(
             self.attack(name, victim),
             self.victims[victim],
             epsilon / 255,
-            progress=lambda line: self.progress(f"{label(name)} on the {victim}: {line}"),
+            progress=lambda line: self.progress(f"{name} on the {victim}: {line}"),
             **goal,
         )
         if epsilon == self.epsilon and not goal:
@@ -213,7 +231,7 @@ class Measurements:
 
 
 def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
-    """One row an attack at the bound trained at: effect, visibility and cost; the clean images first."""
+    """One row an attack at the main bound: effect, visibility and cost; the clean images first."""
     segmenter = measured.victims[victim].task == "segmentation"
     titles = (
         {"dice": "Dice", "flipped": "pixels flipped"} if segmenter else {"accuracy": "top-1", "map": "mAP"}
@@ -223,7 +241,7 @@ def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
     rows = {"none": {"success": 0.0, **first, "images": len(measured.bench)}}
     for name in measured.names():
         row = measured.row(name, victim)
-        rows[label(name)] = {
+        rows[name] = {
             "success": row["success"],
             "95 % interval": f"{row['low']:.3f} to {row['high']:.3f}",
             **{title: row[key] for key, title in titles.items() if key in row},
@@ -231,6 +249,7 @@ def attack_table(measured: Measurements, victim: str) -> pd.DataFrame:
             "L2": row["l2"],
             "PSNR (dB)": row["psnr"],
             "SSIM": row["ssim"],
+            "ΔE00": row["ciede2000"],
             "ms an image": 1000 * row["seconds"],
             "images": row["images"],
         }
@@ -241,7 +260,7 @@ def over_epsilon(measured: Measurements, victim: str) -> dict[str, tuple[list[fl
     """Attack -> (bounds in steps of 1/255, success rates)."""
     bounds = measured.bounds
     return {
-        label(name): (bounds, [measured.row(name, victim, e)["success"] for e in bounds])
+        name: (bounds, [measured.row(name, victim, e)["success"] for e in bounds])
         for name in measured.names()
     }
 
@@ -250,59 +269,57 @@ def transfer(measured: Measurements) -> tuple[np.ndarray, list[str], list[str]]:
     """(success rates, rows: attacks and what they were made on, columns: networks that are tested)."""
     sources = [(name, CLASSIFIER, name) for name in measured.noises()[-1:]]
     for victim in measured.victims:
-        sources.append(("image", victim, f"adversary, on the {victim}"))
-        sources += [(name, victim, f"{name}, on the {victim}") for name in measured.gradient_attacks()]
-    if "both" in measured.names():
-        sources.append(("both", CLASSIFIER, "adversary, on both"))
+        names = (ADVERSARY, *measured.gradient_attacks())
+        sources += [(name, victim, f"{name}, on the {victim}") for name in names]
+    if len(measured.victims) > 1:
+        sources.append((_ON_ALL, CLASSIFIER, _ON_ALL))
     columns = [*measured.victims, *measured.further]
     matrix = [[measured.transferred(name, source, c) for c in columns] for name, source, _ in sources]
     return np.array(matrix), [title for _, _, title in sources], columns
 
 
-def same_answer(measured: Measurements) -> dict[str, float]:
-    """Classifier -> share of the clean images whose top class is the one that it gives most often."""
-    shares = {}
-    for name, network in {**measured.victims, **measured.further}.items():
-        if network.task != "segmentation":
-            top = measured.bench.clean(network).values.argmax(-1)
-            shares[name] = float(np.bincount(top).max() / len(top))
-    return shares
-
-
 def survival(measured: Measurements, victim: str) -> dict[str, dict[str, float]]:
     """Attack -> handling -> success rate that is left."""
     return {
-        label(name): {
+        name: {
             "as saved": measured.survived(name, victim, ""),
             **{how: measured.survived(name, victim, how) for how in HANDLING},
         }
-        for name in (*measured.gradient_attacks(), "universal", "image")
+        for name in (*measured.gradient_attacks(), ADVERSARY)
     }
 
 
 def trade_off(measured: Measurements) -> dict[str, list[tuple[float, float, str]]]:
-    """Name -> (PSNR in dB, success rate, label): the adversary at each weight, others to compare."""
+    """Attack -> (PSNR in dB, success rate, label) of the classifier at each bound; the adversary first."""
 
-    def point(name: str, label: str = "") -> tuple[float, float, str]:
-        row = measured.row(name, CLASSIFIER)
-        return row["psnr"], row["success"], label
+    def point(name: str, epsilon: float) -> tuple[float, float, str]:
+        row = measured.row(name, CLASSIFIER, epsilon)
+        return row["psnr"], row["success"], f"{epsilon:g}/255" if name == ADVERSARY else ""
 
-    weights = measured.settings.penalty_weights
-    curve = [point(f"adversary-{CLASSIFIER}-weight{w:g}", f"weight {w:g}") for w in weights]
-    others = (*measured.noises()[-1:], *measured.gradient_attacks(), "universal")
-    return {
-        "adversary, penalty on L2": [point("image", "weight 0"), *curve],
-        **{label(name): [point(name)] for name in others},
-    }
+    names = (ADVERSARY, *measured.settings.attacks)
+    return {name: [point(name, epsilon) for epsilon in measured.bounds] for name in names}
+
+
+def of_another_image(measured: Measurements, victim: str) -> dict[float, dict[str, float]]:
+    """Bound -> success of the adversary's perturbation on its own image and, as ``other``, on another one.
+
+    ``share`` is the second over the first: 1 for a single pattern, 0 if all depends on the image. The bounds
+    are 4/255 and the main one.
+    """
+    found = {}
+    for epsilon in sorted({4.0, float(measured.epsilon)}):
+        own, other = measured.row(ADVERSARY, victim, epsilon), measured.swapped(victim, epsilon)
+        share = other["success"] / own["success"] if own["success"] > 0 else float("nan")
+        found[epsilon] = {"own": own["success"], "other": other["success"], "share": share}
+    return found
 
 
 def goals(measured: Measurements, class_index: int) -> pd.DataFrame:
-    """Success of making a class appear where it is not, and vanish where it is: noise, PGD, adversary."""
-    others = [*measured.noises()[-1:], *(n for n in ("PGD",) if n in measured.settings.attacks)]
-    rows: dict[str, dict] = {name: {} for name in (*others, "adversary")}
+    """Success of making a class appear where it is not, and vanish where it is: three attacks and noise."""
+    others = [*measured.noises()[-1:], *(n for n in ("FGSM", "PGD") if n in measured.settings.attacks)]
+    rows: dict[str, dict] = {name: {} for name in (*others, ADVERSARY)}
     for goal in ("appear", "vanish"):
-        names = (*others, f"adversary-{CLASSIFIER}-{goal}")
-        for name, row in zip(names, rows.values(), strict=True):
+        for name, row in rows.items():
             found = measured.row(name, CLASSIFIER, goal=goal, class_index=class_index)
             row |= {
                 f"{goal}: success": found["success"],
@@ -346,21 +363,29 @@ def telling_images(bench: Bench, victim: Network, n: int, seed: int = 0) -> np.n
 
 
 def triptychs(
-    measured: Measurements, victim: str, chosen: Sequence[int], class_names: Sequence[str]
-) -> list[tuple]:
-    """For each chosen image: clean, perturbed by the adversary, both answers, and whether that succeeded."""
-    bench, network = measured.bench, measured.victims[victim]
-    images = measured.perturbed("image", victim)[chosen]
-    before, after = bench.clean(network).values[chosen], network.logits(eight_bit(images))
-    succeeded = bench.target(network.task).of(chosen).succeeded(network, after)
-    answers = ([answer_text(network, z, class_names) for z in logits] for logits in (before, after))
-    return list(zip(bench.images[chosen], images, *answers, succeeded.tolist(), strict=True))
+    measured: Measurements, chosen: Sequence[int], class_names: Sequence[str], bounds: Sequence[float]
+) -> list[tuple[Answer, dict[str, list[Answer]]]]:
+    """For each chosen image: the clean one, and by attack (adversary, noise) one for each bound.
+
+    With each (H, W, 3) uint8 image goes the classifier's answer and whether it is fooled.
+    """
+    bench, network = measured.bench, measured.victims[CLASSIFIER]
+    target, names = bench.target(network.task).of(chosen), (ADVERSARY, *measured.noises()[-1:])
+
+    def answered(images: np.ndarray) -> list[Answer]:
+        logits = network.logits(eight_bit(images))
+        texts = (answer_text(network, z, class_names) for z in logits)
+        return list(zip(images, texts, target.succeeded(network, logits).tolist(), strict=True))
+
+    clean = answered(bench.images[chosen])
+    found = {n: [answered(measured.shown(n, CLASSIFIER, chosen, e)) for e in bounds] for n in names}
+    return [(first, {n: [shown[k] for shown in found[n]] for n in names}) for k, first in enumerate(clean)]
 
 
 def mask_rows(measured: Measurements, chosen: Sequence[int]) -> list[tuple]:
     """For each chosen image: clean, perturbed, true map, both predicted maps with their Dice."""
     bench, network = measured.bench, measured.victims[SEGMENTER]
-    images = measured.perturbed("image", SEGMENTER)[chosen]
+    images = measured.perturbed(ADVERSARY, SEGMENTER)[chosen]
     after = network.logits(eight_bit(images)).argmax(-1).astype(np.uint8)
     rows, labels = [], len(bench.dataset.class_names) + 1
     for j, i in enumerate(chosen):
@@ -370,26 +395,16 @@ def mask_rows(measured: Measurements, chosen: Sequence[int]) -> list[tuple]:
     return rows
 
 
-def on_one_image(measured: Measurements, index: int) -> dict[str, np.ndarray]:
-    """Attack -> an image as it leaves it, (H, W, 3) uint8: to look at perturbations side by side."""
-    noise, one_step = measured.noises()[-1:], [n for n in ("FGSM",) if n in measured.settings.attacks]
-    shown = {name: measured.perturbed(name, CLASSIFIER)[index] for name in noise}
-    named = [(name, victim) for victim in measured.victims for name in ("universal", "image")]
-    for name, victim in [*((name, CLASSIFIER) for name in one_step), *named]:
-        shown[f"{label(name)}\n(on the {victim})"] = measured.perturbed(name, victim)[index]
-    return shown
-
-
 def defence(measured: Measurements, defended: Network, own: Adversary) -> dict[str, dict[str, float]]:
     """Victim -> attack -> share of images whose top class is right; the last attack knows the victim."""
-    first, control = measured.attack("image", CLASSIFIER), measured.noises()[-1:]
-    names = [*control, "image", *measured.gradient_attacks()]
-    shown = {"image": "first adversary"}
+    first, control = measured.attack(ADVERSARY, CLASSIFIER), measured.noises()[-1:]
+    names = [*control, ADVERSARY, *measured.gradient_attacks()]
+    shown = {ADVERSARY: "first adversary"}
     before = {"no attack": measured.clean(measured.victims[CLASSIFIER])["accuracy"]}
     before |= {shown.get(n, n): measured.row(n, CLASSIFIER)["accuracy"] for n in names}
     before["own adversary"] = before["first adversary"]
     after = {"no attack": measured.clean(defended)["accuracy"]}
     for name in [*names, "own adversary"]:
-        attack = {"image": first, "own adversary": own}.get(name) or measured.attack(name, CLASSIFIER)
+        attack = {ADVERSARY: first, "own adversary": own}.get(name) or measured.attack(name, CLASSIFIER)
         after[shown.get(name, name)] = measured.against(defended, shown.get(name, name), attack)["accuracy"]
     return {"as trained": before, "adversarially fine-tuned": after}

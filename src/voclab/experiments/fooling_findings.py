@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from voclab.experiments.adversary import CLASSIFIER, SEGMENTER
-from voclab.experiments.fooling import Measurements, trade_off
+from voclab.experiments.adversary import ADVERSARY, CLASSIFIER, SEGMENTER
+from voclab.experiments.fooling import Measurements
 from voclab.metrics import Chance, accuracy_low, dice_low
+
+_JUST_SEEN = 1.0  # mean CIEDE2000
+_IMPERCEPTIBLE = 4  # the largest bound of which the word is used, steps of 1/255
 
 
 def said(row: Mapping[str, float]) -> str:
@@ -30,17 +33,18 @@ def compared(a: Mapping[str, float], b: Mapping[str, float], names: tuple[str, s
 
 
 def effect(m: Measurements, victim: str) -> str:
-    """Success of the adversary and of all other attacks on a victim."""
-    row = m.row("image", victim)
+    """Success of the adversary and of all other attacks on a victim, and of its own at other bounds."""
+    row = m.row(ADVERSARY, victim)
     what = "of its mean Dice is lost" if victim == SEGMENTER else "of the images it had right are fooled"
     first = (
         f"**The {victim}**, at most {m.epsilon:g}/255 per pixel value (PSNR {row['psnr']:.1f} dB,"
-        f" SSIM {row['ssim']:.2f}), one forward pass of the adversary: {said(row)} {what}. Others:"
+        f" SSIM {row['ssim']:.2f}, ΔE00 {row['ciede2000']:.1f}): {said(row)} {what} by the adversary. Others:"
     )
-    others = {**{name: name for name in m.settings.attacks}, "universal": "one pattern for all images"}
-    listed = "\n".join(f"- {title}: {said(m.row(name, victim))}" for name, title in others.items())
-    verdicts = [compared(row, m.row(n, victim), ("the adversary", n)) for n in m.noises()[-1:]]
-    verdicts.append(compared(row, m.row("universal", victim), ("the adversary", "the one pattern")))
+    listed = "\n".join(f"- {name}: {said(m.row(name, victim))}" for name in m.settings.attacks)
+    against = [*m.noises()[-1:], *(name for name in m.gradient_attacks() if name == "FGSM")]
+    verdicts = [compared(row, m.row(name, victim), ("the adversary", name)) for name in against]
+    shares = "; ".join(f"{e:g}/255 {m.row(ADVERSARY, victim, e)['success']:.0%}" for e in m.bounds)
+    verdicts.append(f"The same generator, told other bounds: {shares}.")
     return f"{first}\n\n{listed}\n\n{' '.join(verdicts)}"
 
 
@@ -52,20 +56,47 @@ def summary(m: Measurements) -> str:
     }
     noise, parts = m.noises()[-1:], []
     for victim in m.victims:
-        shares = [f"{m.row(name, victim)['success']:.0%}" for name in ("image", *noise)]
+        shares = [f"{m.row(name, victim)['success']:.0%}" for name in (ADVERSARY, *noise)]
         parts.append(f"{shares[0]} {of[victim]}" + (f" ({noise[0]}: {shares[1]})" if noise else ""))
-    return f"Within {m.epsilon:g}/255, by one forward pass of the adversary, {' and '.join(parts)}."
+    return f"Within {m.epsilon:g}/255, by one generator for all bounds, {' and '.join(parts)}."
 
 
-def visibility(m: Measurements, handling: Mapping[str, Mapping[str, float]]) -> str:
-    """The curve of the penalty, and what handling leaves."""
-    curve = trade_off(m)["adversary, penalty on L2"]
-    points = "; ".join(f"{title}: {x:.1f} dB, {y:.1%}" for x, y, title in curve)
-    left = "; ".join(f"{how} {share:.0%}" for how, share in handling["adversary, image-dependent"].items())
+def visibility(m: Measurements) -> str:
+    """How visible the adversary's changes of the classifier's images are, bound by bound."""
+    rows = {e: m.row(ADVERSARY, CLASSIFIER, e) for e in m.bounds}
+    points = "\n".join(
+        f"- {e:g}/255: PSNR {row['psnr']:.1f} dB, SSIM {row['ssim']:.3f}, ΔE00 {row['ciede2000']:.2f}:"
+        f" {row['success']:.1%} fooled"
+        for e, row in rows.items()
+    )
+    unseen = [e for e, row in rows.items() if row["ciede2000"] < _JUST_SEEN and e <= _IMPERCEPTIBLE]
+    holds = f"up to {max(unseen):g}/255" if unseen else "at none of these bounds"
     return (
-        "**Less visible, and after handling.**\n\n"
-        f"- PSNR and fooling rate by the weight of the L2 penalty: {points}.\n"
-        f"- Fooled by the adversary after handling: {left}."
+        "**How visible.** Two plain patches side by side are told apart from a colour difference (ΔE00) of"
+        f" about 1 on, so a mean below 1 is called imperceptible: that holds {holds}. Above, texture hides a"
+        f" change and smooth areas show it.\n\n{points}"
+    )
+
+
+def handling(left: Mapping[str, Mapping[str, float]]) -> str:
+    """What is left of the adversary's success, and of every other attack's, after handling."""
+    rows = []
+    for name, shares in left.items():
+        (_, first), *others = shares.items()
+        kept = [f"{how} {share:.0%}" for how, share in others]
+        rows.append(f"- {name}: {first:.0%} as saved; {'; '.join(kept)}")
+    return "**After handling**, success rates on the classifier:\n\n" + "\n".join(rows)
+
+
+def one_pattern(found: Mapping[float, Mapping[str, float]], victim: str) -> str:
+    """How much of the adversary's effect a perturbation has that was made for another image."""
+    parts = [
+        f"at {epsilon:g}/255 {row['share']:.0%} ({row['other']:.1%} against {row['own']:.1%})"
+        for epsilon, row in found.items()
+    ]
+    return (
+        f"**How much depends on the image.** The share of the effect on the {victim} that the perturbation"
+        f" of another image has: {', '.join(parts)}. One pattern for all images would have all of it."
     )
 
 
@@ -89,7 +120,7 @@ def transfers(matrix: np.ndarray, sources: Sequence[str], tested: Sequence[str])
     row = sources.index(f"adversary, on the {CLASSIFIER}")
     parts = [f"{name} {matrix[row, c]:.0%}" for c, name in enumerate(tested) if name != CLASSIFIER]
     found = "; ".join(parts) or "there is no other network"
-    return f"**Transfer** of the classifier's adversary, success rate on other networks: {found}."
+    return f"**Transfer** of the adversary told of the classifier, success rate on other networks: {found}."
 
 
 def goal(table, name: str) -> str:
@@ -110,11 +141,11 @@ def defence(table: Mapping[str, Mapping[str, float]], n: int) -> str:
 
 
 def key_numbers(m: Measurements) -> dict[str, str]:
-    """For the first page: what one forward pass does, beside noise of the same size."""
+    """For the first page: what the adversary does, beside noise of the same size."""
     titles = {CLASSIFIER: "classifier fooled at", SEGMENTER: "segmenter's Dice lost at"}
     found = {}
     for victim in m.victims:
         noise = [f"{name} {m.row(name, victim)['success']:.1%}" for name in m.noises()[-1:]]
-        text = [said(m.row("image", victim)), f"{m.settings.size} px", *noise]
+        text = [said(m.row(ADVERSARY, victim)), f"{m.settings.size} px", *noise]
         found[f"{titles[victim]} {m.epsilon:g}/255"] = ", ".join(text)
     return found

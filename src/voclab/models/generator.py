@@ -1,12 +1,13 @@
 """The adversary's generator: from an image, and what is wanted of it, to a perturbation of unit size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from voclab.backend import pulled_back
+from voclab.backend import compiled, pulled_back
 from voclab.models.catalogue import BACKBONE
 from voclab.models.encoders import maps_of, skip_tensors
 from voclab.models.segmenters import ENCODER, ResizeLike, conv_norm_relu
@@ -72,7 +73,7 @@ class Generator(keras.Model):
             encoder.trainable = False
         size = len(self.victims) + len(GOALS) + classes
         self.decoders = [
-            _decoder([x.shape[-1] for x in encoder.outputs], _strides(encoder), size, width, f"decoder{k}")
+            decoder_for([x.shape[-1] for x in encoder.outputs], _strides(encoder), size, width, f"decoder{k}")
             for k, encoder in enumerate(self.encoders)
         ]
         channels = [decoder.outputs[-1].shape[-1] for decoder in self.decoders]
@@ -98,6 +99,11 @@ class Generator(keras.Model):
             directions.append(ops.clip(direction / (size + 1e-20), -_LARGEST, _LARGEST))
             finest += seen
         return self.last([pixels, *directions, *finest, wanted], training=training)
+
+    @cached_property
+    def in_use(self) -> Callable[..., np.ndarray]:
+        """:func:`voclab.backend.compiled`: arrays of pixels and condition -> array. All attacks share it."""
+        return compiled(self, told=len(self.victims) + len(GOALS) + self.classes)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[0])
@@ -168,7 +174,9 @@ def _strides(encoder: keras.Model) -> list[int]:
     return [256 // x.shape[1] for x in (maps if isinstance(maps, list | tuple) else [maps])]
 
 
-def _decoder(channels: list[int], strides: list[int], condition: int, width: int, name: str) -> keras.Model:
+def decoder_for(
+    channels: list[int], strides: list[int], condition: int, width: int, name: str
+) -> keras.Model:
     """[maps…, finest first, condition] -> [changes of the maps at stride 4 and more…, finest first, map]."""
     maps = [layers.Input((None, None, c), name=f"{name}_map{s}") for c, s in zip(channels, strides)]
     wanted = layers.Input((condition,), name=f"{name}_condition")
@@ -187,7 +195,7 @@ def _decoder(channels: list[int], strides: list[int], condition: int, width: int
             x = ResizeLike(name=f"{at}_up")([layers.Conv2D(narrow, 1, name=f"{at}_narrow")(x), maps[k]])
         x = scaled_and_shifted(x, told, f"{at}_told")
         for n in range(1 if step else 2):
-            x = _gated_block(x, maps[k], f"{at}_{n}")
+            x = gated_block(x, maps[k], f"{at}_{n}")
         active = layers.Activation("relu", name=f"{at}_relu")(x)
         small = keras.initializers.RandomNormal(stddev=0.01, seed=k)
         # Float32, as all that a gradient is computed from.
@@ -199,7 +207,7 @@ def _decoder(channels: list[int], strides: list[int], condition: int, width: int
     return keras.Model([*maps, wanted], [*changes[::-1], x], name=name)
 
 
-def _gated_block(x, seen, name: str):
+def gated_block(x, seen, name: str):
     """A residual block whose channels are multiplied by gates that the encoder's map opens.
 
     A backward pass multiplies by the slopes of the activations that the image causes; products are what

@@ -2,20 +2,23 @@
 
 One network of :func:`voclab.models.joint.build_joint` is both: a classifier called ``ready`` and a segmenter
 called ``ready-segmenter``, wherever a run's folder can be named. Its kernels are kept in half precision, what
-normalises in full: a running variance can be smaller than the smallest half-precision number.
+normalises in full: a running variance can be smaller than the smallest half-precision number. A generator
+that was trained to fool both is kept in the same way, without its encoder, which is theirs.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from voclab.errors import VoclabError
-from voclab.files import atomic_path, read_arrays, read_json
+from voclab.files import atomic_path, read_arrays, read_json, write_json
 
 FOLDER = Path(__file__).parents[1] / "weights"
 CLASSIFIER, SEGMENTER = "ready", "ready-segmenter"
 NAMES = (CLASSIFIER, SEGMENTER)
 ARRAYS, LITE, CARD = "ready.npz", "ready.tflite", "ready.json"
+GENERATOR, SETTINGS = "adversary.npz", "adversary.json"
 REMEDY = "install voclab again"  # against a file of the package that is missing or damaged
 
 
@@ -61,15 +64,8 @@ def load_joint():
     """Both in one ``keras.Model``, see :func:`voclab.models.joint.build_joint`."""
     from voclab.models.joint import build_joint
 
-    model, path = build_joint(**card()["network"]), FOLDER / ARRAYS
-    arrays = read_arrays(path, REMEDY)
-    for weight in model.weights:
-        values = arrays.pop(weight.path, None)
-        if values is None or values.shape != tuple(weight.shape):
-            raise VoclabError(f"{path} does not hold {weight.path}; {REMEDY}.")
-        weight.assign(values.astype(np.float32))
-    if arrays:
-        raise VoclabError(f"{path} holds {next(iter(arrays))}, which no layer takes; {REMEDY}.")
+    model = build_joint(**card()["network"])
+    _assign(model.weights, FOLDER / ARRAYS)
     return model
 
 
@@ -79,8 +75,101 @@ def save_arrays(model, path: str | Path) -> None:
     Raises:
         VoclabError: a kernel has values that half precision cannot hold.
     """
+    _save(model.weights, path)
+
+
+# --- the generator ---
+
+
+def has_generator() -> bool:
+    """Whether there is a generator to load."""
+    return (FOLDER / GENERATOR).is_file()
+
+
+def generator_settings() -> dict:
+    """What the generator was built with: ``victims`` (names), ``classes`` and ``width``.
+
+    Raises:
+        VoclabError: they are missing or damaged.
+    """
+    return read_json(FOLDER / SETTINGS, dict, REMEDY)
+
+
+def require_victim(name: str) -> None:
+    """Refuse a network that the generator was not trained on, before Keras is imported.
+
+    Raises:
+        VoclabError: ``name`` is none of :data:`NAMES`, or the generator is missing.
+    """
+    if name not in NAMES:
+        raise VoclabError(
+            f"The generator was trained to fool {' and '.join(NAMES)}, not {name}; name one of these, or"
+            " another attack."
+        )
+    generator_settings()
+
+
+def load_generator():
+    """The :class:`voclab.models.generator.Generator` that was trained to fool the networks of :data:`NAMES`.
+
+    Raises:
+        VoclabError: its files, or those of the networks, are missing or damaged.
+    """
+    settings = generator_settings()
+
+    from voclab.models.generator import build_generator
+    from voclab.models.joint import classifier_of, segmenter_of
+    from voclab.models.network import Network
+
+    joint = load_joint()
+    both = {
+        CLASSIFIER: Network(classifier_of(joint), "multilabel", CLASSIFIER),
+        SEGMENTER: Network(segmenter_of(joint), "segmentation", SEGMENTER),
+    }
+    victims = [both[name] for name in settings["victims"]]
+    generator = build_generator(victims, settings["classes"], width=settings["width"])
+    _assign(_trained(generator), FOLDER / GENERATOR)
+    return generator
+
+
+def save_generator(generator, folder: str | Path | None = None) -> None:
+    """Write a generator, trained on the networks of :data:`NAMES`, for :func:`load_generator`.
+
+    Args:
+        generator: a :class:`voclab.models.generator.Generator`.
+        folder: where its two files go; without it beside the networks.
+
+    Raises:
+        VoclabError: a kernel has values that half precision cannot hold.
+    """
+    folder = FOLDER if folder is None else Path(folder)
+    _save(_trained(generator), folder / GENERATOR)
+    settings = {"victims": generator.victims, "classes": generator.classes, "width": generator.width}
+    write_json(folder / SETTINGS, settings)
+
+
+def _trained(generator) -> list:
+    return [weight for part in (*generator.decoders, generator.last) for weight in part.weights]
+
+
+# --- weights and files ---
+
+
+def _assign(weights: Iterable, path: Path) -> None:
+    """Fill weights with the arrays of a file, which holds just these."""
+    arrays = read_arrays(path, REMEDY)
+    for weight in weights:
+        values = arrays.pop(weight.path, None)
+        if values is None or values.shape != tuple(weight.shape):
+            raise VoclabError(f"{path} does not hold {weight.path}; {REMEDY}.")
+        weight.assign(values.astype(np.float32))
+    if arrays:
+        raise VoclabError(f"{path} holds {next(iter(arrays))}, which no layer takes; {REMEDY}.")
+
+
+def _save(weights: Iterable, path: str | Path) -> None:
     arrays = {}
-    for weight in model.weights:
+    for weight in weights:
         values = np.asarray(weight)
         halved = values.astype(np.float16) if values.ndim > 1 else values
         if not np.isfinite(halved).all():

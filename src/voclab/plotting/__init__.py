@@ -13,7 +13,6 @@ from voclab.plotting.adversary import (
     fooled_photos,
     fooling_over_epsilon,
     magnified,
-    patterns,
     survival,
     trade_off,
     transfer_matrix,

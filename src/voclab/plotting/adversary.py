@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -27,8 +26,6 @@ from voclab.plotting.base import (
     look,
     most_lines,
     panel_width,
-    remove_empty,
-    row_heights,
     show,
     spread,
     styled,
@@ -39,6 +36,7 @@ from voclab.plotting.segmentation import mask_legend, mask_rows, masks_of, name_
 _FOOLED, _HOLDS = COLOURS[3], COLOURS[0]  # vermilion and blue
 _PERCENT = (-4, 104)  # markers at 0 and 100 are whole
 _TICKS = range(0, 101, 20)
+_Answer = tuple[np.ndarray, str, bool]
 _NARROW = 7.4  # inches: texts of 9 points can be read in a README, and on a phone
 
 
@@ -49,32 +47,38 @@ def magnified(perturbed: np.ndarray, clean: np.ndarray, factor: float) -> np.nda
 
 
 @styled
-def attack_triptychs(rows: Sequence[tuple[np.ndarray, np.ndarray, str, str, bool]], factor: float) -> Figure:
-    """Images, their perturbations times ``factor``, and what a network says before and after.
+def attack_triptychs(
+    rows: Sequence[tuple[_Answer, Mapping[str, Sequence[_Answer]]]], bounds: Sequence[float], factor: float
+) -> Figure:
+    """Images, and for each bound the perturbations of attacks times ``factor`` and what comes of them.
 
-    Each row is an image (H, W, 3) uint8, the same perturbed, what is said of either, e.g. ``"person 0.97, dog
-    0.31"``, and whether the network is fooled. More than three rows are put two abreast.
+    Each row is the clean image and, by attack, what that made of it at each of ``bounds`` (steps of 1/255):
+    triples of the image (H, W, 3) uint8, what a network says of it, e.g. ``"person 0.97, dog 0.31"``, and
+    whether it is fooled. An image takes a line for each attack.
     """
-    pairs = 2 if len(rows) > 3 else 1
-    side = panel_width(3.15 * pairs)
+    lines = [(name, clean, made[name], name == next(iter(made))) for clean, made in rows for name in made]
+    widths = [1, *[0.08, 1, 1] * len(bounds)]  # a gap before each bound
+    side = panel_width(sum(widths))
     texts = [
-        (_said(before, side), _said(f"{'fooled' if fooled else 'holds'}: {after}", side))
-        for _, _, before, after, fooled in rows
+        [_said(f"{'fooled' if fooled else 'holds'}: {answer}", side) for _, answer, fooled in answers]
+        for _, _, answers, _ in lines
     ]
-    heights = [side * height for height in row_heights([row[0] for row in rows], pairs)]
-    more = (0.15 + 0.15 * most_lines(text for pair in texts for text in pair)) * len(heights) + 0.6
-    widths = [1, 1, 1, 0.15, 1, 1, 1][: 4 * pairs - 1]  # a gap between the pairs
-    figure, axes = image_axes(heights, 3.15 * side * pairs, widths, more=more)
-    names = ("image", _times(factor), "perturbed image")
-    for k, ((clean, perturbed, _, _, fooled), (before, after)) in enumerate(zip(rows, texts)):
-        row, pair = divmod(k, pairs)
-        line = axes[row, 4 * pair : 4 * pair + 3]
-        for axis, image, name in zip(line, (clean, magnified(perturbed, clean, factor), perturbed), names):
-            show(axis, image, "" if row else name)
-            axis.set_anchor("N")  # beside a portrait, others stay below their titles
-        line[0].set_xlabel(before, fontsize=9)
-        line[2].set_xlabel(after, fontsize=9, color=_FOOLED if fooled else _HOLDS)
-    remove_empty(axes)
+    heights = [side * _ratio(clean[0]) for _, clean, _, _ in lines]
+    more = sum(0.12 + 0.15 * most_lines(said) for said in texts) + 0.5
+    figure, axes = image_axes(heights, side * sum(widths) + 0.3, widths, more=more)
+    for k, (line, (name, (image, answer, _), answers, first)) in enumerate(zip(axes, lines)):
+        if first:
+            show(line[0], image, "" if k else "image")
+            line[0].set_xlabel(_said(answer, side), fontsize=9)
+        else:
+            line[0].set(xticks=[], yticks=[], frame_on=False)
+        line[0].set_ylabel(name, fontsize=10)
+        for j, (perturbed, _, fooled) in enumerate(answers):
+            gap, change, after = line[3 * j + 1 : 3 * j + 4]
+            gap.remove()
+            show(change, magnified(perturbed, image, factor), "" if k else _times(factor))
+            show(after, perturbed, "" if k else f"perturbed, {bounds[j]:g}/255")
+            after.set_xlabel(texts[k][j], fontsize=9, color=_FOOLED if fooled else _HOLDS)
     return figure
 
 
@@ -181,28 +185,29 @@ def fooling_over_epsilon(
 
 
 @styled
-def adversary_curves(histories: Mapping[str, list[dict]]) -> Figure:
-    """Both loss terms of trained adversaries and the share of images they fool, over epochs.
+def adversary_curves(history: list[dict]) -> Figure:
+    """Both loss terms of a trained adversary and the share of images it fools at several bounds, over epochs.
 
-    ``histories`` are run -> entries with ``epoch`` and, where they are known, ``perturbed_loss`` (fooling),
-    ``perturbation_loss`` (weighted penalty), both with ``validation_`` before them too, and ``fooled``.
+    ``history`` has entries with ``epoch`` and, where they are known, ``perturbed_loss`` (fooling),
+    ``perturbation_loss`` (weighted penalty) and ``fooled_<bound>``, shares in [0, 1].
     """
-    figure, axes = grid_axes(1, 3, width=3.7, height=3.4)
+    figure, axes = grid_axes(1, 3, width=3.7, height=3.1)
     fooling, penalty, fooled = axes[0]
-    for k, (name, history) in enumerate(histories.items()):
-        style = curve_look(k, history)
-        for axis, key in ((fooling, "perturbed_loss"), (penalty, "perturbation_loss")):
-            curve(axis, history, key, **style)
-            curve(axis, history, f"validation_{key}", **style, ls="--", lw=1.2)
-        percent = [{"epoch": e["epoch"], "fooled": 100 * e["fooled"]} for e in history if "fooled" in e]
-        curve(fooled, percent, "fooled", label=name, **style)
+    for axis, key in ((fooling, "perturbed_loss"), (penalty, "perturbation_loss")):
+        curve(axis, history, key, **curve_look(0, history))
+        axis.set_ylim(bottom=0)
+    bounds = dict.fromkeys(key for entry in history for key in entry if key.startswith("fooled_"))
+    for k, key in enumerate(bounds, 1):
+        percent = [{"epoch": e["epoch"], key: 100 * e[key]} for e in history if key in e]
+        name = f"at {key.removeprefix('fooled_')}/255"
+        curve(fooled, percent, key, label=name, **curve_look(k, history))
+    last = max(1, *(entry["epoch"] for entry in history))
+    epochs = [e for e in MaxNLocator(integer=True).tick_values(0, last) if 0 <= e <= last]
     for axis in axes[0]:
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axis.set_xlabel("epoch")
-    dashes = "\ntraining (solid), validation (dashed)"
-    fooling.set(ylabel="fooling term", title=f"Fooling term{dashes}")
-    penalty.set(ylabel="weight · penalty", title=f"Penalty on the perturbation{dashes}")
-    fooled.set(ylabel="images fooled (%)", title="Fooled validation images")
+        axis.set(xlabel="epoch", xticks=epochs, xlim=(-0.05 * last, 1.05 * last))
+    fooling.set(ylabel="hinge on the margin", title="Fooling term, training")
+    penalty.set(ylabel="weight · mean square", title="Penalty on the size, training")
+    fooled.set(ylabel="success rate (%)", title="Success, validation")
     fooled.set(ylim=_PERCENT, yticks=_TICKS)
     legend_below(figure)
     return figure
@@ -212,7 +217,7 @@ def adversary_curves(histories: Mapping[str, list[dict]]) -> Figure:
 def trade_off(curves: Mapping[str, Sequence[tuple[float, float, str]]]) -> Figure:
     """How many images are fooled over how visible the perturbation is.
 
-    ``curves`` are name -> points as PSNR in dB, share in [0, 1] and text, e.g. ``"weight 0.5"``, in the order
+    ``curves`` are name -> points as PSNR in dB, share in [0, 1] and text, e.g. ``"4/255"``, in the order
     in which a line joins them. A point that is not finite is left out.
     """
     figure, axis = chart(7.2, 4.6)
@@ -293,43 +298,6 @@ def defence(shares: Mapping[str, Mapping[str, float]], label: str) -> Figure:
     return figure
 
 
-@styled
-def patterns(images: Mapping[str, np.ndarray]) -> Figure:
-    """Perturbations (H, W, 3) uint8 by title, and under each which spatial frequencies it uses.
-
-    All are :func:`magnified` by the same factor, for their spectra share one scale of colours.
-    """
-    shown = list(images.values())
-    columns = -(-len(shown) // -(-len(shown) // 5))  # 3 + 3 rather than 5 + 1
-    side = panel_width(columns)
-    ratios = row_heights(shown, columns)
-    heights = [0.85 * side * height for ratio in ratios for height in (ratio, 1)]
-    widths = [*[1] * columns, 0.06]
-    figure, axes = image_axes(heights, side * columns + 1.4, widths, more=0.9 * len(ratios) + 0.3)
-    spectra = [_spectrum(image) for image in shown]
-    limits = {"vmin": min(s.min() for s in spectra), "vmax": max(s.max() for s in spectra)}
-    for k, (title, image) in enumerate(images.items()):
-        row, column = divmod(k, columns)
-        show(axes[2 * row, column], image)
-        axes[2 * row, column].set_title(wrapped(title, 22), fontsize=10)
-        axis = axes[2 * row + 1, column]
-        x, y = (np.fft.fftshift(np.fft.fftfreq(size)) for size in (image.shape[1], image.shape[0]))
-        half = 0.5 / x.size, 0.5 / y.size
-        # Downwards as in the image, so that stripes and their peaks have the same direction.
-        extent = (x[0] - half[0], x[-1] + half[0], y[-1] + half[1], y[0] - half[1])
-        spectrum = axis.imshow(spectra[k], cmap="magma", extent=extent, aspect="equal", **limits)
-        axis.set(xlim=(-0.5, 0.5), ylim=(0.5, -0.5), xticks=(-0.5, 0, 0.5), yticks=(-0.5, 0, 0.5))
-        axis.grid(visible=False)
-        axis.set_xlabel("cycles per pixel, across", fontsize=9)
-        if column == 0:
-            axis.set_ylabel("cycles per pixel, down", fontsize=9)
-            figure.colorbar(spectrum, cax=axes[2 * row + 1, -1], label="power (dB)")
-        else:
-            axis.tick_params(labelleft=False)
-    remove_empty(axes)
-    return figure
-
-
 def _ratio(image: np.ndarray) -> float:
     return image.shape[0] / image.shape[1]
 
@@ -350,15 +318,6 @@ def _bars(axis: Axes, answered: Answered, kept: str, class_names: Sequence[str])
         axis.text(1.03, y, f"{100 * shares[name]:.0f} %", ha="left", **style)
     axis.set(xlim=(-1.1, 1.5), ylim=(2.6, -0.6))
     axis.axis("off")
-
-
-def _spectrum(image: np.ndarray) -> np.ndarray:
-    """(H, W) power in dB of the luminance's deviation from its mean, frequency 0 in the middle."""
-    luma = image @ np.array([0.299, 0.587, 0.114])
-    # Without a window the jump from one border to the other would draw a cross of frequencies.
-    window = cv2.createHanningWindow(luma.shape[::-1], cv2.CV_64F)
-    power = np.abs(np.fft.fft2((luma - luma.mean()) * window)) ** 2 / (window**2).sum()
-    return 10 * np.log10(np.fft.fftshift(power) + 1 / 12)  # as much as rounding to 8 bits has anyway
 
 
 def _said(text: str, inches: float) -> str:
