@@ -37,15 +37,16 @@ _BACKGROUND = 0.2  # what a pixel of the background counts for, beside one of an
 _NEVER = -1e9
 _QUALITIES = (50, 95)  # of the JPEG that a handled image may go through
 _BLUR = (0.5, 1.5)  # standard deviation of its blur, pixels
+_BLUR_RADIUS = 5  # pixels
 
 
 @dataclass(frozen=True)
 class AdversarialPerturbation(Task):
     """A generator whose perturbations fool frozen networks, at every bound and for every goal.
 
-    Each training image draws a bound, log-uniformly from 1/255 to 16/255, the victims to fool, and sometimes
-    a goal; the generator is told. Its ``start`` has the same generator. ``options`` of the experiment are
-    further arguments of :func:`voclab.models.generator.build_generator`.
+    Each training image draws a bound, log-uniformly from 1 to 16 steps of 1/255, the victims to fool, and
+    sometimes a goal; the generator is told. Its ``start`` has the same generator. ``options`` of the
+    experiment are further arguments of :func:`voclab.models.generator.build_generator`.
 
     After each epoch there are ``perturbed_loss`` (fooling) and ``perturbation_loss`` (weighted penalty), and
     on validation images ``fooled_2``, ``fooled_4`` and ``fooled_8`` (success at these bounds in 1/255, the
@@ -77,6 +78,18 @@ class AdversarialPerturbation(Task):
     def require(self, experiment, data, networks):
         if experiment.model != MODEL:
             raise VoclabError(f"There is no adversary {experiment.model!r}; it is a {MODEL}.")
+        for name in ("aimed", "handled"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise VoclabError(
+                    f"{name} is {getattr(self, name)}; it is a share of the images, from 0 to 1."
+                )
+        classes = len(data.fit.class_names)
+        for name in self.victims:
+            known = networks[name].outputs - (networks[name].task == "segmentation")
+            if known != classes:
+                raise VoclabError(
+                    f"{name} knows {known} classes, but the data has {classes}; choose another."
+                )
         if self.masks(networks):
             require_masks(data.fit, data.validation)
 
@@ -287,7 +300,7 @@ class TrainedGenerator(Generator):
         uniform = keras.random.uniform((replicas() * size, 5 + self.classes), seed=self._draws)
         uniform = own_part(uniform, size)
         low, high = np.log(BOUNDS)
-        epsilon = ops.exp(low + (high - low) * uniform[:, 0])
+        epsilon = ops.round(ops.exp(low + (high - low) * uniform[:, 0]))  # 8-bit images know whole steps
         # Half of the time all of them, else one.
         one = ops.one_hot(ops.cast(uniform[:, 1] * count, "int32"), count)
         victims = ops.where(uniform[:, 2:3] < 0.5, 1.0, one) if count > 1 else ops.ones((size, 1))
@@ -325,12 +338,14 @@ def _rounded(images):
 
 
 def _blurred(images, sigma):
-    """(B, H, W, 3) under a Gaussian of that standard deviation, cut off at 3 pixels."""
-    at = ops.arange(-3, 4, dtype="float32")
+    """(B, H, W, 3) under a Gaussian of that standard deviation; the image goes on mirrored at its edges."""
+    at = ops.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, dtype="float32")
     line = ops.exp(-(at**2) / (2 * sigma**2))
     line = line / ops.sum(line)
     kernel = ops.tile((line[:, None] * line[None, :])[:, :, None, None], (1, 1, 3, 1))
-    return ops.depthwise_conv(images, kernel, padding="same")
+    around = (_BLUR_RADIUS, _BLUR_RADIUS)
+    wider = ops.pad(images, ((0, 0), around, around, (0, 0)), mode="reflect")
+    return ops.depthwise_conv(wider, kernel, padding="valid")
 
 
 class Adversary(Attack):

@@ -66,7 +66,7 @@ class Generator(keras.Model):
         self, encoders: Sequence[keras.Model], victims: Sequence[str], classes: int, width: int = 128,
         **options,
     ):  # fmt: skip
-        super().__init__(**options)
+        super().__init__(autocast=False, **options)  # half precision is too coarse for pixels
         self.victims, self.classes, self.width = tuple(victims), classes, width
         self.encoders = list(encoders)
         for encoder in self.encoders:
@@ -197,7 +197,7 @@ def decoder_for(
         for n in range(1 if step else 2):
             x = gated_block(x, maps[k], f"{at}_{n}")
         active = layers.Activation("relu", name=f"{at}_relu")(x)
-        small = keras.initializers.RandomNormal(stddev=0.01, seed=k)
+        small = keras.initializers.RandomNormal(stddev=0.01)
         # Float32, as all that a gradient is computed from.
         changes.append(
             layers.Conv2D(channels[k], 1, kernel_initializer=small, name=f"{at}_change", dtype="float32")(
