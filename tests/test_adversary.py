@@ -289,10 +289,9 @@ def test_each_image_draws_a_bound_victims_and_sometimes_a_goal(armed):
     present[0], present[1] = 0, 1
     drawn = armed(aimed=0.4)._drawn(ops.convert_to_tensor(present))
     epsilon, victims, goal, k = map(np.asarray, drawn)
-    assert 1 <= epsilon.min() < 1.01
-    assert 15.8 < epsilon.max() <= 16.001
-    shares = np.histogram(np.log2(epsilon), 4, (0, 4))[0] / n  # log-uniformly
-    np.testing.assert_allclose(shares, 0.25, atol=0.025)
+    assert set(epsilon.tolist()) == set(range(1, 17))  # whole steps
+    below = [(epsilon <= steps).mean() for steps in (1, 2, 4, 8)]  # log-uniformly, but for the rounding
+    np.testing.assert_allclose(below, np.log([1.5, 2.5, 4.5, 8.5]) / np.log(16), atol=0.02)
     both, first, second = (np.all(victims == v, axis=1).mean() for v in ([1, 1], [1, 0], [0, 1]))
     np.testing.assert_allclose([both, first, second], [0.5, 0.25, 0.25], atol=0.025)
     assert (goal > 0).mean() == pytest.approx(0.4, abs=0.025)
@@ -310,7 +309,7 @@ def test_each_image_draws_a_bound_victims_and_sometimes_a_goal(armed):
 def test_each_step_draws_anew_and_the_seed_decides(armed):
     model, present = armed(), ops.ones((16, 4))
     first, second = (np.asarray(model._drawn(present)[0]) for _ in range(2))
-    assert (first != second).all()
+    assert (first != second).any()
     model._draws.state.assign(np.zeros(2, np.uint32))
     again = np.asarray(model._drawn(present)[0])
     other = armed()
@@ -499,15 +498,17 @@ def test_a_segmenter_and_a_classifier_at_once(parts, tmp_path, at_8):
         "segmenter": Network(fragile_segmenter(), "segmentation"),
     }
     task = AdversarialPerturbation(("classifier", "segmenter"))
-    made = run(replace(EXPERIMENT, task=task), parts, tmp_path, networks=networks, progress=silent)
+    longer = replace(EXPERIMENT, task=task, recipe=replace(RECIPE, epochs=6))
+    made = run(longer, parts, tmp_path, networks=networks, progress=silent)
     assert list(made.config["networks"]) == ["classifier", "segmenter"]
     model, held = made.load_model(), Bench(parts.validation, 32)
     assert model.victims == ("classifier", "segmenter")
     found, _ = held.attack(Adversary(model), networks["classifier"], 8 / 255)
-    success = [held.effect(victim, found)["success"] for victim in networks.values()]
+    effects = [held.effect(victim, found) for victim in networks.values()]
+    success = [effect["success"] for effect in effects]
     assert made.metrics["validation"]["fooled_8"] == pytest.approx(np.mean(success), abs=1e-6)
     assert success[0] > 0.5
-    assert success[1] > 0
+    assert effects[1]["flipped"] > 0.01
     assert same_weights(networks["segmenter"].model, fragile_segmenter())
 
 
