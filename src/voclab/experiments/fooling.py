@@ -83,8 +83,8 @@ class Measurements:
         return self.adversary.load_model()
 
     def names(self) -> list[str]:
-        """The attacks that there are here: those of the settings, then the adversary."""
-        return [*self.settings.attacks, ADVERSARY]
+        """The attacks that there are here, in the order of every table and legend: the adversary first."""
+        return [ADVERSARY, *self.settings.attacks]
 
     def gradient_attacks(self) -> list[str]:
         """Those of the settings that are not noise."""
@@ -285,19 +285,18 @@ def survival(measured: Measurements, victim: str) -> dict[str, dict[str, float]]
             "as saved": measured.survived(name, victim, ""),
             **{how: measured.survived(name, victim, how) for how in HANDLING},
         }
-        for name in (*measured.gradient_attacks(), ADVERSARY)
+        for name in measured.names()
     }
 
 
 def trade_off(measured: Measurements) -> dict[str, list[tuple[float, float, str]]]:
-    """Attack -> (PSNR in dB, success rate, label) of the classifier at each bound; the adversary first."""
+    """Attack -> (PSNR in dB, success rate, label) of the classifier at each bound."""
 
     def point(name: str, epsilon: float) -> tuple[float, float, str]:
         row = measured.row(name, CLASSIFIER, epsilon)
         return row["psnr"], row["success"], f"{epsilon:g}/255" if name == ADVERSARY else ""
 
-    names = (ADVERSARY, *measured.settings.attacks)
-    return {name: [point(name, epsilon) for epsilon in measured.bounds] for name in names}
+    return {name: [point(name, epsilon) for epsilon in measured.bounds] for name in measured.names()}
 
 
 def of_another_image(measured: Measurements, victim: str) -> dict[float, dict[str, float]]:
