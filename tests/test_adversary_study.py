@@ -763,6 +763,8 @@ def test_sentences_give_what_was_measured(measured):
     assert f"{HANDLING[1]} {left['adversary'][HANDLING[1]]:.0%}" in findings.handling(left)
     found = fooling.of_another_image(measured, "classifier")
     assert f"at 4/255 {found[4]['share']:.0%}" in findings.one_pattern(found, "classifier")
+    nothing = {4: {"own": 0.0, "other": 0.0, "share": float("nan")}}
+    assert "nan" not in findings.one_pattern(nothing, "classifier")
 
 
 def test_a_network_at_chance_is_told_from_one_that_has_learnt(opened):

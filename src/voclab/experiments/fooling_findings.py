@@ -92,6 +92,8 @@ def one_pattern(found: Mapping[float, Mapping[str, float]], victim: str) -> str:
     """How much of the adversary's effect a perturbation has that was made for another image."""
     parts = [
         f"at {epsilon:g}/255 {row['share']:.0%} ({row['other']:.1%} against {row['own']:.1%})"
+        if row["own"] > 0
+        else f"at {epsilon:g}/255 there is no effect to share"
         for epsilon, row in found.items()
     ]
     return (
