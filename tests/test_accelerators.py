@@ -13,7 +13,14 @@ from conftest import draw_squares
 from fragile_victims import four_classes, fragile_classifier, fragile_segmenter
 
 from voclab import backend
-from voclab.attacks import AdversarialPerturbation, AdversarialTraining, Network, Target
+from voclab.attacks import (
+    AdversarialPerturbation,
+    AdversarialTraining,
+    Adversary,
+    Bench,
+    Network,
+    Target,
+)
 from voclab.losses import get_loss
 from voclab.models import zoo
 from voclab.models.segmenters import build_unet
@@ -126,7 +133,11 @@ def test_the_adversary_trains_in_half_precision(half, parts, tmp_path):
     task = AdversarialPerturbation(("classifier",), weight=1.0)
     experiment = Experiment("a", task, "generator", RECIPE, options={"width": 8})
     data = Parts(*parts, parts[1])
-    _assert_sound(run(experiment, data, tmp_path, networks=victims, progress=lambda line: None))
+    made = run(experiment, data, tmp_path, networks=victims, progress=lambda line: None)
+    assert all(np.isfinite(entry["loss"]) for entry in made.history[1:])
+    bench = Bench(parts[1], 32)
+    images, _ = bench.attack(Adversary.of(made), victims["classifier"], 8 / 255)
+    assert 0 < np.abs(images.astype(float) - bench.images).max() <= 8
 
 
 def test_the_defence_trains_in_half_precision(half, parts, tmp_path):
