@@ -30,7 +30,8 @@ addEventListener("load", async () => {
   for (const frame of document.querySelectorAll("iframe"))
     for (const image of frame.contentDocument.images) {
       image.loading = "eager";
-      await image.decode().catch(() => {});
+      // Not decode(): virtual time waits for files that are fetched, but not for images being decoded.
+      if (!image.complete) await new Promise(done => { image.onload = image.onerror = done; });
     }
   const found = [...document.querySelectorAll("iframe")].map(frame => {
     const page = frame.contentDocument, images = [...page.images];

@@ -111,7 +111,8 @@ def served(answers: Answers, port: int | None = None, host: str = "127.0.0.1") -
                 prevent_thread_lock=True,
             )
         except OSError as error:
-            where = f"Port {port} is taken" if port else "No port from 7860 on is free"
+            why = "is taken, or kept for the system" if port and port < 1024 else "is taken"
+            where = f"Port {port} {why}" if port else "No port from 7860 on is free"
             raise VoclabError(f"{where}; name another one with --port.") from error
         try:
             yield url
