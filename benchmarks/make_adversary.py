@@ -5,8 +5,8 @@
 VOC is a folder with a VOCdevkit of VOC 2009; runs go to RUNS, where those of make_ready.py are, and a killed
 one goes on. What was chosen was chosen by `choices`: the network that make_ready.py trained on four fifths of
 the training images is the victim, and the fifth that neither it nor the generator has seen says which epoch
-is best. Then `shipped` trains once more, on all training images, against the networks that are shipped. With
-PARTs only these are trained and nothing is written.
+is best. Then `shipped` trains once more, on all training images, against the networks that are shipped; their
+card gets its figures on the test images. With PARTs only these are trained and nothing is written.
 """
 
 import sys
@@ -16,7 +16,9 @@ import make_ready
 
 from voclab.attacks import AdversarialPerturbation
 from voclab.data import load, test_split
+from voclab.data.base import Dataset
 from voclab.data.splits import fit_validation
+from voclab.evaluation import conditions
 from voclab.models import ready
 from voclab.models.joint import classifier_of, segmenter_of
 from voclab.models.network import Network
@@ -27,6 +29,8 @@ SIZE = 192  # pixels, of the crops: half of what the networks look at
 EPOCHS = 60
 JUDGED = 16  # validation images after each epoch: the rate falls to zero, so the last ones are the best
 OPTIONS = {"width": 160}
+ATTACKS = ("generator", "noise", "fgsm", "pgd2", "pgd")
+EPSILONS = (2, 4, 8)  # bounds of the card's figures, steps of 1/255
 
 
 def experiment(name: str) -> Experiment:
@@ -74,6 +78,18 @@ def main(voc: str, folder: str, *only: str) -> None:
         done = run(experiment("shipped"), data, Path(folder), networks=victims(ready.load_joint()))
         if not only:
             ready.save_generator(done.load_model())
+            card = {**ready.card(), "attacks": measured(test)}
+            card["minutes of the generator"] = round(done.metrics["seconds"] / 60, 1)
+            make_ready.write_card(card)
+
+
+def measured(test: Dataset) -> dict[str, dict]:
+    """What `voclab evaluate --model ready --attacks` says of both networks, by condition."""
+    given = {"settings": {}, "attacks": ATTACKS, "epsilons": EPSILONS, "attacked": make_ready.ATTACKED}
+    return {
+        name: conditions.report(name, test, **given, progress=print).as_dict()["conditions"]
+        for name in ready.NAMES
+    }
 
 
 if __name__ == "__main__":

@@ -251,6 +251,7 @@ def text(card: dict) -> str:
     template = jinja2.Template(Path(__file__).with_name("ready_card.md").read_text(encoding="utf-8"))
     return template.render(
         **card,
+        card=card,
         rows=rows,
         sizes={name: f"{(ready.FOLDER / name).stat().st_size / 1e6:.1f}" for name in files},
         images=card["test"][ready.CLASSIFIER]["images"],
