@@ -233,7 +233,7 @@ def scaled_and_shifted(x, told, name: str):
     return x * (1 + both[..., :channels]) + both[..., channels:]
 
 
-def _last(channels: list[int], condition: int, width: int = 24) -> keras.Model:
+def _last(channels: list[int], condition: int, width: int = 12) -> keras.Model:
     """[pixels, a direction for each encoder…, its decoder's finest map…, condition] -> unit perturbation."""
     pixels = layers.Input((None, None, 3), name="last_pixels")
     directions = [layers.Input((None, None, 3), name=f"last_direction{k}") for k in range(len(channels))]
