@@ -247,7 +247,8 @@ def text(card: dict) -> str:
         ),
         *((f"Dice, {row}", segmenter[row]["dice"]) for row in segmenter if row != "clean"),
     ]
-    template = jinja2.Template(Path(__file__).with_name("ready_card.md").read_text(encoding="utf-8"))
+    source = Path(__file__).with_name("ready_card.md").read_text(encoding="utf-8")
+    template = jinja2.Template(source, keep_trailing_newline=True)
     return template.render(
         **card,
         rows=rows,
