@@ -248,7 +248,8 @@ def text(card: dict) -> str:
         *((f"Dice, {row}", segmenter[row]["dice"]) for row in segmenter if row != "clean"),
     ]
     files = [*card["files"], *([ready.GENERATOR] if ready.has_generator() else [])]
-    template = jinja2.Template(Path(__file__).with_name("ready_card.md").read_text(encoding="utf-8"))
+    source = Path(__file__).with_name("ready_card.md").read_text(encoding="utf-8")
+    template = jinja2.Template(source, keep_trailing_newline=True)
     return template.render(
         **card,
         card=card,
