@@ -88,7 +88,7 @@ class Attacking:
 
     Attributes:
         attack: what changes the pixels.
-        victims: the networks that shall answer otherwise, names of :data:`voclab.models.ready.NAMES`.
+        victims: the networks to fool, names of :data:`voclab.models.ready.NAMES`.
         network: the first of them.
         answering: ``voclab predict``, of the same networks.
         epsilon: the most that a pixel value may change, in steps of an 8-bit value.

@@ -1,4 +1,4 @@
-"""``voclab attack``: photos changed a little, in which the networks see something else."""
+"""``voclab attack``: photos changed slightly, so that the networks give another answer."""
 
 import json
 from functools import partial
@@ -22,16 +22,16 @@ def add(group) -> None:
     """Add the command to the parser."""
     parser = base.command(group, "attack", attack)
     base.option(parser, "images", nargs="+", metavar="IMAGE", help="an image, or a folder of images")
-    text = f"the most that a pixel value may change, of 255, 0 to {MOST} (default: 4)"
+    text = f"largest change of a pixel value, in steps of 1/255, 0 to {MOST} (default: 4)"
     base.option(parser, "--epsilon", partial(options.number, high=MOST), default=4.0, help=text)
-    text = "the network that shall answer otherwise (default: both; for fgsm and pgd classifier)"
+    text = "the network to fool (default: both; for fgsm and pgd classifier)"
     _choice(parser, "--victim", VICTIMS, text)
-    text = "let a class appear, or vanish (default: any other answer); needs --class"
+    text = "make a class appear or vanish (default: any wrong answer); needs --class"
     _choice(parser, "--goal", GOALS, text)
     base.option(parser, "--class", dest="class_name", metavar="NAME", help="which one, e.g. sheep")
     text = (
-        "the trained generator that comes with voclab, one gradient, ten gradients, or random signs as a"
-        " control (default: generator)"
+        "generator: trained, comes with voclab; fgsm: one gradient; pgd: ten; noise: random signs, a control"
+        " (default: generator)"
     )
     _choice(parser, "--method", METHODS, text, default=METHODS[0])
     base.folder(parser, "--to", "write each changed image there (NAME.png)")
@@ -44,7 +44,7 @@ def _choice(parser, name: str, allowed: tuple[str, ...], text: str, **settings) 
 
 
 def attack(arguments) -> int:
-    """Change photos a little so that the networks that come with voclab see something else."""
+    """Change photos slightly so that the networks that come with voclab give another answer."""
     from voclab.app import predict as predicting
     from voclab.data.listing import counted, shown
 
@@ -79,7 +79,7 @@ def attack(arguments) -> int:
         say(json.dumps({**described, "images": found, "failed": failed}, indent=1))
     if found:
         fooling = "" if victim == "segmenter" else f" and fooled the classifier on {fooled}"
-        where = f"; what was made of them is in {shown(arguments.to)}" if targets else ""
+        where = f"; the changed images are in {shown(arguments.to)}" if targets else ""
         tell(f"{arguments.method} changed {counted(len(found), 'image')}{fooling}{where}")
     return 2 if failed else 0
 

@@ -20,7 +20,9 @@ def add(group) -> None:
     base.option(parser, "--weights", help="auto, imagenet, none, or a weights file")
     base.option(parser, "--backbone", help="another backbone for the transfer models")
     base.option(parser, "--seed", help="of everything random (default: 0)")
-    base.option(parser, "--epsilon", help="bound of the adversary in steps of 1/255 (03)")
+    base.option(
+        parser, "--epsilon", help="bound of notebook 03's main tables and of its defence, in steps of 1/255"
+    )
     base.option(parser, "--out", metavar="FOLDER", help="where runs, figures and submissions go")
     base.option(parser, "--notebooks", default="notebooks", help="folder of the notebooks")
     target = parser.add_mutually_exclusive_group()

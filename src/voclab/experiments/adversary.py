@@ -30,7 +30,8 @@ def _attacks() -> dict[str, Attack]:
         "FGSM": FGSM(),
         "PGD, 2 steps": PGD(steps=2, step=0.5, random_start=False),
         "PGD": PGD(),
-        "momentum PGD": PGD(momentum=1.0, random_start=False),
+        # It is meant for transfer, so it does not stop at its first success.
+        "momentum PGD": PGD(steps=10, step=0.25, momentum=1.0, random_start=False, early_stop=False),
     }
 
 
@@ -59,7 +60,6 @@ class Settings:
         defence_epochs: adversarial fine-tuning of the classifier.
         defence_learning_rate: its peak learning rate.
         defence_steps: PGD steps inside it.
-        adaptive_epochs: training of the adversary of the defended classifier, from nothing.
     """
 
     classifier: str = "finetuned-augmented"
@@ -80,7 +80,6 @@ class Settings:
     defence_epochs: int = 3
     defence_learning_rate: float = 3e-4
     defence_steps: int = 2
-    adaptive_epochs: int = 4
 
 
 _DRAWN = Settings()
@@ -94,7 +93,6 @@ _PHOTOGRAPHS = Settings(
     pgd_images=(144, 48),
     defence_epochs=10,
     defence_learning_rate=1e-4,
-    adaptive_epochs=10,
 )
 _SETS = Sets(
     smoke=replace(
@@ -106,7 +104,6 @@ _SETS = Sets(
         images=(16, 16),
         pgd_images=(8, 8),
         defence_epochs=1,
-        adaptive_epochs=1,
     ),
     demo=(_DRAWN, _PHOTOGRAPHS),
     full=(
@@ -119,7 +116,6 @@ _SETS = Sets(
             pgd_images=(0, 96),
             defence_epochs=15,
             defence_steps=4,
-            adaptive_epochs=20,
         ),
         replace(
             _PHOTOGRAPHS,
@@ -128,7 +124,6 @@ _SETS = Sets(
             epochs=60,
             defence_epochs=20,
             defence_steps=4,
-            adaptive_epochs=20,
         ),
     ),
 )
@@ -240,9 +235,8 @@ def defended(settings: Settings, seed: int, epsilon: float = 8) -> Experiment:
 
 
 def adaptive(settings: Settings, seed: int) -> Experiment:
-    """The same adversary, trained anew on the network :data:`DEFENDED` and with its encoder."""
-    lengthened = replace(settings, epochs=settings.adaptive_epochs)
-    return replace(generator(lengthened, seed, (DEFENDED,)), name=f"{ADVERSARY}-{DEFENDED}")
+    """The same adversary, trained anew on the network :data:`DEFENDED` and with its encoder, as long."""
+    return replace(generator(settings, seed, (DEFENDED,)), name=f"{ADVERSARY}-{DEFENDED}")
 
 
 def rarest_common_class(labels: np.ndarray, least: float = 0.05) -> int:

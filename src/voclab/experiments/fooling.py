@@ -302,8 +302,8 @@ def trade_off(measured: Measurements) -> dict[str, list[tuple[float, float, str]
 def of_another_image(measured: Measurements, victim: str) -> dict[float, dict[str, float]]:
     """Bound -> success of the adversary's perturbation on its own image and, as ``other``, on another one.
 
-    ``share`` is the second over the first: 1 for a single pattern, 0 if all depends on the image. The bounds
-    are 4/255 and the main one.
+    ``share`` is the second over the first: 1 for a single pattern, what noise has if all depends on the
+    image. The bounds are 4/255 and the main one.
     """
     found = {}
     for epsilon in sorted({4.0, float(measured.epsilon)}):

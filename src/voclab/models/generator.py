@@ -45,11 +45,10 @@ class Generator(keras.Model):
 
     After Poursaeed et al. 2018, with the victims' own frozen encoders in the place of one that is learnt. A
     small U-Net decoder on an encoder's maps proposes, at each stride, how these maps should change. Which
-    pixels change them so is the business of the transposed encoder: its kernels transposed, gated by the
-    activations that this image causes, as in a deconvolutional network (Zeiler & Fergus 2014). Nothing of it
-    is learnt, and it costs what one backward pass through the encoder costs. A few convolutions turn that
-    direction, and the pixels, into the perturbation. How large it may be, whom it shall fool and what for
-    scales and shifts the decoder's channels (Perez et al. 2018).
+    pixels change them so is the business of the transposed encoder: its kernels transposed, times the slopes
+    of the activations that this image causes: one backward pass (Simonyan et al. 2014). Nothing of it is
+    learnt. A few convolutions turn that direction, and the pixels, into the perturbation. How large it may
+    be, whom it shall fool and what for scales and shifts the decoder's channels (Perez et al. 2018).
 
     Args:
         encoders: one for each victim that has its own: pixels (B, H, W, 3) in [0, 1] -> maps, finest first;

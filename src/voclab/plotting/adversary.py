@@ -60,7 +60,7 @@ def attack_triptychs(
     widths = [1, *[0.08, 1, 1] * len(bounds)]  # a gap before each bound
     side = panel_width(sum(widths))
     texts = [
-        [_said(f"{'fooled' if fooled else 'holds'}: {answer}", side) for _, answer, fooled in answers]
+        [_said(f"{'fooled' if fooled else 'right'}: {answer}", side) for _, answer, fooled in answers]
         for _, _, answers, _ in lines
     ]
     heights = [side * _ratio(clean[0]) for _, clean, _, _ in lines]
