@@ -15,7 +15,7 @@ from voc_trees import fails
 
 from toyvoc import cifar as toycifar
 from voclab import cli
-from voclab.attacks import FGSM, Bench, Network, Noise
+from voclab.attacks import FGSM, Bench, Network, Noise, swapped
 from voclab.cli import evaluate as command
 from voclab.corruptions import Setting
 from voclab.data import load
@@ -84,13 +84,13 @@ def test_named_attacks_have_intervals_and_those_of_one_gradient_run_on_all(bench
 
 def test_what_is_done_to_attacked_images_is_a_row_of_its_own(bench, victim):
     attacks = {"a": (FGSM(), 8 / 255)}
-    undone = {"a": {"b": lambda attacked, clean: clean, "c": conditions.of_another_image}}
+    undone = {"a": {"b": lambda attacked, clean: clean, "c": swapped}}
     table = conditions.evaluate(victim, bench, {}, attacks, afterwards=undone).table
     assert list(table.index) == ["clean", "a", "b", "c"]
     assert table.loc["b"].equals(table.loc["clean"])
     clean = np.array([[[[0, 10, 250]]], [[[50, 60, 70]]]], np.uint8)
     attacked = clean + np.array([[[[4, -4, 4]]], [[[-4, 2, 2]]]])
-    found = conditions.of_another_image(attacked.astype(np.uint8), clean)
+    found = swapped(attacked.astype(np.uint8), clean)
     assert found.tolist() == [[[[0, 12, 252]]], [[[54, 56, 74]]]]
 
 
@@ -162,18 +162,25 @@ def test_attacks_that_are_named_on_the_command_line(run, data, capsys):
     base = ["evaluate", "--model", str(run), "--dataset", str(data), "--images", "6"]
     given = ["--attacks", "fgsm", "pgd", "--epsilons", "4", "--attacked", "2", "--json"]
     assert cli.main([*base, *given]) == 0
-    rows = json.loads(capsys.readouterr().out)["conditions"]
+    rows = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["conditions"]
     assert [rows[title]["images"] for title in ("FGSM 4/255", "PGD 4/255")] == [6, 2]
     assert {"success", "low", "high"} <= set(rows["PGD 4/255"])
     assert "FGSM 2/255" not in rows
     for more, words in (
-        (["--attacks", "cw"], "There is no attacks 'cw'; choose one of generator, noise, fgsm, pgd2, pgd."),
+        (["--attacks", "cw"], "There is no attack 'cw'; choose one of generator, noise, fgsm, pgd2, pgd."),
         (
             ["--attacks", "generator"],
             f"The generator was trained to fool ready and ready-segmenter, not {run};",
         ),
         (["--attacks", "fgsm", "--no-attacks"], "not allowed with"),
-        (["--attacks", "fgsm", "--noise", "gaussian", "--level", "1"], "leave --noise or --attacks out."),
+        (
+            ["--attacks", "fgsm", "--noise", "gaussian", "--level", "1"],
+            "With --noise nothing is attacked; leave it or --attacks out",
+        ),
+        (
+            ["--epsilons", "2", "--no-attacks"],
+            "With --no-attacks nothing is attacked; leave it or --epsilons",
+        ),
         (["--epsilons", "0.5"], "--epsilons is 0.5; choose a number, 1 or more"),
     ):
         assert cli.main([*base, *more]) == 2

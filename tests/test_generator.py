@@ -11,6 +11,7 @@ from keras import ops
 
 from voclab.backend import compiled, pulled_back, value_and_gradient
 from voclab.models.classifiers import build_classifier
+from voclab.models.encoders import dilated, skip_tensors
 from voclab.models.generator import (
     UnitBall,
     build_generator,
@@ -225,9 +226,44 @@ def test_of_a_network_from_scratch_the_deepest_map_counts_not_its_answer(network
     model = networks[1].model
     found = encoder_of(model)(pixels(), training=False)
     assert [x.shape[1] for x in found] == [16, 8, 4]  # strides 2, 4 and 8; logits have stride 1
+    names = {layer.name for layer in encoder_of(model).layers}
+    assert names < {layer.name for layer in model.layers}
+    assert not {name for name in names if "logits" in name or name.startswith("narrow0")}
     last = model.get_layer("narrow1_relu").output  # the last layer before the map is enlarged again
     deepest = keras.Model(model.inputs, last)(pixels(), training=False)
     np.testing.assert_allclose(found[-1], deepest, atol=1e-6)
+
+
+def test_a_dilated_encoder_is_another_one_though_its_weights_are_the_same():
+    backbone = keras.applications.MobileNetV2((None, None, 3), alpha=0.35, include_top=False, weights=None)
+    first, second = (
+        keras.Model(network.inputs, list(skip_tensors(network).values()), name="encoder")
+        for network in (backbone, dilated(backbone))
+    )
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    victims = []
+    for name, encoder in (("first", first), ("second", second)):
+        inputs = keras.Input((None, None, 3))
+        pooled = keras.layers.GlobalAveragePooling2D()(encoder(inputs)[-1])
+        model = keras.Model(inputs, keras.layers.Dense(CLASSES)(pooled))
+        victims.append(Network(model, "multilabel", name))
+    assert len(build_generator(victims, CLASSES, width=8).encoders) == 2
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_half_precision_holds_proposals_of_any_size(scale):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        generator = drawn(of_one_network())
+        before = in_use(generator)(pixels(), wanted())
+        for decoder in generator.decoders:
+            for layer in decoder.layers:
+                if layer.name.endswith("_change"):
+                    layer.set_weights([scale * values for values in layer.get_weights()])
+        np.testing.assert_allclose(in_use(generator)(pixels(), wanted()), before, atol=0.05)
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 def test_training_moves_every_weight_of_the_generator_and_none_of_its_victims(networks):

@@ -87,8 +87,6 @@ def test_weights_beyond_half_precision_are_refused_and_nothing_is_written(own, t
 
 # --- the generator that was trained to fool them ---
 
-needs_generator = pytest.mark.skipif(not ready.has_generator(), reason="the generator is not shipped yet")
-
 
 @pytest.fixture
 def generator(own):
@@ -125,11 +123,24 @@ def test_a_generator_that_is_missing_or_damaged_is_a_sentence(generator):
     fails(rf"adversary.npz does not hold {re.escape(first)}; install voclab again", ready.load_generator)
     path.unlink()
     assert not ready.has_generator()
+    missing = "adversary.npz or adversary.json is missing; install voclab again"
     fails("adversary.npz is missing; install voclab again", ready.load_generator)
+    fails(missing, ready.require_victim, "ready")
+    path.touch()
     (ready.FOLDER / ready.SETTINGS).unlink()
-    for call in (ready.load_generator, partial(ready.require_victim, "ready")):
-        fails("adversary.json is missing; install voclab again", call)
+    assert not ready.has_generator()
+    fails("adversary.json is missing; install voclab again", ready.load_generator)
+    fails(missing, ready.require_victim, "ready")
     fails("trained to fool ready and ready-segmenter, not runs/a; name one", ready.require_victim, "runs/a")
+
+
+def test_a_generator_of_other_networks_is_refused(generator, own):
+    first = own.weights[0]
+    first.assign(first + 1)
+    ready.save_arrays(own, ready.FOLDER / ready.ARRAYS)
+    words = "adversary.npz was trained on other networks than ready.npz; install voclab again"
+    for call in (ready.load_generator, partial(ready.require_victim, "ready")):
+        fails(words, call)
 
 
 def test_the_page_and_evaluate_have_the_generator_for_its_victims(generator, squares):
@@ -161,9 +172,11 @@ def test_the_page_and_evaluate_have_the_generator_for_its_victims(generator, squ
         ]
         assert list(table["images"]) == [6] * 7 + [2] * 3
     fails("not runs/a", conditions.named_attacks, ["generator"], (2,), "runs/a")
+    fails("up to 16/255, not 32/255", conditions.named_attacks, ["generator"], (2, 32), "ready")
+    alone = conditions.report("ready", few.subset([0], "test"), settings={}, **attacks)
+    assert "generator 4/255 of another image" not in alone.evaluation.table.index
 
 
-@needs_generator
 def test_the_generator_that_is_shipped_is_small_and_knows_both():
     assert (ready.FOLDER / ready.GENERATOR).stat().st_size <= 8e6
     generator = ready.load_generator()

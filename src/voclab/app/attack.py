@@ -39,7 +39,8 @@ class Outcome:
         image: (H, W, 3) uint8: the same, attacked.
         before: what is seen in ``clean``.
         after: what is seen in ``image``.
-        fooled: whether the classifier gives the answer that was wanted; ``None`` where it was no victim.
+        fooled: whether the classifier gives the answer that was wanted; ``None`` where it was no victim, or
+            where what shall vanish was nothing that it saw.
     """
 
     clean: np.ndarray
@@ -60,7 +61,7 @@ class Outcome:
 
     def text(self) -> str:
         """What was seen, what is seen, and what was changed, in a line."""
-        verdict = {True: "Fooled; ", False: "Not fooled; ", None: ""}[self.fooled]
+        verdict = {True: "Classifier fooled; ", False: "Classifier not fooled; ", None: ""}[self.fooled]
         share = f"{100 * self.changed:.0f} % of the pixels"
         return (
             f"before {self.before.text()}. After {self.after.text()}. {verdict}{share} get another label."
@@ -76,6 +77,7 @@ class Outcome:
             "changed": round(self.changed, 6),
             "largest_change": int(self.visible["linf"]),
             "psnr": round(self.visible["psnr"], 3) if self.visible["linf"] else None,
+            "ciede2000": round(self.visible["ciede2000"], 3),
         }
 
 
@@ -151,6 +153,8 @@ class Attacking:
             return None
         if self.goal == "untargeted":
             return _top(after) not in _held(before)
+        if self.goal == "vanish" and self.class_name not in before.present:
+            return None  # only the segmenter saw it
         return (self.class_name in after.present) == (self.goal == "appear")
 
 

@@ -163,13 +163,9 @@ def targets(
         taken |= keys
         found.append(paths)
         for path in paths:
-            if not os.path.lexists(path):
-                continue
             if path.exists() and _identity(path) in originals:
                 raise refusal(shown(path), "is an image that is looked at", "name another folder with --to")
-            if not _written_by(mark, path):
-                what = f"is in the way, and `{mark}` did not write it"
-                raise refusal(shown(path), what, "move it, or name another folder with --to")
+            _require_not_in_the_way(path, mark)
     return found
 
 
@@ -237,7 +233,12 @@ def write(prediction: Prediction, pair: Sequence[Path]) -> None:
 
 
 def write_png(image: Image.Image, path: Path, mark: str) -> None:
-    """Write an image that says which command wrote it, for :func:`targets`."""
+    """Write an image that says which command wrote it, for :func:`targets`.
+
+    Raises:
+        VoclabError: a file is there by now that this command did not write.
+    """
+    _require_not_in_the_way(path, mark)
     told = PngInfo()
     told.add_text("Software", mark)
     with atomic_path(path) as unfinished:
@@ -254,6 +255,12 @@ def _identity(path: Path) -> tuple[int, int]:
     """The same for all names of a file."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def _require_not_in_the_way(path: Path, mark: str) -> None:
+    if os.path.lexists(path) and not _written_by(mark, path):
+        what = f"is in the way, and `{mark}` did not write it"
+        raise refusal(shown(path), what, "move it, or name another folder with --to")
 
 
 def _written_by(mark: str, path: Path) -> bool:

@@ -4,7 +4,7 @@ from voclab.attacks.adversarial_training import AdversarialTraining
 from voclab.attacks.adversary import AdversarialPerturbation, Adversary
 from voclab.attacks.budget import Budget
 from voclab.attacks.gradient import FGSM, PGD, Attack, Noise
-from voclab.attacks.measures import HANDLING, Bench, handled, visibility
+from voclab.attacks.measures import HANDLING, Bench, handled, swapped, visibility
 from voclab.attacks.target import Target
 from voclab.data.images import eight_bit
 from voclab.models.network import Network
@@ -24,5 +24,6 @@ __all__ = [
     "Target",
     "eight_bit",
     "handled",
+    "swapped",
     "visibility",
 ]

@@ -118,7 +118,9 @@ class AdversarialPerturbation(Task):
         named = [Network(network.model, network.task, name) for name, network in zip(self.victims, networks)]
         model = build_generator(named, classes, kind=TrainedGenerator, **experiment.options)
         if work.start:
-            model.set_weights(work.start.load_model().get_weights())
+            begun = work.start.load_model()  # perhaps against others, whose encoders it has
+            for mine, theirs in zip(model.learnt, begun.learnt, strict=True):
+                mine.set_weights(theirs.get_weights())
         model.arm(Fooling(networks, classes, self.kappa), self.aimed, self.handled, self.weight)
         return model
 

@@ -22,6 +22,15 @@ HANDLING = ("JPEG, quality 90", "JPEG, quality 75", "JPEG, quality 50", "blur, s
 _COLOURS_OF = 48  # images whose colour differences are computed: slower than all else together
 
 
+def swapped(attacked: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """(n, H, W, 3) uint8 images, each with the perturbation that was made for the one half a list away.
+
+    Neighbours in a list are often of one class.
+    """
+    change = np.roll(attacked.astype(np.int16) - clean, max(1, len(clean) // 2), axis=0)
+    return np.clip(clean + change, 0, 255).astype(np.uint8)
+
+
 class Bench:
     """Images of one size as 8-bit images with their truth: what networks and attacks are measured on.
 

@@ -8,10 +8,10 @@ from keras import ops
 
 from voclab.data.base import VOID
 from voclab.errors import VoclabError
+from voclab.models.generator import GOALS
 from voclab.models.network import TASKS, Network
 
 OBJECTIVES = ("margin", "cross_entropy")
-GOALS = ("untargeted", "appear", "vanish")
 _NEVER = -1e9  # a logit that takes no part in a maximum
 
 

@@ -23,7 +23,7 @@ def add(group) -> None:
     parser = base.command(group, "attack", attack)
     base.option(parser, "images", nargs="+", metavar="IMAGE", help="an image, or a folder of images")
     text = f"largest change of a pixel value, in steps of 1/255, 0 to {MOST} (default: 4)"
-    base.option(parser, "--epsilon", partial(options.number, high=MOST), default=4.0, help=text)
+    base.option(parser, "--epsilon", _epsilon, default=4.0, help=text)
     text = "the network to fool (default: both; for fgsm and pgd classifier)"
     _choice(parser, "--victim", VICTIMS, text)
     text = "make a class appear or vanish (default: any wrong answer); needs --class"
@@ -36,6 +36,11 @@ def add(group) -> None:
     _choice(parser, "--method", METHODS, text, default=METHODS[0])
     base.folder(parser, "--to", "write each changed image there (NAME.png)")
     base.json(parser, "a line for each image")
+
+
+def _epsilon(name: str, value) -> float:
+    """0, which changes nothing, or a whole step and more: less is lost where an image is saved."""
+    return options.number(name, value, high=MOST) and options.number(name, value, low=1, high=MOST)
 
 
 def _choice(parser, name: str, allowed: tuple[str, ...], text: str, **settings) -> None:
@@ -64,11 +69,12 @@ def attack(arguments) -> int:
 
     wanted = arguments.epsilon, arguments.goal or "untargeted", arguments.class_name
     run = attacking.open_attacking(arguments.method, victim, *wanted)
-    found, fooled, failed = [], 0, []
+    found, fooled, changed, failed = [], 0, 0, []
     for number, outcome in one_by_one(files, run, failed):
         if targets:
             attacking.write(outcome, targets[number][0], _MARK)
         fooled += bool(outcome.fooled)
+        changed += bool(outcome.visible["linf"])
         written = {"image": shown(targets[number][0])} if targets else {}
         found.append({"file": shown(files[number]), **outcome.as_dict(), "files": written})
         if not arguments.json:
@@ -80,7 +86,7 @@ def attack(arguments) -> int:
     if found:
         fooling = "" if victim == "segmenter" else f" and fooled the classifier on {fooled}"
         where = f"; the changed images are in {shown(arguments.to)}" if targets else ""
-        tell(f"{arguments.method} changed {counted(len(found), 'image')}{fooling}{where}")
+        tell(f"{arguments.method} changed {changed} of {counted(len(found), 'image')}{fooling}{where}")
     return 2 if failed else 0
 
 

@@ -42,8 +42,7 @@ def add(group) -> None:
         f"attacks, with intervals of their success: {', '.join(ATTACKS)} (default: fgsm and pgd, without"
         " intervals). The generator attacks the networks that come with voclab"
     )
-    named = partial(options.one_of, allowed=ATTACKS)
-    base.option(attacks, "--attacks", named, nargs="+", metavar="NAME", help=text)
+    base.option(attacks, "--attacks", _attack, nargs="+", metavar="NAME", help=text)
     text = "bounds of the attacks, of 255 (default: 2 8; of attacks that are named 2 4 8)"
     base.option(parser, "--epsilons", options.bound, nargs="+", metavar="STEPS", help=text)
     text = (
@@ -104,6 +103,10 @@ def _measured_on(arguments):
     return found, load(found.name, found.root, arguments.split or test_split(found.name))
 
 
+def _attack(name: str, value) -> str:
+    return options.one_of("attack", value, ATTACKS)
+
+
 def _report_folder(found) -> Path:
     """Where a report goes: images of others must not land among the committed figures."""
     if found.name in ("toyvoc", "toycifar"):
@@ -122,8 +125,10 @@ def evaluate(arguments) -> None:
         from voclab.corruptions import NOISES, require_strength
 
         require_strength(NOISES.get(arguments.noise, arguments.noise), arguments.level)
-    if arguments.noise is not None and arguments.attacks:
-        raise VoclabError("--noise measures one perturbation and no attacks; leave --noise or --attacks out.")
+    about_attacks = [f"--{name}" for name in ("attacks", "epsilons", "attacked") if getattr(arguments, name)]
+    if about_attacks and (arguments.noise is not None or arguments.no_attacks):
+        other = "--no-attacks" if arguments.noise is None else "--noise"
+        raise VoclabError(f"With {other} nothing is attacked; leave it or {' and '.join(about_attacks)} out.")
     if "generator" in (arguments.attacks or ()):
         ready.require_victim(arguments.model)
     model_file(arguments.model)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
-from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, handled
+from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, handled, swapped
 from voclab.corruptions import CORRUPTIONS, NOISES, SEVERITIES, Setting, corrupted, perturbed
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
@@ -24,6 +24,7 @@ from voclab.metrics import (
     reliability,
 )
 from voclab.models import ready
+from voclab.models.generator import BOUNDS
 from voclab.models.network import Network
 from voclab.training.segmentation import measure
 
@@ -103,11 +104,17 @@ def named_attacks(
         of the images that they make, as for :func:`evaluate`.
 
     Raises:
-        VoclabError: the generator was not trained on this network, or its files are missing or damaged.
+        VoclabError: the generator was not trained on this network or for such a bound, or its files are
+            missing or damaged.
     """
     run = dict(ATTACKS)
     if GENERATOR in names:
         ready.require_victim(network)
+        if max(steps) > BOUNDS[1]:
+            raise VoclabError(
+                f"The generator was trained for bounds up to {BOUNDS[1]:g}/255, not {max(steps):g}/255; name"
+                " smaller ones, or other attacks."
+            )
         run[GENERATOR] = (GENERATOR, Adversary(ready.load_generator(), (network,)))
     quick: Attacks = {}
     slow: Attacks = {}
@@ -117,16 +124,10 @@ def named_attacks(
     return quick, slow, {title: then for title, then in _AFTERWARDS.items() if title in quick}
 
 
-def of_another_image(attacked: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """(n, H, W, 3) uint8 images, each with the perturbation that was made for the one before it."""
-    change = np.roll(attacked.astype(np.int16) - clean, 1, axis=0)
-    return np.clip(clean + change, 0, 255).astype(np.uint8)
-
-
 # What the generator's perturbations survive, and how much of their effect one made for another image has.
 _AFTERWARDS: dict[str, dict[str, Then]] = {
     f"{GENERATOR} 8/255": {f"{GENERATOR} 8/255, {_JPEG}": lambda attacked, clean: handled(attacked, _JPEG)},
-    f"{GENERATOR} 4/255": {f"{GENERATOR} 4/255 of another image": of_another_image},
+    f"{GENERATOR} 4/255": {f"{GENERATOR} 4/255 of another image": swapped},
 }
 
 
@@ -265,7 +266,8 @@ class Report:
 
     def as_dict(self) -> dict:
         """Everything as plain values for JSON."""
-        table = self.evaluation.table.to_dict("index")
+        table = self.evaluation.table.astype(object)
+        table = table.where(table.notna(), None).to_dict("index")  # JSON knows no NaN
         diagrams = {
             condition: {key: np.asarray(values).tolist() for key, values in diagram.items()}
             for condition, diagram in self.evaluation.reliability.items()
@@ -338,6 +340,8 @@ def report(
         quick, slow, afterwards = {}, attacks_at(epsilons), {}
     else:
         quick, slow, afterwards = named_attacks(attacks, epsilons, network.weights)
+    if len(dataset) < 2:
+        afterwards = {}  # there is no other image
     bench, few = Bench(dataset, network.size), dataset.spread(attacked or 0)
     conditions = partial(evaluate, network, seed=seed, progress=progress, intervals=bool(attacks))
     if slow and len(few) < len(dataset):

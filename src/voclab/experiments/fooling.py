@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
-from voclab.attacks import FGSM, Adversary, Attack, Bench, Network, Noise, handled, visibility
+from voclab.attacks import FGSM, Adversary, Attack, Bench, Network, Noise, handled, swapped, visibility
 from voclab.attacks.measures import HANDLING
 from voclab.data.base import Dataset
 from voclab.data.images import eight_bit
@@ -114,7 +114,7 @@ class Measurements:
         """The part of the images for transfer and handling, as the attack leaves them: none is made anew."""
         bench, images = self.on(name, victim, self.epsilon), self.perturbed(name, victim)
         part = self._part(self.settings.images[1])
-        if len(bench) <= len(part):
+        if len(bench) <= len(part) or bench is not self.bench:  # a part of a part may hold other images
             return bench, images
         return part, images[np.linspace(0, len(bench) - 1, len(part)).round().astype(int)]
 
@@ -151,8 +151,7 @@ class Measurements:
 
         def measure():
             bench = self.on(ADVERSARY, victim, epsilon)
-            change = self._perturbed(ADVERSARY, victim, epsilon)[0].astype(np.int16) - bench.images
-            images = np.clip(bench.images + np.roll(change, 1, axis=0), 0, 255).astype(np.uint8)
+            images = swapped(self._perturbed(ADVERSARY, victim, epsilon)[0], bench.images)
             return self._effect(bench, victim, images)
 
         return self.run.once(f"{ADVERSARY} > {victim} {epsilon:g} of another image", measure)

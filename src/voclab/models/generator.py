@@ -16,6 +16,7 @@ GOALS = ("untargeted", "appear", "vanish")
 BOUNDS = (1.0, 16.0)  # steps of 1/255 between which a generator is told its bound
 _LARGEST = 8.0  # of a direction, in units of its mean size
 _FINEST = 4  # stride of the finest map that a decoder proposes changes of
+_PROPOSED = 0.1  # mean size of proposed changes: in the middle of what half precision holds
 
 
 def condition(epsilon, victims, goal, class_index, classes: int):
@@ -58,7 +59,7 @@ class Generator(keras.Model):
         width: channels of a decoder at its coarsest.
 
     Shape: [(B, H, W, 3) float32 in [0, 1], (B, len(victims) + 3 + classes) of :func:`condition`] ->
-    (B, H, W, 3) float32 in [-1, 1]. H and W of at least 32.
+    (B, H, W, 3) float32 in [-1, 1].
     """
 
     def __init__(
@@ -79,6 +80,11 @@ class Generator(keras.Model):
         self.last = _last(channels, size)
         self.built = True
 
+    @property
+    def learnt(self) -> list[keras.Model]:
+        """All parts but the encoders."""
+        return [*self.decoders, self.last]
+
     def build(self, input_shape):
         """Everything was made with the layers."""
 
@@ -91,6 +97,9 @@ class Generator(keras.Model):
             def proposed(maps, decoder=decoder, seen=seen):
                 *changes, last = decoder([*maps, wanted], training=training)
                 seen.append(last)
+                # The direction is scaled below, so only their proportions matter.
+                size = sum(ops.mean(ops.abs(x), axis=(1, 2, 3), keepdims=True) for x in changes)
+                changes = [x * (_PROPOSED / (size + 1e-20)) for x in changes]
                 return [None] * (len(maps) - len(changes)) + changes
 
             direction = pulled_back(lambda x, encoder=encoder: encoder(x, training=False), pixels, proposed)
@@ -142,8 +151,8 @@ def build_generator(networks: Sequence, classes: int, *, width: int = 128, kind:
 def encoder_of(model: keras.Model) -> keras.Model:
     """A frozen copy of what a network sees an image with: pixels -> its last map at each stride above 1.
 
-    It is the pretrained part, where there is one; else all layers that give a map count, down to the
-    deepest. A network that never shrinks the image has its last map only.
+    It is the pretrained part, where there is one; else all that comes before the deepest map, and this. A
+    network that never shrinks the image has its last map only.
 
     Args:
         model: a network of pixels.
@@ -151,6 +160,7 @@ def encoder_of(model: keras.Model) -> keras.Model:
     inner = next((layer for layer in model.layers if layer.name in (ENCODER, BACKBONE)), None)
     if inner is None:
         maps = maps_of(model)
+        maps = maps_of(keras.Model(model.inputs, maps[max(maps)]))  # without what comes after: the answer
         found = keras.Model(model.inputs, [maps[s] for s in sorted(maps) if s > 1 or len(maps) == 1])
     else:
         maps = inner.outputs if len(inner.outputs) > 1 else list(skip_tensors(inner).values())
@@ -163,6 +173,8 @@ def encoder_of(model: keras.Model) -> keras.Model:
 
 
 def _same(a: keras.Model, b: keras.Model) -> bool:
+    if _strides(a) != _strides(b):  # one of them dilated
+        return False
     mine, others = a.get_weights(), b.get_weights()
     return len(mine) == len(others) and all(np.array_equal(x, y) for x, y in zip(mine, others, strict=True))
 
@@ -186,7 +198,7 @@ def decoder_for(
     whole = layers.Dense(width, activation="relu", name=f"{name}_whole_1")(whole)
     x = conv_norm_relu(deepest, width, kernel=1, name=f"{name}_bottleneck")
     x = layers.Add(name=f"{name}_context")([x, layers.Dense(width, name=f"{name}_whole_2")(whole)])
-    changes, first = [], max(0, next((k for k, s in enumerate(strides) if s >= _FINEST), len(maps) - 1))
+    changes, first = [], next((k for k, s in enumerate(strides) if s >= _FINEST), len(maps) - 1)
     for step, k in enumerate(reversed(range(first, len(maps)))):
         at = f"{name}_{strides[k]}"
         if step:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from voclab.errors import VoclabError
-from voclab.files import atomic_path, read_arrays, read_json, write_json
+from voclab.files import atomic_path, read_arrays, read_json, sha256, write_json
 
 FOLDER = Path(__file__).parents[1] / "weights"
 CLASSIFIER, SEGMENTER = "ready", "ready-segmenter"
@@ -83,16 +83,19 @@ def save_arrays(model, path: str | Path) -> None:
 
 def has_generator() -> bool:
     """Whether there is a generator to load."""
-    return (FOLDER / GENERATOR).is_file()
+    return (FOLDER / GENERATOR).is_file() and (FOLDER / SETTINGS).is_file()
 
 
 def generator_settings() -> dict:
-    """What the generator was built with: ``victims`` (names), ``classes`` and ``width``.
+    """What the generator was built with: ``victims`` (names), ``classes``, ``width``, ``networks`` (digest).
 
     Raises:
-        VoclabError: they are missing or damaged.
+        VoclabError: they are missing or damaged, or it was trained on other networks than these.
     """
-    return read_json(FOLDER / SETTINGS, dict, REMEDY)
+    settings = read_json(FOLDER / SETTINGS, dict, REMEDY)
+    if settings.get("networks") != sha256(FOLDER / ARRAYS):
+        raise VoclabError(f"{FOLDER / GENERATOR} was trained on other networks than {ARRAYS}; {REMEDY}.")
+    return settings
 
 
 def require_victim(name: str) -> None:
@@ -106,6 +109,8 @@ def require_victim(name: str) -> None:
             f"The generator was trained to fool {' and '.join(NAMES)}, not {name}; name one of these, or"
             " another attack."
         )
+    if not has_generator():
+        raise VoclabError(f"{FOLDER / GENERATOR} or {SETTINGS} is missing; {REMEDY}.")
     generator_settings()
 
 
@@ -145,11 +150,12 @@ def save_generator(generator, folder: str | Path | None = None) -> None:
     folder = FOLDER if folder is None else Path(folder)
     _save(_trained(generator), folder / GENERATOR)
     settings = {"victims": generator.victims, "classes": generator.classes, "width": generator.width}
+    settings["networks"] = sha256(FOLDER / ARRAYS)
     write_json(folder / SETTINGS, settings)
 
 
 def _trained(generator) -> list:
-    return [weight for part in (*generator.decoders, generator.last) for weight in part.weights]
+    return [weight for part in generator.learnt for weight in part.weights]
 
 
 # --- weights and files ---
