@@ -263,6 +263,11 @@ def _last(channels: list[int], condition: int, width: int = 12) -> keras.Model:
     options = {"padding": "same", "kernel_initializer": "zeros", "dtype": "float32"}
     x = layers.Conv2D(3, 3, name="last_conv4", **options)(x)
     total = layers.Add(name="total", dtype="float32")([x, *directions])
+    # A small bound is best filled to the brim, of a large one less is enough: the condition decides.
+    small, twice = keras.initializers.RandomNormal(stddev=0.02), keras.initializers.Constant(np.log(2.0))
+    options = {"kernel_initializer": small, "bias_initializer": twice, "dtype": "float32"}
+    gain = layers.Dense(1, activation="exponential", name="last_gain", **options)(told)
+    total = layers.Multiply(name="scaled", dtype="float32")([total, layers.Reshape((1, 1, 1))(gain)])
     return keras.Model(
         [pixels, *directions, *maps, wanted], UnitBall(name="unit", dtype="float32")(total), name="last"
     )
