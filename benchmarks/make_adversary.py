@@ -11,6 +11,7 @@ networks gets the figures on the test images. With PARTs only these are trained 
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import make_ready
@@ -27,7 +28,7 @@ from voclab.training import Experiment, Parts, Recipe, Run
 from voclab.training.experiment import run
 
 SIZE = 192  # pixels, of the crops: half of what the networks look at
-EPOCHS = 60
+EPOCHS, FILLING = 60, 30
 JUDGED = 16  # validation images after each epoch: the rate falls to zero, so the last ones are the best
 OPTIONS = {"width": 160}
 ATTACKS = ("generator", "noise", "fgsm", "pgd2", "pgd")
@@ -41,6 +42,13 @@ def experiment(name: str) -> Experiment:
         SIZE, "crops", EPOCHS, 3e-3, batch_size=8, weight_decay=0.0, patience=EPOCHS, warmup=0.5, seed=0
     )
     return Experiment(f"adversary-{name}", task, "generator", recipe, options=OPTIONS)
+
+
+def filling(first: Experiment) -> Experiment:
+    """The same, once it has a direction: it begins with twice the size and learns to fill the bounds."""
+    recipe = replace(first.recipe, epochs=FILLING, learning_rate=1.5e-3, patience=FILLING)
+    options = {**OPTIONS, "gain": 2.0}
+    return replace(first, name=f"{first.name}-filling", recipe=recipe, options=options, start=first.name)
 
 
 def victims(joint) -> dict[str, Network]:
@@ -73,15 +81,22 @@ def main(voc: str, folder: str, *only: str) -> None:
     fit_set, validation = fit_validation(training, 0.2, 0)
     if "choices" in only or not only:
         data = Parts(fit_set, validation, test)
-        run(experiment("choices"), data, Path(folder), networks=victims(of_choices(Path(folder))))
+        trained("choices", data, Path(folder), victims(of_choices(Path(folder))))
     if "shipped" in only or not only:
         data = Parts(training, validation, test)
-        done = run(experiment("shipped"), data, Path(folder), networks=victims(ready.load_joint()))
+        done = trained("shipped", data, Path(folder), victims(ready.load_joint()))
         if not only:
             ready.save_generator(done.load_model())
             card = {**ready.card(), "attacks": measured(test)}
             card["minutes of the generator"] = round(done.metrics["seconds"] / 60, 1)
             make_ready.write_card(card)
+
+
+def trained(name: str, data: Parts, folder: Path, networks: dict[str, Network]) -> Run:
+    """The run of the second experiment, after the first."""
+    first = experiment(name)
+    run(first, data, folder, networks=networks)
+    return run(filling(first), data, folder, networks=networks)
 
 
 def measured(test: Dataset) -> dict[str, dict]:

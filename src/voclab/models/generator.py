@@ -57,6 +57,8 @@ class Generator(keras.Model):
         victims: names of the networks that it can be asked to fool.
         classes: how many class names there are.
         width: channels of a decoder at its coarsest.
+        gain: what the perturbation is multiplied by before it is cut off: 1 to begin with, more to fill
+            small bounds once there is a direction (docs/decisions.md). The condition changes it in training.
 
     Shape: [(B, H, W, 3) float32 in [0, 1], (B, len(victims) + 3 + classes) of :func:`condition`] ->
     (B, H, W, 3) float32 in [-1, 1].
@@ -64,10 +66,10 @@ class Generator(keras.Model):
 
     def __init__(
         self, encoders: Sequence[keras.Model], victims: Sequence[str], classes: int, width: int = 128,
-        **options,
+        gain: float = 1.0, **options,
     ):  # fmt: skip
         super().__init__(autocast=False, **options)  # half precision is too coarse for pixels
-        self.victims, self.classes, self.width = tuple(victims), classes, width
+        self.victims, self.classes, self.width, self.gain = tuple(victims), classes, width, gain
         self.encoders = list(encoders)
         for encoder in self.encoders:
             encoder.trainable = False
@@ -77,7 +79,7 @@ class Generator(keras.Model):
             for k, encoder in enumerate(self.encoders)
         ]
         channels = [decoder.outputs[-1].shape[-1] for decoder in self.decoders]
-        self.last = _last(channels, size)
+        self.last = _last(channels, size, gain)
         self.built = True
 
     @property
@@ -123,6 +125,7 @@ class Generator(keras.Model):
             "victims": list(self.victims),
             "classes": self.classes,
             "width": self.width,
+            "gain": self.gain,
         }
 
     @classmethod
@@ -131,13 +134,16 @@ class Generator(keras.Model):
         return cls(**{**config, "encoders": encoders})
 
 
-def build_generator(networks: Sequence, classes: int, *, width: int = 128, kind: type = Generator):
+def build_generator(
+    networks: Sequence, classes: int, *, width: int = 128, gain: float = 1.0, kind: type = Generator
+):
     """A :class:`Generator` (or ``kind`` of it) against networks, with copies of their encoders.
 
     Args:
         networks: :class:`voclab.models.network.Network`, one or more.
         classes: how many class names there are.
         width: channels of a decoder at its coarsest.
+        gain: see :class:`Generator`.
         kind: :class:`Generator`, or a class derived from it.
     """
     encoders: list[keras.Model] = []
@@ -145,7 +151,7 @@ def build_generator(networks: Sequence, classes: int, *, width: int = 128, kind:
         encoder = encoder_of(network.model)
         if not any(_same(encoder, other) for other in encoders):
             encoders.append(encoder)
-    return kind(encoders, [network.name for network in networks], classes, width, name="generator")
+    return kind(encoders, [network.name for network in networks], classes, width, gain, name="generator")
 
 
 def encoder_of(model: keras.Model) -> keras.Model:
@@ -244,7 +250,7 @@ def scaled_and_shifted(x, told, name: str):
     return x * (1 + both[..., :channels]) + both[..., channels:]
 
 
-def _last(channels: list[int], condition: int, width: int = 12) -> keras.Model:
+def _last(channels: list[int], condition: int, gain: float, width: int = 12) -> keras.Model:
     """[pixels, a direction for each encoder…, its decoder's finest map…, condition] -> unit perturbation."""
     pixels = layers.Input((None, None, 3), name="last_pixels")
     directions = [layers.Input((None, None, 3), name=f"last_direction{k}") for k in range(len(channels))]
@@ -264,10 +270,12 @@ def _last(channels: list[int], condition: int, width: int = 12) -> keras.Model:
     x = layers.Conv2D(3, 3, name="last_conv4", **options)(x)
     total = layers.Add(name="total", dtype="float32")([x, *directions])
     # A small bound is best filled to the brim, of a large one less is enough: the condition decides.
-    small, twice = keras.initializers.RandomNormal(stddev=0.02), keras.initializers.Constant(np.log(2.0))
-    options = {"kernel_initializer": small, "bias_initializer": twice, "dtype": "float32"}
-    gain = layers.Dense(1, activation="exponential", name="last_gain", **options)(told)
-    total = layers.Multiply(name="scaled", dtype="float32")([total, layers.Reshape((1, 1, 1))(gain)])
+    options = {"kernel_initializer": "zeros", "dtype": "float32"}
+    learnt = layers.Dense(1, activation="exponential", name="last_gain", **options)(told)
+    learnt = layers.Reshape((1, 1, 1), dtype="float32")(learnt)
+    total = layers.Multiply(name="scaled", dtype="float32")(
+        [total, layers.Rescaling(gain, dtype="float32")(learnt)]
+    )
     return keras.Model(
         [pixels, *directions, *maps, wanted], UnitBall(name="unit", dtype="float32")(total), name="last"
     )
