@@ -15,8 +15,8 @@ from voclab.data.base import VOID
 from voclab.data.images import eight_bit, jpeg
 from voclab.errors import VoclabError
 from voclab.models.generator import Generator, build_generator
-from voclab.training import Experiment, Parts, Recipe
-from voclab.training.experiment import is_current, run
+from voclab.training import Experiment, Parts, Recipe, Run
+from voclab.training.experiment import Work, is_current, run
 
 WIDTH = {"width": 8}
 
@@ -428,7 +428,7 @@ def test_what_is_saved_is_the_plain_generator_and_the_victim_is_as_it_was(traine
 
 def test_the_history_has_both_terms_of_the_loss_and_success_at_three_bounds(trained):
     first, *epochs = trained.history
-    scores = {"fooled", "fooled_2", "fooled_4", "fooled_8"}
+    scores = {"fooled", "fooled_2", "fooled_4", "fooled_8", "size"}
     assert set(first) == {"epoch"} | scores
     assert [entry["epoch"] for entry in epochs] == [1, 2]
     for entry in epochs:
@@ -445,7 +445,23 @@ def test_the_metrics_are_those_of_the_stored_adversary_as_an_attack(trained, net
     found, _ = held.attack(Adversary.of(trained), victim, 2 / 255)
     metrics = trained.metrics["validation"]
     assert metrics["fooled_2"] == pytest.approx(held.effect(victim, found)["success"])
-    assert metrics["fooled"] == max(entry["fooled"] for entry in trained.history)
+    assert metrics["fooled"] >= max(entry["fooled"] for entry in trained.history)
+
+
+def test_after_training_perturbations_grow_if_that_pays(trained, parts, tmp_path):
+    """A penalty so heavy that the smallest pays; without one, what fools most."""
+    work = Work(EXPERIMENT, parts, Run(tmp_path), networks=victims())
+    sizes = []
+    for weight in (0.0, 100.0):
+        found = replace(TASK, weight=weight).measure(work, trained.load_model())["validation"]
+        sizes.append(found["size"])
+        stored = Run(tmp_path).load_model()
+        bench = Bench(parts.validation, 32)
+        images, _ = bench.attack(Adversary(stored), work.networks["classifier"], 8 / 255)
+        success = bench.effect(work.networks["classifier"], images)["success"]
+        assert success == pytest.approx(found["fooled_8"])
+    assert found["times"] == 1
+    assert 0 < sizes[1] <= sizes[0] <= 1
 
 
 class Killed(BaseException):

@@ -137,9 +137,8 @@ def test_the_perturbation_depends_on_the_image(unit):
 
 
 def test_before_training_it_is_the_direction_through_the_encoders(networks):
-    """The last convolution starts at zero, so what is left is their sum times the gain, cut at 1."""
-    generator = build_generator(networks, CLASSES, width=16, gain=1.5)
-    images, asked = pixels(), wanted()
+    """The last convolution starts at zero, so what is left is their sum, cut at 1."""
+    generator, images, asked = build_generator(networks, CLASSES, width=16), pixels(), wanted()
 
     @tf.function
     def direction(encoder, decoder, asked):
@@ -157,7 +156,9 @@ def test_before_training_it_is_the_direction_through_the_encoders(networks):
         gradient = direction(encoder, decoder, tf.constant(asked)).numpy()
         expected = expected + np.clip(gradient / np.abs(gradient).mean((1, 2, 3), keepdims=True), -8, 8)
     found = in_use(generator)(images, asked)
-    np.testing.assert_allclose(found, np.clip(1.5 * expected, -1, 1), atol=1e-4)
+    np.testing.assert_allclose(found, np.clip(expected, -1, 1), atol=1e-4)
+    generator.grow(3)
+    np.testing.assert_allclose(in_use(generator)(images, asked), np.clip(3 * expected, -1, 1), atol=1e-4)
 
 
 def test_half_precision_inside_leaves_the_bound_exact():

@@ -43,6 +43,7 @@ class Settings:
         classifier: run of notebook 01 that is attacked.
         segmenter: run of notebook 02 that is attacked.
         size: side of the images that are attacked, pixels.
+        trained_size: of those that the adversary is trained on; small ones allow more steps.
         width: channels of the generator's decoders at their coarsest.
         batch_size: images a step.
         epochs: training of the adversary.
@@ -65,14 +66,15 @@ class Settings:
     classifier: str = "finetuned-augmented"
     segmenter: str = "deeplab-tuned"
     size: int = 96
+    trained_size: int = 64
     width: int = 64
-    batch_size: int = 16
+    batch_size: int = 8
     epochs: int = 8
     learning_rate: float = 3e-3
     kappa: float = 6.0
     aimed: float = 0.25
     handled: float = 0.5
-    weight: float = 0.1
+    weight: float = 0.01
     epsilons: tuple[float, ...] = (1, 2, 4, 8, 16)
     attacks: dict[str, Attack] = field(default_factory=_attacks)
     images: tuple[int, int] = (200, 100)
@@ -86,8 +88,8 @@ _DRAWN = Settings()
 _PHOTOGRAPHS = Settings(
     classifier="head",
     size=224,
+    trained_size=224,
     width=128,
-    batch_size=8,
     epochs=30,
     images=(0, 0),
     pgd_images=(144, 48),
@@ -98,6 +100,7 @@ _SETS = Sets(
     smoke=replace(
         _DRAWN,
         size=48,
+        trained_size=48,
         width=16,
         epochs=1,
         epsilons=(2, 4, 8),
@@ -110,7 +113,9 @@ _SETS = Sets(
         replace(
             _DRAWN,
             size=128,
+            trained_size=128,
             width=128,
+            batch_size=16,
             epochs=40,
             images=(0, 0),
             pgd_images=(0, 96),
@@ -202,10 +207,10 @@ def generator(settings: Settings, seed: int, victims: Iterable[str]) -> Experime
     """
     s = settings
     task = AdversarialPerturbation(
-        tuple(victims), aimed=s.aimed, handled=s.handled, kappa=s.kappa, weight=s.weight
+        tuple(victims), aimed=s.aimed, handled=s.handled, kappa=s.kappa, weight=s.weight, looked_at=s.size
     )
     recipe = Recipe(
-        s.size,
+        s.trained_size,
         "standard",
         s.epochs,
         s.learning_rate,

@@ -16,6 +16,7 @@ GOALS = ("untargeted", "appear", "vanish")
 BOUNDS = (1.0, 16.0)  # steps of 1/255 between which a generator is told its bound
 _LARGEST = 8.0  # of a direction, in units of its mean size
 _FINEST = 4  # stride of the finest map that a decoder proposes changes of
+_GAIN = "last_gain"
 _PROPOSED = 0.1  # mean size of proposed changes: in the middle of what half precision holds
 
 
@@ -57,8 +58,6 @@ class Generator(keras.Model):
         victims: names of the networks that it can be asked to fool.
         classes: how many class names there are.
         width: channels of a decoder at its coarsest.
-        gain: what the perturbation is multiplied by before it is cut off: 1 to begin with, more to fill
-            small bounds once there is a direction (docs/decisions.md). The condition changes it in training.
 
     Shape: [(B, H, W, 3) float32 in [0, 1], (B, len(victims) + 3 + classes) of :func:`condition`] ->
     (B, H, W, 3) float32 in [-1, 1].
@@ -66,10 +65,10 @@ class Generator(keras.Model):
 
     def __init__(
         self, encoders: Sequence[keras.Model], victims: Sequence[str], classes: int, width: int = 128,
-        gain: float = 1.0, **options,
+        **options,
     ):  # fmt: skip
         super().__init__(autocast=False, **options)  # half precision is too coarse for pixels
-        self.victims, self.classes, self.width, self.gain = tuple(victims), classes, width, gain
+        self.victims, self.classes, self.width = tuple(victims), classes, width
         self.encoders = list(encoders)
         for encoder in self.encoders:
             encoder.trainable = False
@@ -79,8 +78,12 @@ class Generator(keras.Model):
             for k, encoder in enumerate(self.encoders)
         ]
         channels = [decoder.outputs[-1].shape[-1] for decoder in self.decoders]
-        self.last = _last(channels, size, gain)
+        self.last = _last(channels, size)
         self.built = True
+
+    def grow(self, factor: float) -> None:
+        """Multiply what comes out by a factor, before it is cut off at 1."""
+        self.last.get_layer(_GAIN).bias.assign_add([np.log(factor)])
 
     @property
     def learnt(self) -> list[keras.Model]:
@@ -125,7 +128,6 @@ class Generator(keras.Model):
             "victims": list(self.victims),
             "classes": self.classes,
             "width": self.width,
-            "gain": self.gain,
         }
 
     @classmethod
@@ -134,16 +136,13 @@ class Generator(keras.Model):
         return cls(**{**config, "encoders": encoders})
 
 
-def build_generator(
-    networks: Sequence, classes: int, *, width: int = 128, gain: float = 1.0, kind: type = Generator
-):
+def build_generator(networks: Sequence, classes: int, *, width: int = 128, kind: type = Generator):
     """A :class:`Generator` (or ``kind`` of it) against networks, with copies of their encoders.
 
     Args:
         networks: :class:`voclab.models.network.Network`, one or more.
         classes: how many class names there are.
         width: channels of a decoder at its coarsest.
-        gain: see :class:`Generator`.
         kind: :class:`Generator`, or a class derived from it.
     """
     encoders: list[keras.Model] = []
@@ -151,7 +150,7 @@ def build_generator(
         encoder = encoder_of(network.model)
         if not any(_same(encoder, other) for other in encoders):
             encoders.append(encoder)
-    return kind(encoders, [network.name for network in networks], classes, width, gain, name="generator")
+    return kind(encoders, [network.name for network in networks], classes, width, name="generator")
 
 
 def encoder_of(model: keras.Model) -> keras.Model:
@@ -250,7 +249,7 @@ def scaled_and_shifted(x, told, name: str):
     return x * (1 + both[..., :channels]) + both[..., channels:]
 
 
-def _last(channels: list[int], condition: int, gain: float, width: int = 12) -> keras.Model:
+def _last(channels: list[int], condition: int, width: int = 12) -> keras.Model:
     """[pixels, a direction for each encoder…, its decoder's finest map…, condition] -> unit perturbation."""
     pixels = layers.Input((None, None, 3), name="last_pixels")
     directions = [layers.Input((None, None, 3), name=f"last_direction{k}") for k in range(len(channels))]
@@ -271,11 +270,9 @@ def _last(channels: list[int], condition: int, gain: float, width: int = 12) -> 
     total = layers.Add(name="total", dtype="float32")([x, *directions])
     # A small bound is best filled to the brim, of a large one less is enough: the condition decides.
     options = {"kernel_initializer": "zeros", "dtype": "float32"}
-    learnt = layers.Dense(1, activation="exponential", name="last_gain", **options)(told)
-    learnt = layers.Reshape((1, 1, 1), dtype="float32")(learnt)
-    total = layers.Multiply(name="scaled", dtype="float32")(
-        [total, layers.Rescaling(gain, dtype="float32")(learnt)]
-    )
+    gain = layers.Dense(1, activation="exponential", name=_GAIN, **options)(told)
+    gain = layers.Reshape((1, 1, 1), dtype="float32")(gain)
+    total = layers.Multiply(name="scaled", dtype="float32")([total, gain])
     return keras.Model(
         [pixels, *directions, *maps, wanted], UnitBall(name="unit", dtype="float32")(total), name="last"
     )

@@ -87,7 +87,7 @@ def has_generator() -> bool:
 
 
 def generator_settings() -> dict:
-    """``victims`` (names), ``classes``, ``width``, ``gain``, and the digest of its ``networks``.
+    """``victims`` (names), ``classes``, ``width``, and the digest of its ``networks``.
 
     Raises:
         VoclabError: they are missing or damaged, or it was trained on other networks than these.
@@ -132,7 +132,7 @@ def load_generator():
         SEGMENTER: Network(segmenter_of(joint), "segmentation", SEGMENTER),
     }
     victims = [both[name] for name in settings["victims"]]
-    generator = build_generator(victims, settings["classes"], width=settings["width"], gain=settings["gain"])
+    generator = build_generator(victims, settings["classes"], width=settings["width"])
     _assign(_trained(generator), FOLDER / GENERATOR)
     return generator
 
@@ -149,7 +149,7 @@ def save_generator(generator, folder: str | Path | None = None) -> None:
     """
     folder = FOLDER if folder is None else Path(folder)
     _save(_trained(generator), folder / GENERATOR)
-    settings = {name: getattr(generator, name) for name in ("victims", "classes", "width", "gain")}
+    settings = {name: getattr(generator, name) for name in ("victims", "classes", "width")}
     settings["networks"] = sha256(FOLDER / ARRAYS)
     write_json(folder / SETTINGS, settings)
 
