@@ -70,7 +70,8 @@ def test_one_adversary_is_planned_as_the_settings_say(name, dataset, victims):
         assert getattr(planned.task, key) == getattr(settings, key)
     recipe = planned.recipe
     assert recipe.patience > recipe.epochs == settings.epochs  # the last epochs are the good ones
-    assert (recipe.size, recipe.batch_size) == (settings.size, settings.batch_size)
+    sizes = recipe.size, planned.task.looked_at, recipe.batch_size
+    assert sizes == (settings.trained_size, settings.size, settings.batch_size)
     assert (recipe.learning_rate, recipe.weight_decay, recipe.seed) == (settings.learning_rate, 0, 3)
 
 
