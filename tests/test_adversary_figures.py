@@ -194,7 +194,7 @@ def test_triptychs_show_image_change_and_answers_at_each_bound():
                     change.images[0].get_array(), plotting.magnified(image, clean, 8)
                 )
                 np.testing.assert_array_equal(after.images[0].get_array(), image)
-                word = "fooled" if fooled else "holds"
+                word = "fooled" if fooled else "right"
                 assert " ".join(after.get_xlabel().split()) == f"{word}: {said}"
                 assert (to_hex(after.xaxis.label.get_color()) == VERMILION) == fooled
 

@@ -236,7 +236,7 @@ def test_a_data_set_smaller_than_the_batch_still_gives_a_batch(squares):
 
 
 def test_what_cannot_be_done_is_refused(squares):
-    with pytest.raises(ValueError, match="not one of none, standard, advanced"):
+    with pytest.raises(ValueError, match="not one of none, crops, standard, advanced"):
         augmenter("strong", 32)
     with pytest.raises(ValueError, match="not for masks"):
         _collect(squares, mixup=0.2)

@@ -63,7 +63,7 @@ class Common:
     toycifar: tuple[int, int] = (3000, 1000)
     validation_fraction: float = 0.2
     backbone: str = "mobilenet_v2"
-    batch: int = 16
+    batch: int = 8
     mixed_precision: bool = False
     cache_mb: int = 1024
 
@@ -71,7 +71,7 @@ class Common:
 _DEMO = Common()
 _SETS = Sets(
     smoke=replace(_DEMO, toyvoc=(64, 32, 16), toyvoc_size=96, toycifar=(160, 60)),
-    demo=(_DEMO, replace(_DEMO, batch=8)),
+    demo=(_DEMO, _DEMO),
     full=(
         replace(
             _DEMO,
@@ -83,7 +83,6 @@ _SETS = Sets(
         replace(
             _DEMO,
             backbone="efficientnet_v2_s",
-            batch=8,
             mixed_precision=True,
             cache_mb=2048,
         ),
