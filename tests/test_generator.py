@@ -146,8 +146,8 @@ def test_before_training_it_is_the_direction_through_the_encoders(networks):
             x = tf.constant(images)
             tape.watch(x)
             maps = encoder(x, training=False)
-            *changes, _ = decoder([*map(tf.stop_gradient, maps), asked])
-            used = maps[-len(changes) :]  # from stride 4 on
+            used = maps[1 - len(decoder.inputs) :]  # from stride 4 on
+            *changes, _ = decoder([*map(tf.stop_gradient, used), asked])
             total = sum(ops.sum(y * change) for y, change in zip(used, changes, strict=True))
         return tape.gradient(total, x)
 

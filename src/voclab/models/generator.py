@@ -100,7 +100,8 @@ class Generator(keras.Model):
             seen = []
 
             def proposed(maps, decoder=decoder, seen=seen):
-                *changes, last = decoder([*maps, wanted], training=training)
+                used = maps[1 - len(decoder.inputs) :]
+                *changes, last = decoder([*used, wanted], training=training)
                 seen.append(last)
                 # The direction is scaled below, so only their proportions matter.
                 size = sum(ops.mean(ops.abs(x), axis=(1, 2, 3), keepdims=True) for x in changes)
@@ -193,7 +194,7 @@ def _strides(encoder: keras.Model) -> list[int]:
 def decoder_for(
     channels: list[int], strides: list[int], condition: int, width: int, name: str
 ) -> keras.Model:
-    """[maps…, finest first, condition] -> [changes of the maps at stride 4 and more…, finest first, map]."""
+    """[maps at stride 4 and more…, finest first, condition] -> [their changes…, finest first, map]."""
     maps = [layers.Input((None, None, c), name=f"{name}_map{s}") for c, s in zip(channels, strides)]
     wanted = layers.Input((condition,), name=f"{name}_condition")
     told = layers.Dense(64, activation="relu", name=f"{name}_told")(wanted)
@@ -220,7 +221,7 @@ def decoder_for(
                 active
             )
         )
-    return keras.Model([*maps, wanted], [*changes[::-1], x], name=name)
+    return keras.Model([*maps[first:], wanted], [*changes[::-1], x], name=name)
 
 
 def gated_block(x, seen, name: str):
