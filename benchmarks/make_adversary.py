@@ -6,8 +6,9 @@ VOC is a folder with a VOCdevkit of VOC 2009; runs go to RUNS, where those of ma
 one goes on. What was chosen was chosen by `choices`: the network that make_ready.py trained on four fifths of
 the training images is the victim, and the fifth that neither it nor the generator has seen says which epoch
 is best. Then `shipped` trains once more, on all training images, against the networks that are shipped; there
-are no unseen images left then, so 16 of those that it is trained on say which epoch is kept. The card of the
-networks gets the figures on the test images. With PARTs only these are trained and nothing is written.
+are no unseen images left then, so 16 of those that it is trained on say which epoch is kept. Both train
+twice, from nothing and on from there. The card of the networks gets the figures on the test images. With
+PARTs only these are trained and nothing is written.
 """
 
 import sys
