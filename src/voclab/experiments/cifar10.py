@@ -11,6 +11,8 @@ import pandas as pd
 from scipy.special import softmax
 
 from voclab.data.base import Dataset
+from voclab.experiments import averages
+from voclab.experiments.averages import ensemble
 from voclab.experiments.common import Profile, Sets
 from voclab.experiments.options import asked
 from voclab.metrics import (
@@ -192,24 +194,9 @@ def probabilities(run: Run, part: str = "test") -> np.ndarray:
     return softmax(run.predictions()[part].astype(np.float64), axis=1)
 
 
-def ensemble(members: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean of the members' probabilities, (n, classes): no weights, so nothing is chosen."""
-    return np.mean(members, axis=0)
-
-
 def chosen_members(answers: Mapping[str, np.ndarray], truth: np.ndarray) -> list[str]:
-    """The best k networks, with the k whose average is right most often; of equal ones the fewest.
-
-    Args:
-        answers: network -> (n, classes) probabilities on validation images.
-        truth: (n,) classes.
-    """
-    order = sorted(answers, key=lambda name: -(answers[name].argmax(1) == truth).mean())
-    right = [
-        (ensemble([answers[name] for name in order[:k]]).argmax(1) == truth).mean()
-        for k in range(1, len(order) + 1)
-    ]
-    return order[: int(np.argmax(right)) + 1]
+    """:func:`averages.chosen_members`, those that are right most often; ``truth`` are (n,) classes."""
+    return averages.chosen_members(answers, lambda shares: (shares.argmax(1) == truth).mean())
 
 
 def results_table(

@@ -64,6 +64,7 @@ class Settings:
         finetune_epochs: epochs of the whole network after that.
         finetune_learning_rate: their peak learning rate.
         test_sizes: longest sides averaged when it is tested, with mirror images.
+        averaged: networks whose answers are averaged at most, the best on validation images.
         refit: whether the chosen model is trained once more on all training images, for its time again.
     """
 
@@ -91,6 +92,7 @@ class Settings:
     finetune_epochs: int = 3
     finetune_learning_rate: float = 3e-4
     test_sizes: tuple[int, ...] = (128, 160)
+    averaged: int = 3
     refit: bool = False
 
 
@@ -128,6 +130,7 @@ _SETS = Sets(
         deeplab_epochs=1,
         finetune_epochs=1,
         test_sizes=(64,),
+        averaged=2,
         refit=True,
     ),
     demo=(_DRAWN, _PHOTOGRAPHS),
