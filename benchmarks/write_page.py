@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks_growth.svg"
 ORDER = (
-    "submission", "metrics", "attacks", "adversary", "export", "perturbations", "input", "training", "start",
+    "submission", "metrics", "attacks", "adversary", "export", "perturbations", "input", "training", "torch",
+    "start",
 )  # fmt: skip
 
 
