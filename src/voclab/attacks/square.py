@@ -49,7 +49,10 @@ class Square(Attack):
             if query:
                 side = _side(share_at(query, self.queries, self.share), height, width)
                 draws = np.stack([chance[i].random(2 + channels) for i in active])
-                inside = _inside(draws[:, 0], height, side)[:, :, None] & _inside(draws[:, 1], width, side)[:, None]
+                inside = (
+                    _inside(draws[:, 0], height, side)[:, :, None]
+                    & _inside(draws[:, 1], width, side)[:, None]
+                )
                 colours = np.where(draws[:, None, None, 2:] < 0.5, high[active], low[active])
                 candidates = np.where(inside[..., None], colours, best[active])
             else:
