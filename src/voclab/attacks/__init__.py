@@ -1,4 +1,4 @@
-"""Perturbations within an exact bound: attacks with and without gradients, the trained adversary, controls."""
+"""Perturbations within an exact bound: with and without gradients, the trained adversary, controls."""
 
 from voclab.attacks.adversarial_training import AdversarialTraining
 from voclab.attacks.adversary import AdversarialPerturbation, Adversary
@@ -8,7 +8,6 @@ from voclab.attacks.gradient import FGSM, PGD, Attack, Noise
 from voclab.attacks.measures import HANDLING, Bench, handled, swapped, visibility
 from voclab.attacks.square import Square
 from voclab.attacks.target import Target
-from voclab.attacks.worst_case import group, worst_case
 from voclab.data.images import eight_bit
 from voclab.models.network import Network
 
@@ -29,9 +28,7 @@ __all__ = [
     "Target",
     "TargetedAPGD",
     "eight_bit",
-    "group",
     "handled",
     "swapped",
     "visibility",
-    "worst_case",
 ]

@@ -19,9 +19,10 @@ class APGD(Attack):
     """Auto-PGD (Croce & Hein, *Reliable evaluation of adversarial robustness with an ensemble of diverse
     parameter-free attacks*, 2020), from one random start.
 
-    An image begins with steps of 2 epsilon. At :func:`checkpoints` its step is halved, and it goes back to its best
-    point, if the objective rose in fewer than three quarters of the steps since the last one, or if neither
-    step nor best value has changed since then. Images that are fooled once rounded to 8 bits are left alone.
+    An image begins with steps of 2 epsilon. At :func:`checkpoints` its step is halved, and it goes back to
+    its best point, if the objective rose in fewer than three quarters of the steps since the last one, or if
+    neither step nor best value has changed since then. Images that are fooled once rounded to 8 bits are left
+    alone.
 
     Attributes:
         objective: ``"cross_entropy"`` (as APGD-CE) or ``"margin"``.
@@ -42,9 +43,9 @@ class APGD(Attack):
 class TargetedAPGD(Attack):
     """APGD-T: the same towards each of an image's most probable wrong classes in turn, for classifiers.
 
-    The classes are ranked by the logits of the clean image; of a multi-label image those that it does not show.
-    What is raised is :func:`voclab.attacks.target.aimed`. An image that is never fooled gets the point with
-    the largest margin.
+    The classes are ranked by the logits of the clean image; of a multi-label image they are those that it
+    does not show. What is raised is :func:`voclab.attacks.target.aimed`. An image that is never fooled gets
+    the point with the largest margin.
 
     Attributes:
         targets: how many classes; images with fewer wrong ones have all of them.

@@ -147,7 +147,7 @@ class PGD(Attack):
 
 
 class Search:
-    """What PGD and APGD keep beside their points: which images are still attacked, and the best point of each.
+    """What PGD and APGD keep beside their points: which images are still attacked, and the best of each.
 
     Points and directions stay on the device from step to step. With ``keep_best``, an image that has reached
     the goal leaves the batch; its score is +inf (for segmentation that never happens).

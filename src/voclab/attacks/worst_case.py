@@ -1,4 +1,4 @@
-"""The worst case over attacks of different kinds, image by image: what RobustBench reports of a classifier."""
+"""The worst case over attacks of different kinds, image by image, as RobustBench reports it."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def worst_case(
     progress: Callable[[str], None] = lambda line: None,
     *,
     on_all: Collection[str] = (SQUARE,),
-    batch_size: int = 16,
+    batch_size: int | None = None,
 ) -> WorstCase:
     """Attack the images of a bench with several attacks, and count those that stay right under all of them.
 
@@ -107,13 +107,14 @@ def worst_case(
         progress: receives lines of text.
         on_all: names of the attacks that see all images that are right when clean; ``()`` is the cheapest,
             ``attacks`` gives the accuracy under each alone.
-        batch_size: images attacked at a time.
+        batch_size: images attacked at a time; by default 16 at 128 px, more of smaller ones, at most 256.
 
     Raises:
         VoclabError: a segmenter, or arguments that the attacks refuse.
     """
     require_classifier(network)
     names = sorted(attacks, key=lambda name: isinstance(attacks[name], Square))  # those with gradients first
+    batch_size = batch_size or int(np.clip(16 * (128 / bench.size) ** 2, 16, 256))
     clean = _right(bench, network, bench.images)
     images, right = {CLEAN: bench.images}, {CLEAN: clean}
     worst, left, by_square_alone = bench.images.copy(), clean.copy(), 0

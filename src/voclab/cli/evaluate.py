@@ -136,7 +136,7 @@ def evaluate(arguments) -> None:
     worst = WORST in (arguments.attacks or ())
     if worst and arguments.model == ready.SEGMENTER:
         raise VoclabError(
-            f"The worst case over attacks is for classifiers; evaluate {ready.CLASSIFIER}, or name pgd instead."
+            f"The worst case over attacks is for classifiers; name {ready.CLASSIFIER}, or pgd instead."
         )
     model_file(arguments.model)
     _, dataset = _measured_on(arguments)

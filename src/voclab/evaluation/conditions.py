@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
-from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, group, handled, swapped, worst_case
-from voclab.attacks.worst_case import Group, require_classifier
+from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, handled, swapped
+from voclab.attacks.worst_case import Group, group, require_classifier, worst_case
 from voclab.corruptions import CORRUPTIONS, NOISES, SEVERITIES, Setting, corrupted, perturbed
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
@@ -156,7 +156,7 @@ def evaluate(
         bench: images with truth.
         settings: title -> perturbation; image k is perturbed with the seed (seed, k).
         attacks: title -> (attack, L∞ epsilon in pixels of [0, 1]); FGSM and PGD at 2 and 8 / 255 by default.
-            A group of attacks, for classifiers, gives the rows of :func:`voclab.attacks.worst_case`.
+            A group of attacks, for classifiers, gives the rows of its :func:`worst_case`.
         seed: of what is random.
         progress: receives a line a condition.
         afterwards: title of an attack -> title -> what is done to its images, measured as another condition.

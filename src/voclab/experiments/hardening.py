@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from voclab.attacks import FGSM, PGD, Bench, Network, group, worst_case
-from voclab.attacks.worst_case import Group
+from voclab.attacks import FGSM, PGD, Bench, Network
+from voclab.attacks.worst_case import Group, group, worst_case
 from voclab.data.images import eight_bit
 from voclab.experiments.cifar10 import Asked
 from voclab.experiments.options import asked
@@ -77,19 +77,19 @@ def worst_cases(
     attacks: Group | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
-    """Accuracy of classifiers in the worst case over attacks, see :func:`voclab.attacks.worst_case`.
+    """Accuracy of classifiers in the worst case over attacks, see :mod:`voclab.attacks.worst_case`.
 
     Args:
         victims: title -> network.
         bench: images.
         epsilon: bound in steps of 1/255.
-        attacks: from :func:`voclab.attacks.group`; by default its numbers of steps and queries.
+        attacks: from :func:`voclab.attacks.worst_case.group`; by default its numbers of steps and queries.
         progress: receives lines of text.
 
     Returns:
-        A row a network (``network``), with the accuracy ``clean`` and after each attack, that in the ``worst``
-        case with its 95 % Wilson interval ``low`` to ``high``, ``n`` images, and how many of them were
-        ``found by Square alone``.
+        A row for each ``network``: accuracy ``clean`` and after each attack, that in the ``worst`` case with
+        its 95 % Wilson interval ``low`` to ``high``, ``n`` images, and how many of them were ``found by
+        Square alone``.
     """
     rows = {}
     for title, victim in victims.items():
