@@ -32,6 +32,7 @@ LEFT_OUT = (
     "attacks_budget",
     "attacks_gradient",
     "attacks_measures",
+    "attacks_worst_case",
     "benchmarks",
     "classification",
     "colab",

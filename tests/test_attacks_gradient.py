@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from voclab.attacks.apgd import APGD, TargetedAPGD
 from voclab.attacks.gradient import FGSM, PGD, Noise
+from voclab.attacks.square import Square
 from voclab.attacks.target import GOALS, OBJECTIVES, TASKS, Target, objective
 from voclab.data.base import VOID
 from voclab.data.images import eight_bit
@@ -585,6 +587,9 @@ ATTACKS = {
     "pgd": PGD(steps=2),
     "momentum": PGD(steps=2, momentum=0.9),
     "all_steps": PGD(steps=2, early_stop=False),
+    "apgd": APGD(steps=3),
+    "apgd_t": TargetedAPGD(targets=2, steps=2),
+    "square": Square(queries=8),
     "sign": Noise(),
     "uniform": Noise(kind="uniform"),
 }

@@ -16,6 +16,7 @@ from voc_trees import fails
 from toyvoc import cifar as toycifar
 from voclab import cli
 from voclab.attacks import FGSM, Bench, Network, Noise, swapped
+from voclab.attacks.worst_case import group
 from voclab.cli import evaluate as command
 from voclab.corruptions import Setting
 from voclab.data import load
@@ -167,11 +168,15 @@ def test_attacks_that_are_named_on_the_command_line(run, data, capsys):
     assert {"success", "low", "high"} <= set(rows["PGD 4/255"])
     assert "FGSM 2/255" not in rows
     for more, words in (
-        (["--attacks", "cw"], "There is no attack 'cw'; choose one of generator, noise, fgsm, pgd2, pgd."),
+        (
+            ["--attacks", "cw"],
+            "There is no attack 'cw'; choose one of generator, noise, fgsm, pgd2, pgd, worst.",
+        ),
         (
             ["--attacks", "generator"],
             f"The generator was trained to fool ready and ready-segmenter, not {run};",
         ),
+        (["--attacks", "worst", "--model", "ready-segmenter"], "worst case over attacks is for classifiers"),
         (["--attacks", "fgsm", "--no-attacks"], "not allowed with"),
         (
             ["--attacks", "fgsm", "--noise", "gaussian", "--level", "1"],
@@ -186,6 +191,33 @@ def test_attacks_that_are_named_on_the_command_line(run, data, capsys):
         assert cli.main([*base, *more]) == 2
         assert words in capsys.readouterr().err
     assert set(command.ATTACKS) == {conditions.GENERATOR, *conditions.ATTACKS}
+
+
+def test_the_worst_case_over_attacks_on_the_command_line(run, data, squares, capsys, monkeypatch):
+    monkeypatch.setitem(conditions.ATTACKS, "worst", ("worst case", group(steps=2, targets=1, queries=3)))
+    base = ["evaluate", "--model", str(run), "--dataset", str(data), "--attacks", "noise", "worst"]
+    assert cli.main([*base, "--epsilons", "8", "--attacked", "7", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    rows = found["conditions"]
+    names = ["APGD-CE", "APGD-CE + APGD-T", "Square", "APGD-CE + APGD-T + Square"]
+    named = [f"{name} 8/255" for name in names]
+    assert list(rows)[-5:] == ["clean, the 7 attacked", *named]
+    of = {name: rows[title] for name, title in zip(names, named)}
+    assert {row["images"] for row in of.values()} == {7}
+    worst, clean = of[names[-1]], rows["clean, the 7 attacked"]["accuracy"]
+    assert worst["accuracy"] == pytest.approx((1 - worst["success"]) * clean)
+    assert worst["accuracy"] <= min(row["accuracy"] for row in of.values())
+    assert worst["low"] <= worst["success"] <= worst["high"]
+    lost = (of[names[1]]["accuracy"] - worst["accuracy"]) * 7
+    assert found["by_square_alone"] == {named[-1]: round(lost)}
+    assert cli.main([*base, "--epsilons", "8", "--attacked", "7"]) == 0
+    assert f"{named[-1]}: {round(lost)} found by Square alone" in capsys.readouterr().out
+
+
+def test_segmenters_have_no_worst_case(squares, tmp_path):
+    data = four_classes(squares)
+    folder = saved(fragile_segmenter(), tmp_path / "pixels", {"class_names": list(CLASSES)})
+    fails("is for classifiers;", conditions.report, folder, data, attacks=["worst"])
 
 
 def test_the_command_as_people_type_it(run, data, tmp_path, capsys):

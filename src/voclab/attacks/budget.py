@@ -1,5 +1,7 @@
 """The bound of a perturbation: what an attack may change, exactly, in float and after rounding to 8 bits."""
 
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +96,12 @@ def _in_steps(perturbed: np.ndarray, clean: np.ndarray) -> np.ndarray:
     change, base = 255 * perturbed, 255 * clean
     np.rint(change, out=change)
     return np.subtract(change, np.rint(base, out=base), out=change)
+
+
+def own_random(images: Iterable[np.ndarray], seed: int) -> Iterator[np.random.Generator]:
+    """A random generator for each (H, W, C) image, from the seed and its pixels: the same in any batch."""
+    for image in images:
+        yield np.random.default_rng([seed, zlib.crc32(np.ascontiguousarray(image))])
 
 
 def require_images(images: np.ndarray) -> np.ndarray:

@@ -126,7 +126,7 @@ class PGD(Attack):
     def perturb(self, network, images, target, budget):
         if self.steps < 1:
             raise VoclabError(f"PGD needs at least one step, not {self.steps}.")
-        search = _Search(network, images, target, budget, self.objective, self.early_stop)
+        search = Search(network, images, target, budget, self.objective, self.early_stop)
         size, direction = np.float32(budget.epsilon * np.float32(self.step)), 0.0
         points = search.project(images + self._start(images, budget))
         for _ in search.rounds(self.steps):
@@ -146,11 +146,17 @@ class PGD(Attack):
         return self.momentum * before + gradient / ops.maximum(size, 1e-30)
 
 
-class _Search:
-    """What PGD keeps beside its points: which images are still attacked, and the best point of each.
+class Search:
+    """What PGD and APGD keep beside their points: which images are still attacked, and the best of each.
 
     Points and directions stay on the device from step to step. With ``keep_best``, an image that has reached
     the goal leaves the batch; its score is +inf (for segmentation that never happens).
+
+    Attributes:
+        active: indices of the images that are still attacked.
+        values: (n,) the objective at each image's latest point.
+        images: (n, H, W, 3) float32, the best point of each image.
+        scores: (n,) the objective there.
     """
 
     def __init__(self, network: Network, images: np.ndarray, target: Target, budget: Budget, objective: str,
@@ -158,6 +164,7 @@ class _Search:
         self.network, self.clean, self.target, self.budget = network, images, target, budget
         self.name, self.keep_best = objective, keep_best
         self.images, self.scores = images.copy(), np.full(len(images), -np.inf)
+        self.values = self.scores.copy()
         self.active, self.checked = np.arange(len(images)), False
         self.low, self.high = map(ops.convert_to_tensor, budget.box(images))
 
@@ -174,12 +181,13 @@ class _Search:
     def gradient(self, points):
         """The objective's gradient at the points, (B, H, W, 3); they are kept where better than before."""
         goal = self.target.of(self.active)
-        objective = goal.objective(self.network, self.name)
-        values, gradient, logits = self.network.gradient(points, goal.truth, objective)
+        values, gradient, logits = goal.ascent(self.network, points, self.name)
         if not self.checked:
             reached = goal.succeeded(self.network, ops.convert_to_numpy(logits))
             require_direction(self.network, ops.convert_to_numpy(gradient), self.name, reached)
             self.checked = True
+        values = ops.convert_to_numpy(values).astype(float)
+        self.values[self.active] = values
         if self.keep_best:
             self._keep(points, values, logits)
         return gradient
@@ -199,12 +207,12 @@ class _Search:
             return ops.convert_to_numpy(points)
         if len(self.active):
             logits = self.network.logits(points, len(points))
-            self._keep(points, self.target.of(self.active).values(self.network, logits, self.name), logits)
+            values = self.target.of(self.active).values(self.network, logits, self.name)
+            self._keep(points, values.astype(float), logits)
         return self.images
 
     def _keep(self, points, values, logits) -> None:
         points, logits = ops.convert_to_numpy(points), ops.convert_to_numpy(logits)
-        values = ops.convert_to_numpy(values).astype(float)
         if self.network.task != "segmentation":
             hits = np.flatnonzero(self.target.of(self.active).succeeded(self.network, logits))
             if len(hits):

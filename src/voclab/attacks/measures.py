@@ -53,6 +53,12 @@ class Bench:
         """(n, size, size, 3) uint8; read when first needed."""
         return np.stack([at_size(self.dataset.image(i), self.size) for i in range(len(self))])
 
+    def subset(self, indices: np.ndarray) -> "Bench":
+        """A bench of the images at ``indices``, which are not read again."""
+        part = Bench(self.dataset.subset(indices), self.size)
+        part.images = self.images[indices]
+        return part
+
     def changed(self, change: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
         """(n, size, size, 3) uint8: ``change(image, index)`` of every image."""
         return np.stack([change(image, k) for k, image in enumerate(self.images)])

@@ -66,14 +66,22 @@ class Target:
                 f" one from 0 to {network.outputs - 1}."
             )
 
+    @property
+    def told(self) -> np.ndarray:
+        """(B, …) integers that the objective is told of each image."""
+        return self.truth
+
+    def ascent(self, network: Network, images, name: str):
+        """:meth:`Network.gradient` of the objective of that name."""
+        return network.gradient(images, self.told, self.objective(network, name))
+
     def gradient(self, network: Network, images: np.ndarray, name: str) -> tuple[np.ndarray, ...]:
-        """:meth:`Network.gradient` of the objective of that name, as arrays."""
-        found = network.gradient(images, self.truth, self.objective(network, name))
-        return tuple(map(ops.convert_to_numpy, found))
+        """The same as arrays."""
+        return tuple(map(ops.convert_to_numpy, self.ascent(network, images, name)))
 
     def values(self, network: Network, logits: np.ndarray, name: str) -> np.ndarray:
         """(B,) float32: the objective of that name for logits that are there already."""
-        return ops.convert_to_numpy(self.objective(network, name)(logits, self.truth))
+        return ops.convert_to_numpy(self.objective(network, name)(logits, self.told))
 
     def objective(self, network: Network, name: str):
         """What the attack raises, see :func:`objective`."""
@@ -107,6 +115,29 @@ class Target:
         counts = concerned.sum((1, 2)).astype(float)
         share = (reached & concerned).sum((1, 2)) / np.maximum(counts, 1)
         return np.where(counts > 0, share, np.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aimed(Target):
+    """An untargeted goal that is sought by way of one wrong class of each image; any wrong answer is success.
+
+    Its only objective is :func:`aimed`.
+
+    Attributes:
+        aims: (B,) that class, an index of logits.
+    """
+
+    aims: np.ndarray
+
+    @property
+    def told(self):
+        return np.column_stack([self.truth, self.aims])
+
+    def of(self, index):
+        return Aimed(self.truth[index], aims=self.aims[index])
+
+    def objective(self, network, name):
+        return aimed(network.task)
 
 
 def require_direction(
@@ -218,3 +249,39 @@ def _segmentation(name, goal, k):
         return ops.sum(pixels * concerned, axis=(1, 2)) / ops.maximum(ops.sum(concerned, axis=(1, 2)), 1.0)
 
     return value
+
+
+@cache
+def aimed(task: str):
+    """What an attacker raises who aims at one wrong class of each image.
+
+    - multiclass: the targeted DLR (difference of logits ratio, Croce & Hein 2020): the class aimed at less
+      the true one, divided by the largest logit less the mean of the third and fourth largest, so that no
+      scale of the logits hides it. Of three classes the third alone counts; of two there is no divisor.
+    - multilabel: DLR is defined for one true class, so here it is the margin: the class aimed at against
+      the strongest right one, as in :func:`objective`.
+
+    Args:
+        task: ``"multiclass"`` or ``"multilabel"``.
+
+    Returns:
+        Function of (B, classes) logits and (B, …) :attr:`Aimed.told` to (B,) values.
+    """
+    return _targeted_dlr if task == "multiclass" else _aimed_margin
+
+
+def _of_class(z, k):
+    return ops.sum(ops.one_hot(ops.cast(k, "int32"), z.shape[-1], dtype=z.dtype) * z, axis=-1)
+
+
+def _targeted_dlr(z, told):
+    difference = _of_class(z, told[:, 1]) - _of_class(z, told[:, 0])
+    if z.shape[-1] < 3:
+        return difference
+    largest, _ = ops.top_k(z, min(4, z.shape[-1]))
+    return difference / (largest[:, 0] - ops.mean(largest[:, 2:], axis=-1) + 1e-12)
+
+
+def _aimed_margin(z, told):
+    right = ops.logsumexp(ops.where(told[:, :-1] > 0, z, _NEVER), axis=1)
+    return _of_class(z, told[:, -1]) - right

@@ -12,7 +12,8 @@ from voclab.text import from_markdown
 
 _MODEL = "a run's folder, a .keras file, or one that comes with voclab: ready, ready-segmenter"
 _SIDE = "side of the images in pixels (default: the run's)"
-ATTACKS = ("generator", "noise", "fgsm", "pgd2", "pgd")
+WORST = "worst"
+ATTACKS = ("generator", "noise", "fgsm", "pgd2", "pgd", WORST)
 _BOUNDS = (2.0, 4.0, 8.0)  # of attacks that are named, steps of 1/255
 _ATTACKED = 64  # images, so that the card of the ready networks can be checked in minutes
 _SPREAD = "measure on that many images, spread over the split"
@@ -40,7 +41,8 @@ def add(group) -> None:
     attacks.add_argument("--no-attacks", action="store_true", help="leave FGSM and PGD out")
     text = (
         f"attacks, with intervals of their success: {', '.join(ATTACKS)} (default: fgsm and pgd, without"
-        " intervals). The generator attacks the networks that come with voclab"
+        " intervals). The generator attacks the networks that come with voclab; worst is the worst case over"
+        " APGD-CE, APGD-T and the Square attack, for classifiers"
     )
     base.option(attacks, "--attacks", _attack, nargs="+", metavar="NAME", help=text)
     text = "bounds of the attacks, of 255 (default: 2 8; of attacks that are named 2 4 8)"
@@ -131,6 +133,11 @@ def evaluate(arguments) -> None:
         raise VoclabError(f"With {other} nothing is attacked; leave it or {' and '.join(about_attacks)} out.")
     if "generator" in (arguments.attacks or ()):
         ready.require_victim(arguments.model)
+    worst = WORST in (arguments.attacks or ())
+    if worst and arguments.model == ready.SEGMENTER:
+        raise VoclabError(
+            f"The worst case over attacks is for classifiers; name {ready.CLASSIFIER}, or pgd instead."
+        )
     model_file(arguments.model)
     _, dataset = _measured_on(arguments)
     dataset.require_truth()
@@ -144,7 +151,7 @@ def evaluate(arguments) -> None:
     models = [arguments.model]
     if arguments.model in ready.NAMES:  # what stands on their card
         given |= {"settings": {}, "attacked": arguments.attacked or _ATTACKED}
-        if arguments.model == ready.CLASSIFIER and dataset.has_masks:
+        if arguments.model == ready.CLASSIFIER and dataset.has_masks and not worst:
             models = list(ready.NAMES)
     reports = {}
     for model in models:

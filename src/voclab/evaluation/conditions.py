@@ -1,7 +1,7 @@
 """One network on clean, perturbed, corrupted and attacked images: what ``voclab evaluate`` reports."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.special import expit, softmax
 
 from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, handled, swapped
+from voclab.attacks.worst_case import Group, group, require_classifier, worst_case
 from voclab.corruptions import CORRUPTIONS, NOISES, SEVERITIES, Setting, corrupted, perturbed
 from voclab.data.base import Dataset
 from voclab.errors import VoclabError
@@ -44,16 +45,18 @@ BATTERY = {
     "JPEG, quality 30": Setting("jpeg", 70),
 }  # row of the report -> perturbation
 STEPS = (2, 8)  # bounds of the attacks, steps of 1/255
-ATTACKS: dict[str, tuple[str, Attack]] = {
+WORST = "worst"
+ATTACKS: dict[str, tuple[str, Attack | Group]] = {
     "noise": ("noise", Noise()),
     "fgsm": ("FGSM", FGSM()),
     "pgd2": ("PGD-2", PGD(steps=2, step=0.5, random_start=False)),
     "pgd": ("PGD", PGD()),
+    WORST: ("worst case", group()),  # has a row for each of its attacks
 }  # name -> what rows call it, and the attack; on the networks that come with voclab also:
 GENERATOR = "generator"
-_SLOW = ("pgd2", "pgd")  # these take several gradients an image, the others one or less
+_SLOW = ("pgd2", "pgd", WORST)  # these take several gradients an image, the others one or less
 _JPEG = "JPEG, quality 75"
-Attacks = dict[str, tuple[Attack, float]]  # row -> attack, epsilon in pixels of [0, 1]
+Attacks = dict[str, tuple[Attack | Group, float]]  # row -> attack (or several), epsilon in pixels of [0, 1]
 Then = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (attacked images, clean ones) -> images
 
 
@@ -68,17 +71,21 @@ class Evaluation:
             takes: the success rate of an attack. With intervals also its 95 % interval from ``low`` to
             ``high``, and ``images``, how many it was measured on.
         reliability: condition -> what a reliability diagram shows; empty for segmenters.
+        by_square_alone: worst case over attacks -> how many images Square alone finds, see
+            :class:`voclab.attacks.worst_case.WorstCase`.
     """
 
     table: pd.DataFrame
     reliability: dict[str, dict[str, np.ndarray]]
+    by_square_alone: dict[str, int] = field(default_factory=dict)
 
     def joined(self, others: "Evaluation", images: int) -> "Evaluation":
         """Both in one, with the conditions of another that was measured on so many of the images."""
         of = f"{CLEAN}, the {images} attacked"
         table = pd.concat([self.table, others.table.rename(index={CLEAN: of})])
         diagrams = {of if title == CLEAN else title: found for title, found in others.reliability.items()}
-        return Evaluation(table, {**self.reliability, **diagrams})
+        alone = {**self.by_square_alone, **others.by_square_alone}
+        return Evaluation(table, {**self.reliability, **diagrams}, alone)
 
 
 def attacks_at(steps=STEPS) -> Attacks:
@@ -149,6 +156,7 @@ def evaluate(
         bench: images with truth.
         settings: title -> perturbation; image k is perturbed with the seed (seed, k).
         attacks: title -> (attack, L∞ epsilon in pixels of [0, 1]); FGSM and PGD at 2 and 8 / 255 by default.
+            A group of attacks, for classifiers, gives the rows of its :func:`worst_case`.
         seed: of what is random.
         progress: receives a line a condition.
         afterwards: title of an attack -> title -> what is done to its images, measured as another condition.
@@ -156,7 +164,7 @@ def evaluate(
     """
     attacks = attacks_at() if attacks is None else attacks
     afterwards = afterwards or {}
-    rows, diagrams = {}, {}
+    rows, diagrams, by_square_alone = {}, {}, {}
     titles = [CLEAN, *settings, *attacks]
 
     def measured(title: str, images: np.ndarray) -> None:
@@ -167,18 +175,26 @@ def evaluate(
     for number, title in enumerate(titles, start=1):
         if title in attacks:
             attack, epsilon = attacks[title]
-            images, _ = bench.attack(attack, network, epsilon)
+            if isinstance(attack, dict):
+                found, at = worst_case(bench, network, attack, epsilon, progress), f"{255 * epsilon:g}/255"
+                by_square_alone[f"{found.worst} {at}"] = found.by_square_alone
+                made = {f"{row} {at}": images for row, images in list(found.images.items())[1:]}
+            else:
+                made = {title: bench.attack(attack, network, epsilon)[0]}
         elif title in settings:
             images = bench.changed(
                 lambda x, k, setting=settings[title]: perturbed(x, setting.name, setting.strength, (seed, k))
             )
+            made = {title: images}
         else:
-            images = bench.images
-        measured(title, images)
+            made = {title: bench.images}
+        for row, images in made.items():
+            measured(row, images)
         for further, then in afterwards.get(title, {}).items():
-            measured(further, then(images, bench.images))
+            measured(further, then(made[title], bench.images))
         progress(f"{number}/{len(titles)} {title}")
-    return Evaluation(pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition"), diagrams)
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition")
+    return Evaluation(table, diagrams, by_square_alone)
 
 
 def battery(
@@ -273,6 +289,8 @@ class Report:
             for condition, diagram in self.evaluation.reliability.items()
         }
         found = {**self.facts, "note": self.note, "conditions": table, "reliability": diagrams}
+        if self.evaluation.by_square_alone:
+            found |= {"by_square_alone": self.evaluation.by_square_alone}
         if self.corruptions:
             found |= {"corruption_errors": self.corruptions, "clean_error": self.clean_error}
         return found
@@ -282,6 +300,8 @@ class Report:
         lines = [f"{key:9s} {_told(value)}" for key, value in self.facts.items()]
         lines += ["", self.note] if self.note else []
         lines += ["", self.evaluation.table.to_string(float_format="{:.3f}".format)]
+        for title, images in self.evaluation.by_square_alone.items():
+            lines += ["", f"{title}: {images} found by Square alone, without gradients"]
         if self.corruptions:
             rows = pd.DataFrame.from_dict(self.corruptions, orient="index", columns=SEVERITIES)
             rows = rows.rename_axis("corruption").rename_axis("severity", axis=1)
@@ -329,10 +349,13 @@ def report(
         progress: receives lines of text.
 
     Raises:
-        VoclabError: no such model, a model of other classes than the data, no truth, no size.
+        VoclabError: no such model, a model of other classes than the data, no truth, no size, a segmenter for
+            the worst case over attacks.
     """
     notes: list[str] = []
     network = open_network(model, dataset, size, progress=notes.append)
+    if WORST in (attacks or ()):
+        require_classifier(network)
     dataset = dataset.spread(images or 0)
     if noise is not None:
         settings, attacks = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}, ()

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from voclab.attacks import FGSM, PGD, Bench, Network
+from voclab.attacks.worst_case import Group, group, worst_case
 from voclab.data.images import eight_bit
 from voclab.experiments.cifar10 import Asked
 from voclab.experiments.options import asked
@@ -67,6 +68,44 @@ def accuracy_under_attack(
     n = len(bench)
     intervals = [wilson(round(share * n), n) for share in table["accuracy"]]
     return table.assign(low=[low for low, _ in intervals], high=[high for _, high in intervals])
+
+
+def worst_cases(
+    victims: Mapping[str, Network],
+    bench: Bench,
+    epsilon: float,
+    attacks: Group | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> pd.DataFrame:
+    """Accuracy of classifiers in the worst case over attacks, see :mod:`voclab.attacks.worst_case`.
+
+    Args:
+        victims: title -> network.
+        bench: images.
+        epsilon: bound in steps of 1/255.
+        attacks: from :func:`voclab.attacks.worst_case.group`; by default its numbers of steps and queries.
+        progress: receives lines of text.
+
+    Returns:
+        A row for each ``network``: accuracy ``clean`` and after each attack, that in the ``worst`` case with
+        its 95 % Wilson interval ``low`` to ``high``, ``n`` images, and how many of them were ``found by
+        Square alone``.
+    """
+    rows = {}
+    for title, victim in victims.items():
+        say = lambda line, title=title: progress(f"{title}: {line}")  # noqa: E731
+        found = worst_case(bench, victim, attacks or group(), epsilon / 255, say)
+        table = found.table()
+        *each, worst = table["accuracy"].items()
+        interval = table.loc[worst[0], ["low", "high", "n"]]
+        rows[title] = {
+            **dict(each),
+            "worst": worst[1],
+            **interval,
+            "found by Square alone": found.by_square_alone,
+        }
+    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("network")
+    return found.astype({"n": int}).reset_index()
 
 
 def curves(table: pd.DataFrame) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
