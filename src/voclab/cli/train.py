@@ -1,10 +1,14 @@
 """``voclab train``: train one network by name."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from voclab import options
 from voclab.cli import base
+from voclab.errors import VoclabError
 from voclab.experiments.options import OPTIONS, asked, option, usual_name
+from voclab.processes import cluster
 from voclab.terminal import say
 
 
@@ -28,12 +32,24 @@ def train(arguments) -> None:
     from voclab.models.saved import model_file
 
     found = asked({name: getattr(arguments, name) for name in OPTIONS}, arguments.config)
+    machines = cluster()
+    if machines:
+        _require_shareable(found)
     find(found["dataset"])
     if found["task"] == "adversary":
         model_file(found["victim"])
 
-    from voclab.backend import use_all_gpus
+    from voclab.backend import is_chief, use_all_gpus, use_machines
     from voclab.experiments.train import trained
 
-    use_all_gpus(found["batch_size"])
-    say(trained(found, arguments.name or usual_name(found), Path(arguments.runs)).folder)
+    if machines:
+        use_machines(machines, found["batch_size"])
+    else:
+        use_all_gpus(found["batch_size"])
+    run = trained(found, arguments.name or usual_name(found), Path(arguments.runs))
+    say(run.folder if is_chief() else f"{run.name}: complete; the chief has it.")
+
+
+def _require_shareable(found: Mapping[str, Any]) -> None:
+    if "adversary" in found["task"] or found["augmentation"] == "adversarial":
+        raise VoclabError("An adversary and adversarial training take one machine; unset TF_CONFIG.")

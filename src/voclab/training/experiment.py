@@ -10,15 +10,16 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from voclab.backend import by_chief, on_all_machines, several_machines, sum_over_machines
 from voclab.data.base import Dataset
 from voclab.data.batches import DecodedCache
 from voclab.errors import VoclabError
 from voclab.models.classifiers import count_parameters
 from voclab.models.network import Network
 from voclab.terminal import say
-from voclab.training.identity import ASKED, data_digest, known_by, weights_digest
+from voclab.training.identity import ASKED, changes, data_digest, known_by, listed, plain, weights_digest
 from voclab.training.loop import Recipe, train
-from voclab.training.store import Run
+from voclab.training.store import Run, own_folder
 
 
 @dataclass(frozen=True)
@@ -323,11 +324,32 @@ def _carried_out(work: Work, config: dict, first: Callable[[], Run] | None = Non
     """Begin, train, measure, finish; ``first`` gives the start, where it is trained only now."""
     task, kept = work.experiment.task, work.run
     files, figures = _expected(work)
-    if kept.begin(config, files=files, figures=figures, progress=work.progress):
+    _require_same(config)
+    if by_chief(lambda: kept.begin(config, files=files, figures=figures, progress=work.progress)):
         return kept
     if first:
         work = replace(work, start=first())
-    model, more = task.fit(work)
+    with own_folder(kept) as own, on_all_machines():
+        here = replace(work, run=own, progress=work.progress if own is kept else lambda line: None)
+        model, more = task.fit(here)
+    by_chief(lambda: _completed(work, kept.load_model() if several_machines() else model, more))
+    return kept
+
+
+def _require_same(config: dict) -> None:
+    """Refuse machines that would train different networks together, with one sentence on each."""
+    found = changes(by_chief(lambda: plain(config)), plain(config))
+    if sum_over_machines(np.array([len(found)], np.float32)).any() and several_machines():
+        why = f": here {listed(found)}" if found else ""
+        raise VoclabError(
+            "The machines of TF_CONFIG were not asked for the same training"
+            f"{why}; give each the same command, data and version."
+        )
+
+
+def _completed(work: Work, model: keras.Model, more: Mapping[str, Any]) -> None:
+    """Measure the trained network and finish its run."""
+    task, kept = work.experiment.task, work.run
     found = task.measure(work, model)
     seconds = sum(entry.get("seconds", 0.0) for entry in kept.history)
     parameters = count_parameters(model)
@@ -343,7 +365,6 @@ def _carried_out(work: Work, config: dict, first: Callable[[], Run] | None = Non
     part = next((part for part in work.measured if found.get(part)), None)
     told = f"{part} {task.told(found[part])}, " if part else ""
     work.progress(f"{kept.name}: {told}trained in {seconds:.0f} s")
-    return kept
 
 
 def _expected(work: Work) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from voclab.backend import out_of_memory, replicas, train_as_one
+from voclab.backend import by_chief, out_of_memory, replicas, shared_batches, train_as_one
 from voclab.data.base import Dataset
 from voclab.data.batches import DecodedCache, steps_per_epoch, training_batches
 from voclab.errors import VoclabError, first_line
@@ -109,7 +109,7 @@ def train(
         history = _resume(model, state, monitor)
     else:
         with _enough_memory(run, recipe):
-            history = [{"epoch": 0, **_finite(score(model), monitor, run)}]
+            history = [{"epoch": 0, **_finite(_agreed(score(model)), monitor, run)}]
         run.save_model(model)
         _keep(run, model, history)
     best = max(range(len(history)), key=lambda k: history[k][monitor])
@@ -117,26 +117,31 @@ def train(
     done = len(history) - 1
     if done < epochs and done - best < recipe.patience:
         failures: list[VoclabError] = []
-        batches = training_batches(
-            fit_set,
-            size=recipe.size,
-            augmentation=recipe.augmentation,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            epochs=epochs,
-            start_epoch=done,
-            target=target,
-            cache=cache,
-            smoothing=recipe.smoothing,
-            mixup=recipe.mixup,
-            failures=failures,
-        )
-        if isinstance(loss, dict):
-            batches = batches.map(lambda x, y: (x, {name: y for name in loss}), num_parallel_calls=1)
+
+        def batches(part):
+            stream = training_batches(
+                fit_set,
+                size=recipe.size,
+                augmentation=recipe.augmentation,
+                batch_size=recipe.batch_size,
+                seed=recipe.seed,
+                epochs=epochs,
+                start_epoch=done,
+                target=target,
+                cache=cache,
+                smoothing=recipe.smoothing,
+                mixup=recipe.mixup,
+                failures=failures,
+                part=part,
+            )
+            if not isinstance(loss, dict):
+                return stream
+            return stream.map(lambda x, y: (x, {name: y for name in loss}), num_parallel_calls=1)
+
         try:
             with _enough_memory(run, recipe):
                 model.fit(
-                    batches,
+                    shared_batches(batches),
                     initial_epoch=done,
                     epochs=epochs,
                     steps_per_epoch=steps,
@@ -205,7 +210,7 @@ class _Keeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         entry = {"epoch": epoch + 1, "loss": float(logs["loss"])}
         entry |= {name: float(value) for name, value in logs.items() if name.endswith("_loss")}
-        figures = _finite(self.score(self.model), self.monitor, self.kept)
+        figures = _finite(_agreed(self.score(self.model)), self.monitor, self.kept)
         entry |= figures
         entry["seconds"] = round(time.perf_counter() - self.started, 2)
         self.history.append(entry)
@@ -289,6 +294,11 @@ def _finite(figures: dict[str, float], monitor: str, run: Run) -> dict[str, floa
             "shows any class, then take more images, or the network diverged, then lower the learning rate."
         )
     return figures
+
+
+def _agreed(figures: dict[str, float]) -> dict[str, float]:
+    """The chief's figures: machines that differ in the last digit must not choose different epochs."""
+    return by_chief(lambda: figures)
 
 
 def _seed_generators(model: keras.Model) -> list:
