@@ -10,7 +10,9 @@ from voclab import cli
 from voclab.experiments.options import asked
 from voclab.experiments.train import trained
 
-CLASSIFIER = "--model resnet8 --width 4 --epochs 2 --batch-size 8 --size 16 --learning-rate 0.01 --mixup 0.2 --dropout 0"
+CLASSIFIER = (
+    "--model resnet8 --width 4 --epochs 2 --batch-size 8 --learning-rate 0.01 --mixup 0.2 --dropout 0"
+)
 SEGMENTER = {"task": "segmentation", "model": "unet", "width": 4, "epochs": 2, "batch_size": 8, "size": 32}
 
 

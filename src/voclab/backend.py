@@ -73,14 +73,14 @@ def use_machines(cluster: Cluster, batch_size: int) -> None:
         _machines, _cluster = tf.distribute.MultiWorkerMirroredStrategy(), cluster
     except (tf.errors.OpError, RuntimeError) as error:
         raise VoclabError(
-            f"Worker {cluster.index} of {cluster.workers} cannot reach the others ({first_line(error)}); check"
-            " the addresses in TF_CONFIG and that the same command runs on each machine."
+            f"Worker {cluster.index} of {cluster.workers} cannot reach the others ({first_line(error)});"
+            " check the addresses in TF_CONFIG and that the same command runs on each machine."
         ) from error
     devices = _machines.num_replicas_in_sync
     if batch_size % devices:
         raise VoclabError(
-            f"Batches of {batch_size} images cannot be shared evenly by {devices} devices; choose a multiple of"
-            f" {devices} as --batch-size."
+            f"Batches of {batch_size} images cannot be shared evenly by {devices} devices; choose a multiple"
+            f" of {devices} as --batch-size."
         )
 
 

@@ -15,29 +15,31 @@ from voclab.terminal import say
 def add(group) -> None:
     """Add the command to the parser."""
     parser = base.command(group, "train", train)
+    add_options(parser)
+    text = "folder of the run (default: by data, model and augmentation)"
+    base.option(parser, "--name", options.own_folder, help=text)
+    text = "write curves into logs of the run, for `tensorboard --logdir`"
+    parser.add_argument("--tensorboard", action="store_true", help=text)
+    base.folder(parser, "--runs", "folder of the runs (default: runs)", default="runs")
+
+
+def add_options(parser) -> None:
+    """Add every option of a training, and ``--config``."""
     for name, known in OPTIONS.items():
         flag = option(name)
         metavar = flag.strip("-").replace("-", "_").upper()
         base.option(parser, flag, known.check, dest=name, metavar=metavar, help=known.help)
     text = "a run's config.json to repeat; other options change it"
     base.option(parser, "--config", metavar="FILE", help=text)
-    text = "folder of the run (default: by data, model and augmentation)"
-    base.option(parser, "--name", options.own_folder, help=text)
-    base.folder(parser, "--runs", "folder of the runs (default: runs)", default="runs")
 
 
 def train(arguments) -> None:
     """Train a classifier, a segmenter or an adversary by name."""
-    from voclab.data import find
-    from voclab.models.saved import model_file
-
     found = asked({name: getattr(arguments, name) for name in OPTIONS}, arguments.config)
     machines = cluster()
     if machines:
         _require_shareable(found)
-    find(found["dataset"])
-    if found["task"] == "adversary":
-        model_file(found["victim"])
+    require_sources(found)
 
     from voclab.backend import is_chief, use_all_gpus, use_machines
     from voclab.experiments.train import trained
@@ -46,8 +48,19 @@ def train(arguments) -> None:
         use_machines(machines, found["batch_size"])
     else:
         use_all_gpus(found["batch_size"])
-    run = trained(found, arguments.name or usual_name(found), Path(arguments.runs))
+    name, runs = arguments.name or usual_name(found), Path(arguments.runs)
+    run = trained(found, name, runs, tensorboard=arguments.tensorboard)
     say(run.folder if is_chief() else f"{run.name}: complete; the chief has it.")
+
+
+def require_sources(found: Mapping[str, Any]) -> None:
+    """Refuse data or a victim that is not there, before Keras is imported."""
+    from voclab.data import find
+    from voclab.models.saved import model_file
+
+    find(found["dataset"])
+    if found["task"] == "adversary":
+        model_file(found["victim"])
 
 
 def _require_shareable(found: Mapping[str, Any]) -> None:

@@ -74,6 +74,7 @@ class Work:
         networks: networks that the task names, see :func:`run`.
         cache_mb: memory for decoded training images.
         progress: receives lines of text.
+        tensorboard: whether the curves are written for TensorBoard too, below the run's folder.
     """
 
     experiment: Experiment
@@ -84,6 +85,7 @@ class Work:
     networks: Mapping[str, Network] = field(default_factory=dict)
     cache_mb: float = 1024
     progress: Callable[[str], None] = say
+    tensorboard: bool = False
 
     @property
     def training(self) -> Dataset:
@@ -166,6 +168,7 @@ class Task:
             target="masks" if self.masks(work.networks) else "labels",
             cache=DecodedCache(training, work.cache_mb, self.shrink and self.shrink * recipe.size),
             progress=work.progress,
+            tensorboard=work.tensorboard,
         )
         if trained is not model:
             work.run.save_model(model)
@@ -204,6 +207,7 @@ def run(
     asked: Mapping[str, Any] | None = None,
     cache_mb: float = 1024,
     progress: Callable[[str], None] = say,
+    tensorboard: bool = False,
 ) -> Run:
     """Train an experiment with every choice made on validation images, then measure it; all in ``folder``.
 
@@ -217,6 +221,7 @@ def run(
         asked: what somebody typed to get this experiment; the run keeps it, so that it can be repeated.
         cache_mb: memory for decoded training images, MiB.
         progress: receives lines of text.
+        tensorboard: write the curves for TensorBoard too, into ``logs`` of the run; makes no other run.
 
     Returns:
         The complete :class:`Run`. Its metrics have the figures of each part, ``seconds`` with those of the
@@ -228,8 +233,8 @@ def run(
     networks = networks or {}
     experiment.task.require(experiment, data, networks)
     config, start = _identity(experiment, data, folder, networks, asked)
-    work = Work(experiment, data, Run(folder / experiment.name), start, None, networks, cache_mb, progress)
-    return _carried_out(work, config)
+    kept, how = Run(folder / experiment.name), (networks, cache_mb, progress, tensorboard)
+    return _carried_out(Work(experiment, data, kept, start, None, *how), config)
 
 
 def is_current(

@@ -17,7 +17,7 @@ from voclab.data.batches import DecodedCache, steps_per_epoch, training_batches
 from voclab.errors import VoclabError, first_line
 from voclab.files import atomic_path, make_folder, read_json, write_json
 from voclab.terminal import say
-from voclab.training.store import Run
+from voclab.training.store import LOGS, Run
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def train(
     target: str = "labels",
     cache: DecodedCache | None = None,
     progress: Callable[[str], None] = say,
+    tensorboard: bool = False,
 ) -> keras.Model:
     """Train ``model`` and return it with the weights of its best epoch.
 
@@ -91,6 +92,8 @@ def train(
         target: ``"labels"`` or ``"masks"``.
         cache: decoded images of ``fit_set``.
         progress: receives one line an epoch.
+        tensorboard: whether Keras also writes loss, learning rate and validation figures for TensorBoard,
+            into ``logs`` of the run. A resumed training adds to them.
 
     Raises:
         VoclabError: the loss is not finite, memory is too small for the batch, or the state of an
@@ -138,6 +141,7 @@ def train(
                 return stream
             return stream.map(lambda x, y: (x, {name: y for name in loss}), num_parallel_calls=1)
 
+        boards = [keras.callbacks.TensorBoard(run.folder / LOGS, write_graph=False)] if tensorboard else []
         try:
             with _enough_memory(run, recipe):
                 model.fit(
@@ -145,7 +149,7 @@ def train(
                     initial_epoch=done,
                     epochs=epochs,
                     steps_per_epoch=steps,
-                    callbacks=[keeper],
+                    callbacks=[keeper, *boards],
                     shuffle=False,
                     verbose=0,
                 )
@@ -214,6 +218,8 @@ class _Keeper(keras.callbacks.Callback):
         entry |= figures
         entry["seconds"] = round(time.perf_counter() - self.started, 2)
         self.history.append(entry)
+        # Callbacks that follow see the validation figures under the names that Keras gives them.
+        logs.update({f"val_{name.removeprefix('validation_')}": value for name, value in figures.items()})
         if entry[self.monitor] > self.history[self.best][self.monitor]:
             self.best = len(self.history) - 1
             self.kept.save_model(self.model)

@@ -29,6 +29,7 @@ from voclab.files import (
 from voclab.models.saved import load_model
 from voclab.training.identity import changes, listed, made_elsewhere, plain
 
+LOGS = "logs"  # for TensorBoard
 _NEVER = "nothing was begun there"
 _STATE = ("last.weights.h5", "state.json")
 _TO_RESUME = ("model.keras", *(f"{folder}/{name}" for folder in ("resume.new", "resume") for name in _STATE))
@@ -236,7 +237,7 @@ class Run:
         for pattern in (*_FILES, "*_masks.zip", f"{TEMPORARY}*"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
-        for name in ("resume", "resume.new", "arrays"):
+        for name in ("resume", "resume.new", "arrays", LOGS):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def finish(self, metrics: dict) -> None:
