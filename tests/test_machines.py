@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from PIL import Image
 
 from toyvoc.voc import make_toyvoc
 from voclab import cli
+from voclab.data.batches import batch_maker, training_batches
+from voclab.errors import VoclabError
+from voclab.processes import Cluster, cluster
 from voclab.training import Run
 
 
@@ -78,7 +82,7 @@ def alone(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     command = ["train", "--dataset", str(data / "classes"), *two_machines.CLASSIFIER.split()]
     assert cli.main([*command, "--name", "classifier", "--runs", str(folder)]) == 0
-    two_machines.segmenter(data / "voc", folder, "segmenter")
+    two_machines.segmenter(data, folder, "segmenter")
     return folder
 
 
@@ -94,3 +98,97 @@ def test_two_machines_train_the_network_of_one(name, together, alone):
     for a, b in zip(ours.load_model().get_weights(), theirs.load_model().get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     assert ours.config["code"] == theirs.config["code"]
+
+
+def test_only_the_chief_leaves_a_run(together):
+    (chief, other), said = together
+    assert sorted(path.name for path in chief.iterdir()) == ["classifier", "killed", "segmenter"]
+    assert list(other.iterdir()) == []
+    assert not (chief / "segmenter" / ".lock").exists()
+    assert "segmenter: complete, read from" in said[0]
+    assert [text.count("segmenter: epoch 2/2") for text in said] == [1, 0]
+    assert "classifier: complete; the chief has it." in said[1]
+
+
+def test_a_killed_training_goes_on_with_what_the_chief_kept(together):
+    (chief, _), said = together
+    resumed, whole = Run(chief / "killed"), Run(chief / "segmenter")
+    assert said[0].count("killed: epoch 1/2") == 1
+    assert [e["loss"] for e in resumed.history[1:]] == pytest.approx([e["loss"] for e in whole.history[1:]])
+    for a, b in zip(resumed.load_model().get_weights(), whole.load_model().get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_machines_that_were_asked_for_different_trainings_are_refused_both(together):
+    for text in together[1]:
+        assert "The machines of TF_CONFIG were not asked for the same training" in text
+    assert "here recipe.learning_rate is 0.002 and was 0.001" in together[1][1]
+
+
+def of(workers, index, role="worker", **more):
+    return json.dumps({"cluster": {"worker": workers, **more}, "task": {"type": role, "index": index}})
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", None),
+        (of(["a:1"], 0), None),  # as cloud services set it for one machine
+        (of(["a:1", "b:1"], 1), Cluster(2, 1)),
+        (of(["a:1", "b:1"], "1"), Cluster(2, 1)),
+        (of(["a:1"], 0, "chief", chief=["c:1"]), Cluster(2, 0)),
+        (of(["a:1", "b:1"], 0, chief=["c:1"]), Cluster(3, 1)),
+    ],
+)
+def test_what_tf_config_says(text, found, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert cluster() == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[]", "{}", "1", of(["a:1", "b:1"], 2), of(["a:1", "b:1"], -1), of(["a:1", "b:1"], "x"),
+        of("ab", 0), of(["a", "b:1"], 0), of(["a:1", "a:1"], 0), of(["a:1"], 0, "ps", ps=["p:1"]),
+        of(["a:1"], 0, chief=["c:1", "d:1"]), of([1, 2], 0), of(["a:1", "b:1"], None),
+    ],
+)  # fmt: skip
+def test_a_malformed_tf_config_is_one_sentence_before_keras(text, monkeypatch, capsys):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert cli.main(["train", "--dataset", "toycifar", "--model", "resnet8"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("voclab: TF_CONFIG names no workers")
+
+
+@pytest.mark.parametrize(
+    "more", [["--augmentation", "adversarial"], ["--task", "adversary", "--victim", "ready"]]
+)
+def test_what_takes_one_machine_says_so(more, monkeypatch, capsys):
+    monkeypatch.setenv("TF_CONFIG", of(["a:1", "b:1"], 0))
+    model = [] if "--task" in more else ["--model", "resnet8"]
+    assert cli.main(["train", "--dataset", "toycifar", *model, *more]) == 2
+    assert "take one machine; unset TF_CONFIG" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [{}, {"mixup": 0.3}, {"target": "masks"}])
+def test_the_parts_of_machines_are_the_batch_of_one(options, squares):
+    given = {"size": 16, "augmentation": "standard", "batch_size": 8, "seed": 1, "epochs": 1, **options}
+    whole = next(iter(training_batches(squares, **given)))
+    parts = [next(iter(training_batches(squares, **given, part=(k, 4)))) for k in range(4)]
+    for values, pieces in zip(whole, zip(*parts, strict=True), strict=True):
+        assert pieces[0].shape[0] == 2
+        np.testing.assert_array_equal(values, np.concatenate(pieces))
+
+
+def test_each_machine_reads_only_its_own_images(squares):
+    read = []
+    counted = replace(squares, read_image=lambda i: read.append(i) or squares.image(i))
+    make = batch_maker(counted, size=16, augmentation="none", batch_size=8, seed=0, rows=slice(2, 4))
+    make(0)
+    assert len(read) == 2
+
+
+def test_a_batch_that_machines_cannot_share_is_refused(squares):
+    with pytest.raises(VoclabError, match="8 images a step cannot be shared evenly by 3 machines"):
+        training_batches(squares, size=16, augmentation="none", batch_size=8, seed=0, epochs=1, part=(0, 3))

@@ -54,8 +54,9 @@ def cluster() -> Cluster | None:
             raise ValueError
     except (AttributeError, KeyError, TypeError, ValueError):
         raise VoclabError(
-            "TF_CONFIG names no workers that voclab can train on; unset it, or give each machine its own"
-            ' index in {"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "worker", "index": 0}}.'
+            "TF_CONFIG names no workers that voclab can train on; unset it, or give each"
+            ' machine its own index in {"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]},'
+            ' "task": {"type": "worker", "index": 0}}.'
         ) from None
     return Cluster(len(hosts), index) if len(hosts) > 1 else None
 

@@ -7,7 +7,7 @@ from voclab import options
 from voclab.cli import base
 from voclab.cli.train import add_options, require_sources
 from voclab.errors import VoclabError
-from voclab.experiments.options import OPTIONS, option
+from voclab.experiments.options import OPTIONS
 from voclab.experiments.search import plan
 from voclab.terminal import say
 
@@ -27,7 +27,7 @@ def add(group) -> None:
 
 
 def sweep(arguments) -> None:
-    """Search settings of `voclab train` on validation images; repeat it to go on, also in several processes."""
+    """Search settings of `voclab train` on validation images; to go on, or to help, run it again."""
     found = plan({name: getattr(arguments, name) for name in OPTIONS}, arguments.search, arguments.config)
     if find_spec("optuna") is None:
         raise VoclabError('A sweep needs Optuna; install it with pip install "voclab[sweep]".')
@@ -35,7 +35,7 @@ def sweep(arguments) -> None:
     require_sources(first)
 
     from voclab.backend import use_all_gpus
-    from voclab.experiments.sweep import SCORE, sweep
+    from voclab.experiments.sweep import SCORE, short, sweep
     from voclab.reporting.sweep import sweep_report
 
     if "batch_size" not in found.searched:  # which they must divide
@@ -46,6 +46,6 @@ def sweep(arguments) -> None:
         say(path)
     if table[SCORE].notna().any():
         best = table[SCORE].idxmax()
-        values = " ".join(f"{option(name)} {table.loc[best, name]}" for name in found.searched)
+        values = ", ".join(f"{name} {short(table.loc[best, name])}" for name in found.searched)
         figure = f"validation {score} {table.loc[best, SCORE]:.3f}"
         say(f"Best of {len(table)}: {folder / f'trial-{best}'}, {figure}: {values}")

@@ -72,8 +72,8 @@ def plan(typed: Mapping[str, Any], searches: Sequence[str], config: str | Path |
     kinds = searched.get("augmentation", ())
     if "adversarial" in kinds and len(kinds) > 1:
         raise VoclabError(
-            "Adversarial training is scored under attack and the others are not; search each in a sweep of its"
-            " own."
+            "Adversarial training is scored under attack and the others are not; search each in its own"
+            " sweep."
         )
     return found
 
@@ -112,7 +112,7 @@ def _searched(text: str) -> tuple[str, Range | tuple]:
         )
     if not (0 if scale else -1) < ends[0] < ends[1]:
         raise VoclabError(
-            f"--search {options.shown(text)} begins at {ends[0]:g} and ends at {ends[1]:g}; let it end above its"
-            " beginning, which on a log scale is above 0."
+            f"--search {options.shown(text)} begins at {ends[0]:g} and ends at {ends[1]:g}; let it end"
+            " above its beginning, which on a log scale is above 0."
         )
     return name, Range(*ends, bool(scale), all(isinstance(end, int) for end in ends))

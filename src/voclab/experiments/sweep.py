@@ -61,7 +61,7 @@ def sweep(
     study = _study(plan, data, name, folder, storage)
     while (begun := _next(study, plan, folder, trials)) is not None:
         number, chosen = begun
-        called = ", ".join(f"{key} {_short(value)}" for key, value in chosen.items())
+        called = ", ".join(f"{key} {short(value)}" for key, value in chosen.items())
         progress(f"Trial {number} of {trials}: {called}")
         try:
             asked = plan.asked(chosen)
@@ -181,5 +181,6 @@ def _distribution(values: Range | tuple) -> BaseDistribution:
     return FloatDistribution(values.low, values.high, log=values.log)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A setting for people."""
     return f"{value:.3g}" if isinstance(value, float) else shown(value)

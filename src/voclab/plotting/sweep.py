@@ -1,12 +1,14 @@
 """What a search for settings found: the score over the trials and over each setting."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
+from voclab.experiments.search import Range
 from voclab.plotting.base import COLOURS, RIGHT, chart, grid_axes, remove_empty, styled
 
 _COLUMNS = 3  # of settings
@@ -27,26 +29,27 @@ def sweep_history(scores: pd.Series, label: str) -> Figure:
 
 
 @styled
-def sweep_settings(table: pd.DataFrame, searched: Sequence[str], score: str, logs: Collection[str]) -> Figure:
+def sweep_settings(table: pd.DataFrame, searched: Mapping[str, Range | tuple], label: str) -> Figure:
     """The score over each setting, the best trial ringed; what is no number has a place for each value.
 
     Args:
         table: a row a trial, with the columns ``score`` and ``searched``.
-        searched: names of the settings.
-        score: what the score is called.
-        logs: settings that were searched on a log scale.
+        searched: name of a setting -> its range or choices.
+        label: what the score is called.
     """
     columns = min(_COLUMNS, len(searched))
     figure, axes = grid_axes(-(-len(searched) // columns), columns, width=3.2, height=2.6)
-    for axis, name in zip(axes.flat, searched):
+    for axis, (name, values) in zip(axes.flat, searched.items()):
         at = _places(axis, table[name])
         axis.plot(at, table["score"], color=COLOURS[0], **_DOT)
         if table["score"].notna().any():
             best = int(np.nanargmax(table["score"]))
             axis.plot(at[best], table["score"].iloc[best], "o", ms=11, mfc="none", mec=RIGHT, mew=1.5)
-        axis.set(xlabel=name, ylabel=score)
-        if name in logs:
-            axis.set_xscale("log")
+        axis.set(xlabel=name, ylabel=label)
+        if isinstance(values, Range) and values.log:
+            axis.set(xscale="log", xlim=(values.low / 1.2, values.high * 1.2))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
     remove_empty(axes)
     return figure
 

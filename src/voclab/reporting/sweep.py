@@ -6,7 +6,7 @@ import pandas as pd
 
 from voclab import plotting
 from voclab.experiments.options import option
-from voclab.experiments.search import Plan, Range
+from voclab.experiments.search import Plan
 from voclab.experiments.sweep import SCORE, STATE, WHY
 from voclab.files import atomic_path
 from voclab.reporting.page import Page, data_title, write_page
@@ -45,9 +45,8 @@ def sweep_report(table: pd.DataFrame, score: str, plan: Plan, folder: Path) -> l
             caption="",
             alt=f"{label} of each trial and the best so far",
         )
-        logs = [name for name, kind in plan.searched.items() if isinstance(kind, Range) and kind.log]
         page.figure(
-            plotting.sweep_settings(done, list(plan.searched), label, logs),
+            plotting.sweep_settings(done, plan.searched, label),
             "settings",
             title="Score over each setting",
             caption="Ringed: the best trial. Other settings vary too: no panel alone shows an effect.",
