@@ -236,8 +236,8 @@ def training_batches(
     made = slice(None) if mixup else rows  # an image may be mixed with one of another part
     height = len(range(shown)[made])
     shape = (size, size) if target == "masks" else (len(dataset.class_names),)
-    fixed_by = {"size": size, "batch_size": batch_size, "seed": seed, "target": target, "rows": made}
-    batch = batch_maker(dataset, **fixed_by, **options)
+    options |= {"target": target, "rows": made}
+    batch = batch_maker(dataset, size=size, batch_size=batch_size, seed=seed, **options)
 
     def load(step):
         images, wanted = tf.numpy_function(batch, (step,), (tf.uint8, tf.uint8), stateful=False)

@@ -69,7 +69,7 @@ def plan(typed: Mapping[str, Any], searches: Sequence[str], config: str | Path |
     for name, values in searched.items():
         for value in _ends(values):
             found.asked({**first, name: value})
-    kinds = searched.get("augmentation", ())
+    kinds = _ends(searched.get("augmentation", ()))
     if "adversarial" in kinds and len(kinds) > 1:
         raise VoclabError(
             "Adversarial training is scored under attack and the others are not; search each in its own"
@@ -115,4 +115,4 @@ def _searched(text: str) -> tuple[str, Range | tuple]:
             f"--search {options.shown(text)} begins at {ends[0]:g} and ends at {ends[1]:g}; let it end"
             " above its beginning, which on a log scale is above 0."
         )
-    return name, Range(*ends, bool(scale), all(isinstance(end, int) for end in ends))
+    return name, Range(ends[0], ends[1], bool(scale), all(isinstance(end, int) for end in ends))
