@@ -143,6 +143,12 @@ def test_a_resumed_training_adds_to_the_curves(colours, tmp_path):
     assert curves(run.folder)["train", "epoch_loss"] == pytest.approx(losses, rel=1e-6)
 
 
+def test_without_tensorboard_it_says_how_to_install_it(typed, monkeypatch, capsys):
+    monkeypatch.setattr("voclab.cli.train.find_spec", lambda name: None)
+    assert cli.main([*typed, "--tensorboard"]) == 2
+    assert 'pip install "voclab[tensorboard]"' in capsys.readouterr().err
+
+
 def test_adversarial_training_is_scored_under_attack(colours, tmp_path):
     attack = {"augmentation": "adversarial", "epsilon": 16}
     run = train(tmp_path, "hard", colours, epochs=4, learning_rate=0.01, **attack)

@@ -1,6 +1,7 @@
 """``voclab train``: train one network by name."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ def add_options(parser) -> None:
 def train(arguments) -> None:
     """Train a classifier, a segmenter or an adversary by name."""
     found = asked({name: getattr(arguments, name) for name in OPTIONS}, arguments.config)
+    if arguments.tensorboard and find_spec("tensorboard") is None:
+        raise VoclabError(
+            '--tensorboard needs TensorBoard; install it with pip install "voclab[tensorboard]".'
+        )
     machines = cluster()
     if machines:
         _require_shareable(found)
