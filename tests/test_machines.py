@@ -80,9 +80,7 @@ def together(data, tmp_path_factory):
 def alone(data, tmp_path_factory):
     """Folder of the same runs made by this process."""
     folder = tmp_path_factory.mktemp("alone")
-    command = ["train", "--dataset", str(data / "classes"), *two_machines.CLASSIFIER.split()]
-    assert cli.main([*command, "--name", "classifier", "--runs", str(folder)]) == 0
-    two_machines.segmenter(data, folder, "segmenter")
+    two_machines.train(data, folder)
     return folder
 
 
@@ -105,14 +103,14 @@ def test_only_the_chief_leaves_a_run(together):
     assert sorted(path.name for path in chief.iterdir()) == ["classifier", "killed", "segmenter"]
     assert list(other.iterdir()) == []
     assert not (chief / "segmenter" / ".lock").exists()
-    assert "segmenter: complete, read from" in said[0]
+    assert "classifier: complete, read from" in said[0]
     assert [text.count("segmenter: epoch 2/2") for text in said] == [1, 0]
     assert "classifier: complete; the chief has it." in said[1]
 
 
 def test_a_killed_training_goes_on_with_what_the_chief_kept(together):
     (chief, _), said = together
-    resumed, whole = Run(chief / "killed"), Run(chief / "segmenter")
+    resumed, whole = Run(chief / "killed"), Run(chief / "classifier")
     assert said[0].count("killed: epoch 1/2") == 1
     assert [e["loss"] for e in resumed.history[1:]] == pytest.approx([e["loss"] for e in whole.history[1:]])
     for a, b in zip(resumed.load_model().get_weights(), whole.load_model().get_weights(), strict=True):
