@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT, BUILD = PYPROJECT["project"], PYPROJECT["build-system"]["requires"]
 NEEDED = PROJECT["dependencies"]
-EVERYTHING = NEEDED + [text for extra in PROJECT["optional-dependencies"].values() for text in extra]
+EXTRAS = PROJECT["optional-dependencies"].values()
+EVERYTHING = [
+    *dict.fromkeys(NEEDED + [text for extra in EXTRAS for text in extra])
+]  # tests need some of them
 ENVIRONMENT = (ROOT / "environment.yml").read_text()
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
+from tensorflow.core.util import event_pb2
 
 from voclab import cli
 from voclab.app import visual
@@ -99,6 +101,52 @@ def test_a_trained_run_is_evaluated(first, colours, capsys):
     rows = json.loads(capsys.readouterr().out)["conditions"]
     _, test_set = figures(first / "colours-small_cnn-standard-seed0")
     assert rows["clean"]["accuracy"] == pytest.approx(test_set["accuracy"])
+
+
+def curves(run):
+    """Of the event files for TensorBoard: (training or validation, name) -> its values by epoch."""
+    found = {}
+    for path in sorted((run / "logs").rglob("events*")):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = event_pb2.Event.FromString(record)
+            for value in event.summary.value:
+                number = float(tf.make_ndarray(value.tensor)) if value.HasField("tensor") else np.nan
+                found.setdefault((path.parent.name, value.tag), {})[event.step] = number
+    return found
+
+
+def test_curves_are_written_for_tensorboard_and_change_nothing(typed, first, tmp_path, capsys):
+    command = [*typed, "--runs", str(tmp_path), "--name", "curves"]
+    assert cli.main([*command, "--tensorboard"]) == 0
+    history, _ = found = figures(tmp_path / "curves")
+    assert found == figures(first / "colours-small_cnn-standard-seed0")
+    written = curves(tmp_path / "curves")
+    for key, name in {("train", "epoch_loss"): "loss", ("validation", "epoch_accuracy"): "accuracy"}.items():
+        assert written[key] == pytest.approx({e["epoch"] - 1: e[name] for e in history[1:]}, rel=1e-6)
+    assert written["validation", "epoch_loss"][3] == pytest.approx(history[4]["validation_loss"])
+    capsys.readouterr()
+    assert cli.main(command) == 0  # the same run without it
+    assert "complete" in capsys.readouterr().out
+
+
+def test_a_resumed_training_adds_to_the_curves(colours, tmp_path):
+    def interrupt(line):
+        if "epoch 2/4" in line:
+            raise KeyboardInterrupt
+
+    options = asked({"dataset": str(colours), "model": "small_cnn", "epochs": 4, **QUICK})
+    with pytest.raises(KeyboardInterrupt):
+        trained(options, "run", tmp_path, interrupt, tensorboard=True)
+    run = trained(options, "run", tmp_path, lambda line: None, tensorboard=True)
+    losses = {e["epoch"] - 1: e["loss"] for e in run.history[1:]}
+    del losses[1]  # that epoch was kept, but ended before its curves were written
+    assert curves(run.folder)["train", "epoch_loss"] == pytest.approx(losses, rel=1e-6)
+
+
+def test_without_tensorboard_it_says_how_to_install_it(typed, monkeypatch, capsys):
+    monkeypatch.setattr("voclab.cli.train.find_spec", lambda name: None)
+    assert cli.main([*typed, "--tensorboard"]) == 2
+    assert 'pip install "voclab[tensorboard]"' in capsys.readouterr().err
 
 
 def test_adversarial_training_is_scored_under_attack(colours, tmp_path):

@@ -1,18 +1,24 @@
 """What must know which backend Keras runs on (here TensorFlow): gradients, inference, resizing, devices."""
 
 import contextlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from voclab.errors import VoclabError
+from voclab.errors import VoclabError, first_line
+from voclab.processes import Cluster
 
 # Gradients at pixels are computed this many times as large and divided again: those of a mean over pixels
 # fall below what float16 holds. A power of two changes nothing in float32.
 _SCALE = 2.0**6
 _SHARING = "GPU"  # the kind of device that shares batches
+# See use_machines.
+_machines: tf.distribute.MultiWorkerMirroredStrategy | None = None
+_cluster: Cluster | None = None
 
 
 @contextlib.contextmanager
@@ -47,6 +53,143 @@ def use_all_gpus(batch_size: int) -> int:
     if used > 1:
         tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy(devices[:used]))
     return used
+
+
+def use_machines(cluster: Cluster, batch_size: int) -> None:
+    """Let several machines train each network together, each on its part of the batch.
+
+    All of them must do the same from now on, since they wait for one another. Must come before TensorFlow is
+    used; returns once all of them have.
+
+    Args:
+        cluster: what ``TF_CONFIG`` says, which TensorFlow reads again.
+        batch_size: images a step, of all machines together.
+
+    Raises:
+        VoclabError: the others cannot be reached, or the devices of all do not divide the batch evenly.
+    """
+    global _machines, _cluster
+    try:
+        _machines, _cluster = tf.distribute.MultiWorkerMirroredStrategy(), cluster
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise VoclabError(
+            f"Worker {cluster.index} of {cluster.workers} cannot reach the others ({first_line(error)});"
+            " check the addresses in TF_CONFIG and that the same command runs on each machine."
+        ) from error
+    devices = _machines.num_replicas_in_sync
+    if batch_size % devices:
+        raise VoclabError(
+            f"Batches of {batch_size} images cannot be shared evenly by {devices} devices; choose a multiple"
+            f" of {devices} as --batch-size."
+        )
+
+
+def several_machines() -> bool:
+    """Whether :func:`use_machines` was called."""
+    return _machines is not None
+
+
+def is_chief() -> bool:
+    """Whether this process writes the run's folder: everywhere but on the other workers of a cluster."""
+    return _cluster is None or _cluster.index == 0
+
+
+@contextlib.contextmanager
+def on_all_machines() -> Iterator[None]:
+    """Within, networks are built, trained, saved and loaded by all machines together; else by each alone.
+
+    Raises:
+        VoclabError: another machine cannot be reached any more.
+    """
+    with _machines.scope() if _machines else contextlib.nullcontext(), _reachable():
+        yield
+
+
+@contextlib.contextmanager
+def _reachable() -> Iterator[None]:
+    """Turn TensorFlow's error after another worker ended into a sentence with the remedy."""
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
+        if _machines is None:
+            raise
+        raise VoclabError(
+            "Another worker of TF_CONFIG has ended or cannot be reached; see what it said, and start the same"
+            " command on every machine again: the training goes on after its last epoch."
+        ) from error
+
+
+def sum_over_machines(x: np.ndarray) -> np.ndarray:
+    """The sum of every machine's float32 array of one shape; ``x`` itself where there is one machine."""
+    if _machines is None:
+        return x
+
+    def value(context):  # the other devices of a machine add nothing
+        return tf.constant(x if context.replica_id_in_sync_group % local == 0 else 0 * x, tf.float32)
+
+    local = len(_machines.extended.worker_devices)
+    with _reachable():
+        values = _machines.experimental_distribute_values_from_function(value)
+        return _machines.reduce("SUM", values, axis=None).numpy()
+
+
+def bytes_of_chief(data: bytes) -> bytes:
+    """The bytes that the chief has, on every machine; what others give is ignored."""
+    if _machines is None:
+        return data
+    own = data if is_chief() else b""
+    # Three bytes each, which a float32 holds exactly; NCCL and gRPC both add those up. A length first.
+    high, low = sum_over_machines(np.array(divmod(len(own), 2**20), np.float32)).astype(int)
+    length = int(high * 2**20 + low)
+    numbers = np.zeros(-(-length // 3), np.float32)
+    if is_chief():
+        padded = np.frombuffer(own.ljust(3 * len(numbers), b"\0"), np.uint8).reshape(-1, 3)
+        numbers = (padded @ np.array([1, 2**8, 2**16])).astype(np.float32)
+    found = sum_over_machines(numbers).astype(np.uint32) if length else numbers.astype(np.uint32)
+    return found.astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()[:length]
+
+
+def by_chief(compute: Callable[[], Any]) -> Any:
+    """What ``compute()`` gives on the chief, which JSON can hold; it runs there alone.
+
+    Raises:
+        VoclabError: that of the chief, on every machine.
+    """
+    if _machines is None:
+        return compute()
+    told: dict[str, Any] = {}
+    if is_chief():
+        try:
+            told = {"found": compute()}
+        except VoclabError as error:
+            told = {"error": str(error)}
+        except BaseException as error:
+            bytes_of_chief(json.dumps({"error": f"The chief failed: {first_line(error)}"}).encode())
+            raise
+    told = json.loads(bytes_of_chief(json.dumps(told).encode()))
+    if "error" in told:
+        raise VoclabError(told["error"])
+    return told["found"]
+
+
+def shared_batches(stream: Callable[[tuple[int, int] | None], tf.data.Dataset]):
+    """The batches that ``fit`` takes, of which each machine makes its own part only.
+
+    Args:
+        stream: called with (k, n) for the k-th of n equal parts of each batch, or ``None`` for whole batches.
+    """
+    if _machines is None:
+        return stream(None)
+    local = len(_machines.extended.worker_devices)
+
+    def of_devices(part):  # each device takes the next element
+        return tf.reshape(part, (local, -1, *part.shape[1:]))
+
+    def own(context):
+        part = stream((context.input_pipeline_id, context.num_input_pipelines))
+        return part.map(lambda *one: tf.nest.map_structure(of_devices, one)).unbatch() if local > 1 else part
+
+    return _machines.distribute_datasets_from_function(own)
 
 
 def accelerated() -> bool:
@@ -111,6 +254,24 @@ def train_as_one(model: keras.Model) -> None:
         apply(shares, trainable_variables)
 
     model.optimizer.apply = apply_mean
+    if several_machines():
+        _report_means(model)
+
+
+def _report_means(model: keras.Model) -> None:
+    """Let ``fit`` on several machines report the mean of all, which Keras 3.15 does not do for numbers.
+
+    It takes means along the first axis of what each device reports; and before the first step it would
+    average images over machines to build a model that is built already, which fails.
+    """
+    result = model.get_metrics_result
+
+    def vectors():
+        figures = result()
+        return {k: keras.ops.reshape(v, (1,)) for k, v in figures.items()} if _shared_step() else figures
+
+    model.get_metrics_result = vectors
+    model._maybe_symbolic_build = lambda **_: None
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -1,8 +1,10 @@
-"""Work that is divided between processes, each with its share of the cores."""
+"""Work that is divided between processes, each with its share of the cores, and between machines."""
 
+import json
 import os
 import pickle
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import IO, Any
 
 from voclab.errors import VoclabError
@@ -21,6 +24,41 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NU
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The machines that train one network together; worker 0 is the chief, which writes the run's folder."""
+
+    workers: int
+    index: int
+
+
+def cluster() -> Cluster | None:
+    """What the environment variable ``TF_CONFIG`` says of several machines; ``None`` where there is one.
+
+    Raises:
+        VoclabError: it is not what TensorFlow's MultiWorkerMirroredStrategy takes.
+    """
+    text = os.environ.get("TF_CONFIG", "").strip()
+    if not text:
+        return None
+    try:
+        told = json.loads(text)
+        roles, task = told["cluster"], told["task"]
+        addresses = [(role, k, a) for role in ("chief", "worker") for k, a in enumerate(roles.get(role, ()))]
+        index = [(role, k) for role, k, _ in addresses].index((task["type"], int(task["index"])))
+        hosts = [address for _, _, address in addresses]
+        sound = all(re.fullmatch(r"[^\s/]+:\d+", host) for host in hosts) and len(set(hosts)) == len(hosts)
+        if not sound or set(roles) - {"chief", "worker"} or len(roles.get("chief", ())) > 1:
+            raise ValueError
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise VoclabError(
+            "TF_CONFIG names no workers that voclab can train on; unset it, or give each"
+            ' machine its own index in {"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]},'
+            ' "task": {"type": "worker", "index": 0}}.'
+        ) from None
+    return Cluster(len(hosts), index) if len(hosts) > 1 else None
 
 
 class Workers:

@@ -135,6 +135,7 @@ def batch_maker(
     target: str = "labels",
     cache: DecodedCache | None = None,
     failures: list[VoclabError] | None = None,
+    rows: slice = slice(None),
 ) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
     """Shuffled, augmented batches one by one, for any number of threads.
 
@@ -150,6 +151,7 @@ def batch_maker(
         cache: decoded images to reuse; by default a new one with the default budget.
         failures: receives the ``VoclabError`` of a damaged file, which TensorFlow would replace by an
             error of its own.
+        rows: which rows of each batch to make.
 
     Returns:
         Function of a step, counted from the first epoch on, to its images (B, size, size, 3) and targets,
@@ -172,7 +174,7 @@ def batch_maker(
         if not hasattr(local, "compose"):
             local.compose = augmenter(augmentation, size)
         epoch, k = divmod(int(step), steps)
-        chosen = order(epoch)[k * batch_size : (k + 1) * batch_size].tolist()
+        chosen = order(epoch)[k * batch_size : (k + 1) * batch_size][rows].tolist()
         try:
             images, wanted = zip(*(sample(epoch, index) for index in chosen), strict=True)
         except VoclabError as error:
@@ -195,6 +197,7 @@ def training_batches(
     target: str = "labels",
     smoothing: float = 0.0,
     mixup: float = 0.0,
+    part: tuple[int, int] | None = None,
     **options,
 ):
     """A stream of the batches of :func:`batch_maker` for ``fit(steps_per_epoch=…)``, as floats.
@@ -214,6 +217,7 @@ def training_batches(
         mixup: alpha of mixup (Zhang et al. 2018): each batch becomes weight × batch + (1 - weight) × the
             batch in another order, pixels and labels alike, the weight drawn from Beta(alpha, alpha) once a
             batch as in the authors' code. 0 mixes nothing. For labels only.
+        part: (k, n) for the k-th of n equal parts of each batch, row for row; ``None`` for all of it.
         **options: ``augmentation``, ``cache`` and ``failures`` of :func:`batch_maker`.
 
     Returns:
@@ -225,12 +229,19 @@ def training_batches(
     if target == "masks" and (smoothing or mixup):
         raise ValueError("label smoothing and mixup are for labels, not for masks")
     steps, shown = steps_per_epoch(len(dataset), batch_size), min(batch_size, len(dataset))
+    k, n = part or (0, 1)
+    if shown % n:
+        raise VoclabError(f"{shown} images a step cannot be shared evenly by {n} machines; name more images.")
+    rows = slice(k * shown // n, (k + 1) * shown // n)
+    made = slice(None) if mixup else rows  # an image may be mixed with one of another part
+    height = len(range(shown)[made])
     shape = (size, size) if target == "masks" else (len(dataset.class_names),)
-    batch = batch_maker(dataset, size=size, batch_size=batch_size, seed=seed, target=target, **options)
+    options |= {"target": target, "rows": made}
+    batch = batch_maker(dataset, size=size, batch_size=batch_size, seed=seed, **options)
 
     def load(step):
         images, wanted = tf.numpy_function(batch, (step,), (tf.uint8, tf.uint8), stateful=False)
-        return tf.ensure_shape(images, (shown, size, size, 3)), tf.ensure_shape(wanted, (shown, *shape))
+        return tf.ensure_shape(images, (height, size, size, 3)), tf.ensure_shape(wanted, (height, *shape))
 
     def to_float(images, wanted):
         images = tf.cast(images, tf.float32) / 255.0
@@ -247,7 +258,7 @@ def training_batches(
     def mix(step, batch):
         weight, other = tf.numpy_function(partners, (step,), (tf.float32, tf.int64), stateful=False)
         weight, other = tf.ensure_shape(weight, ()), tf.ensure_shape(other, (shown,))
-        return tuple(mixed(part, weight, other) for part in batch)
+        return tuple(mixed(values, weight, other)[rows] for values in batch)
 
     # One call of Python a batch: a generator of indices and a call a sample took as long as the augmentation.
     stream = tf.data.Dataset.range(start_epoch * steps, epochs * steps)

@@ -15,13 +15,21 @@ from voclab.models.prediction import TestTime
 from voclab.terminal import say
 from voclab.training import Experiment, Parts, Recipe, Run, run_all
 from voclab.training.classification import SMALL, Classification
-from voclab.training.experiment import run
+from voclab.training.experiment import Work, run
 from voclab.training.segmentation import Segmentation
 
 VICTIM = "victim"
 
 
-def trained(asked: Mapping[str, Any], name: str, runs: Path, progress: Callable[[str], None] = say) -> Run:
+def trained(
+    asked: Mapping[str, Any],
+    name: str,
+    runs: Path,
+    progress: Callable[[str], None] = say,
+    data: Parts | None = None,
+    *,
+    tensorboard: bool = False,
+) -> Run:
     """Train what was asked for; the epoch that is best on validation images is measured on the test set.
 
     A complete run of the same experiment on the same data is returned as it is; an interrupted one goes on.
@@ -31,16 +39,26 @@ def trained(asked: Mapping[str, Any], name: str, runs: Path, progress: Callable[
         name: folder of the run.
         runs: parent folder of the runs.
         progress: receives lines of text.
+        data: what :func:`parts` gives; without it, it is read.
+        tensorboard: see :func:`voclab.training.experiment.run`.
 
     Raises:
         VoclabError: data, weights or a victim that cannot be had, or data that cannot teach the task.
     """
-    data = parts(asked)
+    data = data or parts(asked)
     networks = {}
     if asked["task"] == "adversary":
         networks = {VICTIM: open_network(asked["victim"], data.fit, progress=progress)}
     experiment = planned(asked, name, data.fit, networks.get(VICTIM))
-    return run(experiment, data, runs, networks=networks, asked=asked, progress=progress)
+    how: dict[str, Any] = {"asked": asked, "progress": progress, "tensorboard": tensorboard}
+    return run(experiment, data, runs, networks=networks, **how)
+
+
+def validation_score(asked: Mapping[str, Any], data: Parts, run: Run) -> tuple[str, float]:
+    """Name and best value of the validation figure that chose the epoch of a complete run."""
+    experiment = planned(asked, run.name, data.fit)
+    monitor = experiment.task.monitor(Work(experiment, data, run))
+    return monitor, max(entry[monitor] for entry in run.history)
 
 
 def trained_together(

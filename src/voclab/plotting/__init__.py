@@ -48,3 +48,4 @@ from voclab.plotting.segmentation import (
     prediction_rows,
     segmentation_samples,
 )
+from voclab.plotting.sweep import sweep_history, sweep_settings

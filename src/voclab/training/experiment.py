@@ -10,15 +10,16 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from voclab.backend import by_chief, on_all_machines, several_machines, sum_over_machines
 from voclab.data.base import Dataset
 from voclab.data.batches import DecodedCache
 from voclab.errors import VoclabError
 from voclab.models.classifiers import count_parameters
 from voclab.models.network import Network
 from voclab.terminal import say
-from voclab.training.identity import ASKED, data_digest, known_by, weights_digest
+from voclab.training.identity import ASKED, changes, data_digest, known_by, listed, plain, weights_digest
 from voclab.training.loop import Recipe, train
-from voclab.training.store import Run
+from voclab.training.store import Run, own_folder
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Work:
         networks: networks that the task names, see :func:`run`.
         cache_mb: memory for decoded training images.
         progress: receives lines of text.
+        tensorboard: whether the curves are written for TensorBoard too, below the run's folder.
     """
 
     experiment: Experiment
@@ -83,6 +85,7 @@ class Work:
     networks: Mapping[str, Network] = field(default_factory=dict)
     cache_mb: float = 1024
     progress: Callable[[str], None] = say
+    tensorboard: bool = False
 
     @property
     def training(self) -> Dataset:
@@ -165,6 +168,7 @@ class Task:
             target="masks" if self.masks(work.networks) else "labels",
             cache=DecodedCache(training, work.cache_mb, self.shrink and self.shrink * recipe.size),
             progress=work.progress,
+            tensorboard=work.tensorboard,
         )
         if trained is not model:
             work.run.save_model(model)
@@ -203,6 +207,7 @@ def run(
     asked: Mapping[str, Any] | None = None,
     cache_mb: float = 1024,
     progress: Callable[[str], None] = say,
+    tensorboard: bool = False,
 ) -> Run:
     """Train an experiment with every choice made on validation images, then measure it; all in ``folder``.
 
@@ -216,6 +221,7 @@ def run(
         asked: what somebody typed to get this experiment; the run keeps it, so that it can be repeated.
         cache_mb: memory for decoded training images, MiB.
         progress: receives lines of text.
+        tensorboard: write the curves for TensorBoard too, into ``logs`` of the run; makes no other run.
 
     Returns:
         The complete :class:`Run`. Its metrics have the figures of each part, ``seconds`` with those of the
@@ -227,8 +233,8 @@ def run(
     networks = networks or {}
     experiment.task.require(experiment, data, networks)
     config, start = _identity(experiment, data, folder, networks, asked)
-    work = Work(experiment, data, Run(folder / experiment.name), start, None, networks, cache_mb, progress)
-    return _carried_out(work, config)
+    kept, how = Run(folder / experiment.name), (networks, cache_mb, progress, tensorboard)
+    return _carried_out(Work(experiment, data, kept, start, None, *how), config)
 
 
 def is_current(
@@ -323,11 +329,34 @@ def _carried_out(work: Work, config: dict, first: Callable[[], Run] | None = Non
     """Begin, train, measure, finish; ``first`` gives the start, where it is trained only now."""
     task, kept = work.experiment.task, work.run
     files, figures = _expected(work)
-    if kept.begin(config, files=files, figures=figures, progress=work.progress):
+    _require_same(config)
+    if by_chief(lambda: kept.begin(config, files=files, figures=figures, progress=work.progress)):
         return kept
     if first:
         work = replace(work, start=first())
-    model, more = task.fit(work)
+    with own_folder(kept) as own, on_all_machines():
+        here = replace(work, run=own, progress=work.progress if own is kept else lambda line: None)
+        model, more = task.fit(here)
+    by_chief(lambda: _completed(work, kept.load_model() if several_machines() else model, more))
+    return kept
+
+
+def _require_same(config: dict) -> None:
+    """Refuse machines that would train different networks together, with one sentence on each."""
+    if not several_machines():
+        return
+    found = changes(by_chief(lambda: plain(config)), plain(config))
+    if sum_over_machines(np.array([len(found)], np.float32)).any():
+        why = f": here {listed(found)}" if found else ""
+        raise VoclabError(
+            "The machines of TF_CONFIG were not asked for the same training"
+            f"{why}; give each the same command, data and version."
+        )
+
+
+def _completed(work: Work, model: keras.Model, more: Mapping[str, Any]) -> None:
+    """Measure the trained network and finish its run."""
+    task, kept = work.experiment.task, work.run
     found = task.measure(work, model)
     seconds = sum(entry.get("seconds", 0.0) for entry in kept.history)
     parameters = count_parameters(model)
@@ -343,7 +372,6 @@ def _carried_out(work: Work, config: dict, first: Callable[[], Run] | None = Non
     part = next((part for part in work.measured if found.get(part)), None)
     told = f"{part} {task.told(found[part])}, " if part else ""
     work.progress(f"{kept.name}: {told}trained in {seconds:.0f} s")
-    return kept
 
 
 def _expected(work: Work) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,13 +11,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from voclab.backend import out_of_memory, replicas, train_as_one
+from voclab.backend import by_chief, out_of_memory, replicas, shared_batches, train_as_one
 from voclab.data.base import Dataset
 from voclab.data.batches import DecodedCache, steps_per_epoch, training_batches
 from voclab.errors import VoclabError, first_line
 from voclab.files import atomic_path, make_folder, read_json, write_json
 from voclab.terminal import say
-from voclab.training.store import Run
+from voclab.training.store import LOGS, Run
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def train(
     target: str = "labels",
     cache: DecodedCache | None = None,
     progress: Callable[[str], None] = say,
+    tensorboard: bool = False,
 ) -> keras.Model:
     """Train ``model`` and return it with the weights of its best epoch.
 
@@ -91,6 +92,8 @@ def train(
         target: ``"labels"`` or ``"masks"``.
         cache: decoded images of ``fit_set``.
         progress: receives one line an epoch.
+        tensorboard: whether Keras also writes loss, learning rate and validation figures for TensorBoard,
+            into ``logs`` of the run. A resumed training adds to them.
 
     Raises:
         VoclabError: the loss is not finite, memory is too small for the batch, or the state of an
@@ -109,7 +112,7 @@ def train(
         history = _resume(model, state, monitor)
     else:
         with _enough_memory(run, recipe):
-            history = [{"epoch": 0, **_finite(score(model), monitor, run)}]
+            history = [{"epoch": 0, **_finite(_agreed(score(model)), monitor, run)}]
         run.save_model(model)
         _keep(run, model, history)
     best = max(range(len(history)), key=lambda k: history[k][monitor])
@@ -117,30 +120,36 @@ def train(
     done = len(history) - 1
     if done < epochs and done - best < recipe.patience:
         failures: list[VoclabError] = []
-        batches = training_batches(
-            fit_set,
-            size=recipe.size,
-            augmentation=recipe.augmentation,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            epochs=epochs,
-            start_epoch=done,
-            target=target,
-            cache=cache,
-            smoothing=recipe.smoothing,
-            mixup=recipe.mixup,
-            failures=failures,
-        )
-        if isinstance(loss, dict):
-            batches = batches.map(lambda x, y: (x, {name: y for name in loss}), num_parallel_calls=1)
+
+        def batches(part):
+            stream = training_batches(
+                fit_set,
+                size=recipe.size,
+                augmentation=recipe.augmentation,
+                batch_size=recipe.batch_size,
+                seed=recipe.seed,
+                epochs=epochs,
+                start_epoch=done,
+                target=target,
+                cache=cache,
+                smoothing=recipe.smoothing,
+                mixup=recipe.mixup,
+                failures=failures,
+                part=part,
+            )
+            if not isinstance(loss, dict):
+                return stream
+            return stream.map(lambda x, y: (x, {name: y for name in loss}), num_parallel_calls=1)
+
+        boards = [keras.callbacks.TensorBoard(run.folder / LOGS, write_graph=False)] if tensorboard else []
         try:
             with _enough_memory(run, recipe):
                 model.fit(
-                    batches,
+                    shared_batches(batches),
                     initial_epoch=done,
                     epochs=epochs,
                     steps_per_epoch=steps,
-                    callbacks=[keeper],
+                    callbacks=[keeper, *boards],
                     shuffle=False,
                     verbose=0,
                 )
@@ -205,10 +214,12 @@ class _Keeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         entry = {"epoch": epoch + 1, "loss": float(logs["loss"])}
         entry |= {name: float(value) for name, value in logs.items() if name.endswith("_loss")}
-        figures = _finite(self.score(self.model), self.monitor, self.kept)
+        figures = _finite(_agreed(self.score(self.model)), self.monitor, self.kept)
         entry |= figures
         entry["seconds"] = round(time.perf_counter() - self.started, 2)
         self.history.append(entry)
+        # Callbacks that follow see the validation figures under the names that Keras gives them.
+        logs.update({f"val_{name.removeprefix('validation_')}": value for name, value in figures.items()})
         if entry[self.monitor] > self.history[self.best][self.monitor]:
             self.best = len(self.history) - 1
             self.kept.save_model(self.model)
@@ -289,6 +300,11 @@ def _finite(figures: dict[str, float], monitor: str, run: Run) -> dict[str, floa
             "shows any class, then take more images, or the network diverged, then lower the learning rate."
         )
     return figures
+
+
+def _agreed(figures: dict[str, float]) -> dict[str, float]:
+    """The chief's figures: machines that differ in the last digit must not choose different epochs."""
+    return by_chief(lambda: figures)
 
 
 def _seed_generators(model: keras.Model) -> list:

@@ -3,15 +3,17 @@
 import hashlib
 import re
 import shutil
+import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from voclab.backend import bytes_of_chief, is_chief, several_machines
 from voclab.errors import VoclabError, first_line
 from voclab.files import (
     TEMPORARY,
@@ -27,7 +29,10 @@ from voclab.files import (
 from voclab.models.saved import load_model
 from voclab.training.identity import changes, listed, made_elsewhere, plain
 
+LOGS = "logs"  # for TensorBoard
 _NEVER = "nothing was begun there"
+_STATE = ("last.weights.h5", "state.json")
+_TO_RESUME = ("model.keras", *(f"{folder}/{name}" for folder in ("resume.new", "resume") for name in _STATE))
 _FILES = ("config.json", "metrics.json", "history.json", "results.json", "model.keras", "predictions.npz")
 _PARTS_OF_A_MODEL = {"metadata.json", "config.json", "model.weights.h5"}
 
@@ -232,7 +237,7 @@ class Run:
         for pattern in (*_FILES, "*_masks.zip", f"{TEMPORARY}*"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
-        for name in ("resume", "resume.new", "arrays"):
+        for name in ("resume", "resume.new", "arrays", LOGS):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def finish(self, metrics: dict) -> None:
@@ -265,6 +270,30 @@ class Run:
                     " and train again with a lower learning rate."
                 )
         return arrays
+
+
+@contextmanager
+def own_folder(run: Run) -> Iterator[Run]:
+    """The begun run itself; on the other machines of a cluster a copy, in a temporary folder, to go on from.
+
+    All machines save what they train, since they read the weights together; only the chief's files are kept.
+    """
+    sent = {name: _of_chief(run.folder / name) for name in _TO_RESUME} if several_machines() else {}
+    if is_chief():
+        yield run
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Run(Path(folder) / run.name)
+        for name, data in sent.items():
+            if data:
+                with atomic_path(copy.folder / name) as temporary:
+                    Path(temporary).write_bytes(data)
+        make_folder(copy.folder)
+        yield copy
+
+
+def _of_chief(path: Path) -> bytes:
+    return bytes_of_chief(path.read_bytes() if is_chief() and path.is_file() else b"")
 
 
 class _Figures(dict):
