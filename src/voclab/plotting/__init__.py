@@ -48,3 +48,4 @@ from voclab.plotting.segmentation import (
     prediction_rows,
     segmentation_samples,
 )
+from voclab.plotting.uncertainty import known_and_unknown, promised_recall
