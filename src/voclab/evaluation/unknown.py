@@ -77,13 +77,19 @@ def measure(
         progress: receives a line a set.
 
     Raises:
-        VoclabError: a segmenter, or too few images without the classes left out or with nothing else.
+        VoclabError: a segmenter, or too few images of any kind.
     """
     if network.task == "segmentation":
         raise VoclabError(
             f"Unknown images are told by the answers of a classifier; {network.name} is a segmenter, so name"
             " a classifier."
         )
+    for part in (calibration, test, *far.values()):
+        if len(part) < _FEWEST:
+            raise VoclabError(
+                f"{part.name} {part.split} has {len(part)} images, and unknown images are told from known ones"
+                f" on {_FEWEST} or more of each; name more images."
+            )
     parts = _parts(calibration, test, left_out) if left_out else None  # refused before anything is computed
     progress(f"features of {len(calibration)} + {len(test)} known images")
     reference, _ = _seen(network, Bench(calibration, network.size).images)
@@ -115,7 +121,7 @@ def _seen(network: Network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _parts(calibration: Dataset, test: Dataset, left_out: Sequence[str]) -> tuple[np.ndarray, ...]:
-    """Which classes are kept, which images a head is fitted on, and which test images are known and unknown."""
+    """Which classes are kept, which images fit the head, and which test images are known and unknown."""
     kept = np.ones(len(test.class_names), bool)
     kept[[test.class_names.index(name) for name in left_out]] = False
     fitted = ~calibration.labels[:, ~kept].any(1)
