@@ -1,6 +1,7 @@
 """`voclab uncertainty` from the command to the page, on ToyVOC and on networks whose answers are known."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import keras
@@ -203,6 +204,7 @@ def toy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toys")
     for name, seed in (("toy", 0), ("other", 1)):
         draw("toyvoc", folder / name, seed=seed, train=48, val=96, test=2, size=48, progress=False)
+    shutil.copytree(folder / "other", folder / "again")
     return folder
 
 
@@ -226,8 +228,13 @@ def written(runs, tmp_path_factory):
     to = tmp_path_factory.mktemp("report")
     models = [str(runs / "classifier"), str(runs / "segmenter")]
     command = ["uncertainty", "--model", *models, "--data", str(runs / "toy"), "--to", str(to)]
-    assert cli.main([*command, "--unknown", str(runs / "other"), "--leave-out"]) == 0
+    assert cli.main([*command, "--unknown", str(runs / "other"), str(runs / "again"), "--leave-out"]) == 0
     return to
+
+
+def test_data_of_one_title_are_told_apart(written, runs):
+    page = (written / "README.md").read_text()
+    assert f"{runs.name}/again" in page.replace("\\", "")
 
 
 def test_the_page_shows_what_was_measured(written, runs):
@@ -245,7 +252,7 @@ def test_the_page_shows_what_was_measured(written, runs):
     assert len(shown) == 3 + 2
     assert all((written / line.split("(")[-1].rstrip(")")).is_file() for line in shown)
     sets = found["classifier"]["unknown"]
-    assert len(sets) == 3
+    assert len(sets) == 4
     for title, figures in sets.items():
         assert title in page
         assert figures["scores"]["joint energy"]["auroc"][0] <= 1
@@ -283,6 +290,10 @@ def test_the_command_says_the_same_as_json(written, runs, tmp_path, capsys):
         (
             ["--model", "{toy}/segmenter", "--data", "{toy}/toy", "--unknown", "{toy}/toy"],
             "the data that is known",
+        ),
+        (
+            ["--model", "{toy}/classifier", "--data", "{toy}/toy", "--unknown", "{toy}/other", "{toy}/other"],
+            "or named twice",
         ),
         (
             ["--model", "{toy}/segmenter", "--data", "{toy}/toy", "--unknown", "{toy}/gone"],

@@ -1,6 +1,7 @@
 """``voclab uncertainty``: how far the probabilities of trained networks can be trusted."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -44,15 +45,10 @@ def uncertainty(arguments) -> None:
     found = find(arguments.data)
     dataset = load(found.name, found.root, arguments.split or test_split(found.name))
     dataset.require_truth()
-    for name in arguments.leave_out or ():
+    for name in arguments.leave_out or ():  # refused before Keras is imported
         options.one_of("class", name, dataset.class_names)
     dataset = dataset.spread(arguments.images or 0)
-    others = {}
-    for data in arguments.unknown:
-        other = find(data)
-        if other.root.resolve() == found.root.resolve():
-            raise VoclabError(f"{data} is the data that is known; name other data with --unknown.")
-        others[other] = load(other.name, other.root, test_split(other.name))
+    others = _unknown_data(arguments.unknown, found)
 
     from voclab.evaluation import open_networks, uncertainty, unknown
     from voclab.reporting.page import data_title
@@ -62,8 +58,10 @@ def uncertainty(arguments) -> None:
     classifiers = [network for network in networks if network.task != "segmentation"]
     if not classifiers and (others or arguments.leave_out is not None):
         raise VoclabError("Unknown images are told by a classifier; name one beside the segmenter.")
-    far = {data_title(o.name) if o.name != "folder" else o.root.name: data for o, data in others.items()}
-    measured = {}
+    far, measured = {}, {}
+    for text, (other, images) in others.items():
+        title = other.root.name if other.name in ("folder", "pairs") else data_title(other.name)
+        far[text if title in far else title] = images
     for network, file in zip(networks, files.values(), strict=True):
         progress = partial(_tell_of, network.name)
         calibration, test, told = uncertainty.calibration_images(
@@ -76,13 +74,12 @@ def uncertainty(arguments) -> None:
         given = {"seed": arguments.seed, "progress": progress}
         sets = {}
         if network in classifiers:
-            left_out = arguments.leave_out
-            if left_out == []:
+            left_out = list(dict.fromkeys(arguments.leave_out or ()))
+            if arguments.leave_out == []:
                 left_out = unknown.lone_classes(calibration.labels, calibration.class_names)
-            sets = unknown.measure(network, calibration, test, far, left_out or (), **given)
+            sets = unknown.measure(network, calibration, test, far, left_out, **given)
         trust = uncertainty.measure(network, calibration, test, **given)
-        trust.facts["calibrated on"] = told
-        measured[network.name] = trust, sets
+        measured[network.name] = replace(trust, facts={**trust.facts, "calibrated on": told}), sets
     to = arguments.to or Path("runs/uncertainty") / found.root.resolve().name
     paths = uncertainty_report(measured, dataset, to)
     if arguments.json:
@@ -90,6 +87,20 @@ def uncertainty(arguments) -> None:
         return
     for path in paths:
         say(path)
+
+
+def _unknown_data(names, known) -> dict:
+    """What was typed -> where that data was found, and its test images."""
+    from voclab.data import find, load, test_split
+
+    others, roots = {}, [known.root.resolve()]
+    for text in names:
+        other = find(text)
+        if other.root.resolve() in roots:
+            raise VoclabError(f"{text} is the data that is known, or named twice; name other data once.")
+        roots.append(other.root.resolve())
+        others[text] = other, load(other.name, other.root, test_split(other.name))
+    return others
 
 
 def _tell_of(name: str, line: str) -> None:

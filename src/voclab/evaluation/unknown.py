@@ -81,14 +81,13 @@ def measure(
     """
     if network.task == "segmentation":
         raise VoclabError(
-            f"Unknown images are told by the answers of a classifier; {network.name} is a segmenter, so name"
-            " a classifier."
+            f"{network.name} is a segmenter, and unknown images are told by a classifier; name one."
         )
     for part in (calibration, test, *far.values()):
         if len(part) < _FEWEST:
             raise VoclabError(
-                f"{part.name} {part.split} has {len(part)} images, and unknown images are told from known ones"
-                f" on {_FEWEST} or more of each; name more images."
+                f"{part.name} {part.split} has {len(part)} images; to tell unknown images from known ones,"
+                f" {_FEWEST} or more of each are needed."
             )
     parts = _parts(calibration, test, left_out) if left_out else None  # refused before anything is computed
     progress(f"features of {len(calibration)} + {len(test)} known images")
@@ -147,8 +146,8 @@ def _near(calibration, test, reference, features, parts, seed) -> Unknown:
         f" {fitted.sum()} images; its mAP on the known test images is {score:.3f}."
     )
     # One binary regression a class, so its logits are those of independent labels, whatever the data's task.
-    sides = ((scores_of(logits[part], "multilabel"), features[part]) for part in (known, unknown))
-    return _compared(reference[fitted], *sides, seed, told)
+    ours, others = ((scores_of(logits[part], "multilabel"), features[part]) for part in (known, unknown))
+    return _compared(reference[fitted], ours, others, seed, told)
 
 
 def _compared(reference, known, unknown, seed: int, told: str = "") -> Unknown:

@@ -70,7 +70,8 @@ def separation(known: np.ndarray, unknown: np.ndarray, samples: int = 500, seed:
 
     value = _separated(known, unknown)
     low, high = bootstrap_interval(figures, (len(known), len(unknown)), samples, seed)
-    return Separation(*(tuple(map(float, found)) for found in zip(value, low, high)))
+    auroc, fpr = ((float(v), float(a), float(b)) for v, a, b in zip(value, low, high))
+    return Separation(auroc, fpr)
 
 
 def roc(known: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
