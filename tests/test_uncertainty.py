@@ -50,20 +50,27 @@ def logits_of(network, dataset):
     return network.model.predict(images, verbose=0).astype(float)
 
 
+def likelihood(z, labels):
+    return np.where(labels, np.logaddexp(0, -z), np.logaddexp(0, z)).mean(1)
+
+
 def test_a_classifier_is_measured_before_and_after(measured, classifier, parts):
     calibration, test = parts
     z, labels = logits_of(classifier, test), test.labels
     grid = np.exp(np.linspace(np.log(0.01), np.log(100), 4001))
     y, x = calibration.labels, logits_of(classifier, calibration)
-    nll = [np.where(y, np.logaddexp(0, -x / t), np.logaddexp(0, x / t)).mean() for t in grid]
+    nll = [likelihood(x / t, y).mean() for t in grid]
     assert measured.temperature == pytest.approx(grid[np.argmin(nll)], rel=0.01)
     row = measured.calibration.loc["clean"]
     for suffix, t in (("", 1.0), (" scaled", measured.temperature)):
         assert row[f"ece{suffix}"] == pytest.approx(
             expected_calibration_error(labels, expit(z / t)), abs=1e-4
         )
-        expected = np.where(labels, np.logaddexp(0, -z / t), np.logaddexp(0, z / t)).mean()
-        assert row[f"nll{suffix}"] == pytest.approx(expected, rel=1e-3)
+        assert row[f"nll{suffix}"] == pytest.approx(likelihood(z / t, labels).mean(), rel=1e-3)
+    gains = likelihood(z, labels) - likelihood(z / measured.temperature, labels)
+    assert row["gain"] == pytest.approx(np.mean(gains), rel=1e-3, abs=1e-6)
+    assert row["low"] < row["gain"] < row["high"]
+    assert row["gain"] == pytest.approx(row["nll"] - row["nll scaled"])  # images of as many labels each
     assert list(measured.calibration.index) == ["clean", "gaussian_noise"]
     assert measured.calibration.loc["gaussian_noise", "nll"] != row["nll"]
 
@@ -166,7 +173,6 @@ def test_left_out_classes_are_told_by_a_head_that_never_saw_them(classifier, squ
     noise = found[unknown.NOISE]
     assert (noise.known, noise.unknown) == (24, 24)
     assert set(noise.separations) == {
-        "largest probability",
         "largest logit",
         "joint energy",
         "nearest neighbours",
@@ -190,9 +196,9 @@ def test_what_cannot_be_measured_is_refused(classifier, parts):
     fails("pixels is a segmenter", unknown.measure, segmenter, calibration, test, {})
 
 
-def test_the_classes_left_out_by_default_are_those_that_most_images_show_alone():
-    labels = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 1]])
-    assert unknown.lone_classes(labels, "abc") == ("c", "a")
+def test_the_classes_left_out_by_default_are_shown_alone_and_seldom_beside_others():
+    labels = np.array([[1, 0, 0, 0]] * 3 + [[1, 1, 0, 0]] * 4 + [[0, 0, 1, 0]] * 2 + [[0, 0, 0, 1]])
+    assert unknown.lone_classes(labels, "abcd") == ["c", "d"]  # a is shown alone most often, and beside b
 
 
 # --- the command ---
@@ -232,9 +238,10 @@ def written(runs, tmp_path_factory):
     return to
 
 
-def test_data_of_one_title_are_told_apart(written, runs):
-    page = (written / "README.md").read_text()
-    assert f"{runs.name}/again" in page.replace("\\", "")
+def test_data_of_one_title_are_told_apart_without_a_whole_path(written, runs):
+    found = json.loads((written / "uncertainty.json").read_text())
+    assert list(found["classifier"]["unknown"])[1:3] == ["ToyVOC (drawn images)", f"{runs.name}/again"]
+    assert str(runs) not in (written / "README.md").read_text()
 
 
 def test_the_page_shows_what_was_measured(written, runs):

@@ -29,7 +29,7 @@ def add(group) -> None:
     base.option(parser, "--calibration-share", partial(options.number, low=0.01, high=0.99), help=text)
     text = "data of an unknown kind, by name or folder; noise is always measured"
     base.option(parser, "--unknown", nargs="+", default=[], metavar="DATA", help=text)
-    text = "classes to treat as unknown (without names: the two that most calibration images show alone)"
+    text = "classes to treat as unknown (without names: two that calibration images mostly show alone)"
     base.option(parser, "--leave-out", nargs="*", metavar="CLASS", help=text)
     base.seed(parser)
     base.folder(parser, "--to", "where page and figures go (default: runs/uncertainty/NAME)")
@@ -59,9 +59,10 @@ def uncertainty(arguments) -> None:
     if not classifiers and (others or arguments.leave_out is not None):
         raise VoclabError("Unknown images are told by a classifier; name one beside the segmenter.")
     far, measured = {}, {}
-    for text, (other, images) in others.items():
+    for other, images in others.items():
         title = other.root.name if other.name in ("folder", "pairs") else data_title(other.name)
-        far[text if title in far else title] = images
+        # Not the whole path: pages are passed on.
+        far["/".join(other.root.resolve().parts[-2:]) if title in far else title] = images
     for network, file in zip(networks, files.values(), strict=True):
         progress = partial(_tell_of, network.name)
         calibration, test, told = uncertainty.calibration_images(
@@ -90,7 +91,7 @@ def uncertainty(arguments) -> None:
 
 
 def _unknown_data(names, known) -> dict:
-    """What was typed -> where that data was found, and its test images."""
+    """Where data of an unknown kind was found -> its test images."""
     from voclab.data import find, load, test_split
 
     others, roots = {}, [known.root.resolve()]
@@ -99,7 +100,7 @@ def _unknown_data(names, known) -> dict:
         if other.root.resolve() in roots:
             raise VoclabError(f"{text} is the data that is known, or named twice; name other data once.")
         roots.append(other.root.resolve())
-        others[text] = other, load(other.name, other.root, test_split(other.name))
+        others[other] = load(other.name, other.root, test_split(other.name))
     return others
 
 

@@ -48,11 +48,15 @@ class Unknown:
     told: str = ""
 
 
-def lone_classes(labels: np.ndarray, names: Sequence[str]) -> tuple[str, str]:
-    """The two classes that most images show alone, of (n, classes) labels: the default for leaving out."""
+def lone_classes(labels: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Two classes to leave out that make many images unknown and cost few: the default.
+
+    Those shown alone most often, images that show them beside others counted against them; labels are
+    (n, classes), 0 or 1.
+    """
     alone = labels[labels.sum(1) == 1].sum(0, dtype=int)
-    first, second = np.argsort(-alone, kind="stable")[:2]
-    return names[first], names[second]
+    order = np.argsort(labels.sum(0, dtype=int) - 2 * alone, kind="stable")
+    return [names[k] for k in order[:2]]
 
 
 def measure(

@@ -19,16 +19,14 @@ def scores_of(logits: np.ndarray, task: str) -> dict[str, np.ndarray]:
 
     The baseline is the largest probability (Hendrycks & Gimpel 2017); the others are the largest logit
     (Hendrycks et al. 2022), and minus the energy: log Σ exp of the logits (Liu et al. 2020), for multi-label
-    networks Σ log(1 + exp) (*joint energy*, Wang et al. 2021). Of a multi-label network the largest
-    probability and the largest logit give the same order.
+    networks Σ log(1 + exp) (*joint energy*, Wang et al. 2021). These have no largest probability of their
+    own: it gives the order of the largest logit.
     """
     z = np.asarray(logits, np.float64)
-    energy = np.logaddexp(0, z).sum(1) if task == "multilabel" else logsumexp(z, axis=1)
-    return {
-        "largest probability": probabilities(z, task).max(1),
-        "largest logit": z.max(1),
-        "joint energy" if task == "multilabel" else "energy": energy,
-    }
+    if task == "multilabel":
+        return {"largest logit": z.max(1), "joint energy": np.logaddexp(0, z).sum(1)}
+    scores = {"largest probability": probabilities(z, task).max(1), "largest logit": z.max(1)}
+    return {**scores, "energy": logsumexp(z, axis=1)}
 
 
 def nearness(known: np.ndarray, features: np.ndarray, k: int = 10) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The page of ``voclab uncertainty``: tables and figures of what was measured, a chapter a network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -78,23 +78,27 @@ def _chapter(
         alt=f"Observed frequency over predicted probability of {name} before and after temperature scaling",
     )
     columns = {"ece": "ECE", "ece scaled": "ECE, scaled", "nll": "NLL", "nll scaled": "NLL, scaled"}
+    gains = found.calibration[["gain", "low", "high"]].apply(lambda row: _interval(row, ".4f"), axis=1)
     page.table(
-        found.calibration[list(columns)].rename(columns=columns, index=_said),
+        found.calibration[list(columns)].rename(columns=columns).assign(gain=gains).rename(index=_said),
         "calibration",
         title="Calibration error before and after",
         caption=f"ECE: expected calibration error, 15 bins. NLL: negative log likelihood"
         f" ({'of a pixel' if segmenter else 'of an answer' if one else 'of a label'}, nats)."
         f" The temperature comes from clean images; the other rows are {shifts}."
-        + (" A segmenter is measured on up to 400 pixels of each image, drawn by the seed." * segmenter),
+        " Gain: by how much scaling lowers the NLL of an image, with its 95 % bootstrap interval over images."
+        + (" Up to 400 pixels of each image are measured, drawn by the seed." if segmenter else "")
+        + ("" if one else " Most labels are absent and surely so, which keeps both figures small."),
     )
     size = "share of the image in the set" if segmenter else "classes in a set, mean"
     page.figure(
         plotting.promised_recall(found.promises, size),
         "promises",
         title=f"What {name} promises and keeps",
-        caption=f"Left: recall, mean over images with 95 % bootstrap intervals; on or above the line the"
-        f" promise is kept. Right: {size}. Thresholds come from clean calibration images (conformal risk"
-        f" control, Angelopoulos et al. 2022), so nothing is promised for {shifts}.",
+        caption="Left: recall, mean over images with 95 % bootstrap intervals; on or above the line the"
+        f" promise is kept. Right: {size}. Thresholds come from {facts['calibration images']} clean images"
+        " (conformal risk control, Angelopoulos et al. 2022). The promise holds on average over draws of"
+        f" such calibration images and for clean images only, not under {shifts}.",
         alt="Achieved over promised recall and size of the sets, a line a condition",
     )
     page.table(
@@ -125,8 +129,8 @@ def _add_unknown(page: Page, name: str, unknown: Mapping[str, Unknown]) -> None:
     )
     rows = {
         (title, score): [
-            f"{value.auroc[0]:.3f} [{value.auroc[1]:.3f}, {value.auroc[2]:.3f}]",
-            f"{value.fpr[0]:.3f} [{value.fpr[1]:.3f}, {value.fpr[2]:.3f}]",
+            _interval(value.auroc),
+            _interval(value.fpr),
             f"{sets.known} / {sets.unknown}",
         ]
         for title, sets in unknown.items()
@@ -148,10 +152,10 @@ def _add_unknown(page: Page, name: str, unknown: Mapping[str, Unknown]) -> None:
         title="Known against unknown images",
         caption="AUROC: probability that a known image has the higher score, 0.5 by guessing. FPR at 95 %:"
         " share of the unknown images that pass where 95 % of the known ones do. In brackets: 95 % bootstrap"
-        " intervals. The sigmoid keeps the order of logits, so with independent labels the largest"
-        " probability and the largest logit rank alike. Nearest neighbours: distance of the features to the"
-        " 10th nearest calibration image (Sun et al. 2022). Other data may show classes of the same name;"
-        f" unknown means of another kind than the training images.{near if told else ''}",
+        " intervals. Of independent labels the largest probability ranks images as the largest logit does, so"
+        " it is not listed. Nearest neighbours: distance of the features to the 10th nearest calibration"
+        " image (Sun et al. 2022). Other data may show classes of the same name; unknown means of another"
+        f" kind than the training images.{near if told else ''}",
     )
 
 
@@ -159,37 +163,49 @@ def _promises(promises: pd.DataFrame, size: str) -> pd.DataFrame:
     rows = [
         [
             f"{100 * row.promised:g} %",
-            f"{100 * row.recall:.1f} % [{100 * row.low:.1f}, {100 * row.high:.1f}]",
+            _interval((100 * row.recall, 100 * row.low, 100 * row.high), ".1f"),
             f"{row.size:.3f}" if "share" in size else f"{row.size:.1f}",
-            "all" if row.threshold == -np.inf else f"{row.threshold:.2g}",
+            "all" if row.threshold == -np.inf else f"{row.threshold:.3g}",
         ]
         for row in promises.itertuples(index=False)
     ]
     index = pd.Index([_said(condition) for condition in promises["condition"]], name="condition")
-    return pd.DataFrame(rows, index, ["promised", "recall", size, "threshold"])
+    return pd.DataFrame(rows, index, ["promised", "recall (%)", size, "threshold"])
 
 
 def _findings(name: str, found: Uncertainty, unknown: Mapping[str, Unknown]) -> str:
     """What the numbers say, as a list in Markdown."""
     clean = found.calibration.loc[CLEAN]
-    better = "lowers" if clean["ece scaled"] < clean["ece"] else "does not lower"
+    gain = _interval(clean[["gain", "low", "high"]], ".4f")
+    undecided = clean["low"] <= 0 <= clean["high"]
+    does = "does not clearly change" if undecided else "lowers" if clean["gain"] > 0 else "raises"
     lines = [
-        f"{found.facts['calibrated on']}",
-        f"Temperature scaling by {found.temperature:.2f} {better} the ECE of clean images: {clean['ece']:.3f}"
-        f" before, {clean['ece scaled']:.3f} after.",
+        found.facts["calibrated on"],
+        f"Temperature scaling by {found.temperature:.2f} {does} the NLL of clean images (gain {gain})."
+        f" ECE: {clean['ece']:.3f} before, {clean['ece scaled']:.3f} after.",
     ]
     for condition, rows in found.promises.groupby("condition", sort=False):
-        broken = rows[rows["high"] < rows["promised"]]
-        shares = ", ".join(
-            f"{100 * r.promised:g} % ({100 * r.recall:.1f} % kept)" for r in broken.itertuples()
-        )
-        told = f"breaks the promise of {shares}" if shares else "no promise is clearly broken"
-        lines.append(f"{_said(condition)}: {told}.")
+        where = "On clean images" if condition == CLEAN else f"Under {_said(condition)}"
+        broken = [
+            f"{100 * row.promised:g} % (recall {100 * row.recall:.1f} %)"
+            for row in rows.itertuples()
+            if row.high < row.promised
+        ]
+        lines.append(f"{where}, clearly broken promises: {', '.join(broken) or 'none'}.")
     for title, sets in unknown.items():
         best = max(sets.separations, key=lambda score: sets.separations[score].auroc[0])
-        value = sets.separations[best]
-        lines.append(f"{title}: told from known images best by {best}, AUROC {value.auroc[0]:.3f}.")
-    return "\n".join(f"- {markdown(line[0].upper() + line[1:])}" for line in lines)
+        auroc = sets.separations[best].auroc
+        told = (
+            "not clearly told from known images; best" if auroc[1] <= 0.5 else "told from known images best"
+        )
+        lines.append(f"Unknown images, {title}: {told} by {best}, AUROC {_interval(auroc)}.")
+    return "\n".join(f"- {markdown(line)}" for line in lines)
+
+
+def _interval(values: Sequence[float], digits: str = ".3f") -> str:
+    """A value with its interval, from (value, low, high)."""
+    value, low, high = values
+    return f"{value:{digits}}" + ("" if np.isnan(low) else f" [{low:{digits}}, {high:{digits}}]")
 
 
 def _said(condition: str) -> str:
