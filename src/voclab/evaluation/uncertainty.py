@@ -219,8 +219,8 @@ def _answers(network: Network, bench: Bench, images: np.ndarray, seed: int) -> _
     if network.task != "segmentation":
         logits, labels = network.logits(eight_bit(images)), dataset.labels
         scores = probabilities(logits, network.task)
-        one_each = (np.split(values, len(values)) for values in (labels, logits))
-        return _Answers(*one_each, list(scores), conformal.of_what_is_there(labels, scores))
+        true_scores = conformal.of_what_is_there(labels, scores)
+        return _Answers(list(labels[:, None]), list(logits[:, None]), list(scores), true_scores)
     labels, logits, scores, true_scores = [], [], [], []
     for start in range(0, len(images), 8):
         for i, maps in enumerate(network.logits(eight_bit(images[start : start + 8])), start):

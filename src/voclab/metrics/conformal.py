@@ -44,10 +44,9 @@ def threshold(true_scores: Sequence[np.ndarray], promised: float) -> float:
     scores = np.concatenate(kept)
     order = np.argsort(scores)
     weights = np.repeat([1 / len(s) for s in kept], [len(s) for s in kept])[order]
-    missed = np.concatenate([[0.0], np.cumsum(weights)[:-1]])  # if the threshold is the score at this place
-    scores = scores[order]
-    first = np.searchsorted(scores, scores, side="left")  # equal scores are named together
-    return float(scores[missed[first] <= budget + _ROUNDING].max())
+    # What is missed if the threshold is the score at this place; of equal scores the first says it right.
+    missed = np.cumsum(weights) - weights
+    return float(scores[order][missed <= budget + _ROUNDING].max())
 
 
 def of_what_is_there(labels: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:

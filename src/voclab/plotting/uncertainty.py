@@ -19,6 +19,7 @@ def promised_recall(promises: pd.DataFrame, size: str) -> Figure:
     sizes count. On or above the diagonal the promise is kept.
     """
     figure, (axes,) = grid_axes(1, 2, width=4.6, height=4.0)
+    figure.get_layout_engine().set(wspace=0.08)
     conditions = list(dict.fromkeys(promises["condition"]))
     ends = np.array([promises["promised"].min(), promises["promised"].max()])
     axes[0].plot(100 * ends, 100 * ends, color="#888888", lw=1, label="as promised")
@@ -45,7 +46,7 @@ def known_and_unknown(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.nda
     ``panels`` are set of unknown images -> score -> (share of unknown, share of known images) over all
     thresholds. The dotted line is where 95 % of the known images pass.
     """
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     figure, axes = grid_axes(-(-len(panels) // columns), columns, width=3.4, height=3.5)
     for number, (axis, (title, curves)) in enumerate(zip(axes.flat, panels.items())):
         axis.plot([0, 1], [0, 1], color="#888888", lw=1, label="chance")

@@ -94,7 +94,7 @@ def _chapter(
     page.figure(
         plotting.promised_recall(found.promises, size),
         "promises",
-        title=f"What {name} promises and keeps",
+        title=f"Promised and achieved recall of {name}",
         caption="Left: recall, mean over images with 95 % bootstrap intervals; on or above the line the"
         f" promise is kept. Right: {size}. Thresholds come from {facts['calibration images']} clean images"
         " (conformal risk control, Angelopoulos et al. 2022). The promise holds on average over draws of"
@@ -123,7 +123,7 @@ def _add_unknown(page: Page, name: str, unknown: Mapping[str, Unknown]) -> None:
     page.figure(
         plotting.known_and_unknown({title: sets.curves for title, sets in unknown.items()}),
         "unknown",
-        title=f"Which unknown images {name} notices",
+        title=f"Known against unknown images, told apart by {name}",
         caption="ROC curves over all thresholds of each score. Dotted: 95 % of the known images pass.",
         alt="A panel a set of unknown images: share of known images over share of unknown ones that pass",
     )
@@ -149,7 +149,7 @@ def _add_unknown(page: Page, name: str, unknown: Mapping[str, Unknown]) -> None:
     page.table(
         table,
         "unknown",
-        title="Known against unknown images",
+        title="The same in numbers",
         caption="AUROC: probability that a known image has the higher score, 0.5 by guessing. FPR at 95 %:"
         " share of the unknown images that pass where 95 % of the known ones do. In brackets: 95 % bootstrap"
         " intervals. Of independent labels the largest probability ranks images as the largest logit does, so"
