@@ -7,7 +7,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from fragile_victims import CLASSES, four_classes, fragile_classifier, fragile_segmenter
+from fragile_victims import CLASSES, four_classes, fragile_classifier, fragile_segmenter, one_class_each
 from scipy.special import expit, softmax
 from voc_trees import fails
 
@@ -88,6 +88,32 @@ def test_promises_are_those_of_the_threshold(measured, classifier, parts):
         assert row.low <= row.recall <= row.high
     assert clean["size"].is_monotonic_increasing
     json.dumps(measured.as_dict(), allow_nan=False)
+
+
+def test_of_a_network_that_gives_one_answer_its_confidence_counts(classifier, parts):
+    calibration, test = (one_class_each(part) for part in parts)
+    network = replace(classifier, task="multiclass")
+    found = uncertainty.measure(network, calibration, test, (), promised=(0.6,))
+    z, truth = logits_of(network, test), test.labels.argmax(1)
+    shares, t = softmax(z, axis=1), found.temperature
+    right, confidence = (z.argmax(1) == truth)[:, None], shares.max(1, keepdims=True)
+    assert found.calibration.loc["clean", "ece"] == pytest.approx(
+        expected_calibration_error(right, confidence), abs=1e-4
+    )
+    nll = -np.log(softmax(z / t, axis=1)[np.arange(len(z)), truth]).mean()
+    assert found.calibration.loc["clean", "nll scaled"] == pytest.approx(nll, rel=1e-3, abs=1e-5)
+    row = found.promises.iloc[0]
+    named = shares >= row["threshold"] - 1e-7
+    assert (row["recall"], row["size"]) == (named[np.arange(len(z)), truth].mean(), named.sum(1).mean())
+    scores = unknown.measure(network, calibration, test, {})[unknown.NOISE].separations
+    assert set(scores) == {"largest probability", "largest logit", "energy", "nearest neighbours"}
+
+
+def test_a_single_image_has_no_interval_and_is_still_json(classifier, parts):
+    calibration, test = parts
+    found = uncertainty.measure(classifier, calibration, test.subset([0]), ()).as_dict()
+    assert found["calibration"]["clean"]["low"] is None
+    json.dumps(found, allow_nan=False)
 
 
 def test_a_promise_that_24_images_cannot_make_names_all_classes(classifier, parts):

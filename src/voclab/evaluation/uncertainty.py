@@ -61,12 +61,15 @@ class Uncertainty:
 
     def as_dict(self) -> dict:
         """Everything as plain values for JSON."""
-        promises = self.promises.replace({"threshold": -np.inf}, np.nan).astype(object)
+        calibration, promises = (
+            table.astype(object).where(table.notna() & (table != -np.inf), None)  # JSON knows neither
+            for table in (self.calibration, self.promises)
+        )
         return {
             "facts": self.facts,
             "temperature": self.temperature,
-            "calibration": self.calibration.to_dict("index"),
-            "promises": promises.where(promises.notna(), None).to_dict("records"),  # JSON knows no NaN
+            "calibration": calibration.to_dict("index"),
+            "promises": promises.to_dict("records"),
         }
 
 
