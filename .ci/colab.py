@@ -20,7 +20,7 @@ ENVIRONMENT = ROOT / ".venv-colab"
 PYTHON = ENVIRONMENT / "bin" / "python"
 BASE = ENVIRONMENT / "base.txt"  # what is installed before voclab is
 VERSIONS = ("3.13", "3.12")
-TOOLS = ("pytest", "pytest-xdist", "hypothesis", "foolbox")  # for the tests; Colab has the others
+TOOLS = ("pytest", "pytest-xdist", "hypothesis", "foolbox", "mapie")  # for the tests; Colab has the others
 # These train networks, or are about the checkout or what stands in its own environment.
 LEFT_OUT = (
     "accelerators",
@@ -54,6 +54,7 @@ LEFT_OUT = (
     "together",
     "train_command",
     "training",
+    "uncertainty",
     "zoo",
 )
 _INSTALL = """

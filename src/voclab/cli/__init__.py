@@ -4,12 +4,25 @@ import argparse
 import sys
 
 from voclab import __version__
-from voclab.cli import app, attack, data, evaluate, export, kaggle, predict, run, site, sweep, train
+from voclab.cli import (
+    app,
+    attack,
+    data,
+    evaluate,
+    export,
+    kaggle,
+    predict,
+    run,
+    site,
+    sweep,
+    train,
+    uncertainty,
+)
 from voclab.errors import VoclabError
 from voclab.terminal import finish, prepare, say, tell
 from voclab.text import plain
 
-GROUPS = (predict, attack, data, run, train, sweep, evaluate, app, export, kaggle, site)
+GROUPS = (predict, attack, data, run, train, sweep, evaluate, uncertainty, app, export, kaggle, site)
 # What an earlier version took -> what to do now.
 OLD = {
     "pretrain": "`voclab pretrain` is gone; ImageNet weights take its place: see `voclab run --weights`.",

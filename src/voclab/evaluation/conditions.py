@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, softmax
 
 from voclab.attacks import FGSM, PGD, Adversary, Attack, Bench, Noise, handled, swapped
 from voclab.attacks.worst_case import Group, group, require_classifier, worst_case
@@ -20,6 +19,7 @@ from voclab.metrics import (
     accuracy_low,
     dice_low,
     expected_calibration_error,
+    forecasts,
     mean_average_precision,
     precision_recall_f1,
     reliability,
@@ -249,17 +249,11 @@ def _row(
     if network.task == "segmentation":
         return {"dice": effect["dice"], "miou": answers.metrics.mean_iou(), **success}, None
     logits, labels = answers.values, bench.dataset.labels
+    calibration = forecasts(labels, logits, network.task)
     if network.task == "multilabel":
-        shares = expit(logits, dtype=np.float64)
-        said = shares >= 0.5
-        calibration = labels, shares
+        said = calibration[1] >= 0.5
     else:
-        shares = softmax(logits, axis=1)
-        top = logits.argmax(1)
-        said = np.eye(logits.shape[1])[top]
-        right = labels[np.arange(len(labels)), top]
-        # Guo et al. 2017: of a network that gives one answer, that answer's confidence is what counts.
-        calibration = right[:, None], shares.max(1, keepdims=True)
+        said = np.eye(logits.shape[1])[logits.argmax(1)]
     figures = precision_recall_f1(labels, said.astype(np.uint8))
     row = {"accuracy": effect["accuracy"]} | ({"map": effect["map"]} if "map" in effect else {})
     row |= {key: figures[f"{key}_macro"] for key in ("precision", "recall", "f1")}

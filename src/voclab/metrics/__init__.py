@@ -1,5 +1,6 @@
 """What a model is worth: the metrics of classifiers and of segmenters."""
 
+from voclab.metrics.calibration import fit_temperature, forecasts, negative_log_likelihood, probabilities
 from voclab.metrics.chance import Chance, accuracy_low, dice_low
 from voclab.metrics.classification import (
     average_precision,
@@ -39,13 +40,17 @@ __all__ = [
     "decision_report",
     "dice_low",
     "expected_calibration_error",
+    "fit_temperature",
+    "forecasts",
     "image_scores",
     "label_dice",
     "mean_average_precision",
     "mean_corruption_error",
     "most_confused",
+    "negative_log_likelihood",
     "pixel_frequency",
     "precision_recall_f1",
+    "probabilities",
     "random_labels",
     "random_segmentation",
     "reliability",

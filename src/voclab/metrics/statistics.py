@@ -1,7 +1,7 @@
 """How sure a number is: bootstrap intervals over images, and intervals of a share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from scipy.stats import binomtest, bootstrap
 
 
 def bootstrap_interval(
-    statistic: Callable[[np.ndarray], float | np.ndarray], n: int, samples: int, seed: int = 0
+    statistic: Callable[..., float | np.ndarray], n: int | Sequence[int], samples: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """95 % interval of a statistic of n images: the percentile bootstrap (Efron 1979).
 
@@ -17,18 +17,20 @@ def bootstrap_interval(
 
     Args:
         statistic: (n,) indices of images -> a number, or an array of numbers that each get an interval.
-        n: number of images; a single one has no interval, so both ends are NaN.
+        n: number of images; a single one has no interval, so both ends are NaN. Of several independent sets
+            of images their numbers: ``statistic`` is then given indices of each.
         samples: resamplings.
         seed: of the resampling.
 
     Returns:
         Lower and upper ends, float64, each of the shape of the statistic.
     """
-    if n < 2:
-        nothing = np.full(np.shape(statistic(np.arange(n))), np.nan)
+    every = tuple(np.arange(count) for count in ((n,) if isinstance(n, int) else n))
+    if min(map(len, every)) < 2:
+        nothing = np.full(np.shape(statistic(*every)), np.nan)
         return nothing, nothing
     found = bootstrap(
-        (np.arange(n),),
+        every,
         statistic,
         n_resamples=samples,
         method="percentile",

@@ -49,3 +49,4 @@ from voclab.plotting.segmentation import (
     segmentation_samples,
 )
 from voclab.plotting.sweep import sweep_history, sweep_settings
+from voclab.plotting.uncertainty import known_and_unknown, promised_recall
