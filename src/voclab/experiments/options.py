@@ -110,6 +110,17 @@ OPTIONS: dict[str, Option] = {
         4,
         _LABELS,
     ),
+    "trades": Option(
+        partial(options.number, high=1000),
+        "beta of TRADES in place of PGD training, e.g. 6 (default: 0, PGD training)",
+        0.0,
+        _LABELS,
+    ),
+    "ema": Option(
+        partial(options.number, high=0.99999),
+        "momentum of an average of the weights, which is what is kept, e.g. 0.99 (default: 0, none)",
+        0.0,
+    ),
     "patience": Option(
         partial(options.whole, low=1, high=100_000),
         "epochs without a better score before it stops (default: 15)",
@@ -154,6 +165,8 @@ def asked(typed: Mapping[str, Any], config: str | Path | None = None) -> dict[st
     found = {name: o.usual(task) for name, o in OPTIONS.items() if task in o.tasks} | found
     if found["augmentation"] == "adversarial" and task != "classification":
         raise VoclabError(f"--augmentation adversarial is for classification, not for {task}.")
+    if found.get("trades") and found["augmentation"] != "adversarial":
+        raise VoclabError("--trades is a kind of adversarial training; add --augmentation adversarial.")
     return {"classification": _classifier, "segmentation": _segmenter, "adversary": _of_channels}[task](found)
 
 

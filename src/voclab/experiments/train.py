@@ -73,7 +73,9 @@ def planned(
     if asked["task"] == "adversary":
         return Experiment(name, AdversarialPerturbation((VICTIM,)), MODEL, recipe, options=width)
     if asked["augmentation"] == "adversarial":
-        task = AdversarialTraining(asked["dropout"], asked["epsilon"] / 255, asked["steps"])
+        task = AdversarialTraining(
+            asked["dropout"], asked["epsilon"] / 255, asked["steps"], trades=asked["trades"]
+        )
     else:
         task = Classification(asked["dropout"])
     return Experiment(name, task, asked["model"], recipe, weights=asked["weights"], options=width)
@@ -94,5 +96,6 @@ def _recipe(asked: Mapping[str, Any], fit_set: Dataset, victim: Network | None) 
         learning_rate=asked["learning_rate"] or usual,
         smoothing=asked.get("smoothing", 0.0),
         mixup=asked.get("mixup", 0.0),
+        average=asked["ema"],
         **{name: asked[name] for name in kept},
     )
