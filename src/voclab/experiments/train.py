@@ -16,9 +16,11 @@ from voclab.terminal import say
 from voclab.training import Experiment, Parts, Recipe, Run, run_all
 from voclab.training.classification import SMALL, Classification
 from voclab.training.experiment import run
+from voclab.training.self_supervised import SimSiam
 from voclab.training.segmentation import Segmentation
 
 VICTIM = "victim"
+_SMALL_IMAGES = {"standard": "cifar", "advanced": "cifar-advanced"}
 
 
 def trained(asked: Mapping[str, Any], name: str, runs: Path, progress: Callable[[str], None] = say) -> Run:
@@ -72,6 +74,8 @@ def planned(
         return Experiment(name, task, asked["model"], recipe, asked["loss"], **built_on, options=width)
     if asked["task"] == "adversary":
         return Experiment(name, AdversarialPerturbation((VICTIM,)), MODEL, recipe, options=width)
+    if asked["task"] == "simsiam":
+        return Experiment(name, SimSiam(), asked["model"], recipe, weights=asked["weights"], options=width)
     if asked["augmentation"] == "adversarial":
         task = AdversarialTraining(
             asked["dropout"], asked["epsilon"] / 255, asked["steps"], trades=asked["trades"]
@@ -84,9 +88,11 @@ def planned(
 def _recipe(asked: Mapping[str, Any], fit_set: Dataset, victim: Network | None) -> Recipe:
     side = max(fit_set.image(0).shape[:2])
     size = asked["size"] or (victim and victim.size) or (side if side <= SMALL else 128)
-    augmentation = "standard" if asked["augmentation"] == "adversarial" else asked["augmentation"]
-    if size <= SMALL and augmentation != "none":
-        augmentation = {"standard": "cifar", "advanced": "cifar-advanced"}[augmentation]
+    augmentation = asked.get("augmentation", "views")
+    if augmentation == "adversarial":
+        augmentation = "standard"
+    if size <= SMALL:
+        augmentation = _SMALL_IMAGES.get(augmentation, augmentation)
     pretrained = asked["task"] == "classification" and asked["weights"]
     usual = 0.1 if asked["optimizer"] == "sgd" else 1e-4 if pretrained else 1e-3
     kept = ("epochs", "batch_size", "weight_decay", "patience", "seed", "optimizer", "momentum")
