@@ -14,7 +14,8 @@ from voclab.models.classifiers import build_classifier
 from voclab.training import loop
 
 MOMENTUM = 0.8
-AVERAGED = replace(RECIPE, epochs=2, average=MOMENTUM, augmentation="cifar", optimizer="sgd", learning_rate=0.1)
+HOW = {"augmentation": "cifar", "optimizer": "sgd", "learning_rate": 0.1}
+AVERAGED = replace(RECIPE, epochs=2, average=MOMENTUM, **HOW)
 
 
 def network(dropout=0.0):

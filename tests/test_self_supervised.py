@@ -30,7 +30,8 @@ def toycifar(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def parts(toycifar):
-    return Parts(*fit_validation(load("toycifar", toycifar, "train"), 0.2, 0), load("toycifar", toycifar, "test"))
+    train, test = (load("toycifar", toycifar, split) for split in ("train", "test"))
+    return Parts(*fit_validation(train, 0.2, 0), test)
 
 
 def cosine(a, b):

@@ -62,7 +62,8 @@ def test_a_step_has_the_loss_of_the_paper(task, squares, monkeypatch):
     """Cross-entropy of the clean images plus beta times the divergence; seven images, so no even halves."""
     images, truth = batch(task, squares)
     other = np.clip(images + 0.02, 0, 1)
-    monkeypatch.setattr(AdversariallyTrained, "_perturbed", lambda self, x, y: keras.ops.convert_to_tensor(other))
+    shifted = keras.ops.convert_to_tensor(other)
+    monkeypatch.setattr(AdversariallyTrained, "_perturbed", lambda self, x, y: shifted)
     model = armed(task)
     kinds = {"multiclass": "CategoricalCrossentropy", "multilabel": "BinaryCrossentropy"}
     model.compile("sgd", getattr(keras.losses, kinds[task])(from_logits=True))
@@ -97,7 +98,8 @@ def toycifar(tmp_path_factory):
 
 
 def test_the_command_trains_with_trades_and_averaged_weights(toycifar, tmp_path):
-    text = f"train --dataset {toycifar} --model small_cnn --width 4 --epochs 2 --batch-size 16 --learning-rate 0.01"
+    text = f"train --dataset {toycifar} --model small_cnn --width 4 --epochs 2 --batch-size 16"
+    text += " --learning-rate 0.01"
     text += f" --augmentation adversarial --steps 1 --trades 6 --ema 0.9 --name t --runs {tmp_path}"
     assert cli.main(text.split()) == 0
     config = json.loads((tmp_path / "t" / "config.json").read_text())["experiment"]

@@ -169,9 +169,10 @@ class AdversariallyTrained(keras.Model):
             noise = keras.random.uniform(everyones, -self._epsilon, self._epsilon, seed=self._start)
         perturbed = ops.clip(images + own_part(noise, size), 0.0, 1.0)
         low, high = ops.maximum(images - self._epsilon, 0.0), ops.minimum(images + self._epsilon, 1.0)
+        step = 1.25 * self._epsilon / self._steps
         for _ in range(self._steps):
             gradient = input_gradient(lambda pixels: value(self._logits(pixels)), perturbed)
-            perturbed = ops.clip(perturbed + 1.25 * self._epsilon / self._steps * ops.sign(gradient), low, high)
+            perturbed = ops.clip(perturbed + step * ops.sign(gradient), low, high)
         return perturbed
 
     def _logits(self, pixels):

@@ -26,8 +26,8 @@ def augmenter(augmentation: str, size: int) -> A.Compose:
     Images as small as CIFAR-10's lose too much to a crop at random scale. ``cifar`` shifts them instead, by
     at most an eighth of the side (4 of 32 pixels; He et al. 2016, section 4.2), and flips them;
     ``cifar-advanced`` adds rotation and colour jitter. There, what comes in from outside is the reflected
-    image, and its mask. ``views`` are those of SimSiam on small images (Chen & He 2021, section 3 and appendix
-    D): crops of a fifth of the area on, flips, strong colour jitter and, one time in five, grey; no blur.
+    image, and its mask. ``views`` are those of SimSiam on small images (Chen & He 2021, appendix D): a crop of a
+    fifth of the area or more, a flip, strong colour jitter, and one in five without colour; no blur.
     """
     # Shrinking without averaging would show aliased pixels to the augmented models alone.
     resize = A.Resize(size, size, area_for_downscale="image")
@@ -236,7 +236,8 @@ def training_batches(
 
     def load(step):
         images, wanted = tf.numpy_function(batch, (step,), (tf.uint8, tf.uint8), stateful=False)
-        return tf.ensure_shape(images, (shown, size, size, 3)), tf.ensure_shape(wanted, (shown, *shapes[target]))
+        wanted = tf.ensure_shape(wanted, (shown, *shapes[target]))
+        return tf.ensure_shape(images, (shown, size, size, 3)), wanted
 
     def to_float(images, wanted):
         images = tf.cast(images, tf.float32) / 255.0

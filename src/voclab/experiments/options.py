@@ -80,7 +80,11 @@ OPTIONS: dict[str, Option] = {
         options.side,
         "side of the images in pixels (default: the victim's; else their own up to 64, or 128)",
     ),
-    "optimizer": Option(partial(options.one_of, allowed=("adam", "sgd")), "adam (default) or sgd (of simsiam)", dict.fromkeys(TASKS, "adam") | {"simsiam": "sgd"}),
+    "optimizer": Option(
+        partial(options.one_of, allowed=("adam", "sgd")),
+        "adam, or sgd (default: adam, of simsiam sgd)",
+        {"classification": "adam", "segmentation": "adam", "adversary": "adam", "simsiam": "sgd"},
+    ),
     "momentum": Option(partial(options.number, high=0.9999), "of SGD (default: 0.9)", 0.9),
     "weight_decay": Option(
         partial(options.number, high=1000),
@@ -168,9 +172,8 @@ def asked(typed: Mapping[str, Any], config: str | Path | None = None) -> dict[st
         raise VoclabError(f"--augmentation adversarial is for classification, not for {task}.")
     if found.get("trades") and found["augmentation"] != "adversarial":
         raise VoclabError("--trades is a kind of adversarial training; add --augmentation adversarial.")
-    return {"classification": _classifier, "segmentation": _segmenter, "adversary": _of_channels, "simsiam": _classifier}[task](
-        found
-    )
+    complete = {"segmentation": _segmenter, "adversary": _of_channels}.get(task, _classifier)
+    return complete(found)
 
 
 def _classifier(found: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from voclab.terminal import say
 from voclab.training import Experiment, Parts, Recipe, Run, run_all
 from voclab.training.classification import SMALL, Classification
 from voclab.training.experiment import run
-from voclab.training.self_supervised import SimSiam
 from voclab.training.segmentation import Segmentation
+from voclab.training.self_supervised import SimSiam
 
 VICTIM = "victim"
 _SMALL_IMAGES = {"standard": "cifar", "advanced": "cifar-advanced"}

@@ -43,8 +43,8 @@ class Recipe:
         momentum: of SGD.
         smoothing: label smoothing from 0 to 1, see ``voclab.data.batches.smoothed``. For labels only.
         mixup: alpha of mixup, see ``voclab.data.batches.training_batches``; 0 mixes nothing. For labels only.
-        average: momentum of an exponential moving average of the weights, updated every step (Polyak & Juditsky
-            1992); the average is scored after each epoch and kept. 0: the weights themselves are.
+        average: momentum of an exponential moving average of the weights, updated every step (Polyak &
+            Juditsky 1992); the average is scored after each epoch and kept. 0: the weights themselves are.
     """
 
     size: int

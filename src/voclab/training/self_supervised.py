@@ -12,7 +12,7 @@ from voclab.data.batches import batch_maker, steps_per_epoch
 from voclab.errors import VoclabError
 from voclab.models.classifiers import feature_extractor
 from voclab.training.classification import Classification
-from voclab.training.experiment import Task
+from voclab.training.experiment import Experiment, Task
 
 TASK = "features"  # what the configuration of such a run calls it
 
@@ -25,10 +25,9 @@ class SimSiam(Task):
     with batch norm project its pooled features, two predict from the projection of one view that of the
     other, and no gradient flows into what is predicted. What is kept is the encoder: pixels -> (B, d).
 
-    The last epoch is kept, as in the paper: the loss, which is lowest where all features are the same, chooses
-    no epoch. After each epoch there are, on two fixed views of the validation images, ``validation_loss``,
-    from 1 to -1, and ``spread``: the standard deviation of the normalised projections over the images times the
-    square root of their length, which is about 1 where they point everywhere and 0 where they have collapsed.
+    The last epoch is kept, as in the paper: the loss chooses none, since it is lowest where all features are
+    the same. After each epoch there are ``validation_loss``, from 1 to -1, and the :func:`spread` of the
+    projections, both of two fixed views of the validation images.
 
     Attributes:
         width: of the projections.
@@ -43,7 +42,7 @@ class SimSiam(Task):
 
     def require(self, experiment, data, networks):
         if experiment.recipe.augmentation != "views":
-            raise VoclabError("SimSiam compares two views of an image; set the recipe's augmentation to 'views'.")
+            raise VoclabError("SimSiam compares two views of an image; its recipe's augmentation is 'views'.")
 
     def of(self, data):
         return TASK
@@ -55,8 +54,12 @@ class SimSiam(Task):
         return "epoch"
 
     def build(self, work):
-        keras.utils.set_random_seed(work.experiment.recipe.seed)
-        return feature_extractor(Classification(dropout=0.0).network(work.experiment, 2))
+        return self.encoder(work.experiment)
+
+    def encoder(self, experiment: Experiment) -> keras.Model:
+        """The encoder before its first epoch."""
+        keras.utils.set_random_seed(experiment.recipe.seed)
+        return feature_extractor(Classification(dropout=0.0).network(experiment, 2))
 
     def trained(self, work, model):
         projected = model.outputs[0]
@@ -64,7 +67,8 @@ class SimSiam(Task):
             projected = layers.Dense(self.width, use_bias=False, name=f"projector{k + 1}")(projected)
             # The last one has no scale and shift, as in the authors' code.
             free = {"center": k < 2, "scale": k < 2}
-            projected = layers.BatchNormalization(momentum=0.9, name=f"projector{k + 1}_bn", **free)(projected)
+            norm = layers.BatchNormalization(momentum=0.9, name=f"projector{k + 1}_bn", **free)
+            projected = norm(projected)
             if k < 2:
                 projected = layers.Activation("relu", name=f"projector{k + 1}_relu")(projected)
         predicted = layers.Dense(self.bottleneck, use_bias=False, name="predictor1")(projected)
