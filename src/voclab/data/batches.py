@@ -26,8 +26,8 @@ def augmenter(augmentation: str, size: int) -> A.Compose:
     Images as small as CIFAR-10's lose too much to a crop at random scale. ``cifar`` shifts them instead, by
     at most an eighth of the side (4 of 32 pixels; He et al. 2016, section 4.2), and flips them;
     ``cifar-advanced`` adds rotation and colour jitter. There, what comes in from outside is the reflected
-    image, and its mask. ``views`` are those of SimSiam on small images (Chen & He 2021, appendix D): a crop of a
-    fifth of the area or more, a flip, strong colour jitter, and one in five without colour; no blur.
+    image, and its mask. ``views`` are those of SimSiam on small images (Chen & He 2021, appendix D): a crop
+    of a fifth of the area or more, a flip, strong colour jitter, and one in five without colour; no blur.
     """
     # Shrinking without averaging would show aliased pixels to the augmented models alone.
     resize = A.Resize(size, size, area_for_downscale="image")
