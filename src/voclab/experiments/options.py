@@ -125,6 +125,7 @@ OPTIONS: dict[str, Option] = {
         partial(options.number, high=0.99999),
         "momentum of an average of the weights, which is what is kept, e.g. 0.99 (default: 0, none)",
         0.0,
+        _LABELS + _MASKS + _VIEWS,
     ),
     "patience": Option(
         partial(options.whole, low=1, high=100_000),

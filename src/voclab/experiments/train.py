@@ -102,6 +102,6 @@ def _recipe(asked: Mapping[str, Any], fit_set: Dataset, victim: Network | None) 
         learning_rate=asked["learning_rate"] or usual,
         smoothing=asked.get("smoothing", 0.0),
         mixup=asked.get("mixup", 0.0),
-        average=asked["ema"],
+        average=asked.get("ema", 0.0),
         **{name: asked[name] for name in kept},
     )

@@ -260,7 +260,8 @@ def fit_batch_norm(model: keras.Model, batches: Iterable) -> None:
         model: a model whose ``seen(images, truth)``, if it has one, gives what it is trained on.
         batches: of (images, truth).
     """
-    found = [e for e in model._flatten_layers() if isinstance(e, keras.layers.BatchNormalization)]
+    norms = [e for e in model._flatten_layers() if isinstance(e, keras.layers.BatchNormalization)]
+    found = [layer for layer in norms if layer.trainable]  # others keep what they were pretrained with
     momenta = [layer.momentum for layer in found]
     for k, (images, truth) in enumerate(batches if found else ()):
         images = model.seen(images, truth) if hasattr(model, "seen") else images

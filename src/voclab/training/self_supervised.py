@@ -137,8 +137,12 @@ class Siamese(keras.Model):
     """
 
     def train_step(self, data):
-        views = ops.concatenate(data)
+        views = self.seen(*data)
         return super().train_step((views, views))
+
+    def seen(self, views, others):
+        """The images of a step."""
+        return ops.concatenate([views, others])
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         return share_of_mean(symmetric_loss(*y_pred))
