@@ -15,6 +15,7 @@ from voclab.training import load_model
 TINY = {
     "small_cnn": 4,
     "resnet8": 4,
+    "resnet10": 4,
     "resnet20": 4,
     "resnet18": 4,
     "vgg": 4,

@@ -79,6 +79,8 @@ class AdversarialPerturbation(Task):
     def require(self, experiment, data, networks):
         if experiment.model != MODEL:
             raise VoclabError(f"There is no adversary {experiment.model!r}; it is a {MODEL}.")
+        if experiment.recipe.average:
+            raise VoclabError("An adversary's weights are not averaged; leave its recipe's average at 0.")
         for name in ("aimed", "handled"):
             if not 0 <= getattr(self, name) <= 1:
                 raise VoclabError(

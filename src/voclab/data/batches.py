@@ -26,7 +26,8 @@ def augmenter(augmentation: str, size: int) -> A.Compose:
     Images as small as CIFAR-10's lose too much to a crop at random scale. ``cifar`` shifts them instead, by
     at most an eighth of the side (4 of 32 pixels; He et al. 2016, section 4.2), and flips them;
     ``cifar-advanced`` adds rotation and colour jitter. There, what comes in from outside is the reflected
-    image, and its mask.
+    image, and its mask. ``views`` are those of SimSiam on small images (Chen & He 2021, appendix D): a crop
+    of a fifth of the area or more, a flip, strong colour jitter, and one in five without colour; no blur.
     """
     # Shrinking without averaging would show aliased pixels to the augmented models alone.
     resize = A.Resize(size, size, area_for_downscale="image")
@@ -48,8 +49,11 @@ def augmenter(augmentation: str, size: int) -> A.Compose:
     )
     shift = [A.Pad(size // 8, border_mode=cv2.BORDER_REFLECT_101), A.RandomCrop(size, size)]
     turn = A.Rotate(15, border_mode=cv2.BORDER_REFLECT_101, p=0.5)
+    part = A.RandomResizedCrop((size, size), scale=(0.2, 1.0), area_for_downscale="image")
+    strong = A.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8)
     transforms = {
         "none": [resize],
+        "views": [part, flip, strong, A.ToGray(p=0.2)],
         "crops": [larger, A.RandomCrop(size, size), flip],
         "standard": [crop, flip, colour],
         "advanced": [rotate, crop, flip, colour, coarse, cut_out],
@@ -147,7 +151,7 @@ def batch_maker(
         augmentation: see :func:`augmenter`.
         batch_size: samples a batch; a data set smaller than that gives one batch an epoch.
         seed: any integer ≥ 0.
-        target: ``"labels"`` or ``"masks"``.
+        target: ``"labels"``, ``"masks"``, or ``"views"``: each image under other draws of the augmentation.
         cache: decoded images to reuse; by default a new one with the default budget.
         failures: receives the ``VoclabError`` of a damaged file, which TensorFlow would replace by an
             error of its own.
@@ -155,7 +159,7 @@ def batch_maker(
 
     Returns:
         Function of a step, counted from the first epoch on, to its images (B, size, size, 3) and targets,
-        (B, classes) labels or (B, size, size) masks with 255 = void, all uint8.
+        (B, classes) labels, (B, size, size) masks with 255 = void, or further images, all uint8.
     """
     cache = cache or DecodedCache(dataset)
     steps, batch_size = steps_per_epoch(len(dataset), batch_size), min(batch_size, len(dataset))
@@ -168,6 +172,8 @@ def batch_maker(
     def sample(epoch, index):
         image, mask = cache.image(index), cache.mask(index) if target == "masks" else None
         out = apply_augmentation(local.compose, (seed, epoch, index), image, mask)
+        if target == "views":
+            return out["image"], apply_augmentation(local.compose, (seed, epoch, index, 1), image)["image"]
         return out["image"], out["mask"] if target == "masks" else dataset.labels[index]
 
     def batch(step):
@@ -212,7 +218,7 @@ def training_batches(
         seed: see there.
         epochs: how many epochs the stream lasts, counted from epoch 0.
         start_epoch: first epoch to deliver.
-        target: ``"labels"`` or ``"masks"``.
+        target: see there.
         smoothing: label smoothing, see :func:`smoothed`. For labels only.
         mixup: alpha of mixup (Zhang et al. 2018): each batch becomes weight × batch + (1 - weight) × the
             batch in another order, pixels and labels alike, the weight drawn from Beta(alpha, alpha) once a
@@ -222,12 +228,12 @@ def training_batches(
 
     Returns:
         ``tf.data.Dataset`` of (images (B, size, size, 3) float32 in [0, 1], targets), the targets
-        (B, classes) float32 or (B, size, size) uint8 with 255 = void.
+        (B, classes) float32, (B, size, size) uint8 with 255 = void, or images.
     """
     import tensorflow as tf
 
-    if target == "masks" and (smoothing or mixup):
-        raise ValueError("label smoothing and mixup are for labels, not for masks")
+    if target != "labels" and (smoothing or mixup):
+        raise ValueError(f"label smoothing and mixup are for labels, not for {target}")
     steps, shown = steps_per_epoch(len(dataset), batch_size), min(batch_size, len(dataset))
     k, n = part or (0, 1)
     if shown % n:
@@ -235,18 +241,21 @@ def training_batches(
     rows = slice(k * shown // n, (k + 1) * shown // n)
     made = slice(None) if mixup else rows  # an image may be mixed with one of another part
     height = len(range(shown)[made])
-    shape = (size, size) if target == "masks" else (len(dataset.class_names),)
+    shapes = {"labels": (len(dataset.class_names),), "masks": (size, size), "views": (size, size, 3)}
     options |= {"target": target, "rows": made}
     batch = batch_maker(dataset, size=size, batch_size=batch_size, seed=seed, **options)
 
     def load(step):
         images, wanted = tf.numpy_function(batch, (step,), (tf.uint8, tf.uint8), stateful=False)
-        return tf.ensure_shape(images, (height, size, size, 3)), tf.ensure_shape(wanted, (height, *shape))
+        wanted = tf.ensure_shape(wanted, (height, *shapes[target]))
+        return tf.ensure_shape(images, (height, size, size, 3)), wanted
 
     def to_float(images, wanted):
         images = tf.cast(images, tf.float32) / 255.0
         if target == "masks":
             return images, wanted
+        if target == "views":
+            return images, tf.cast(wanted, tf.float32) / 255.0
         wanted = tf.cast(wanted, tf.float32)
         return images, smoothed(wanted, smoothing, dataset.task) if smoothing else wanted
 

@@ -163,6 +163,7 @@ def label(name: str, options: Asked) -> str:
 _TITLES = {
     "small_cnn": "plain CNN",
     "resnet8": "ResNet-8",
+    "resnet10": "ResNet-10",
     "resnet20": "ResNet-20",
     "resnet18": "ResNet-18",
     "vgg": "VGG-11",

@@ -11,7 +11,7 @@ from voclab.errors import VoclabError
 from voclab.files import read_json
 from voclab.models.catalogue import BACKBONES, ZOO, require_weights, require_width, trainable
 
-TASKS = ("classification", "segmentation", "adversary")
+TASKS = ("classification", "segmentation", "adversary", "simsiam")
 AUGMENTATIONS = ("none", "standard", "advanced", "adversarial")
 SEGMENTERS = ("unet", "deeplab")
 LOSSES = ("cross_entropy", "dice", "cross_entropy_dice", "focal", "lovasz")
@@ -39,14 +39,14 @@ class Option:
         return self.default[task] if isinstance(self.default, dict) else self.default
 
 
-_LABELS, _MASKS, _ATTACK = ((task,) for task in TASKS)
+_LABELS, _MASKS, _ATTACK, _VIEWS = ((task,) for task in TASKS)
 OPTIONS: dict[str, Option] = {
     "task": Option(partial(options.one_of, allowed=TASKS), ", ".join(TASKS), "classification"),
     "dataset": Option(options.text, "a name, or a folder, also of images by class"),
     "model": Option(
         lambda name, value: value if value in SEGMENTERS else trainable(name, value),
         f"a classifier, e.g. resnet8, vgg or mobilenet_v2; of segmenters {' or '.join(SEGMENTERS)}",
-        tasks=_LABELS + _MASKS,
+        tasks=_LABELS + _MASKS + _VIEWS,
     ),
     "backbone": Option(
         partial(options.one_of, allowed=BACKBONES),
@@ -64,6 +64,7 @@ OPTIONS: dict[str, Option] = {
         partial(options.one_of, allowed=AUGMENTATIONS),
         f"{', '.join(AUGMENTATIONS)}: PGD against the network in training (default: standard)",
         "standard",
+        _LABELS + _MASKS + _ATTACK,
     ),
     "epochs": Option(partial(options.whole, high=100_000), "longest training (default: 20)", 20),
     "learning_rate": Option(
@@ -72,19 +73,23 @@ OPTIONS: dict[str, Option] = {
     ),
     "batch_size": Option(
         partial(options.whole, low=1, high=65_536),
-        "images a step (default: 64, else 16)",
-        {"classification": 64, "segmentation": 16, "adversary": 16},
+        "images a step (default: 64, of simsiam 128, else 16)",
+        {"classification": 64, "segmentation": 16, "adversary": 16, "simsiam": 128},
     ),
     "size": Option(
         options.side,
         "side of the images in pixels (default: the victim's; else their own up to 64, or 128)",
     ),
-    "optimizer": Option(partial(options.one_of, allowed=("adam", "sgd")), "adam (default) or sgd", "adam"),
+    "optimizer": Option(
+        partial(options.one_of, allowed=("adam", "sgd")),
+        "adam, or sgd (default: adam, of simsiam sgd)",
+        {"classification": "adam", "segmentation": "adam", "adversary": "adam", "simsiam": "sgd"},
+    ),
     "momentum": Option(partial(options.number, high=0.9999), "of SGD (default: 0.9)", 0.9),
     "weight_decay": Option(
         partial(options.number, high=1000),
-        "on kernels, times the learning rate (default: 1e-4; of an adversary 0)",
-        {"classification": 1e-4, "segmentation": 1e-4, "adversary": 0.0},
+        "on kernels, times the learning rate (default: 1e-4; of an adversary 0, of simsiam 5e-3)",
+        {"classification": 1e-4, "segmentation": 1e-4, "adversary": 0.0, "simsiam": 5e-3},
     ),
     "dropout": Option(
         partial(options.number, high=0.99), "before the last layer (default: 0.2)", 0.2, _LABELS
@@ -92,7 +97,7 @@ OPTIONS: dict[str, Option] = {
     "smoothing": Option(partial(options.number, high=1), "from 0 (default) to 1", 0.0, _LABELS),
     "mixup": Option(partial(options.number, high=100), "alpha of mixup (default: 0, none)", 0.0, _LABELS),
     "weights": Option(
-        options.text, "imagenet, or a file with the backbone's weights", tasks=_LABELS + _MASKS
+        options.text, "imagenet, or a file with the backbone's weights", tasks=_LABELS + _MASKS + _VIEWS
     ),
     "width": Option(
         partial(options.positive, high=4096),
@@ -109,6 +114,18 @@ OPTIONS: dict[str, Option] = {
         "PGD steps inside adversarial training (default: 4)",
         4,
         _LABELS,
+    ),
+    "trades": Option(
+        partial(options.number, high=1000),
+        "beta of TRADES in place of PGD training, e.g. 6 (default: 0, PGD training)",
+        0.0,
+        _LABELS,
+    ),
+    "ema": Option(
+        partial(options.number, high=0.99999),
+        "momentum of an average of the weights, which is what is kept, e.g. 0.99 (default: 0, none)",
+        0.0,
+        _LABELS + _MASKS + _VIEWS,
     ),
     "patience": Option(
         partial(options.whole, low=1, high=100_000),
@@ -152,9 +169,12 @@ def asked(typed: Mapping[str, Any], config: str | Path | None = None) -> dict[st
         if task not in OPTIONS[name].tasks:
             raise VoclabError(f"{option(name)} is for {' and '.join(OPTIONS[name].tasks)}, not for {task}.")
     found = {name: o.usual(task) for name, o in OPTIONS.items() if task in o.tasks} | found
-    if found["augmentation"] == "adversarial" and task != "classification":
+    if found.get("augmentation") == "adversarial" and task != "classification":
         raise VoclabError(f"--augmentation adversarial is for classification, not for {task}.")
-    return {"classification": _classifier, "segmentation": _segmenter, "adversary": _of_channels}[task](found)
+    if found.get("trades") and found["augmentation"] != "adversarial":
+        raise VoclabError("--trades is a kind of adversarial training; add --augmentation adversarial.")
+    complete = {"segmentation": _segmenter, "adversary": _of_channels}.get(task, _classifier)
+    return complete(found)
 
 
 def _classifier(found: dict[str, Any]) -> dict[str, Any]:
@@ -208,5 +228,6 @@ def usual_name(found: Mapping[str, Any]) -> str:
     """Folder of a run that was given no name."""
     if found["task"] == "adversary":
         return f"{Path(found['victim']).name}-adversary-seed{found['seed']}"
-    what = "-".join(filter(None, (found["model"], found.get("backbone"), found["augmentation"])))
+    kind = found["task"] if found["task"] == "simsiam" else found["augmentation"]
+    what = "-".join(filter(None, (found["model"], found.get("backbone"), kind)))
     return f"{Path(found['dataset']).name}-{what}-seed{found['seed']}"

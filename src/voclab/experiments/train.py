@@ -17,8 +17,10 @@ from voclab.training import Experiment, Parts, Recipe, Run, run_all
 from voclab.training.classification import SMALL, Classification
 from voclab.training.experiment import Work, run
 from voclab.training.segmentation import Segmentation
+from voclab.training.self_supervised import SimSiam
 
 VICTIM = "victim"
+_SMALL_IMAGES = {"standard": "cifar", "advanced": "cifar-advanced"}
 
 
 def trained(
@@ -90,8 +92,12 @@ def planned(
         return Experiment(name, task, asked["model"], recipe, asked["loss"], **built_on, options=width)
     if asked["task"] == "adversary":
         return Experiment(name, AdversarialPerturbation((VICTIM,)), MODEL, recipe, options=width)
+    if asked["task"] == "simsiam":
+        return Experiment(name, SimSiam(), asked["model"], recipe, weights=asked["weights"], options=width)
     if asked["augmentation"] == "adversarial":
-        task = AdversarialTraining(asked["dropout"], asked["epsilon"] / 255, asked["steps"])
+        task = AdversarialTraining(
+            asked["dropout"], asked["epsilon"] / 255, asked["steps"], trades=asked["trades"]
+        )
     else:
         task = Classification(asked["dropout"])
     return Experiment(name, task, asked["model"], recipe, weights=asked["weights"], options=width)
@@ -100,9 +106,11 @@ def planned(
 def _recipe(asked: Mapping[str, Any], fit_set: Dataset, victim: Network | None) -> Recipe:
     side = max(fit_set.image(0).shape[:2])
     size = asked["size"] or (victim and victim.size) or (side if side <= SMALL else 128)
-    augmentation = "standard" if asked["augmentation"] == "adversarial" else asked["augmentation"]
-    if size <= SMALL and augmentation != "none":
-        augmentation = {"standard": "cifar", "advanced": "cifar-advanced"}[augmentation]
+    augmentation = asked.get("augmentation", "views")
+    if augmentation == "adversarial":
+        augmentation = "standard"
+    if size <= SMALL:
+        augmentation = _SMALL_IMAGES.get(augmentation, augmentation)
     pretrained = asked["task"] == "classification" and asked["weights"]
     usual = 0.1 if asked["optimizer"] == "sgd" else 1e-4 if pretrained else 1e-3
     kept = ("epochs", "batch_size", "weight_decay", "patience", "seed", "optimizer", "momentum")
@@ -112,5 +120,6 @@ def _recipe(asked: Mapping[str, Any], fit_set: Dataset, victim: Network | None) 
         learning_rate=asked["learning_rate"] or usual,
         smoothing=asked.get("smoothing", 0.0),
         mixup=asked.get("mixup", 0.0),
+        average=asked.get("ema", 0.0),
         **{name: asked[name] for name in kept},
     )

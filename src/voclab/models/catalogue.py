@@ -139,6 +139,7 @@ SMALL: dict[str, tuple[str, dict]] = {
     "cnn": ("strided", {"width": 32}),
     "small_cnn": ("plain", {"width": 32}),
     "resnet8": ("resnet", {"blocks": (1, 1, 1), "width": 16}),
+    "resnet10": ("resnet", {"blocks": (1, 1, 1, 1), "width": 32}),
     "resnet20": ("resnet", {"blocks": (3, 3, 3), "width": 16}),
     "resnet18": ("resnet", {"blocks": (2, 2, 2, 2), "width": 64}),
     "vgg11": ("vgg", {"width": 64}),
@@ -157,6 +158,7 @@ _BOTH = ("average", "maximum")
 ZOO: dict[str, Architecture] = {
     "small_cnn": Architecture("small_cnn"),  # 94,538
     "resnet8": Architecture("resnet8"),  # 78,042
+    "resnet10": Architecture("resnet10"),  # 1,228,970
     "resnet20": Architecture("resnet20"),  # 272,474; published as 0.27 M
     "resnet18": Architecture("resnet18"),  # 11,173,962; known as 11.17 M
     "vgg": Architecture("vgg11"),  # 9,228,362; known as 9.23 M with one dense layer

@@ -19,6 +19,7 @@ from voclab.plotting.adversary import (
 )
 from voclab.plotting.base import COLOURS, RIGHT, STYLE, WRONG, look, save
 from voclab.plotting.classification import (
+    accuracy_by_labels,
     block_diagram,
     class_frequency,
     confusion,

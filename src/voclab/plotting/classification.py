@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -234,4 +235,27 @@ def block_diagram(rows: Mapping[str, Sequence[tuple[str, bool]]]) -> Figure:
                 axis.annotate("", (x + 0.11, -y), (x - 0.11, -y), arrowprops=arrow)
     widest = max(len(boxes) for boxes in rows.values())
     axis.set(xlim=(-1.3, widest), ylim=(-len(rows) + 0.5, 0.5))
+    return figure
+
+
+@styled
+def accuracy_by_labels(table: pd.DataFrame) -> Figure:
+    """Accuracy over the number of labels, a line for each kind of features, with intervals.
+
+    ``table`` has columns ``features``, ``labels``, ``accuracy``, ``low`` and ``high``; shares in [0, 1].
+    """
+    figure, axis = chart(7.0, 4.0)
+    kinds = table.groupby("features", sort=False)
+    for k, (name, rows) in enumerate(kinds):
+        shares = 100 * rows[["accuracy", "low", "high"]].to_numpy(float)
+        reach = np.abs(shares[:, 1:] - shares[:, :1]).T
+        beside = rows["labels"] * 1.03 ** spread(k, len(kinds), 1)  # so that no interval hides another
+        axis.errorbar(beside, shares[:, 0], yerr=reach, label=name, capsize=2.5, **look(k))
+    labels = sorted(set(table["labels"]))
+    axis.set_xscale("log")
+    axis.set_xticks(labels, [str(n) for n in labels])
+    axis.set_xticks([], minor=True)
+    axis.set(xlabel="labelled training images", ylabel="test accuracy (%)")
+    axis.set_ylim(bottom=0)
+    legend_below(figure)
     return figure

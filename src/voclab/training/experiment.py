@@ -106,11 +106,13 @@ class Task:
         parts: names of the parts that are measured at the end.
         shrink: decoded training images are kept at this many times the training size; ``None`` as they are.
         usual_loss: what people call the loss of an experiment that names none.
+        target: what it learns from, see ``voclab.data.batches.batch_maker``; masks if :meth:`masks` says so.
     """
 
     parts: ClassVar[tuple[str, ...]] = ("validation", "test")
     shrink: ClassVar[int | None] = None
     usual_loss: ClassVar[str] = ""
+    target: ClassVar[str] = "labels"
 
     def require(self, experiment: Experiment, data: Parts, networks: Mapping[str, Network]) -> None:
         """Refuse with one sentence what cannot be trained, before anything is begun."""
@@ -165,7 +167,7 @@ class Task:
             score=self.scorer(work) if chosen is None else None,
             monitor=monitor,
             stop_after=max(chosen.history, key=lambda e: e[monitor])["epoch"] if chosen else None,
-            target="masks" if self.masks(work.networks) else "labels",
+            target="masks" if self.masks(work.networks) else self.target,
             cache=DecodedCache(training, work.cache_mb, self.shrink and self.shrink * recipe.size),
             progress=work.progress,
             tensorboard=work.tensorboard,

@@ -3,9 +3,10 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -18,6 +19,8 @@ from voclab.errors import VoclabError, first_line
 from voclab.files import atomic_path, make_folder, read_json, write_json
 from voclab.terminal import say
 from voclab.training.store import LOGS, Run
+
+_STATISTICS = 8  # batches that batch norm's statistics of averaged weights are taken from
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Recipe:
         momentum: of SGD.
         smoothing: label smoothing from 0 to 1, see ``voclab.data.batches.smoothed``. For labels only.
         mixup: alpha of mixup, see ``voclab.data.batches.training_batches``; 0 mixes nothing. For labels only.
+        average: momentum of an exponential moving average of the weights, updated every step (Polyak &
+            Juditsky 1992); the average is scored after each epoch and kept. 0: the weights themselves are.
     """
 
     size: int
@@ -55,6 +60,7 @@ class Recipe:
     momentum: float = 0.9
     smoothing: float = 0.0
     mixup: float = 0.0
+    average: float = 0.0
 
 
 def train(
@@ -89,7 +95,7 @@ def train(
             is kept then.
         monitor: the key of ``score``'s result to maximise.
         stop_after: stop after that many epochs of the schedule, which stays that of ``recipe.epochs``.
-        target: ``"labels"`` or ``"masks"``.
+        target: ``"labels"``, ``"masks"`` or ``"views"``.
         cache: decoded images of ``fit_set``.
         progress: receives one line an epoch.
         tensorboard: whether Keras also writes loss, learning rate and validation figures for TensorBoard,
@@ -116,30 +122,30 @@ def train(
         run.save_model(model)
         _keep(run, model, history)
     best = max(range(len(history)), key=lambda k: history[k][monitor])
-    keeper = _Keeper(run, history, best, monitor, score, recipe, epochs, progress)
+    failures: list[VoclabError] = []
+    stream = partial(
+        training_batches,
+        fit_set,
+        size=recipe.size,
+        augmentation=recipe.augmentation,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        epochs=epochs,
+        target=target,
+        cache=cache,
+        smoothing=recipe.smoothing,
+        mixup=recipe.mixup,
+        failures=failures,
+    )
+    keeper = _Keeper(run, history, best, monitor, score, recipe, epochs, progress, stream)
     done = len(history) - 1
     if done < epochs and done - best < recipe.patience:
-        failures: list[VoclabError] = []
 
         def batches(part):
-            stream = training_batches(
-                fit_set,
-                size=recipe.size,
-                augmentation=recipe.augmentation,
-                batch_size=recipe.batch_size,
-                seed=recipe.seed,
-                epochs=epochs,
-                start_epoch=done,
-                target=target,
-                cache=cache,
-                smoothing=recipe.smoothing,
-                mixup=recipe.mixup,
-                failures=failures,
-                part=part,
-            )
+            found = stream(start_epoch=done, part=part)
             if not isinstance(loss, dict):
-                return stream
-            return stream.map(lambda x, y: (x, {name: y for name in loss}), num_parallel_calls=1)
+                return found
+            return found.map(lambda x, y: (x, {name: y for name in loss}), num_parallel_calls=1)
 
         boards = [keras.callbacks.TensorBoard(run.folder / LOGS, write_graph=False)] if tensorboard else []
         try:
@@ -177,6 +183,8 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
         warmup_steps=warmup,
     )
     options = {"weight_decay": recipe.weight_decay, "clipnorm": 5.0 / replicas()}  # see train_as_one
+    if recipe.average:
+        options |= {"use_ema": True, "ema_momentum": recipe.average}
     if recipe.optimizer == "adam":
         optimizer = keras.optimizers.AdamW(schedule, **options)
     elif recipe.optimizer == "sgd":
@@ -190,10 +198,11 @@ def make_optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
 class _Keeper(keras.callbacks.Callback):
     """Scores, reports and keeps the state at the end of every epoch; stops when nothing improves."""
 
-    def __init__(self, run, history, best, monitor, score, recipe, epochs, progress):
+    def __init__(self, run, history, best, monitor, score, recipe, epochs, progress, stream):
         super().__init__()
         self.kept, self.history, self.best, self.monitor = run, history, best, monitor
         self.score, self.recipe, self.epochs, self.report = score, recipe, epochs, progress
+        self.stream = stream
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
@@ -214,15 +223,16 @@ class _Keeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         entry = {"epoch": epoch + 1, "loss": float(logs["loss"])}
         entry |= {name: float(value) for name, value in logs.items() if name.endswith("_loss")}
-        figures = _finite(_agreed(self.score(self.model)), self.monitor, self.kept)
-        entry |= figures
-        entry["seconds"] = round(time.perf_counter() - self.started, 2)
-        self.history.append(entry)
+        with self._averaged(epoch):
+            figures = _finite(_agreed(self.score(self.model)), self.monitor, self.kept)
+            entry |= figures
+            entry["seconds"] = round(time.perf_counter() - self.started, 2)
+            self.history.append(entry)
+            if entry[self.monitor] > self.history[self.best][self.monitor]:
+                self.best = len(self.history) - 1
+                self.kept.save_model(self.model)
         # Callbacks that follow see the validation figures under the names that Keras gives them.
         logs.update({f"val_{name.removeprefix('validation_')}": value for name, value in figures.items()})
-        if entry[self.monitor] > self.history[self.best][self.monitor]:
-            self.best = len(self.history) - 1
-            self.kept.save_model(self.model)
         _keep(self.kept, self.model, self.history)
         timed = [e["seconds"] for e in self.history if "seconds" in e]
         left = np.median(timed) * (self.epochs - epoch - 1)
@@ -237,6 +247,39 @@ class _Keeper(keras.callbacks.Callback):
         )
         if len(self.history) - 1 - self.best >= self.recipe.patience:
             self.model.stop_training = True
+
+    @contextmanager
+    def _averaged(self, epoch: int) -> Iterator[None]:
+        """The model with the average of its weights, where the recipe has one; afterwards as it was."""
+        if not self.recipe.average:
+            yield
+            return
+        current = self.model.get_weights()
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        fit_batch_norm(self.model, self.stream(start_epoch=epoch).take(_STATISTICS))
+        yield
+        self.model.set_weights(current)
+
+
+def fit_batch_norm(model: keras.Model, batches: Iterable) -> None:
+    """Replace the moving statistics of batch norm by their means over some batches (Izmailov et al. 2018).
+
+    The moving ones belong to the latest weights: with momentum 0.9 they remember about ten steps.
+
+    Args:
+        model: a model whose ``seen(images, truth)``, if it has one, gives what it is trained on.
+        batches: of (images, truth).
+    """
+    norms = [e for e in model._flatten_layers() if isinstance(e, keras.layers.BatchNormalization)]
+    found = [layer for layer in norms if layer.trainable]  # others keep what they were pretrained with
+    momenta = [layer.momentum for layer in found]
+    for k, (images, truth) in enumerate(batches if found else ()):
+        images = model.seen(images, truth) if hasattr(model, "seen") else images
+        for layer in found:
+            layer.momentum = k / (k + 1)
+        model(images, training=True)
+    for layer, momentum in zip(found, momenta):
+        layer.momentum = momentum
 
 
 def _keep(run: Run, model: keras.Model, history: list[dict]) -> None:
