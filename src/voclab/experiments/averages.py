@@ -113,8 +113,8 @@ def of_classifiers(
         *([(CHOSEN.format(len(members)), members)] if len(members) > 1 else []),
         (f"… of all {len(runs)} networks", list(runs)),
     ):
-        both = (ensemble([found[name] for name in names]) for found in (answers, others))
-        ways[title] = Way(*both, sum(costs[name] for name in names))
+        own, other = (ensemble([found[name] for name in names]) for found in (answers, others))
+        ways[title] = Way(own, other, sum(costs[name] for name in names))
     return ways
 
 
