@@ -35,6 +35,7 @@ from voclab.training import Experiment, Parts, Run
 from voclab.training.experiment import run
 
 EPOCHS, WARM = 6, 2
+JUDGED = 8  # validation images that say which epoch and which size is kept
 BOUNDS = (2, 4, 8)
 COUNTED = 48  # validation images
 STEPS, STEP = 3, 0.5  # of PGD that is regressed on; a step as a share of the bound
@@ -84,7 +85,7 @@ def experiment(name: str, **task) -> Experiment:
     """The package's training, shorter."""
     usual = make_adversary.experiment(name)
     recipe = replace(usual.recipe, epochs=EPOCHS, patience=EPOCHS)
-    return replace(usual, task=replace(usual.task, **task), recipe=recipe)
+    return replace(usual, task=replace(usual.task, images=JUDGED, **task), recipe=recipe)
 
 
 def trained(name: str, data: Parts, folder: Path) -> Run:

@@ -7,7 +7,8 @@ CIFAR is a folder with CIFAR-10's binary files, of whose training images a fifth
 runs. Both are resumed where they were interrupted, and read back once they are complete.
 
 ``robust`` trains ``voclab.experiments.hardening.ROBUST`` and reports the accuracy on all test images, clean
-and under PGD with 20 steps at 8/255, with 95 % Wilson intervals. ``labels`` trains and probes what
+under PGD with 20 steps and in the worst case over attacks, at 8/255, with 95 % Wilson intervals. ``labels``
+trains and probes what
 ``voclab.experiments.unlabelled`` compares, at its setting for photographs; MOBILENET_V2 is a weights file of
 MobileNetV2 without top. Without it ImageNet weights that are at hand are the upper line, if there are any.
 """
@@ -18,7 +19,8 @@ from pathlib import Path
 import pandas as pd
 
 from voclab import plotting
-from voclab.attacks import Bench
+from voclab.attacks import Bench, Network
+from voclab.attacks.worst_case import group
 from voclab.evaluation import open_network
 from voclab.experiments import hardening, unlabelled
 from voclab.experiments.common import Profile
@@ -33,6 +35,7 @@ from voclab.training.identity import data_digest, known_by
 
 EPSILON = 8  # steps of 1/255
 SEED = 0
+WORST = {"steps": 50, "targets": 4, "queries": 1000}  # RobustBench's 100, 9 and 5,000 take an hour a network
 
 
 def robust(cifar: str, runs: str) -> pd.DataFrame:
@@ -46,7 +49,7 @@ def robust(cifar: str, runs: str) -> pd.DataFrame:
         measured = Run(Path(runs) / "measured" / name)
         complete = measured.begin(known_by(config, hardening.robust_accuracy), progress=print)
         found = measured.once("accuracy", lambda v=victim, b=bench: hardening.robust_accuracy(v, b, EPSILON))
-        # HERE: the worst case of APGD and Square, `hardening.worst_cases`, joins `found` under its own key.
+        attacked = measured.once("worst case", lambda v=victim, b=bench: _worst_case(v, b))
         if not complete:
             measured.finish(found)
         rows[name] = {
@@ -54,9 +57,19 @@ def robust(cifar: str, runs: str) -> pd.DataFrame:
             "epoch": str(run.metrics["validation"]["epoch"]),
             "minutes": f"{run.metrics['seconds'] / 60:.1f}",
         } | {title: _written(share, len(test)) for title, share in found.items()}
+        rows[name] |= {
+            "worst case": _written(attacked["worst"], len(test)),
+            "found by Square alone": attacked["found by Square alone"],
+        }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("training")
     print(table.to_string())
     return table
+
+
+def _worst_case(victim: Network, bench: Bench) -> dict:
+    """Accuracy under each attack of a group, and the worst case."""
+    table = hardening.worst_cases({"": victim}, bench, EPSILON, group(**WORST), print)
+    return table.drop(columns="network").iloc[0].to_dict()
 
 
 def labels(cifar: str, runs: str, mobilenet: str | None = None) -> pd.DataFrame:
