@@ -24,7 +24,7 @@ from voclab.training.features import fit_linear_head
 
 NOISE = "uniform noise"
 NEIGHBOURS = "nearest neighbours"
-_FEWEST = 5  # images of a kind; of fewer nothing can be said
+FEWEST = 5  # images of a kind; of fewer nothing can be said
 _PENALTY = 1.0  # of the linear head
 _BATCH = 16
 
@@ -88,10 +88,10 @@ def measure(
             f"{network.name} is a segmenter, and unknown images are told by a classifier; name one."
         )
     for part in (calibration, test, *far.values()):
-        if len(part) < _FEWEST:
+        if len(part) < FEWEST:
             raise VoclabError(
                 f"{part.name} {part.split} has {len(part)} images; to tell unknown images from known ones,"
-                f" {_FEWEST} or more of each are needed."
+                f" {FEWEST} or more of each are needed."
             )
     parts = _parts(calibration, test, left_out) if left_out else None  # refused before anything is computed
     progress(f"features of {len(calibration)} + {len(test)} known images")
@@ -123,17 +123,27 @@ def _seen(network: Network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return features, logits
 
 
-def _parts(calibration: Dataset, test: Dataset, left_out: Sequence[str]) -> tuple[np.ndarray, ...]:
+def enough(calibration: Dataset, test: Dataset, left_out: Sequence[str]) -> bool:
+    """Whether there are images enough of each kind to leave these classes out."""
+    return min(part.sum() for part in _split(calibration, test, left_out)[1:]) >= FEWEST
+
+
+def _split(calibration: Dataset, test: Dataset, left_out: Sequence[str]) -> tuple[np.ndarray, ...]:
     """Which classes are kept, which images fit the head, and which test images are known and unknown."""
     kept = np.ones(len(test.class_names), bool)
     kept[[test.class_names.index(name) for name in left_out]] = False
     fitted = ~calibration.labels[:, ~kept].any(1)
     known = ~test.labels[:, ~kept].any(1)
-    unknown = ~known & ~test.labels[:, kept].any(1)
-    if min(fitted.sum(), known.sum(), unknown.sum()) < _FEWEST:
+    return kept, fitted, known, ~known & ~test.labels[:, kept].any(1)
+
+
+def _parts(calibration: Dataset, test: Dataset, left_out: Sequence[str]) -> tuple[np.ndarray, ...]:
+    """:func:`_split`, where there are enough images of each kind."""
+    kept, fitted, known, unknown = _split(calibration, test, left_out)
+    if min(fitted.sum(), known.sum(), unknown.sum()) < FEWEST:
         raise VoclabError(
             f"Without {' and '.join(left_out)} there are {fitted.sum()} images to fit on and {known.sum()}"
-            f" known ones, and {unknown.sum()} images show nothing else; at least {_FEWEST} of each are"
+            f" known ones, and {unknown.sum()} images show nothing else; at least {FEWEST} of each are"
             " needed: leave out other classes or name more images."
         )
     return kept, fitted, known, unknown

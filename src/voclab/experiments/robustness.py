@@ -1,6 +1,6 @@
 """Notebook 04: which networks are measured, and how they compare."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,16 +9,22 @@ import numpy as np
 import pandas as pd
 
 from voclab.corruptions import SEVERITIES
+from voclab.data.base import Dataset
 from voclab.errors import VoclabError
+from voclab.evaluation import uncertainty, unknown
 from voclab.evaluation.conditions import CLEAN
 from voclab.evaluation.consistency import ALL
 from voclab.evaluation.robustness import Measured
+from voclab.evaluation.uncertainty import Uncertainty
+from voclab.evaluation.unknown import Unknown
 from voclab.experiments import classification, segmentation
 from voclab.experiments.cifar10 import Asked, small
 from voclab.experiments.common import Profile, Sets
 from voclab.metrics import mean_corruption_error
 from voclab.metrics.statistics import wilson
+from voclab.models.network import Network
 from voclab.models.pretrained import Weights
+from voclab.terminal import say
 from voclab.training import Parts, Run
 from voclab.training.experiment import run_chain
 
@@ -42,6 +48,8 @@ class Settings:
         standard: options of the small classifier that adversarial training is compared with.
         hardened: of the same, adversarially trained.
         small_images: small images that both are measured on.
+        worst_images: of these, images for the worst case over attacks; 0 for all.
+        worst: arguments of :func:`voclab.attacks.worst_case.group`.
         epsilons: bounds of the attacks on them, steps of 1/255.
     """
 
@@ -52,6 +60,8 @@ class Settings:
     standard: Asked
     hardened: Asked
     small_images: int
+    worst_images: int
+    worst: dict[str, int]
     epsilons: tuple[int, ...]
 
 
@@ -68,6 +78,8 @@ _DRAWN = Settings(
     # At 8/255 it stays at guessing on the drawn images, however long; docs/decisions.md.
     hardened=_SMALL | _ADVERSARIAL | {"epochs": 20, "patience": 20, "epsilon": 4.0},
     small_images=256,
+    worst_images=128,
+    worst={"steps": 20, "targets": 3, "queries": 300},
     epsilons=(1, 2, 4, 8, 16),
 )
 _PHOTOGRAPHS = replace(
@@ -86,6 +98,8 @@ _FULL = replace(
     standard=_ON_RESNET,
     hardened=_ON_RESNET | _ADVERSARIAL | {"steps": 7, "patience": 30},
     small_images=1000,
+    worst_images=0,
+    worst={"steps": 100, "targets": 9, "queries": 5000},
 )
 _SETS = Sets(
     smoke=replace(
@@ -97,6 +111,7 @@ _SETS = Sets(
         standard=small("small_cnn", "standard", 1, 0.05, width=4),
         hardened=small("small_cnn", "adversarial", 1, 0.05, width=4, steps=1),
         small_images=16,
+        worst={"steps": 2, "targets": 2, "queries": 3},
         epsilons=(4, 8),
     ),
     demo=(_DRAWN, _PHOTOGRAPHS),
@@ -391,3 +406,35 @@ def _written(share: tuple[float, float, float]) -> str:
 def _apart(a: tuple[float, float, float], b: tuple[float, float, float]) -> bool:
     """Whether two 95 % intervals leave each other out."""
     return a[1] > b[2] or b[1] > a[2]
+
+
+def trust(
+    network: Network,
+    file: Path,
+    scored: Dataset,
+    far: Mapping[str, Dataset],
+    seed: int,
+    progress: Callable[[str], None] = say,
+) -> tuple[Uncertainty, dict[str, Unknown]]:
+    """Calibration, promised recall and unknown images of a classifier, as by ``voclab uncertainty``.
+
+    Half of the images calibrates, the other half is measured. Two classes are left out where enough images
+    show nothing else; unknown images are not measured at all where there are too few of any kind.
+
+    Args:
+        network: the classifier.
+        file: its model file or run.
+        scored: images with truth that no choice was made on.
+        far: title -> images from elsewhere.
+        seed: of the halves, and of what else is random.
+        progress: receives lines of text.
+    """
+    halves = uncertainty.calibration_images(file, scored, lambda: scored, 0.5, seed)
+    calibrating, held, told = halves
+    found = uncertainty.measure(network, calibrating, held, seed=seed, progress=progress)
+    found = replace(found, facts=found.facts | {"calibrated on": told})
+    if min(map(len, (calibrating, held, *far.values()))) < unknown.FEWEST:
+        return found, {}
+    left_out = unknown.lone_classes(calibrating.labels, calibrating.class_names)
+    left_out = left_out if unknown.enough(calibrating, held, left_out) else []
+    return found, unknown.measure(network, calibrating, held, far, left_out, seed=seed, progress=progress)

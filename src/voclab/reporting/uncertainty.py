@@ -77,10 +77,8 @@ def _chapter(
         " calibration images (Guo et al. 2017). Below the diagonal the network is overconfident.",
         alt=f"Observed frequency over predicted probability of {name} before and after temperature scaling",
     )
-    columns = {"ece": "ECE", "ece scaled": "ECE, scaled", "nll": "NLL", "nll scaled": "NLL, scaled"}
-    gains = found.calibration[["gain", "low", "high"]].apply(lambda row: _interval(row, ".4f"), axis=1)
     page.table(
-        found.calibration[list(columns)].rename(columns=columns).assign(gain=gains).rename(index=_said),
+        calibration_table(found),
         "calibration",
         title="Calibration error before and after",
         caption=f"ECE: expected calibration error, 15 bins. NLL: negative log likelihood"
@@ -102,7 +100,7 @@ def _chapter(
         alt="Achieved over promised recall and size of the sets, a line a condition",
     )
     page.table(
-        _promises(found.promises, size),
+        promises_table(found.promises, size),
         "promises",
         title="The same in numbers",
         caption="Recall: of what is in an image, the share that is in its set, mean over images"
@@ -114,7 +112,7 @@ def _chapter(
     )
     if unknown:
         _add_unknown(page, name, unknown)
-    record = {"answer": _findings(name, found, unknown), "data": f"{data}: {source}", "seed": facts["seed"]}
+    record = {"answer": findings(name, found, unknown), "data": f"{data}: {source}", "seed": facts["seed"]}
     page.close(record)
     return Chapter(folder, record, page.items, name)
 
@@ -127,27 +125,13 @@ def _add_unknown(page: Page, name: str, unknown: Mapping[str, Unknown]) -> None:
         caption="ROC curves over all thresholds of each score. Dotted: 95 % of the known images pass.",
         alt="A panel a set of unknown images: share of known images over share of unknown ones that pass",
     )
-    rows = {
-        (title, score): [
-            _interval(value.auroc),
-            _interval(value.fpr),
-            f"{sets.known} / {sets.unknown}",
-        ]
-        for title, sets in unknown.items()
-        for score, value in sets.separations.items()
-    }
-    table = pd.DataFrame(
-        list(rows.values()),
-        pd.MultiIndex.from_tuples(rows, names=["unknown images", "score"]),
-        ["AUROC", "FPR at 95 %", "known / unknown"],
-    )
     told = " ".join(sets.told for sets in unknown.values() if sets.told)
     near = (
         " Left out: known are test images without these classes, unknown those that show nothing else. The"
         f" features may have been trained with these classes, the head was not. {told}"
     )
     page.table(
-        table,
+        unknown_table(unknown),
         "unknown",
         title="The same in numbers",
         caption="AUROC: probability that a known image has the higher score, 0.5 by guessing. FPR at 95 %:"
@@ -159,7 +143,33 @@ def _add_unknown(page: Page, name: str, unknown: Mapping[str, Unknown]) -> None:
     )
 
 
-def _promises(promises: pd.DataFrame, size: str) -> pd.DataFrame:
+def calibration_table(found: Uncertainty) -> pd.DataFrame:
+    """ECE and NLL before and after temperature scaling, and what it gains, a row a condition."""
+    columns = {"ece": "ECE", "ece scaled": "ECE, scaled", "nll": "NLL", "nll scaled": "NLL, scaled"}
+    gains = found.calibration[["gain", "low", "high"]].apply(lambda row: _interval(row, ".4f"), axis=1)
+    return found.calibration[list(columns)].rename(columns=columns).assign(gain=gains).rename(index=_said)
+
+
+def unknown_table(unknown: Mapping[str, Unknown]) -> pd.DataFrame:
+    """AUROC and false positive rate, a row a set of unknown images and score."""
+    rows = {
+        (title, score): [
+            _interval(value.auroc),
+            _interval(value.fpr),
+            f"{sets.known} / {sets.unknown}",
+        ]
+        for title, sets in unknown.items()
+        for score, value in sets.separations.items()
+    }
+    return pd.DataFrame(
+        list(rows.values()),
+        pd.MultiIndex.from_tuples(rows, names=["unknown images", "score"]),
+        ["AUROC", "FPR at 95 %", "known / unknown"],
+    )
+
+
+def promises_table(promises: pd.DataFrame, size: str) -> pd.DataFrame:
+    """Promised and achieved recall and the size of the sets, which ``size`` names, a row a condition."""
     rows = [
         [
             f"{100 * row.promised:g} %",
@@ -173,7 +183,7 @@ def _promises(promises: pd.DataFrame, size: str) -> pd.DataFrame:
     return pd.DataFrame(rows, index, ["promised", "recall (%)", size, "threshold"])
 
 
-def _findings(name: str, found: Uncertainty, unknown: Mapping[str, Unknown]) -> str:
+def findings(name: str, found: Uncertainty, unknown: Mapping[str, Unknown]) -> str:
     """What the numbers say, as a list in Markdown."""
     clean = found.calibration.loc[CLEAN]
     gain = _interval(clean[["gain", "low", "high"]], ".4f")
