@@ -299,6 +299,8 @@ def conclusion(table: pd.DataFrame, chance: Chance) -> str:
 
     def better(name: str, other: str, labels: int) -> str:
         one, two = at(name, labels), at(other, labels)
+        if not (chance.beaten(one["low"]) and chance.beaten(two["low"])):
+            return f"{name} and {other} are not compared, since not both are clearly better than chance."
         verb = "is better" if one["low"] > two["high"] else "is worse" if one["high"] < two["low"] else ""
         found = f"{name} {one['accuracy']:.1%}, {other} {two['accuracy']:.1%}"
         return f"{found}: it {verb}." if verb else f"{found}, whose intervals overlap."
