@@ -11,8 +11,11 @@ import pytest
 from colour_networks import SIZE, colour_classifier, colour_segmenter, painted
 from PIL import Image
 
+from toyvoc.cifar import make_toycifar
 from voclab.app.demo import Answers
 from voclab.data.images import at_size
+from voclab.experiments.cifar10 import small
+from voclab.training import Run
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -145,3 +148,19 @@ def test_the_page_of_reliability_counts_kills(module, monkeypatch):
     assert rows["| " + script.KILLS["pushing"][0]] == ["20", "5", "0 |"]
     assert rows["| " + script.KILLS["writing"][0]] == ["20", "2", "1 |"]
     assert rows["| " + script.KILLS["making"][0]] == ["20", "5", "5 |"]
+
+
+def test_robust_trainings_are_measured_on_all_test_images_and_read_back(
+    module, tmp_path, monkeypatch, capsys
+):
+    script, runs = module("real_cifar"), tmp_path / "runs"
+    root = make_toycifar(tmp_path / "toy", train=60, test=20, progress=False)
+    options = small("small_cnn", "adversarial", 1, 0.05, width=4, steps=1, batch_size=16, trades=1.0)
+    monkeypatch.setattr(script.hardening, "ROBUST", {"tiny": options})
+    table = script.robust(str(root), str(runs))
+    found = {title: float(text.split()[0]) for title, text in table.loc["tiny"].items() if "[" in text}
+    assert found["clean"] == Run(runs / "tiny").metrics["test"]["accuracy"]
+    assert found["PGD either"] <= min(found["PGD cross-entropy"], found["PGD margin"]) <= found["clean"]
+    capsys.readouterr()
+    assert script.robust(str(root), str(runs)).equals(table)
+    assert capsys.readouterr().out.count("complete, read from") == 2
