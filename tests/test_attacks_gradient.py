@@ -616,7 +616,8 @@ def test_an_attack_keeps_the_bound_is_repeatable_and_leaves_its_input_alone(vict
         assert perturbed.dtype == np.float32
         assert perturbed.min() >= 0
         assert perturbed.max() <= 1
-        assert (perturbed != IMAGES).any((1, 2, 3)).all()
+        moves = tenth >= 10 or not isinstance(attack, Square)  # which tries 8-bit images only
+        assert (perturbed != IMAGES).any((1, 2, 3)).all() == moves
         change = np.rint(255 * perturbed) - np.rint(255 * IMAGES)
         for amount in (perturbed.astype(np.float64) - IMAGES, change / 255):
             assert np.abs(amount).max() <= epsilon + 1e-6
