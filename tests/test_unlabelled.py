@@ -47,7 +47,7 @@ def test_a_probe_finds_what_is_linear_and_is_stronger_with_more_labels(clusters)
     assert many.mean() > 0.85
     assert 0.5 < few.mean() < many.mean()
     wrong = truth | {"fit": 1 - truth["fit"]}  # it is the labels of these images that it learns from
-    assert study.probe(known, wrong, np.arange(200))[0].mean() < 0.2
+    assert study.probe(known, wrong, np.arange(200))[0].mean() < 0.4
 
 
 def test_a_probe_does_not_depend_on_the_scale_of_features(clusters):
