@@ -53,12 +53,12 @@ def augmenter(augmentation: str, size: int) -> A.Compose:
     strong = A.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8)
     transforms = {
         "none": [resize],
-        "views": [part, flip, strong, A.ToGray(p=0.2)],
         "crops": [larger, A.RandomCrop(size, size), flip],
         "standard": [crop, flip, colour],
         "advanced": [rotate, crop, flip, colour, coarse, cut_out],
         "cifar": [resize, *shift, flip],
         "cifar-advanced": [resize, turn, *shift, flip, colour],
+        "views": [part, flip, strong, A.ToGray(p=0.2)],
     }
     if augmentation not in transforms:
         raise ValueError(f"augmentation {augmentation!r} is not one of {', '.join(transforms)}")

@@ -54,7 +54,7 @@ _NETWORK: Asked = {"model": "resnet8", "width": 8}
 _SIMSIAM: Asked = _NETWORK | {"task": "simsiam", "epochs": 10, "batch_size": 64, "learning_rate": 0.1}
 _DRAWN = Settings(
     simsiam=_SIMSIAM,
-    supervised=small(augmentation="standard", epochs=14, learning_rate=0.1, dropout=0.0, **_NETWORK),
+    supervised=small(augmentation="standard", epochs=10, learning_rate=0.1, dropout=0.0, **_NETWORK),
     per_class=(10, 100, ALL),
     draws=2,
     least=640,
