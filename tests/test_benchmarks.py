@@ -157,10 +157,12 @@ def test_robust_trainings_are_measured_on_all_test_images_and_read_back(
     root = make_toycifar(tmp_path / "toy", train=60, test=20, progress=False)
     options = small("small_cnn", "adversarial", 1, 0.05, width=4, steps=1, batch_size=16, trades=1.0)
     monkeypatch.setattr(script.hardening, "ROBUST", {"tiny": options})
+    monkeypatch.setattr(script, "WORST", {"steps": 3, "targets": 2, "queries": 3})
     table = script.robust(str(root), str(runs))
     found = {title: float(text.split()[0]) for title, text in table.loc["tiny"].items() if "[" in text}
     assert found["clean"] == Run(runs / "tiny").metrics["test"]["accuracy"]
     assert found["PGD either"] <= min(found["PGD cross-entropy"], found["PGD margin"]) <= found["clean"]
+    assert found["worst case"] <= found["clean"]
     capsys.readouterr()
     assert script.robust(str(root), str(runs)).equals(table)
     assert capsys.readouterr().out.count("complete, read from") == 2
