@@ -59,12 +59,12 @@ def test_rows_of_classifiers_hold_what_their_titles_say(classifiers, parts, tmp_
     model = classifiers[best].load_model()
     pixels = np.stack([resized(parts.test.image(i), 32) for i in range(len(parts.test))])
     plain, mirrored = model.predict_on_batch(pixels), model.predict_on_batch(pixels[:, :, ::-1])
-    assert ways[averages.ONE_LOOK].scored == pytest.approx(expit(plain), abs=1e-4)
+    assert ways[averages.ONE_VIEW].scored == pytest.approx(expit(plain), abs=1e-4)
     assert ways[averages.MIRRORED].scored == pytest.approx(expit((plain + mirrored) / 2), abs=1e-4)
-    assert ways[averages.ALL_LOOKS].scored == pytest.approx(expit(classifiers[best].predictions()["test"]))
+    assert ways[averages.ALL_VIEWS].scored == pytest.approx(expit(classifiers[best].predictions()["test"]))
     everyone = np.mean([expit(done.predictions()["test"]) for done in classifiers.values()], axis=0)
-    assert ways["… of all 2 networks"].scored == pytest.approx(everyone)
-    assert ways[averages.MIRRORED].milliseconds == 2 * ways[averages.ONE_LOOK].milliseconds
+    assert ways["all 2 networks, all views"].scored == pytest.approx(everyone)
+    assert ways[averages.MIRRORED].milliseconds == 2 * ways[averages.ONE_VIEW].milliseconds
 
 
 def test_what_was_counted_is_read_back(segmenters, parts, tmp_path, monkeypatch):

@@ -23,8 +23,8 @@ def add(group) -> None:
     text = "take that many of the test images, spread over the split"
     base.option(parser, "--images", options.count, help=text)
     text = (
-        "share of the test images that calibrates (default: a run of voclab train is calibrated on its"
-        " validation images, other networks on 0.5)"
+        "share of the test images used for calibration (default: none for a run of voclab train, which has"
+        " validation images; else 0.5)"
     )
     base.option(parser, "--calibration-share", partial(options.number, low=0.01, high=0.99), help=text)
     text = "data of an unknown kind, by name or folder; noise is always measured"
@@ -32,7 +32,11 @@ def add(group) -> None:
     text = "classes to treat as unknown (without names: two that calibration images mostly show alone)"
     base.option(parser, "--leave-out", nargs="*", metavar="CLASS", help=text)
     base.seed(parser)
-    base.folder(parser, "--to", "where page and figures go (default: runs/uncertainty/NAME)")
+    base.folder(
+        parser,
+        "--to",
+        "where page and figures go, over those of an earlier call (default: runs/uncertainty/DATA)",
+    )
     base.json(parser, "the names of the files")
 
 
@@ -81,7 +85,9 @@ def uncertainty(arguments) -> None:
             sets = unknown.measure(network, calibration, test, far, left_out, **given)
         trust = uncertainty.measure(network, calibration, test, **given)
         measured[network.name] = replace(trust, facts={**trust.facts, "calibrated on": told}), sets
-    to = arguments.to or Path("runs/uncertainty") / found.root.resolve().name
+    to = arguments.to or Path("runs/uncertainty") / (
+        found.root.resolve().name if found.name in ("folder", "pairs") else found.name
+    )
     paths = uncertainty_report(measured, dataset, to)
     if arguments.json:
         say(json.dumps(as_dict(measured), indent=1))

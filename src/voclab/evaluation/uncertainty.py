@@ -117,6 +117,7 @@ def calibration_images(
         _, validation = fit_validation(training(), asked["validation"], asked["seed"])
         told = f"Calibrated on the {len(validation)} training images that the run chose its epoch on."
         return validation, test, told
+    why = ", since the network may have seen all training images" if share is None else ""
     share = 0.5 if share is None else share
     count = round(share * len(test))
     if not 0 < count < len(test):
@@ -128,8 +129,8 @@ def calibration_images(
     order = np.random.default_rng(seed).permutation(len(test))
     calibrating, measured = (np.sort(part) for part in (order[:count], order[count:]))
     told = (
-        f"Calibrated on {count} of the {len(test)} test images, drawn by the seed, and measured on the other"
-        f" {len(test) - count}, since the network may have seen all training images."
+        f"Calibrated on {count} of {len(test)} images ({test.split}), drawn by the seed, and measured on the"
+        f" other {len(test) - count}{why}."
     )
     return test.subset(calibrating), test.subset(measured), told
 

@@ -1,4 +1,4 @@
-"""What averages of answers buy and cost: several looks at an image, several networks."""
+"""What averages of answers buy and cost: several views of an image, several networks."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +26,8 @@ from voclab.training.experiment import model_digest
 from voclab.training.features import predict_logits
 from voclab.training.identity import data_digest
 
-ONE_LOOK, MIRRORED, ALL_LOOKS = "one look", "and its mirror image", "all sizes and mirror images"
-CHOSEN = "… of the {} networks chosen on validation images"
+ONE_VIEW, MIRRORED, ALL_VIEWS = "one view", "with its mirror image", "all sizes and mirror images"
+CHOSEN = "the best {} networks, all views"
 _BATCH = 16
 _CHUNK = 8  # images whose probabilities are held at the same time
 _SAMPLES = 300  # of the bootstrap
@@ -74,7 +74,7 @@ def of_classifiers(
 ) -> dict[str, Way]:
     """Ways to answer with the multi-label classifiers of notebook 01, by title.
 
-    One look of the best network, looks at more sizes, the average of the networks that are best together on
+    One view by the best network, views at more sizes, the average of the networks that are best together on
     validation images, and the average of all.
 
     Args:
@@ -96,22 +96,22 @@ def of_classifiers(
             batches = evaluation_batches(dataset, size, _BATCH)
             return {"logits": np.concatenate([predict(model, pixels, _BATCH) for pixels in batches])}
 
-        key = ["looks", model_digest(model), size, mirrored, data_digest(dataset)]
+        key = ["views", model_digest(model), size, mirrored, data_digest(dataset)]
         return expit(kept.once(repr(key), compute)["logits"], dtype=np.float64)
 
     costs = {name: _cost(run) for name, run in runs.items()}
     at_size = _milliseconds(model, size)
     ways = {
         title: Way(looked(validation, mirrored), looked(scored, mirrored), (1 + mirrored) * at_size)
-        for title, mirrored in ((ONE_LOOK, False), (MIRRORED, True))
+        for title, mirrored in ((ONE_VIEW, False), (MIRRORED, True))
     }
     answers = {name: classification.probabilities(run, "validation") for name, run in runs.items()}
     others = {name: classification.probabilities(run, part) for name, run in runs.items()}
     members = chosen_members(answers, lambda found: mean_average_precision(validation.labels, found))
     for title, names in (
-        (ALL_LOOKS, [best]),
+        (ALL_VIEWS, [best]),
         *([(CHOSEN.format(len(members)), members)] if len(members) > 1 else []),
-        (f"… of all {len(runs)} networks", list(runs)),
+        (f"all {len(runs)} networks, all views", list(runs)),
     ):
         own, other = (ensemble([found[name] for name in names]) for found in (answers, others))
         ways[title] = Way(own, other, sum(costs[name] for name in names))
@@ -127,7 +127,7 @@ def _cost(run: Run) -> float:
 
 
 def _milliseconds(model: keras.Model, size: int, times: int = 3) -> float:
-    """Of one look at an image of that side in a batch, the median of some."""
+    """Of one view of that side in a batch, the median of some."""
     batch, seconds = np.zeros((_BATCH, size, size, 3), np.float32), []
     predict(model, batch, _BATCH)  # traces the graph
     for _ in range(times):
@@ -162,7 +162,7 @@ def of_segmenters(
     members = [open_network(runs[name].folder, validation) for name in order]
     size = runs[order[0]].config["experiment"]["recipe"]["size"]
     once = Network(
-        members[0].model, "segmentation", f"{order[0]}, {ONE_LOOK}", test_time=TestTime((size,), flip=False)
+        members[0].model, "segmentation", f"{order[0]}, {ONE_VIEW}", test_time=TestTime((size,), flip=False)
     )
     told = [(model_digest(network.model), network.test_time) for network in (once, *members)]
 
@@ -174,9 +174,9 @@ def of_segmenters(
     costs = others["milliseconds"]
     dices = [segmentation.mean_dice(counts) for counts in own["averages"]]
     chosen = int(np.argmax(dices)) + 1
-    titles = {1: ALL_LOOKS, len(members): f"… of the {len(members)} best settings"}
+    titles = {1: ALL_VIEWS, len(members): f"the {len(members)} best settings, all views"}
     titles[chosen] = titles[1] if chosen == 1 else CHOSEN.format(chosen)
-    ways = {ONE_LOOK: Way(own["once"], others["once"], float(costs[0]))}
+    ways = {ONE_VIEW: Way(own["once"], others["once"], float(costs[0]))}
     for k in sorted(titles):
         cost = float(costs[1 : k + 1].sum())
         ways[titles[k]] = Way(own["averages"][k - 1], others["averages"][k - 1], cost)
@@ -186,9 +186,9 @@ def of_segmenters(
 def _counted(
     once: Network, members: Sequence[Network], dataset: Dataset, progress: Callable[[str], None]
 ) -> dict[str, np.ndarray]:
-    """Pixel counts: (n, 3, labels) of one look, (members, n, 3, labels) of the first 1, 2, … averaged.
+    """Pixel counts: (n, 3, labels) of one view, (members, n, 3, labels) of the first 1, 2, … averaged.
 
-    Also milliseconds an image of the look and of each member.
+    Also milliseconds an image of the view and of each member.
     """
     labels, looks = len(dataset.class_names) + 1, (once, *members)
     counts = np.zeros((len(looks), len(dataset), 3, labels), np.int64)
@@ -260,12 +260,12 @@ def finding(found: pd.DataFrame, measure: str) -> str:
     best = str(found["validation"].idxmax())
     first = found.iloc[0]
     if best == found.index[0]:
-        return f"On validation images no average has a higher {measure} than one look of the best network."
+        return f"On validation images no average has a higher {measure} than one view of the best network."
     row = found.loc[best]
     decided = "" if row["low"] > 0 or row["high"] < 0 else ", which does not decide whether it helps"
     return (
-        f"Validation images choose *{best}* (validation {measure} {row['validation']:.3f}, one look"
-        f" {first['validation']:.3f}). On the scored images that is {row['difference']:+.3f} (95 % interval"
-        f" {row['low']:+.3f} to {row['high']:+.3f}{decided}) for"
+        f"Best on validation images: *{best}* ({measure} {row['validation']:.3f}; one view"
+        f" {first['validation']:.3f}). Against one view, on the scored images:"
+        f" {row['difference']:+.3f} (95 % interval {row['low']:+.3f} to {row['high']:+.3f}{decided}) for"
         f" {row['ms an image'] / first['ms an image']:.1f} times the computation."
     )

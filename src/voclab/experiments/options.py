@@ -123,7 +123,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "ema": Option(
         partial(options.number, high=0.99999),
-        "momentum of an average of the weights, which is what is kept, e.g. 0.99 (default: 0, none)",
+        "momentum of a moving average of the weights, which is scored and kept, e.g. 0.99 (default: 0, none)",
         0.0,
         _LABELS + _MASKS + _VIEWS,
     ),
@@ -167,7 +167,9 @@ def asked(typed: Mapping[str, Any], config: str | Path | None = None) -> dict[st
         raise VoclabError(f"{' and '.join(missing)} must be named, or a run's file with --config.")
     for name in found:
         if task not in OPTIONS[name].tasks:
-            raise VoclabError(f"{option(name)} is for {' and '.join(OPTIONS[name].tasks)}, not for {task}.")
+            *most, last = OPTIONS[name].tasks
+            known = " and ".join(filter(None, (", ".join(most), last)))
+            raise VoclabError(f"{option(name)} is for {known}, not for {task}.")
     found = {name: o.usual(task) for name, o in OPTIONS.items() if task in o.tasks} | found
     if found.get("augmentation") == "adversarial" and task != "classification":
         raise VoclabError(f"--augmentation adversarial is for classification, not for {task}.")

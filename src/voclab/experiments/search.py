@@ -75,6 +75,11 @@ def plan(typed: Mapping[str, Any], searches: Sequence[str], config: str | Path |
             "Adversarial training is scored under attack and the others are not; search each in its own"
             " sweep."
         )
+    if found.first()["task"] == "simsiam":
+        raise VoclabError(
+            "SimSiam has no validation figure that ranks trials; train it with `voclab train`, or search"
+            " another --task."
+        )
     return found
 
 
@@ -87,7 +92,7 @@ def _searched(text: str) -> tuple[str, Range | tuple]:
     name = name.strip().lstrip("-").replace("-", "_")
     name = "smoothing" if name == "label_smoothing" else name
     if not equals or name not in OPTIONS or name in _ONE:
-        known = ", ".join(name for name in OPTIONS if name not in _ONE)
+        known = ", ".join(option(name).lstrip("-") for name in OPTIONS if name not in _ONE)
         raise VoclabError(
             f"--search {options.shown(text)} searches nothing; name one of {known}, then = and"
             " LOW:HIGH, LOW:HIGH:log or choices with commas between."

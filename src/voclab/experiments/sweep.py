@@ -88,7 +88,7 @@ def table_of(study: optuna.Study, plan: Plan) -> pd.DataFrame:
     rows = {
         trial.number: {
             SCORE: trial.value if trial.state == TrialState.COMPLETE else np.nan,
-            STATE: trial.state.name.lower(),
+            STATE: "failed" if trial.state == TrialState.FAIL else trial.state.name.lower(),
             **{name: trial.params.get(name) for name in plan.searched},
             WHY: trial.user_attrs.get(WHY, ""),
         }

@@ -313,7 +313,7 @@ def conclusion(table: pd.DataFrame, chance: Chance) -> str:
     ]
     if upper := [name for name in table["features"].unique() if name not in (RANDOM, LEARNT, SUPERVISED)]:
         parts.append(
-            f"**And features of ImageNet's labels?** With {few} labels: {better(upper[0], LEARNT, few)}"
+            f"**And features pretrained on ImageNet?** With {few} labels: {better(upper[0], LEARNT, few)}"
         )
     note = chance.note(lows)
     return "\n\n".join([*parts, note] if note else parts)

@@ -22,7 +22,7 @@ def promised_recall(promises: pd.DataFrame, size: str) -> Figure:
     figure.get_layout_engine().set(wspace=0.08)
     conditions = list(dict.fromkeys(promises["condition"]))
     ends = np.array([promises["promised"].min(), promises["promised"].max()])
-    axes[0].plot(100 * ends, 100 * ends, color="#888888", lw=1, label="as promised")
+    axes[0].plot(100 * ends, 100 * ends, color="#888888", lw=1, label="target")
     for k, condition in enumerate(conditions):
         rows = promises[promises["condition"] == condition]
         x = 100 * (rows["promised"] + spread(k, len(conditions), _APART))
@@ -32,7 +32,7 @@ def promised_recall(promises: pd.DataFrame, size: str) -> Figure:
         axes[1].plot(x, rows["size"], lw=1.2, **style)
     for axis in axes:
         axis.set_xticks(100 * promises["promised"].unique())
-        axis.set_xlabel("promised recall (%)")
+        axis.set_xlabel("target recall (%)")
     axes[0].set_ylabel("achieved recall (%)")
     axes[1].set(ylabel=size, ylim=(0, None))
     legend_below(figure)

@@ -35,14 +35,15 @@ def sweep_report(table: pd.DataFrame, score: str, plan: Plan, folder: Path) -> l
         "trials",
         title="Trials, the best first",
         caption="Each is a run in the folder of that name. The score is that of its best epoch on validation"
-        " images, so the best of many is better than it will be on other images.",
+        " images; that of the best of many trials is too optimistic, so judge it on the test set.",
     )
     if len(done):
         page.figure(
             plotting.sweep_history(table[SCORE], label),
             "score",
             title="Score over the trials",
-            caption="",
+            caption="A dot is a trial, in the order in which they began; the line is the best score so far."
+            " The first ten are random.",
             alt=f"{label} of each trial and the best so far",
         )
         page.figure(

@@ -34,7 +34,7 @@ def uncertainty_report(
     ]
     introduction = (
         f"How far the probabilities of {' and '.join(measured)} can be trusted, on {data}: before and after"
-        " temperature scaling, as sets that promise a recall, and on images of a kind that is unknown."
+        " temperature scaling, as conformal sets with a target recall, and on unknown images."
     )
     paths = write_page(folder, "Uncertainty", introduction, chapters)
     write_json(folder / "uncertainty.json", as_dict(measured))
@@ -81,7 +81,7 @@ def _chapter(
         calibration_table(found),
         "calibration",
         title="Calibration error before and after",
-        caption=f"ECE: expected calibration error, 15 bins. NLL: negative log likelihood"
+        caption=f"ECE: expected calibration error, 15 bins. NLL: negative log-likelihood"
         f" ({'of a pixel' if segmenter else 'of an answer' if one else 'of a label'}, nats)."
         f" The temperature comes from clean images; the other rows are {shifts}."
         " Gain: by how much scaling lowers the NLL of an image, with its 95 % bootstrap interval over images."
@@ -92,12 +92,12 @@ def _chapter(
     page.figure(
         plotting.promised_recall(found.promises, size),
         "promises",
-        title=f"Promised and achieved recall of {name}",
+        title=f"Target and achieved recall of {name}",
         caption="Left: recall, mean over images with 95 % bootstrap intervals; on or above the line the"
-        f" promise is kept. Right: {size}. Thresholds come from {facts['calibration images']} clean images"
+        f" target is reached. Right: {size}. Thresholds come from {facts['calibration images']} clean images"
         " (conformal risk control, Angelopoulos et al. 2022). The promise holds on average over draws of"
         f" such calibration images and for clean images only, not under {shifts}.",
-        alt="Achieved over promised recall and size of the sets, a line a condition",
+        alt="Achieved over target recall and size of the sets, one line per condition",
     )
     page.table(
         promises_table(found.promises, size),
@@ -123,7 +123,7 @@ def _add_unknown(page: Page, name: str, unknown: Mapping[str, Unknown]) -> None:
         "unknown",
         title=f"Known against unknown images, told apart by {name}",
         caption="ROC curves over all thresholds of each score. Dotted: 95 % of the known images pass.",
-        alt="A panel a set of unknown images: share of known images over share of unknown ones that pass",
+        alt="One panel per set of unknown images: share of known over share of unknown images that pass",
     )
     told = " ".join(sets.told for sets in unknown.values() if sets.told)
     near = (
@@ -180,7 +180,7 @@ def promises_table(promises: pd.DataFrame, size: str) -> pd.DataFrame:
         for row in promises.itertuples(index=False)
     ]
     index = pd.Index([_said(condition) for condition in promises["condition"]], name="condition")
-    return pd.DataFrame(rows, index, ["promised", "recall (%)", size, "threshold"])
+    return pd.DataFrame(rows, index, ["target", "recall (%)", size, "threshold"])
 
 
 def findings(name: str, found: Uncertainty, unknown: Mapping[str, Unknown]) -> str:
@@ -201,7 +201,7 @@ def findings(name: str, found: Uncertainty, unknown: Mapping[str, Unknown]) -> s
             for row in rows.itertuples()
             if row.high < row.promised
         ]
-        lines.append(f"{where}, clearly broken promises: {', '.join(broken) or 'none'}.")
+        lines.append(f"{where}, recall clearly below the target: {', '.join(broken) or 'none'}.")
     for title, sets in unknown.items():
         best = max(sets.separations, key=lambda score: sets.separations[score].auroc[0])
         auroc = sets.separations[best].auroc
