@@ -107,7 +107,7 @@ def test_trials_are_counted_in_all_and_failed_ones_reported(planned, quick, tmp_
     assert score == "accuracy"
     failed = table.optimizer == "sgd"
     assert set(failed) == {True, False}
-    assert list(table.state) == ["fail" if each else "complete" for each in failed]
+    assert list(table.state) == ["failed" if each else "complete" for each in failed]
     assert list(table.why) == ["The loss is nan; lower the learning rate." if each else "" for each in failed]
     assert table.score[~failed].tolist() == table.dropout[~failed].tolist()
     assert table.score[failed].isna().all()

@@ -161,7 +161,7 @@ def test_other_networks_are_calibrated_on_a_random_part_of_the_test_images(parts
     first, second, told = uncertainty.calibration_images(model, test, never, 0.25, seed=1)
     assert (len(first), len(second)) == (6, 18)
     assert set(first.ids) | set(second.ids) == set(test.ids)
-    assert "Calibrated on 6 of the 24 test images" in told
+    assert "Calibrated on 6 of 24 images" in told
     again, _, _ = uncertainty.calibration_images(model, test, never, 0.25, seed=1)
     other, _, _ = uncertainty.calibration_images(model, test, never, 0.25, seed=2)
     assert again.ids == first.ids != other.ids
@@ -278,7 +278,7 @@ def test_the_page_shows_what_was_measured(written, runs):
     assert found["classifier"]["facts"]["calibration images"] == len(validation) == 24
     assert "24 training images that the run chose its epoch on" in page
     assert found["classifier"]["facts"]["images"] == 96
-    assert "Calibrated on 48 of the 96 test images" in page
+    assert "Calibrated on 48 of 96 images" in page
     assert found["segmenter"]["facts"]["images"] == 48
     assert found["segmenter"]["unknown"] == {}
     shown = [line for line in page.splitlines() if line.startswith("![")]

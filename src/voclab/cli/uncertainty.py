@@ -43,8 +43,13 @@ def add(group) -> None:
 def uncertainty(arguments) -> None:
     """Write a page on calibration, promised recall and unknown images."""
     from voclab.data import find, load, test_split
+    from voclab.models import ready
     from voclab.models.saved import model_files
 
+    if set(arguments.model) == {ready.SEGMENTER} and (arguments.unknown or arguments.leave_out is not None):
+        raise VoclabError(
+            f"Unknown images are told by a classifier; name {ready.CLASSIFIER} beside {ready.SEGMENTER}."
+        )
     files = model_files(arguments.model)
     found = find(arguments.data)
     dataset = load(found.name, found.root, arguments.split or test_split(found.name))

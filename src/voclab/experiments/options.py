@@ -131,6 +131,7 @@ OPTIONS: dict[str, Option] = {
         partial(options.whole, low=1, high=100_000),
         "epochs without a better score before it stops (default: 15)",
         15,
+        _LABELS + _MASKS + _ATTACK,
     ),
     "validation": Option(
         partial(options.number, low=0.001, high=0.9),

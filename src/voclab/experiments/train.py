@@ -113,7 +113,7 @@ def _recipe(asked: Mapping[str, Any], fit_set: Dataset, victim: Network | None) 
         augmentation = _SMALL_IMAGES.get(augmentation, augmentation)
     pretrained = asked["task"] == "classification" and asked["weights"]
     usual = 0.1 if asked["optimizer"] == "sgd" else 1e-4 if pretrained else 1e-3
-    kept = ("epochs", "batch_size", "weight_decay", "patience", "seed", "optimizer", "momentum")
+    kept = ("epochs", "batch_size", "weight_decay", "seed", "optimizer", "momentum")
     return Recipe(
         size,
         augmentation,
@@ -121,5 +121,5 @@ def _recipe(asked: Mapping[str, Any], fit_set: Dataset, victim: Network | None) 
         smoothing=asked.get("smoothing", 0.0),
         mixup=asked.get("mixup", 0.0),
         average=asked.get("ema", 0.0),
-        **{name: asked[name] for name in kept},
+        **{name: asked[name] for name in (*kept, "patience") if name in asked},
     )
