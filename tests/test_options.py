@@ -100,7 +100,7 @@ WRONG = {
     "train --task simsiam --dataset DATA --model unet": "no model 'unet'",
     "train --task adversary --dataset DATA": "--victim must be named",
     "train --task adversary --dataset DATA --victim nowhere": "nowhere is missing; name a run's folder",
-    "train --task adversary --dataset DATA --victim NET --weights imagenet": "for classification, segmentation",
+    "train --task adversary --dataset DATA --victim NET --weights imagenet": "is for classification, segm",
     "train --task adversary --dataset DATA --victim NET --epsilon 8": "is for classification, not for adv",
     "train --task adversary --dataset DATA --victim NET --width 0.5": "--width is 0.5; choose a whole number",
     "train --dataset DATA --model small_cnn --config missing.json": "missing.json is missing",
