@@ -9,9 +9,6 @@ import time
 
 import common
 import numpy as np
-import torch
-import torch._dynamo  # what torch.optim imports: after TensorFlow it crashes (torch 2.14.1, TensorFlow 2.21)
-import unet_in_torch
 
 BATCH, WIDTH, DEPTH, LABELS = 16, 24, 3, 21
 RATE = 3e-3
@@ -40,8 +37,8 @@ def drawn(train: int, test: int, size: int) -> list[tuple[np.ndarray, np.ndarray
         ]
 
 
-def ours(size: int):
-    """Our network, its training as ``voclab`` compiles it, and batches as tensors."""
+def ours():
+    """Our network, compiled as ``voclab`` does for training."""
     import keras
 
     from voclab.losses import get_loss
@@ -54,15 +51,25 @@ def ours(size: int):
     return model
 
 
-def theirs(keras_model):
+def weights_of(keras_model) -> dict[str, list[np.ndarray]]:
+    """Those of all layers, by name."""
+    return {layer.name: layer.get_weights() for layer in keras_model.layers}
+
+
+def theirs(weights: dict[str, list[np.ndarray]]):
     """The same in PyTorch, ready to train."""
+    import torch
+    import unet_in_torch
+
     torch.set_num_threads(os.cpu_count())
-    model = unet_in_torch.with_weights_of(keras_model, LABELS, WIDTH, DEPTH)
+    model = unet_in_torch.with_weights(weights, LABELS, WIDTH, DEPTH)
     return model, torch.optim.AdamW(model.parameters(), RATE, weight_decay=1e-3)
 
 
 def step_of(model, optimizer):
     """A function of (B, 3, H, W) pixels and (B, H, W) maps: one step of training in PyTorch."""
+    import torch
+    import unet_in_torch
 
     def step(pixels, maps):
         model.train()
@@ -79,10 +86,13 @@ def step_of(model, optimizer):
 
 def cases(size: int, images: np.ndarray, maps: np.ndarray, repetitions: int) -> list[common.Case]:
     """Inference, a step, and PGD on a batch of one size."""
+    import torch
+    import unet_in_torch
+
     from voclab.attacks import PGD, Network
 
-    keras_model = ours(size)
-    model, optimizer = theirs(keras_model)
+    keras_model = ours()
+    model, optimizer = theirs(weights_of(keras_model))
     pixels, truth = images[:BATCH].astype(np.float32) / 255, maps[:BATCH]
     tensor, labels = torch.from_numpy(pixels).movedim(-1, 1).contiguous(), torch.from_numpy(truth).long()
     network = Network(keras_model, "segmentation")
@@ -123,22 +133,24 @@ def cases(size: int, images: np.ndarray, maps: np.ndarray, repetitions: int) -> 
     ]
 
 
-def trained(way: str, seconds: float, parts) -> dict[str, float]:
+def trained(way: str, seconds: float, parts, weights) -> dict[str, float]:
     """Images a second, peak memory and Dice of so many seconds of training, in a process of its own."""
     from voclab.metrics import SegmentationMetrics
 
     (images, maps), (others, truth) = parts
     rng, taken = np.random.default_rng(0), 0
-    keras_model = ours(SIZE)
     if way == common.OURS:
+        keras_model = ours()
 
         def step(chosen):
             keras_model.train_on_batch(images[chosen].astype(np.float32) / 255, maps[chosen])
 
         def answers(batch):
             return keras_model.predict_on_batch(batch)
-    else:
-        model, optimizer = theirs(keras_model)
+    else:  # without TensorFlow in the process
+        import torch
+
+        model, optimizer = theirs(weights)
         one = step_of(model, optimizer)
 
         def step(chosen):
@@ -169,12 +181,15 @@ def trained(way: str, seconds: float, parts) -> dict[str, float]:
 
 def measure(quick: bool) -> common.Report:
     """Time all of it."""
+    import torch._dynamo  # noqa: F401  (torch.optim does later: after TensorFlow it crashes, 2.14.1 and 2.21)
+
     parts = drawn(*((64, 16) if quick else IMAGES), SIZE)
     found = cases(SIZE, *parts[0], 2 if quick else common.REPETITIONS)
     large = drawn(BATCH, 1, 128)[0]
     found += cases(128, *large, 2 if quick else common.REPETITIONS)
     seconds = 5 if quick else SECONDS
-    after = {way: common.alone(trained, way, seconds, parts) for way in (common.OURS, "PyTorch")}
+    weights = weights_of(ours())
+    after = {way: common.alone(trained, way, seconds, parts, weights) for way in (common.OURS, "PyTorch")}
     told = "; ".join(
         f"{way} {x['rate']:.0f} images a second, Dice {x['dice']:.3f}, {x['memory'] / 2**20:.0f} MiB at most"
         for way, x in after.items()

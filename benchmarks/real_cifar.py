@@ -99,4 +99,7 @@ def _written(share: float, n: int) -> str:
 
 
 if __name__ == "__main__":
-    {"robust": robust, "labels": labels}[sys.argv[1]](*sys.argv[2:])
+    STUDIES = {"robust": robust, "labels": labels}
+    if len(sys.argv) < 4 or sys.argv[1] not in STUDIES:
+        raise SystemExit(__doc__)
+    STUDIES[sys.argv[1]](*sys.argv[2:])

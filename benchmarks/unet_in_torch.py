@@ -94,12 +94,12 @@ def pgd(model, images, maps, epsilon: float, steps: int, step: float):
     return moved
 
 
-def with_weights_of(keras_model, classes: int, width: int, depth: int) -> UNet:
-    """The same network, with the weights of one that ``build_unet`` made."""
+def with_weights(known: dict[str, list[np.ndarray]], classes: int, width: int, depth: int) -> UNet:
+    """The same network, with the weights of the layers of one that ``build_unet`` made, by their names."""
     model = UNet(classes, width, depth)
 
     def weights(name):
-        return [torch.from_numpy(np.asarray(x)) for x in keras_model.get_layer(name).get_weights()]
+        return [torch.tensor(x) for x in known[name]]
 
     def convolution(layer, name):
         kernel, *bias = weights(name)

@@ -159,7 +159,7 @@ def test_robust_trainings_are_measured_on_all_test_images_and_read_back(
     monkeypatch.setattr(script.hardening, "ROBUST", {"tiny": options})
     monkeypatch.setattr(script, "WORST", {"steps": 3, "targets": 2, "queries": 3})
     table = script.robust(str(root), str(runs))
-    found = {title: float(text.split()[0]) for title, text in table.loc["tiny"].items() if "[" in text}
+    found = {title: float(text.split()[0]) for title, text in table.loc["tiny"].items() if "[" in str(text)}
     assert found["clean"] == Run(runs / "tiny").metrics["test"]["accuracy"]
     assert found["PGD either"] <= min(found["PGD cross-entropy"], found["PGD margin"]) <= found["clean"]
     assert found["worst case"] <= found["clean"]

@@ -97,7 +97,7 @@ def attacks_at(steps=STEPS) -> Attacks:
 
 
 def named_attacks(
-    names: Sequence[str], steps: Sequence[float], network: str
+    names: Sequence[str], steps: Sequence[float], network: str, seed: int = 0
 ) -> tuple[Attacks, Attacks, dict[str, dict[str, Then]]]:
     """Attacks of these names at bounds in steps of 1/255.
 
@@ -105,6 +105,7 @@ def named_attacks(
         names: keys of :data:`ATTACKS`, or :data:`GENERATOR`.
         steps: the bounds.
         network: what is under attack, one of :data:`voclab.models.ready.NAMES` if by the generator.
+        seed: of the worst case over attacks.
 
     Returns:
         The attacks that take one gradient an image or less, those that take more, and what else is measured
@@ -114,7 +115,7 @@ def named_attacks(
         VoclabError: the generator was not trained on this network or for such a bound, or its files are
             missing or damaged.
     """
-    run = dict(ATTACKS)
+    run = {**ATTACKS, WORST: (ATTACKS[WORST][0], group(seed=seed))}
     if GENERATOR in names:
         ready.require_victim(network)
         if max(steps) > BOUNDS[1]:
@@ -356,7 +357,7 @@ def report(
     if attacks is None:
         quick, slow, afterwards = {}, attacks_at(epsilons), {}
     else:
-        quick, slow, afterwards = named_attacks(attacks, epsilons, network.weights)
+        quick, slow, afterwards = named_attacks(attacks, epsilons, network.weights, seed)
     if len(dataset) < 2:
         afterwards = {}  # there is no other image
     bench, few = Bench(dataset, network.size), dataset.spread(attacked or 0)

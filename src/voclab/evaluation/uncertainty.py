@@ -28,7 +28,7 @@ from voclab.metrics import (
 from voclab.metrics.statistics import bootstrap_interval
 from voclab.models.network import Network
 from voclab.models.saved import model_file
-from voclab.training.identity import ASKED
+from voclab.training.identity import ASKED, data_digest
 
 SEVERITY = 3
 SHIFTS = ("gaussian_noise", "defocus_blur", "fog", "jpeg_compression")  # one of each family of ImageNet-C
@@ -109,12 +109,15 @@ def calibration_images(
         seed: of the division.
 
     Raises:
-        VoclabError: one part would be empty.
+        VoclabError: one part would be empty, the data is not that of the run, or the images to measure on are
+            training images.
     """
     config = model_file(model).parent / "config.json"
-    asked = read_json(config, dict).get(ASKED, {}) if config.is_file() else {}
+    config = read_json(config, dict) if config.is_file() else {}
+    asked = config.get(ASKED, {})
     if share is None and "validation" in asked:
         _, validation = fit_validation(training(), asked["validation"], asked["seed"])
+        _require_same(config, validation, test)
         told = f"Calibrated on the {len(validation)} training images that the run chose its epoch on."
         return validation, test, told
     why = ", since the network may have seen all training images" if share is None else ""
@@ -133,6 +136,21 @@ def calibration_images(
         f" other {len(test) - count}{why}."
     )
     return test.subset(calibrating), test.subset(measured), told
+
+
+def _require_same(config: dict, validation: Dataset, test: Dataset) -> None:
+    """Refuse other images than those that the run chose its epoch on, or test images among them."""
+    digest, known = data_digest(validation)[validation.split], config.get("data", {})
+    if digest not in known.values():
+        raise VoclabError(
+            f"{validation.name} is not the data that the run was trained on, so its validation images are not"
+            " known; name that data, or --calibration-share 0.5, which divides the test images."
+        )
+    if set(validation.ids) & set(test.ids):
+        raise VoclabError(
+            f"The images of {test.split} are training images of the run; measure on another split, such as"
+            " test or val."
+        )
 
 
 def measure(
@@ -221,7 +239,7 @@ def _kept(found: _Answers, threshold: float, task: str, seed: int) -> dict[str, 
 def _answers(network: Network, bench: Bench, images: np.ndarray, seed: int) -> _Answers:
     dataset = bench.dataset
     if network.task != "segmentation":
-        logits, labels = network.logits(eight_bit(images)), dataset.labels
+        logits, labels = bench.answers(network, images).values, dataset.labels
         scores = probabilities(logits, network.task)
         true_scores = conformal.of_what_is_there(labels, scores)
         return _Answers(list(labels[:, None]), list(logits[:, None]), list(scores), true_scores)

@@ -22,6 +22,7 @@ from voclab.models.network import Network
 from voclab.models.prediction import TestTime
 from voclab.terminal import say
 from voclab.training import Run
+from voclab.training.code import code_digest
 from voclab.training.experiment import model_digest
 from voclab.training.features import predict_logits
 from voclab.training.identity import data_digest
@@ -88,6 +89,7 @@ def of_classifiers(
     model = runs[best].load_model()
     recipe = runs[best].config["experiment"]["recipe"]
     kept, size = Run(folder), recipe["size"]
+    code = code_digest(predict_logits, predict, evaluation_batches)
 
     def looked(dataset: Dataset, mirrored: bool) -> np.ndarray:
         def compute():
@@ -96,7 +98,7 @@ def of_classifiers(
             batches = evaluation_batches(dataset, size, _BATCH)
             return {"logits": np.concatenate([predict(model, pixels, _BATCH) for pixels in batches])}
 
-        key = ["views", model_digest(model), size, mirrored, data_digest(dataset)]
+        key = ["views", code, model_digest(model), size, mirrored, data_digest(dataset)]
         return expit(kept.once(repr(key), compute)["logits"], dtype=np.float64)
 
     costs = {name: _cost(run) for name, run in runs.items()}
@@ -167,7 +169,7 @@ def of_segmenters(
     told = [(model_digest(network.model), network.test_time) for network in (once, *members)]
 
     def counted(dataset: Dataset) -> dict[str, np.ndarray]:
-        key = ["averages", told, data_digest(dataset, masks=True)]
+        key = ["averages", code_digest(_counted), told, data_digest(dataset, masks=True)]
         return Run(folder).once(repr(key), lambda: _counted(once, members, dataset, progress))
 
     own, others = counted(validation), counted(scored)

@@ -12,7 +12,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from voclab.backend import by_chief, out_of_memory, replicas, shared_batches, train_as_one
+from voclab.backend import (
+    by_chief,
+    out_of_memory,
+    replicas,
+    several_machines,
+    shared_batches,
+    train_as_one,
+)
 from voclab.data.base import Dataset
 from voclab.data.batches import DecodedCache, steps_per_epoch, training_batches
 from voclab.errors import VoclabError, first_line
@@ -107,6 +114,11 @@ def train(
     """
     if score is None:
         score, monitor = (lambda model: {}), "epoch"
+    shown = min(recipe.batch_size, len(fit_set))
+    if several_machines() and shown % replicas():
+        raise VoclabError(
+            f"{shown} images a step cannot be shared evenly by {replicas()} devices; name another batch size."
+        )
     epochs = recipe.epochs if stop_after is None else min(stop_after, recipe.epochs)
     steps = steps_per_epoch(len(fit_set), recipe.batch_size)
     model.compile(optimizer=make_optimizer(recipe, steps), loss=loss, jit_compile=False)
@@ -274,7 +286,8 @@ def fit_batch_norm(model: keras.Model, batches: Iterable) -> None:
     found = [layer for layer in norms if layer.trainable]  # others keep what they were pretrained with
     momenta = [layer.momentum for layer in found]
     for k, (images, truth) in enumerate(batches if found else ()):
-        images = model.seen(images, truth) if hasattr(model, "seen") else images
+        few = max(1, len(images) // replicas())  # what one device sees in training
+        images = model.seen(images[:few], truth[:few]) if hasattr(model, "seen") else images[:few]
         for layer in found:
             layer.momentum = k / (k + 1)
         model(images, training=True)

@@ -88,7 +88,7 @@ class SimSiam(Task):
         batches = [np.concatenate(batch(k)) for k in range(steps_per_epoch(len(part), size))]
 
         def score(model):
-            found = [model.predict_on_batch(views.astype(np.float32) / 255.0) for views in batches]
+            found = [_both(model, views.astype(np.float32) / 255.0) for views in batches]
             loss = np.mean([symmetric_loss(*answers) for answers in found])
             return {
                 "validation_loss": float(loss),
@@ -102,6 +102,12 @@ class SimSiam(Task):
 
     def told(self, figures):
         return f"loss {figures['validation_loss']:.3f}, spread {figures['spread']:.2f}"
+
+
+def _both(model: keras.Model, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Projections and predictions of (n, H, W, 3) views; several devices each give those of all views."""
+    projected, predicted = model.predict_on_batch(views)
+    return projected[: len(views)], predicted[: len(views)]
 
 
 def symmetric_loss(projected, predicted):
