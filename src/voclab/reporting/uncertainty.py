@@ -95,19 +95,21 @@ def _chapter(
         title=f"Target and achieved recall of {name}",
         caption="Left: recall, mean over images with 95 % bootstrap intervals; on or above the line the"
         f" target is reached. Right: {size}. Thresholds come from {facts['calibration images']} clean images"
-        " (conformal risk control, Angelopoulos et al. 2022). The promise holds on average over draws of"
-        f" such calibration images and for clean images only, not under {shifts}.",
+        " (conformal risk control, Angelopoulos et al. 2022), of probabilities before temperature scaling."
+        f" The target is met on average over draws of such calibration images, not under {shifts}.",
         alt="Achieved over target recall and size of the sets, one line per condition",
     )
     page.table(
         promises_table(found.promises, size),
         "promises",
         title="The same in numbers",
-        caption="Recall: of what is in an image, the share that is in its set, mean over images"
+        caption="Recall: of what is in an image, the share that is in its set, mean over images [95 % bootstrap"
+        " interval]"
         + (
-            "; foreground pixels, void left out, by one minus the probability of the background."
+            "; foreground pixels, void left out. A pixel is in the set if one minus the probability of the"
+            " background reaches the threshold."
             if segmenter
-            else " [95 % bootstrap interval]. A class is in the set if its probability reaches the threshold."
+            else ". A class is in the set if its probability reaches the threshold."
         ),
     )
     if unknown:
