@@ -103,8 +103,8 @@ def _chapter(
         promises_table(found.promises, size),
         "promises",
         title="The same in numbers",
-        caption="Recall: of what is in an image, the share that is in its set, mean over images [95 % bootstrap"
-        " interval]"
+        caption="Recall: of what is in an image, the share that is in its set, mean over images [95 %"
+        " bootstrap interval]"
         + (
             "; foreground pixels, void left out. A pixel is in the set if one minus the probability of the"
             " background reaches the threshold."
