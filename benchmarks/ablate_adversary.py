@@ -25,7 +25,7 @@ import make_adversary
 import pandas as pd
 from keras import ops
 
-from voclab.attacks import Adversary, Bench, adversary, handled
+from voclab.attacks import AdversarialPerturbation, Adversary, Bench, adversary, handled
 from voclab.backend import input_gradient, share_of_mean
 from voclab.data import load, test_split
 from voclab.data.splits import fit_validation
@@ -100,7 +100,8 @@ def trained(name: str, data: Parts, folder: Path) -> Run:
         if name == "warm-start":
             first = experiment("warm")
             first = replace(first, recipe=replace(first.recipe, epochs=WARM, patience=WARM))
-            with patch.object(adversary, "TrainedGenerator", Warm):
+            last = patch.object(AdversarialPerturbation, "monitor", lambda task, work: "epoch")  # is kept
+            with patch.object(adversary, "TrainedGenerator", Warm), last:
                 run(first, data, folder, networks=networks)
             recipe = replace(found.recipe, epochs=EPOCHS - WARM, patience=EPOCHS)
             found = replace(found, recipe=recipe, start=first.name)
