@@ -133,8 +133,8 @@ def _study(plan: Plan, data: Parts, name: str, folder: Path, storage: str | None
         ) from error
     if changed := changes(study.user_attrs["about"], now):
         raise VoclabError(
-            f"The sweep {name} was begun with other settings ({listed(changed)}); repeat its options, or"
-            " give this one another --name."
+            f"The sweep {name} was begun with other settings, data or code ({listed(changed)}); go back to"
+            " those, or give this one another --name."
         )
     return study
 
