@@ -39,9 +39,10 @@ def sweep(
 ) -> tuple[pd.DataFrame, str]:
     """Train trials until there are enough of them, here and in other processes of the same sweep together.
 
-    Trial k is the run ``name/trial-k``. One that was interrupted is gone on with by whoever comes next. The
-    next values come from Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), seeded by the
-    training's seed and the number of the trial; the first ten are drawn at random.
+    Trial k is the run ``name/trial-k``. One that was interrupted is gone on with by whoever comes next; with
+    ``storage``, on the same machine in the same folder; without file locks, by nobody. The values come from
+    Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), seeded by the training's seed and the
+    number of the trial; the first ten are drawn at random.
 
     Args:
         plan: what is searched.
@@ -57,7 +58,8 @@ def sweep(
         ``why`` it failed; and the name of the score, the validation figure that epochs are chosen by.
 
     Raises:
-        VoclabError: another search has that name, the storage cannot be used, or no trial succeeds.
+        VoclabError: another search, or one of other data or code, has that name, the storage cannot be used,
+            or no trial succeeds.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder, data = make_folder(runs / name), parts(plan.first())
