@@ -186,10 +186,13 @@ def test_a_folder_without_locks_is_used_without(tmp_path, monkeypatch, other):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr("voclab.files.fcntl.flock", unsupported)
-    lock(tmp_path / "lock", "The folder")
+    assert not lock(tmp_path / "lock", "The folder")
     with locked(tmp_path / "other", "The log"):
         pass
     assert content(tmp_path) == {}
+    monkeypatch.undo()
+    assert lock(tmp_path / "lock", "The folder")
+    unlock(tmp_path / "lock")
 
 
 def test_a_block_holds_its_lock_against_everybody(tmp_path, other):

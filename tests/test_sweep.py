@@ -1,5 +1,6 @@
 """`voclab sweep`: what may be searched, and that trials are ordinary runs that processes share."""
 
+import shutil
 import subprocess
 import sys
 from importlib import util
@@ -11,10 +12,13 @@ import pytest
 from PIL import Image
 
 from voclab import cli
+from voclab.data import batches
+from voclab.data.drawn import draw
 from voclab.errors import VoclabError
 from voclab.experiments import sweep as sweeping
 from voclab.experiments.search import Plan, Range, plan
 from voclab.experiments.sweep import sweep
+from voclab.models.saved import load_model
 from voclab.training import Run
 
 TYPED = {"model": "small_cnn", "width": 4, "epochs": 1, "batch_size": 8}
@@ -52,6 +56,11 @@ def silent(line):
     """For trials whose progress nobody reads."""
 
 
+def interrupted(*_):
+    """For a training that is stopped."""
+    raise KeyboardInterrupt
+
+
 @pytest.fixture
 def quick(monkeypatch):
     """Trials that train nothing; gives the list of what was asked for, in order."""
@@ -64,7 +73,9 @@ def quick(monkeypatch):
         return Run(runs / name)
 
     monkeypatch.setattr(sweeping, "trained", trained)
-    monkeypatch.setattr(sweeping, "validation_score", lambda asked, data, run: ("accuracy", asked["dropout"]))
+    monkeypatch.setattr(
+        sweeping, "validation_score", lambda asked, data, run: ("accuracy", asked.get("dropout", 0))
+    )
     return asked_for
 
 
@@ -125,9 +136,6 @@ def test_a_sweep_whose_first_trials_all_fail_stops(colours, quick, tmp_path):
 
 
 def test_an_interrupted_trial_is_gone_on_with(planned, quick, tmp_path, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
         patch.setattr(sweeping, "trained", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -135,6 +143,44 @@ def test_an_interrupted_trial_is_gone_on_with(planned, quick, tmp_path, monkeypa
     table, _ = sweep(planned, "s", tmp_path, 3, progress=silent)
     assert [name for name, _ in quick] == ["s/trial-0", "s/trial-1", "s/trial-2"]
     assert "running" not in set(table.state)
+
+
+@pytest.mark.parametrize(
+    "chosen", [{}, {"learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)}]
+)
+def test_a_trial_that_was_killed_while_it_was_chosen_gets_the_values_it_lacks(
+    planned, quick, tmp_path, chosen
+):
+    sweep(planned, "whole", tmp_path, 2, progress=silent)
+    expected = {name: quick[1][1][name] for name in planned.searched}
+    sweep(planned, "s", tmp_path, 1, progress=silent)
+    journal = optuna.storages.journal.JournalFileBackend(str(tmp_path / "s" / "journal.log"))
+    study = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(journal))
+    begun = study.ask(chosen).params
+    quick.clear()
+    table, _ = sweep(planned, "s", tmp_path, 2, progress=silent)
+    [(name, options)] = quick
+    assert name == "s/trial-1"
+    assert {each: options[each] for each in planned.searched} == dict(table.loc[1, list(planned.searched)])
+    assert {each: options[each] for each in begun} == begun
+    if not chosen:
+        assert {each: options[each] for each in planned.searched} == expected
+
+
+def test_where_there_are_no_locks_a_trial_that_may_still_run_is_left_alone(
+    planned, quick, tmp_path, monkeypatch
+):
+    def unsupported(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("voclab.files.fcntl.flock", unsupported)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeping, "trained", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(planned, "s", tmp_path, 3, progress=silent)
+    table, _ = sweep(planned, "s", tmp_path, 3, progress=silent)
+    assert [name for name, _ in quick] == ["s/trial-1", "s/trial-2"]
+    assert table.state[0] == "running"
 
 
 WAITING = """
@@ -175,6 +221,51 @@ def test_a_sweep_on_a_database_is_shared_by_its_address(planned, quick, tmp_path
     assert not (tmp_path / "one" / "s" / "journal.log").exists()
 
 
+def test_machines_that_ask_at_the_same_time_train_different_trials(planned, quick, tmp_path, monkeypatch):
+    address, ask, theirs = f"sqlite:///{tmp_path / 'trials.db'}", optuna.Study.ask, []
+
+    def stopped(asked, name, *_):
+        theirs.append((name, asked["learning_rate"]))
+        raise KeyboardInterrupt
+
+    def after_the_other(study, *arguments):
+        monkeypatch.setattr(optuna.Study, "ask", ask)
+        with monkeypatch.context() as patch:
+            patch.setattr(sweeping, "trained", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                sweep(planned, "s", tmp_path / "other", 3, address, silent)
+        return ask(study, *arguments)
+
+    monkeypatch.setattr(optuna.Study, "ask", after_the_other)
+    table, _ = sweep(planned, "s", tmp_path / "one", 3, address, silent)
+    assert [name for name, _ in theirs] == ["s/trial-0"]
+    assert [name for name, _ in quick] == ["s/trial-1", "s/trial-2"]
+    assert table.state[0] == "running"
+    assert len(set(table.learning_rate)) == 3
+    quick.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("socket.gethostname", lambda: "another-machine")
+        sweep(planned, "s", tmp_path / "other", 3, address, silent)
+    assert quick == []
+    sweep(planned, "s", tmp_path / "other", 3, address, silent)
+    assert [(name, options["learning_rate"]) for name, options in quick] == theirs
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_trial_whose_end_was_told_elsewhere_stays_so(planned, quick, tmp_path, monkeypatch, fails):
+    address = f"sqlite:///{tmp_path / 'trials.db'}"
+
+    def trained(asked, name, runs, *_):
+        optuna.load_study(study_name="s", storage=address).tell(0, 0.25)
+        if fails:
+            raise VoclabError("The loss is nan.")
+        return Run(runs / name)
+
+    monkeypatch.setattr(sweeping, "trained", trained)
+    table, _ = sweep(planned, "s", tmp_path, 1, address, silent)
+    assert (table.state[0], table.score[0]) == ("complete", 0.25)
+
+
 def test_a_storage_that_cannot_be_used_is_one_sentence(planned, tmp_path):
     with pytest.raises(VoclabError, match=r"The trials in nonsense cannot be read .*check the address"):
         sweep(planned, "s", tmp_path, 2, "nonsense", silent)
@@ -184,10 +275,65 @@ def test_other_settings_need_another_name(planned, quick, tmp_path):
     sweep(planned, "s", tmp_path, 1, progress=silent)
     for other in (Plan({**planned.typed, "epochs": 2}, planned.searched), plan(planned.typed, SEARCH[1:])):
         with pytest.raises(
-            VoclabError, match=r"begun with other settings \(.*(epochs|searched).*another --name"
+            VoclabError, match=r"begun with other settings.* \(.*(epochs|searched).*another --name"
         ):
             sweep(other, "s", tmp_path, 2, progress=silent)
     assert len(quick) == 1
+
+
+def test_edited_code_needs_another_name(planned, quick, tmp_path, monkeypatch):
+    sweep(planned, "s", tmp_path, 1, progress=silent)
+    monkeypatch.setattr(batches, "augmenter", lambda *_: None)
+    with pytest.raises(VoclabError, match=r"\(voclab\.data\.batches changed.*another --name"):
+        sweep(planned, "s", tmp_path, 2, progress=silent)
+
+
+def test_another_victim_needs_another_name_and_a_moved_one_none(colours, done, quick, tmp_path):
+    def attacking(victim):
+        typed = {"task": "adversary", "dataset": str(colours), "victim": str(victim), "epochs": 1}
+        return plan(typed, SEARCH[:1])
+
+    shutil.copytree(done / "s" / "trial-0", tmp_path / "victim")
+    sweep(attacking(tmp_path / "victim"), "a", tmp_path, 1, progress=silent)
+    sweep(attacking(done / "s" / "trial-0"), "a", tmp_path, 2, progress=silent)
+    assert len(quick) == 2
+    network = load_model(tmp_path / "victim" / "model.keras")
+    network.set_weights([weight + 0.01 for weight in network.get_weights()])
+    network.save(tmp_path / "victim" / "model.keras")
+    with pytest.raises(VoclabError, match=r"\(victim changed\)"):
+        sweep(attacking(tmp_path / "victim"), "a", tmp_path, 3, progress=silent)
+
+
+def test_other_masks_need_another_name(quick, tmp_path):
+    draw("toyvoc", tmp_path / "toy", train=8, val=2, test=1, size=48, progress=False)
+    typed = {"task": "segmentation", "dataset": str(tmp_path / "toy"), "model": "unet", "validation": 0.5}
+    segmenters = plan(typed, SEARCH[:1])
+    sweep(segmenters, "s", tmp_path, 1, progress=silent)
+    for file in (tmp_path / "toy").rglob("SegmentationClass/*.png"):
+        mask = Image.open(file)
+        mask.putpixel((0, 0), 1 if mask.getpixel((0, 0)) != 1 else 2)
+        mask.save(file)
+    with pytest.raises(VoclabError, match=r"the data changed \("):
+        sweep(segmenters, "s", tmp_path, 2, progress=silent)
+    assert len(quick) == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "widths", "expected"),
+    [
+        ({"model": "small_cnn"}, "8:64:log", Range(8, 64, log=True, whole=True)),
+        ({"model": "mobilenet_v2"}, "1:4", Range(1, 4)),
+        ({"model": "unet", "task": "segmentation"}, "8:64", Range(8, 64, whole=True)),
+        ({"victim": "v", "task": "adversary"}, "8:64", Range(8, 64, whole=True)),
+    ],
+)
+def test_a_width_is_whole_where_it_counts_channels(typed, widths, expected):
+    assert plan({**typed, "dataset": "x"}, [f"width={widths}"]).searched["width"] == expected
+
+
+def test_numbers_inside_a_range_are_checked_with_every_choice():
+    with pytest.raises(VoclabError, match=r"'small_cnn' is 5.77\d*; it is a number of channels"):
+        plan({"dataset": "x"}, ["model=mobilenet_v2,small_cnn", "width=1:16"])
 
 
 def test_what_is_searched():

@@ -235,11 +235,14 @@ def read_arrays(path: str | os.PathLike, remedy: str | None = None) -> dict[str,
 _held: dict[Path, int] = {}  # lock files of this process by path, and their open descriptors
 
 
-def lock(path: str | os.PathLike, what: str) -> None:
+def lock(path: str | os.PathLike, what: str) -> bool:
     """Hold ``path`` as a lock of this process until :func:`unlock`, or until the process ends.
 
     The operating system keeps the lock, so that a killed process leaves none; the number in the file
-    is only shown. Locking twice is no error. On a file system without locks nothing is held.
+    is only shown. Locking twice is no error.
+
+    Returns:
+        Whether it is held: on a file system without locks nothing is, by nobody.
 
     Raises:
         VoclabError: another process holds it (the sentence begins with ``what`` it guards), ``path`` is a
@@ -247,11 +250,12 @@ def lock(path: str | os.PathLike, what: str) -> None:
     """
     path = Path(os.path.abspath(path))
     if path in _held and _is_open_at(_held[path], path):
-        return
+        return True
     unlock(path)
     descriptor = _acquire(path, what)
     if descriptor is not None:
         _held[path] = descriptor
+    return descriptor is not None
 
 
 def unlock(path: str | os.PathLike) -> None:

@@ -182,7 +182,7 @@ def asked(typed: Mapping[str, Any], config: str | Path | None = None) -> dict[st
 
 def _classifier(found: dict[str, Any]) -> dict[str, Any]:
     model = trainable("model", found["model"])
-    require_width(model, found["width"])
+    found["width"] = require_width(model, found["width"])
     require_weights(ZOO[model].backbone if model in ZOO else model, found["weights"])
     return found
 

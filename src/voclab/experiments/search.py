@@ -1,7 +1,8 @@
 """What `voclab sweep` is asked for: what to search, checked before Keras is imported."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Plan:
 
 
 def plan(typed: Mapping[str, Any], searches: Sequence[str], config: str | Path | None = None) -> Plan:
-    """A search from what was typed, with each end and each choice checked.
+    """A search from what was typed, with each choice and of each range the ends and a number within checked.
 
     Args:
         typed: name of an option -> value, ``None`` where nothing was typed.
@@ -67,8 +68,13 @@ def plan(typed: Mapping[str, Any], searches: Sequence[str], config: str | Path |
     found = Plan(typed, searched, config)
     first = {name: _ends(values)[0] for name, values in searched.items()}
     for name, values in searched.items():
-        for value in _ends(values):
-            found.asked({**first, name: value})
+        known = [found.asked({**first, name: value})[name] for value in _ends(values)]
+        if isinstance(values, Range):  # a width is a number of channels or a factor, as the model has it
+            searched[name] = replace(values, whole=all(isinstance(value, int) for value in known))
+    within = {name: _within(values) for name, values in searched.items()}
+    for name, values in searched.items():
+        for value in (within[name], *_ends(values)):
+            found.asked({**within, name: value})
     kinds = _ends(searched.get("augmentation", ()))
     if "adversarial" in kinds and len(kinds) > 1:
         raise VoclabError(
@@ -85,6 +91,14 @@ def plan(typed: Mapping[str, Any], searches: Sequence[str], config: str | Path |
 
 def _ends(values: Range | tuple) -> tuple:
     return (values.low, values.high) if isinstance(values, Range) else values
+
+
+def _within(values: Range | tuple) -> Any:
+    """A number inside a range, none that is whole by accident; the first of choices."""
+    if not isinstance(values, Range):
+        return values[0]
+    found = values.low + (values.high - values.low) / math.pi
+    return int(found) if values.whole else found
 
 
 def _searched(text: str) -> tuple[str, Range | tuple]:
@@ -120,4 +134,4 @@ def _searched(text: str) -> tuple[str, Range | tuple]:
             f"--search {options.shown(text)} begins at {ends[0]:g} and ends at {ends[1]:g}; let it end"
             " above its beginning, which on a log scale is above 0."
         )
-    return name, Range(ends[0], ends[1], bool(scale), all(isinstance(end, int) for end in ends))
+    return name, Range(ends[0], ends[1], bool(scale))

@@ -1,6 +1,8 @@
 """A search for settings: trials of `voclab train`, chosen by Optuna, scored on validation images."""
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +10,21 @@ import keras
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import Trial, TrialState
 
 from voclab.errors import VoclabError, first_line
 from voclab.experiments.search import Plan, Range
-from voclab.experiments.train import parts, trained, validation_score
+from voclab.experiments.train import VICTIM, parts, planned, trained, validation_score, victims
 from voclab.files import lock, locked, make_folder, unlock
 from voclab.options import shown
 from voclab.terminal import say
 from voclab.training import Parts
-from voclab.training.identity import data_digest, plain, weights_digest
+from voclab.training.experiment import model_digest
+from voclab.training.identity import changes, data_digest, known_by, listed, weights_digest
 
 JOURNAL = "journal.log"  # of Optuna, in the folder of the sweep
-SCORE, STATE, WHY = "score", "state", "why"
+SCORE, STATE, WHY, OWNER = "score", "state", "why", "owner"
 _PATIENCE = 60.0  # seconds that another process may take to choose its next trial
 _HOPELESS = 3  # first trials that all fail: so would the others
 
@@ -36,9 +39,10 @@ def sweep(
 ) -> tuple[pd.DataFrame, str]:
     """Train trials until there are enough of them, here and in other processes of the same sweep together.
 
-    Trial k is the run ``name/trial-k``. One that was interrupted is gone on with by whoever comes next. The
-    next values come from Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), seeded by the
-    training's seed and the number of the trial; the first ten are drawn at random.
+    Trial k is the run ``name/trial-k``. One that was interrupted is gone on with by whoever comes next; with
+    ``storage``, on the same machine in the same folder; without file locks, by nobody. The values come from
+    Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), seeded by the training's seed and the
+    number of the trial; the first ten are drawn at random.
 
     Args:
         plan: what is searched.
@@ -54,30 +58,33 @@ def sweep(
         ``why`` it failed; and the name of the score, the validation figure that epochs are chosen by.
 
     Raises:
-        VoclabError: another search has that name, the storage cannot be used, or no trial succeeds.
+        VoclabError: another search, or one of other data or code, has that name, the storage cannot be used,
+            or no trial succeeds.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder, data = make_folder(runs / name), parts(plan.first())
     study = _study(plan, data, name, folder, storage)
-    while (begun := _next(study, plan, folder, trials)) is not None:
-        number, chosen = begun
+    # A journal is in the folder, so whoever reads it also sees the locks; a database says nothing of them.
+    owner = f"{socket.gethostname()}:{folder.resolve()}" if storage else ""
+    while (begun := _next(study, plan, folder, trials, owner)) is not None:
+        trial, chosen = begun
         called = ", ".join(f"{key} {short(value)}" for key, value in chosen.items())
-        progress(f"Trial {number} of {trials}: {called}")
+        progress(f"Trial {trial.number} of {trials}: {called}")
         try:
             asked = plan.asked(chosen)
-            run = trained(asked, f"{name}/trial-{number}", runs, progress, data)
+            run = trained(asked, f"{name}/trial-{trial.number}", runs, progress, data)
             study.set_user_attr(SCORE, (found := validation_score(asked, data, run))[0])
-            study.tell(number, found[1])
+            study.tell(trial, found[1], skip_if_finished=True)
         except VoclabError as error:
-            _fail(study, number, str(error))
-            progress(f"Trial {number} failed: {error}")
-            states = [trial.state for trial in study.get_trials(deepcopy=False)]
+            _fail(study, trial, str(error))
+            progress(f"Trial {trial.number} failed: {error}")
+            states = [each.state for each in study.get_trials(deepcopy=False)]
             if TrialState.COMPLETE not in states and states.count(TrialState.FAIL) >= _HOPELESS:
                 raise VoclabError(
                     f"The first {_HOPELESS} trials failed, so the sweep stops: {error}"
                 ) from error
         finally:
-            unlock(_lock_of(folder, number))
+            unlock(_lock_of(folder, trial.number))
         keras.utils.clear_session()  # or every trial's network would stay in memory
     table = table_of(study, plan)
     return table, study.user_attrs.get(SCORE, SCORE)
@@ -100,13 +107,15 @@ def table_of(study: optuna.Study, plan: Plan) -> pd.DataFrame:
 def _study(plan: Plan, data: Parts, name: str, folder: Path, storage: str | None) -> optuna.Study:
     """The study of that name, made by the first process; refused where it is another search."""
     first = plan.first()
-    about = {
-        name: value for name, value in first.items() if name not in {*plan.searched, "dataset", "victim"}
-    }
-    about["weights"] = weights_digest(
-        first.get("weights")
-    )  # paths differ between machines, contents must not
-    about |= {"searched": plan.searched, "data": data_digest(data.fit, data.validation, data.test)}
+    networks = victims(first, data)
+    task = planned(first, name, data.fit, networks.get(VICTIM)).task
+    about = {key: value for key, value in first.items() if key not in {*plan.searched, "dataset"}}
+    # Paths differ between machines, contents must not.
+    about["weights"] = weights_digest(first.get("weights"))
+    about |= {key: model_digest(network.model) for key, network in networks.items()}
+    about["data"] = data_digest(data.fit, data.validation, data.test, masks=task.masks(networks))
+    about["searched"] = plan.searched
+    now = known_by(about, planned, *(network.model for network in networks.values()))
     try:
         where: Any = storage or optuna.storages.JournalStorage(
             optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
@@ -116,7 +125,7 @@ def _study(plan: Plan, data: Parts, name: str, folder: Path, storage: str | None
                 storage=where, study_name=name, direction="maximize", load_if_exists=True
             )
             if not study.user_attrs:
-                study.set_user_attr("about", plain(about))
+                study.set_user_attr("about", now)
     except VoclabError:
         raise
     except Exception as error:  # each database has its own errors
@@ -124,61 +133,64 @@ def _study(plan: Plan, data: Parts, name: str, folder: Path, storage: str | None
             f"The trials in {storage or folder / JOURNAL} cannot be read ({first_line(error)}); check the"
             " address given with --storage, or give the sweep another name."
         ) from error
-    known, now = study.user_attrs["about"], plain(about)
-    if changed := [key for key in now if known.get(key) != now[key]]:
+    if changed := changes(study.user_attrs["about"], now):
         raise VoclabError(
-            f"The sweep {name} was begun with other settings ({', '.join(changed)}); repeat its options, or"
-            " give this one another --name."
+            f"The sweep {name} was begun with other settings, data or code ({listed(changed)}); go back to"
+            " those, or give this one another --name."
         )
     return study
 
 
-def _next(study: optuna.Study, plan: Plan, folder: Path, trials: int) -> tuple[int, dict] | None:
-    """Number and values of the next trial, whose lock this process then holds; ``None`` if none is left."""
+def _next(
+    study: optuna.Study, plan: Plan, folder: Path, trials: int, owner: str
+) -> tuple[Trial, dict[str, Any]] | None:
+    """The next trial, whose lock this process then holds, and its values; ``None`` if none is left."""
     with locked(folder / ".lock", f"The sweep {folder}", _PATIENCE):
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            # Without its folder it runs on a machine with another disk.
-            if (folder / f"trial-{trial.number}").is_dir() and _held(folder, trial.number):
-                return trial.number, trial.params
-        number = len(study.get_trials(deepcopy=False))
-        if number >= trials:
+        for begun in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            # Of another owner's trials nobody here can tell whether they still run.
+            if begun.user_attrs.get(OWNER, "") == owner and _ended(folder, begun.number):
+                trial = Trial(study, begun._trial_id)
+                return trial, _values(trial, plan)
+        if len(study.get_trials(deepcopy=False)) >= trials:
             return None
-        # A sampler that went on from its seed would draw the same values in every process.
-        seed = int(np.random.SeedSequence([plan.first()["seed"], number]).generate_state(1)[0])
-        study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-        make_folder(folder / f"trial-{number}")
-        trial = study.ask({name: _distribution(values) for name, values in plan.searched.items()})
-        if not _held(folder, trial.number):
-            raise VoclabError(f"{_lock_of(folder, trial.number)} is in use; name another folder with --runs.")
-        make_folder(folder / f"trial-{trial.number}")
-        return trial.number, trial.params
+        trial = study.ask()  # its number is known only now: on a database others ask at the same time
+        trial.set_user_attr(OWNER, owner)
+        lock(_lock_of(folder, trial.number), f"Trial {trial.number} of {folder}")
+        return trial, _values(trial, plan)
+
+
+def _values(trial: Trial, plan: Plan) -> dict[str, Any]:
+    """The values of a trial; those that a killed process had not yet chosen are chosen now."""
+    # A sampler that went on from its seed would draw the same values in every process.
+    seed = int(np.random.SeedSequence([plan.first()["seed"], trial.number]).generate_state(1)[0])
+    trial.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    return {name: _suggested(trial, name, values) for name, values in plan.searched.items()}
+
+
+def _suggested(trial: Trial, name: str, values: Range | tuple) -> Any:
+    if not isinstance(values, Range):
+        return trial.suggest_categorical(name, values)
+    if values.whole:
+        return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)
+    return trial.suggest_float(name, values.low, values.high, log=values.log)
 
 
 def _lock_of(folder: Path, number: int) -> Path:
     return folder / f".trial-{number}.lock"
 
 
-def _held(folder: Path, number: int) -> bool:
-    """Whether this process holds the lock of a trial now, because no other does."""
+def _ended(folder: Path, number: int) -> bool:
+    """Whether the process of a trial has certainly ended: this one then holds its lock."""
     try:
-        lock(_lock_of(folder, number), "The trial")
+        return lock(_lock_of(folder, number), "The trial")
     except VoclabError:
         return False
-    return True
 
 
-def _fail(study: optuna.Study, number: int, why: str) -> None:
-    trial = study.get_trials(deepcopy=False)[number]
-    optuna.trial.Trial(study, trial._trial_id).set_user_attr(WHY, why)
-    study.tell(number, state=TrialState.FAIL)
-
-
-def _distribution(values: Range | tuple) -> BaseDistribution:
-    if not isinstance(values, Range):
-        return CategoricalDistribution(values)
-    if values.whole:
-        return IntDistribution(int(values.low), int(values.high), log=values.log)
-    return FloatDistribution(values.low, values.high, log=values.log)
+def _fail(study: optuna.Study, trial: Trial, why: str) -> None:
+    with suppress(UpdateFinishedTrialError):  # somebody else told its end
+        trial.set_user_attr(WHY, why)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def short(value: Any) -> str:

@@ -48,9 +48,7 @@ def trained(
         VoclabError: data, weights or a victim that cannot be had, or data that cannot teach the task.
     """
     data = data or parts(asked)
-    networks = {}
-    if asked["task"] == "adversary":
-        networks = {VICTIM: open_network(asked["victim"], data.fit, progress=progress)}
+    networks = victims(asked, data, progress)
     experiment = planned(asked, name, data.fit, networks.get(VICTIM))
     how: dict[str, Any] = {"asked": asked, "progress": progress, "tensorboard": tensorboard}
     return run(experiment, data, runs, networks=networks, **how)
@@ -78,6 +76,15 @@ def parts(asked: Mapping[str, Any]) -> Parts:
     training = load(found.name, found.root, "train")
     test = load(found.name, found.root, test_split(found.name))
     return Parts(*fit_validation(training, asked["validation"], asked["seed"]), test)
+
+
+def victims(
+    asked: Mapping[str, Any], data: Parts, progress: Callable[[str], None] = lambda line: None
+) -> dict[str, Network]:
+    """The network that an adversary attacks, under the name by which its task knows it; else nothing."""
+    if asked["task"] != "adversary":
+        return {}
+    return {VICTIM: open_network(asked["victim"], data.fit, progress=progress)}
 
 
 def planned(
