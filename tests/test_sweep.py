@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from importlib import util
 
 import numpy as np
@@ -249,6 +250,18 @@ def test_machines_that_ask_at_the_same_time_train_different_trials(planned, quic
     assert quick == []
     sweep(planned, "s", tmp_path / "other", 3, address, silent)
     assert [(name, options["learning_rate"]) for name, options in quick] == theirs
+
+
+def test_a_trial_that_nobody_began_is_taken_after_a_while(planned, quick, tmp_path, monkeypatch):
+    address = f"sqlite:///{tmp_path / 'trials.db'}"
+    sweep(planned, "s", tmp_path, 1, address, silent)
+    optuna.load_study(study_name="s", storage=address).ask()
+    sweep(planned, "s", tmp_path, 3, address, silent)
+    assert [name for name, _ in quick] == ["s/trial-0", "s/trial-2"]
+    monkeypatch.setattr(sweeping, "_ASKING", timedelta(0))
+    table, _ = sweep(planned, "s", tmp_path, 3, address, silent)
+    assert [name for name, _ in quick] == ["s/trial-0", "s/trial-2", "s/trial-1"]
+    assert set(table.state) == {"complete"}
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import optuna
 import pandas as pd
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from voclab.errors import VoclabError, first_line
 from voclab.experiments.search import Plan, Range
@@ -26,6 +27,7 @@ from voclab.training.identity import changes, data_digest, known_by, listed, wei
 JOURNAL = "journal.log"  # of Optuna, in the folder of the sweep
 SCORE, STATE, WHY, OWNER = "score", "state", "why", "owner"
 _PATIENCE = 60.0  # seconds that another process may take to choose its next trial
+_ASKING = timedelta(minutes=1)  # after which a trial that has no owner will get none
 _HOPELESS = 3  # first trials that all fail: so would the others
 
 
@@ -147,9 +149,9 @@ def _next(
     """The next trial, whose lock this process then holds, and its values; ``None`` if none is left."""
     with locked(folder / ".lock", f"The sweep {folder}", _PATIENCE):
         for begun in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            # Of another owner's trials nobody here can tell whether they still run.
-            if begun.user_attrs.get(OWNER, "") == owner and _ended(folder, begun.number):
+            if _is_ours(begun, owner) and _ended(folder, begun.number):
                 trial = Trial(study, begun._trial_id)
+                trial.set_user_attr(OWNER, owner)
                 return trial, _values(trial, plan)
         if len(study.get_trials(deepcopy=False)) >= trials:
             return None
@@ -157,6 +159,14 @@ def _next(
         trial.set_user_attr(OWNER, owner)
         lock(_lock_of(folder, trial.number), f"Trial {trial.number} of {folder}")
         return trial, _values(trial, plan)
+
+
+def _is_ours(trial: FrozenTrial, owner: str) -> bool:
+    """Whether a lock in this folder says if the trial still runs; of another owner's nobody here can tell."""
+    if OWNER in trial.user_attrs or not owner:
+        return trial.user_attrs.get(OWNER, "") == owner
+    # Killed between its two first words to the database; or it is about to say the second.
+    return datetime.now() - trial.datetime_start > _ASKING
 
 
 def _values(trial: Trial, plan: Plan) -> dict[str, Any]:
