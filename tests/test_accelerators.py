@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,9 +26,11 @@ from voclab.losses import get_loss
 from voclab.models import zoo
 from voclab.models.segmenters import build_unet
 from voclab.training import Experiment, Parts, Recipe, Run, load_model, train
+from voclab.training.classification import Classification
 from voclab.training.experiment import run
+from voclab.training.self_supervised import SimSiam
 
-TRAININGS = ("classifier", "segmenter", "hardened", "adversary")
+TRAININGS = ("classifier", "segmenter", "hardened", "trades", "adversary", "averaged", "siamese")
 RECIPE = Recipe(32, "none", 1, 0.01, batch_size=8, optimizer="sgd", seed=3)
 
 
@@ -140,11 +143,32 @@ def test_the_adversary_trains_in_half_precision(half, parts, tmp_path):
     assert 0 < np.abs(images.astype(float) - bench.images).max() <= 8
 
 
-def test_the_defence_trains_in_half_precision(half, parts, tmp_path):
+@pytest.mark.parametrize("trades", [0.0, 6.0])
+def test_the_defence_trains_in_half_precision(trades, half, parts, tmp_path):
     victim = Network(zoo.build("small_cnn", 4, width=4), "multilabel")
-    experiment, data = Experiment("h", AdversarialTraining(clean=True), "v", RECIPE), Parts(*parts, parts[1])
+    task, data = AdversarialTraining(clean=True, trades=trades), Parts(*parts, parts[1])
+    experiment = Experiment("h", task, "v", RECIPE)
     made = run(experiment, data, tmp_path, networks={"v": victim}, progress=lambda line: None)
     assert "float16" in _halves(_assert_sound(made))
+
+
+def test_features_are_learnt_in_half_precision(half, parts, tmp_path):
+    recipe, options = replace(RECIPE, augmentation="views"), {"width": 4}
+    experiment = Experiment("s", SimSiam(width=16, bottleneck=8), "resnet8", recipe, options=options)
+    made = run(experiment, Parts(*parts, parts[1]), tmp_path, progress=lambda line: None)
+    assert "float16" in _halves(_assert_sound(made))
+
+
+def test_weights_are_averaged_in_half_precision(half, parts, tmp_path):
+    """With a momentum of nearly 0 the average is the latest weights."""
+    kept = []
+    for average in (0.0, 1e-6):
+        recipe = replace(RECIPE, average=average)
+        experiment = Experiment(f"a{average}", Classification(), "small_cnn", recipe, options={"width": 4})
+        made = run(experiment, Parts(*parts, parts[1]), tmp_path, progress=lambda line: None)
+        kept.append([w.numpy() for w in _assert_sound(made).trainable_variables])
+    for plain, averaged in zip(*kept, strict=True):
+        np.testing.assert_allclose(averaged, plain, atol=1e-4)
 
 
 def test_half_precision_keeps_the_direction_of_an_attack_on_many_pixels(half, parts):

@@ -22,8 +22,10 @@ from voclab.models import zoo
 from voclab.models.classifiers import predict
 from voclab.models.segmenters import build_unet
 from voclab.training import Experiment, Parts, Recipe, Run, Work, train
+from voclab.training.classification import Classification
 from voclab.training.experiment import run
 from voclab.training.segmentation import Segmentation, TestTime
+from voclab.training.self_supervised import SimSiam
 
 RECIPE = Recipe(32, "standard", 2, 0.02, batch_size=8, optimizer="sgd", seed=3)
 SQUARES = draw_squares()
@@ -74,12 +76,16 @@ def segmenter(folder):
     return train(model, data, loss=loss, recipe=replace(RECIPE, learning_rate=1e-3), run=run, **options)
 
 
-def hardened(folder):
+def hardened(folder, **options):
     victim = {"victim": Network(fragile_classifier(norm=False), "multilabel")}
     recipe = replace(RECIPE, augmentation="none", learning_rate=0.15)
-    task = AdversarialTraining(epsilon=1 / 255, steps=2, clean=True, images=0)
+    task = AdversarialTraining(epsilon=1 / 255, steps=2, clean=True, images=0, **options)
     experiment = Experiment(folder.name, task, "victim", recipe)
     return run(experiment, parts(), folder.parent, networks=victim, progress=silent).load_model()
+
+
+def trades(folder):
+    return hardened(folder, trades=6.0)
 
 
 def parts():
@@ -88,11 +94,26 @@ def parts():
 
 
 def adversary(folder):
-    """Each image draws what is asked of it; a part of the batch is handled, and its gradients are evened."""
+    """Each image draws what is asked of it; a part of the batch is handled."""
     recipe = replace(RECIPE, augmentation="none", learning_rate=0.003)
     task = AdversarialPerturbation(("classifier", "segmenter"), weight=1.0)
     experiment = Experiment(folder.name, task, "generator", recipe, options={"width": 8})
     return run(experiment, parts(), folder.parent, networks=victims(), progress=silent).load_model()
+
+
+def averaged(folder):
+    """With batch norm, whose statistics the averaged weights get anew."""
+    recipe = replace(RECIPE, augmentation="none", learning_rate=0.3, average=0.8)
+    experiment = Experiment(folder.name, Classification(dropout=0.0), "resnet8", recipe, options={"width": 4})
+    return run(experiment, parts(), folder.parent, progress=silent).load_model()
+
+
+def siamese(folder):
+    task = SimSiam(width=16, bottleneck=8)
+    experiment = Experiment(
+        folder.name, task, "resnet8", replace(RECIPE, augmentation="views"), options={"width": 4}
+    )
+    return run(experiment, parts(), folder.parent, progress=silent).load_model()
 
 
 def half_precision(folder):
@@ -112,7 +133,7 @@ def record(training, folder):
 def main(folder: Path) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    trainings = (classifier, segmenter, hardened, adversary)
+    trainings = (classifier, segmenter, hardened, trades, adversary, averaged, siamese)
     one = {training.__name__: record(training, folder / f"one-{training.__name__}") for training in trainings}
     backend._SHARING = "CPU"
     assert backend.use_all_gpus(8) == backend.replicas() == 2

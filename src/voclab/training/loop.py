@@ -286,8 +286,7 @@ def fit_batch_norm(model: keras.Model, batches: Iterable) -> None:
     found = [layer for layer in norms if layer.trainable]  # others keep what they were pretrained with
     momenta = [layer.momentum for layer in found]
     for k, (images, truth) in enumerate(batches if found else ()):
-        few = max(1, len(images) // replicas())  # what one device sees in training
-        images = model.seen(images[:few], truth[:few]) if hasattr(model, "seen") else images[:few]
+        images = model.seen(images, truth) if hasattr(model, "seen") else images
         for layer in found:
             layer.momentum = k / (k + 1)
         model(images, training=True)
