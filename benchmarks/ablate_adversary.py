@@ -8,7 +8,7 @@ steps of eight crops of 192 px). Counted on 48 images of the other fifth, at 384
 has not seen them, its victims have, so only differences between rows mean something. NAMEs choose rows:
 
     base          as the package trains it
-    not-evenly    gradients of the victims reach the generator as they are
+    evenly        each image's gradient is brought to the same size before it reaches the generator
     no-handling   no JPEG, blur or half size on the way to the victims
     warm-start    the first 2 of the 6 passes regress on the signs of PGD's perturbation (3 steps)
     middle        also raises the change of a middle map, which needs no labels (Nakka & Salzmann 2021)
@@ -30,7 +30,7 @@ from voclab.backend import input_gradient, share_of_mean
 from voclab.data import load, test_split
 from voclab.data.splits import fit_validation
 from voclab.models import ready
-from voclab.models.generator import encoder_of
+from voclab.models.generator import encoder_of, perturbed
 from voclab.training import Experiment, Parts, Run
 from voclab.training.experiment import run
 
@@ -40,6 +40,19 @@ BOUNDS = (2, 4, 8)
 COUNTED = 48  # validation images
 STEPS, STEP = 3, 0.5  # of PGD that is regressed on; a step as a share of the bound
 MIDDLE_WEIGHT = 1.0  # of the logarithm of the middle map's change
+
+
+@ops.custom_gradient
+def evenly(x):
+    """(B, …) as it is; each image's part of the gradient then adds up to 1 / B in absolute values."""
+
+    def gradient(*arguments, upstream=None):
+        upstream = arguments[0] if upstream is None else upstream
+        size = ops.sum(ops.abs(upstream), axis=tuple(range(1, len(x.shape))), keepdims=True)
+        part = upstream / ops.maximum(size, 1e-20) / ops.cast(ops.shape(x)[0], upstream.dtype)
+        return ops.where(size > 1e-20, part, 0.0)
+
+    return x, gradient
 
 
 @keras.saving.register_keras_serializable("voclab")
@@ -93,8 +106,9 @@ def trained(name: str, data: Parts, folder: Path) -> Run:
     networks = make_adversary.victims(ready.load_joint())
     found = experiment(name, handled=0.0) if name == "no-handling" else experiment(name)
     with ExitStack() as changed:
-        if name == "not-evenly":
-            changed.enter_context(patch.object(adversary, "evenly", lambda x, total=1.0: x))
+        if name == "evenly":
+            even = lambda images, unit, epsilon: perturbed(images, evenly(unit), epsilon)  # noqa: E731
+            changed.enter_context(patch.object(adversary, "perturbed", even))
         if name == "middle":
             changed.enter_context(patch.object(adversary, "TrainedGenerator", Middle))
         if name == "warm-start":
@@ -114,7 +128,7 @@ def main(voc: str, folder: str, *names: str) -> None:
     data = Parts(fit_set, validation, load("voc2009", voc, test_split("voc2009")))
     bench = Bench(validation.spread(COUNTED), make_adversary.make_ready.SIZE)
     victims, rows = make_adversary.victims(ready.load_joint()), {}
-    for name in names or ("base", "not-evenly", "no-handling", "warm-start", "middle"):
+    for name in names or ("base", "evenly", "no-handling", "warm-start", "middle"):
         done = trained(name, data, Path(folder))
         attack = Adversary(done.load_model(), ready.NAMES)
         rows[name] = {"times": done.metrics["validation"]["times"], "seconds": done.metrics["seconds"]}

@@ -362,27 +362,6 @@ def test_a_blur_keeps_the_mean_and_is_a_gaussian():
     assert found[9, 6] / found[7, 7] == pytest.approx(np.exp(-2.5), rel=1e-5)
 
 
-def test_a_step_does_not_depend_on_the_loss_scale_of_half_precision(networks):
-    """Gradients are evened, and so would lose the factor that the optimizer divides by again."""
-    given = images(4, 32, 32), np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [1, 1, 0, 0]], np.float32)
-    found = []
-    for scaled in (False, True):
-        keras.utils.set_random_seed(3)
-        victim = networks["classifier"]
-        model = build_generator([victim], 4, kind=TrainedGenerator, **WIDTH)
-        model.arm(Fooling([victim], 4), 0.25, 0.0, 1.0)
-        start = model.get_weights()
-        optimizer = keras.optimizers.SGD(1.0)
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
-        model.compile(optimizer, jit_compile=False)
-        model.train_on_batch(*given)
-        found.append([a - b for a, b in zip(model.get_weights(), start, strict=True)])
-    moved = [np.abs(change).max() for change in found[0]]
-    assert max(moved) > 1e-4
-    for plain, scaled in zip(*found, strict=True):
-        np.testing.assert_allclose(scaled, plain, atol=1e-3 * max(moved))
-
-
 # --- training ---
 
 RECIPE = Recipe(32, "standard", 2, 3e-3, batch_size=8, weight_decay=0.0, warmup=0.5, patience=9, seed=1)
@@ -503,7 +482,8 @@ def test_data_of_one_class_each(squares, tmp_path, at_8):
     validation = data.subset(range(16, len(data)), "validation")
     parts = Parts(data.subset(range(16), "fit"), validation, validation)
     networks = {"classifier": Network(fragile_classifier(), "multiclass", "classifier")}
-    made = run(EXPERIMENT, parts, tmp_path, networks=networks, progress=silent)
+    longer = replace(EXPERIMENT, recipe=replace(RECIPE, epochs=4))
+    made = run(longer, parts, tmp_path, networks=networks, progress=silent)
     assert made.metrics["validation"]["fooled"] > 0.8
 
 
@@ -514,7 +494,7 @@ def test_a_segmenter_and_a_classifier_at_once(parts, tmp_path, at_8):
         "segmenter": Network(fragile_segmenter(), "segmentation"),
     }
     task = AdversarialPerturbation(("classifier", "segmenter"))
-    longer = replace(EXPERIMENT, task=task, recipe=replace(RECIPE, epochs=6))
+    longer = replace(EXPERIMENT, task=task, recipe=replace(RECIPE, epochs=10))
     made = run(longer, parts, tmp_path, networks=networks, progress=silent)
     assert list(made.config["networks"]) == ["classifier", "segmenter"]
     model, held = made.load_model(), Bench(parts.validation, 32)

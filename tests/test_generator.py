@@ -17,7 +17,6 @@ from voclab.models.generator import (
     build_generator,
     condition,
     encoder_of,
-    evenly,
     perturbed,
 )
 from voclab.models.joint import build_joint, classifier_of, segmenter_of
@@ -356,19 +355,6 @@ def test_only_what_would_go_further_out_has_no_gradient(x, slope):
     assert value == pytest.approx(3 * slope * np.clip(x, -1, 1))
     outwards = abs(x) > 1 and slope * x < 0
     np.testing.assert_allclose(gradient, 0 if outwards else slope)
-
-
-@pytest.mark.parametrize("total", [1.0, 0.25])
-def test_evenly_brings_the_gradients_of_images_to_one_size_and_keeps_their_directions(total):
-    x = pixels(4)
-    weights = np.random.default_rng(2).normal(0, 1, x.shape).astype(np.float32)
-    weights *= np.array([1.0, 1e4, 1e-6, 0.0], np.float32)[:, None, None, None]
-    value, gradient = value_and_gradient(lambda v: ops.sum(weights * evenly(v, total)), x)
-    assert value == pytest.approx((weights * x).sum(), rel=1e-4)
-    sizes = np.abs(weights).sum((1, 2, 3), keepdims=True)
-    np.testing.assert_allclose(gradient[:3], total / 4 * (weights / np.maximum(sizes, 1e-30))[:3], rtol=1e-4)
-    assert not gradient[3].any()  # of an image that is fooled already
-    assert np.abs(gradient).sum() == pytest.approx(0.75 * total, rel=1e-4)
 
 
 # --- its file ---

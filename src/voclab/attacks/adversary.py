@@ -22,7 +22,6 @@ from voclab.models.generator import (
     Generator,
     build_generator,
     condition,
-    evenly,
     perturbed,
 )
 from voclab.models.network import Network
@@ -306,9 +305,7 @@ class TrainedGenerator(Generator):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         images, (truth, epsilon, victims, goal, k) = x[0], y
-        # What a gradient is multiplied by elsewhere: this device's share, and the scale of half precision.
-        unit = evenly(y_pred, self.optimizer.scale_loss(share_of_mean(1.0)))
-        changed = self._on_their_way(_rounded(perturbed(images, unit, epsilon / 255)))
+        changed = self._on_their_way(_rounded(perturbed(images, y_pred, epsilon / 255)))
         fooling = ops.mean(self._fooling(truth, changed, victims, goal, k))
         penalty = self._weight * ops.mean(ops.square(y_pred))
         self._terms["perturbed"].update_state(fooling)

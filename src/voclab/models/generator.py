@@ -304,31 +304,6 @@ def _projected(x):
     return ops.clip(x, -1.0, 1.0), gradient
 
 
-def evenly(x, total=1.0):
-    """(B, …) as it is; of the gradient that comes back, each image's part is brought to the same size.
-
-    The gradients of a sure victim are thousands of times as large as those of an unsure one, and would
-    drown them.
-
-    Args:
-        x: float32 tensor.
-        total: what the absolute values of the gradient add up to, over all images. It takes the place of
-            the factors that the loss was multiplied by, since these are divided away.
-    """
-
-    @ops.custom_gradient
-    def same(x):
-        def gradient(*arguments, upstream=None):
-            upstream = arguments[0] if upstream is None else upstream
-            size = ops.sum(ops.abs(upstream), axis=tuple(range(1, len(x.shape))), keepdims=True)
-            part = total / ops.cast(ops.shape(x)[0], upstream.dtype)
-            return ops.where(size > 1e-20, part * (upstream / ops.maximum(size, 1e-20)), 0.0)
-
-        return x, gradient
-
-    return same(x)
-
-
 def perturbed(images, unit, epsilon):
     """Images plus epsilon times a unit perturbation, within the pixels that exist.
 
