@@ -86,17 +86,19 @@ def main(voc: str, folder: str, *only: str) -> None:
         data = Parts(training, validation, test)
         done = trained("shipped", data, Path(folder), victims(ready.load_joint()))
         if not only:
-            ready.save_generator(done.load_model())
+            ready.save_generator(done[-1].load_model())
             card = {**ready.card(), "attacks": measured(test)}
-            card["minutes of the generator"] = round(done.metrics["seconds"] / 60, 1)
+            card["minutes of the generator"] = round(sum(part.metrics["seconds"] for part in done) / 60, 1)
             make_ready.write_card(card)
 
 
-def trained(name: str, data: Parts, folder: Path, networks: dict[str, Network]) -> Run:
-    """The run of the second experiment, after the first."""
+def trained(name: str, data: Parts, folder: Path, networks: dict[str, Network]) -> tuple[Run, Run]:
+    """The runs of both experiments."""
     first = experiment(name)
-    run(first, data, folder, networks=networks)
-    return run(filling(first), data, folder, networks=networks)
+    return (
+        run(first, data, folder, networks=networks),
+        run(filling(first), data, folder, networks=networks),
+    )
 
 
 def measured(test: Dataset) -> dict[str, dict]:
