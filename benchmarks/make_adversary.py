@@ -7,8 +7,8 @@ one goes on. What was chosen was chosen by `choices`: the network that make_read
 the training images is the victim, and the fifth that neither it nor the generator has seen says which epoch
 is best. Then `shipped` trains once more, on all training images, against the networks that are shipped; there
 are no unseen images left then, so 16 of those that it is trained on say which epoch is kept. Both train
-twice, from nothing and on from there. The card of the networks gets the figures on the test images. With
-PARTs only these are trained and nothing is written.
+on crops, twice, from nothing and on from there, and then on whole images. The card of the networks gets the
+figures on the test images. With PARTs only these are trained and nothing is written.
 """
 
 import sys
@@ -29,7 +29,7 @@ from voclab.training import Experiment, Parts, Recipe, Run
 from voclab.training.experiment import run
 
 SIZE = 192  # pixels, of the crops: half of what the networks look at
-EPOCHS, FILLING = 60, 30
+EPOCHS, FILLING, WHOLE = 60, 30, 7
 JUDGED = 16  # validation images after each epoch: the rate falls to zero, so the last ones are the best
 OPTIONS = {"width": 160}
 ATTACKS = ("generator", "noise", "fgsm", "pgd2", "pgd")
@@ -49,6 +49,14 @@ def filling(first: Experiment) -> Experiment:
     """The same, trained on from there; it begins as large as validation images say, and fills the bounds."""
     recipe = replace(first.recipe, epochs=FILLING, learning_rate=1.5e-3, patience=FILLING)
     return replace(first, name=f"{first.name}-filling", recipe=recipe, start=first.name)
+
+
+def whole(second: Experiment) -> Experiment:
+    """The same, trained on from there on images as the networks look at them."""
+    size = make_ready.SIZE
+    recipe = replace(second.recipe, size=size, augmentation="none", batch_size=4, learning_rate=7e-4)
+    recipe = replace(recipe, epochs=WHOLE, patience=WHOLE)
+    return replace(second, name=f"{second.name}-whole", recipe=recipe, start=second.name)
 
 
 def victims(joint) -> dict[str, Network]:
@@ -92,13 +100,11 @@ def main(voc: str, folder: str, *only: str) -> None:
             make_ready.write_card(card)
 
 
-def trained(name: str, data: Parts, folder: Path, networks: dict[str, Network]) -> tuple[Run, Run]:
-    """The runs of both experiments."""
+def trained(name: str, data: Parts, folder: Path, networks: dict[str, Network]) -> list[Run]:
+    """The runs of the three experiments, of which the last one's network is kept."""
     first = experiment(name)
-    return (
-        run(first, data, folder, networks=networks),
-        run(filling(first), data, folder, networks=networks),
-    )
+    second = filling(first)
+    return [run(part, data, folder, networks=networks) for part in (first, second, whole(second))]
 
 
 def measured(test: Dataset) -> dict[str, dict]:
