@@ -362,6 +362,27 @@ def test_a_blur_keeps_the_mean_and_is_a_gaussian():
     assert found[9, 6] / found[7, 7] == pytest.approx(np.exp(-2.5), rel=1e-5)
 
 
+def test_a_step_does_not_depend_on_the_loss_scale_of_half_precision(networks):
+    """What the loss is multiplied by, the optimizer divides the gradients by again."""
+    given = images(4, 32, 32), np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [1, 1, 0, 0]], np.float32)
+    found = []
+    for scaled in (False, True):
+        keras.utils.set_random_seed(3)
+        victim = networks["classifier"]
+        model = build_generator([victim], 4, kind=TrainedGenerator, **WIDTH)
+        model.arm(Fooling([victim], 4), 0.25, 0.0, 1.0)
+        start = model.get_weights()
+        optimizer = keras.optimizers.SGD(1.0)
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
+        model.compile(optimizer, jit_compile=False)
+        model.train_on_batch(*given)
+        found.append([a - b for a, b in zip(model.get_weights(), start, strict=True)])
+    moved = [np.abs(change).max() for change in found[0]]
+    assert max(moved) > 1e-4
+    for plain, scaled in zip(*found, strict=True):
+        np.testing.assert_allclose(scaled, plain, atol=1e-3 * max(moved))
+
+
 # --- training ---
 
 RECIPE = Recipe(32, "standard", 2, 3e-3, batch_size=8, weight_decay=0.0, warmup=0.5, patience=9, seed=1)

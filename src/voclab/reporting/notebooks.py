@@ -282,6 +282,9 @@ def _environment() -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     environment.setdefault("PYTHONHASHSEED", "0")
     environment.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    # Where tqdm is installed and ipywidgets is not, it warns, naming a folder of this machine.
+    filters = "ignore:IProgress not found", environment.get("PYTHONWARNINGS")
+    environment["PYTHONWARNINGS"] = ",".join(filter(None, filters))
     return environment
 
 
