@@ -29,7 +29,7 @@ from voclab.training import Experiment, Parts, Recipe, Run
 from voclab.training.experiment import run
 
 SIZE = 192  # pixels, of the crops: half of what the networks look at
-EPOCHS, FILLING, WHOLE = 60, 30, 7
+EPOCHS, FILLING, WHOLE = 60, 30, 16
 JUDGED = 16  # validation images after each epoch: the rate falls to zero, so the last ones are the best
 OPTIONS = {"width": 160}
 ATTACKS = ("generator", "noise", "fgsm", "pgd2", "pgd")
@@ -54,7 +54,7 @@ def filling(first: Experiment) -> Experiment:
 def whole(second: Experiment) -> Experiment:
     """The same, trained on from there on images as the networks look at them."""
     size = make_ready.SIZE
-    recipe = replace(second.recipe, size=size, augmentation="none", batch_size=4, learning_rate=7e-4)
+    recipe = replace(second.recipe, size=size, augmentation="none", batch_size=4, learning_rate=1e-3)
     recipe = replace(recipe, epochs=WHOLE, patience=WHOLE)
     return replace(second, name=f"{second.name}-whole", recipe=recipe, start=second.name)
 
