@@ -256,17 +256,18 @@ def test_voclab_predict_sees_what_was_promised(tmp_path, capsys):
 
 
 @needs_litert
-@pytest.mark.parametrize("victim", ["classifier", "segmenter"])
-def test_the_generator_that_comes_with_voclab_fools_its_victims(victim, tmp_path):
-    run = attacking.open_attacking("generator", victim, 8)
-    # Not each photo is lost at 8/255: of the cat's probability, 0.998, a half is left, and it stays first.
-    for name in ("chelsea", "astronaut"):
+@pytest.mark.parametrize(
+    ("victim", "bounds"),
+    [
+        # At 8/255 the cat's probability falls from 0.998 to 0.55, and cat stays the top class.
+        ("classifier", {"chelsea": 16, "astronaut": 8}),
+        ("segmenter", {"chelsea": 8, "astronaut": 8}),
+    ],
+)
+def test_the_generator_that_comes_with_voclab_fools_its_victims(victim, bounds, tmp_path):
+    for name, epsilon in bounds.items():
+        run = attacking.open_attacking("generator", victim, epsilon)
         outcome = run(importlib.resources.files("skimage.data") / f"{name}.png")
-        if victim == "classifier":
-            top = max(outcome.before.classes, key=outcome.before.classes.get)
-            assert outcome.after.classes[top] < outcome.before.classes[top] - 0.3
-            assert outcome.fooled or name == "chelsea"
-        else:
-            assert outcome.fooled is None
-            assert outcome.changed > 0.3
-        assert np.abs(outcome.image.astype(int) - outcome.clean).max() <= 8
+        assert outcome.fooled is {"classifier": True, "segmenter": None}[victim]
+        assert victim == "classifier" or outcome.changed > 0.3
+        assert np.abs(outcome.image.astype(int) - outcome.clean).max() <= epsilon
