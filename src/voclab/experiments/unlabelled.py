@@ -165,7 +165,7 @@ def probe(
     scaler = StandardScaler().fit(known["fit"])  # the images without a label are there too
     scaled = {part: scaler.transform(found) for part, found in known.items()}
     found = {
-        c: LogisticRegression(C=c, tol=1e-3).fit(scaled["fit"][chosen], truth["fit"][chosen])
+        c: LogisticRegression(C=c, tol=1e-3, max_iter=1000).fit(scaled["fit"][chosen], truth["fit"][chosen])
         for c in STRENGTHS
     }
     best = max(found, key=lambda c: (found[c].predict(scaled["validation"]) == truth["validation"]).mean())
