@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-all test test-colab lint bench picture install clean
+.PHONY: help demo demo-all test test-slow test-colab lint bench picture install clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,8 +27,11 @@ demo-all: demo ## the same, then the companion notebooks 04 and 05
 	@$(RUN) 04 05
 	@$(BIN)/voclab gallery
 
-test: $(VENV)/.installed-test ## run all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(VENV)/.installed-test ## run the tests, but for the slow ones
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.installed-test ## run those that need whole notebooks, several processes or a kill half-way
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 test-colab: $(VENV)/.installed-test ## run all notebooks, and the tests that train nothing, on the versions that Colab ships
 	@$(BIN)/python .ci/colab.py

@@ -51,6 +51,7 @@ def _assert_alike(ours, theirs, relative):
         np.testing.assert_allclose(a, b, rtol=relative, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
 def test_two_devices_take_the_steps_of_one(name, report):
     one, two = report["one"][name], report["two"][name]
@@ -58,15 +59,18 @@ def test_two_devices_take_the_steps_of_one(name, report):
     _assert_alike(two, one, relative=1e-3)
 
 
+@pytest.mark.slow
 def test_a_killed_training_on_two_devices_resumes_to_the_same_network(report):
     _assert_alike(report["two"]["resumed"], report["two"]["classifier"], relative=1e-6)
 
 
+@pytest.mark.slow
 def test_two_devices_train_in_half_precision(report):
     half, whole = report["two"]["half_precision"][0], report["two"]["classifier"][0]
     assert [e["loss"] for e in half[1:]] == pytest.approx([e["loss"] for e in whole[1:]], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_each_image_is_answered_once_on_two_devices(report):
     answers = report["answers"]
     assert np.shape(answers["predict"]) == (5, 3)

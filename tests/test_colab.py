@@ -291,6 +291,7 @@ def execute(name: str, python: Path, work: Path, mounted: Path, result: Path, **
     return executed
 
 
+@pytest.mark.slow
 def test_a_notebook_alone_on_colab_installs_the_package_and_runs(wheel, elsewhere, tmp_path):
     work = tmp_path / "content"
     work.mkdir()
@@ -299,6 +300,7 @@ def test_a_notebook_alone_on_colab_installs_the_package_and_runs(wheel, elsewher
     assert {entry.name for entry in work.iterdir()} == {"05_cifar10.ipynb", wheel.name, "data", "runs"}
 
 
+@pytest.mark.slow
 def test_a_notebook_on_kaggle_leaves_one_submission_and_few_files(wheel, elsewhere, tmp_path):
     tree = make_toyvoc(tmp_path / "toyvoc", train=60, val=12, test=4, size=64, progress=False)
     train, test_set = (load("toyvoc", tree, split) for split in ("train", "val"))

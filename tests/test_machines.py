@@ -84,6 +84,7 @@ def alone(data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["classifier", "segmenter"])
 def test_two_machines_train_the_network_of_one(name, together, alone):
     (chief, _), _ = together
@@ -98,6 +99,7 @@ def test_two_machines_train_the_network_of_one(name, together, alone):
     assert ours.config["code"] == theirs.config["code"]
 
 
+@pytest.mark.slow
 def test_only_the_chief_leaves_a_run(together):
     (chief, other), said = together
     assert sorted(path.name for path in chief.iterdir()) == ["classifier", "killed", "segmenter"]
@@ -108,6 +110,7 @@ def test_only_the_chief_leaves_a_run(together):
     assert "classifier: complete; the chief has it." in said[1]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_with_what_the_chief_kept(together):
     (chief, _), said = together
     resumed, whole = Run(chief / "killed"), Run(chief / "classifier")
@@ -117,6 +120,7 @@ def test_a_killed_training_goes_on_with_what_the_chief_kept(together):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_machines_that_were_asked_for_different_trainings_are_refused_both(together):
     for text in together[1]:
         assert "The machines of TF_CONFIG were not asked for the same training" in text

@@ -9,6 +9,7 @@ import pytest
 
 from voclab.reporting import notebooks
 
+pytestmark = pytest.mark.slow
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 
