@@ -30,7 +30,7 @@ demo-all: demo ## the same, then the companion notebooks 04 and 05
 test: $(VENV)/.installed-test ## run the tests, but for the slow ones
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: $(VENV)/.installed-test ## run those that need whole notebooks, several processes or a kill half-way
+test-slow: $(VENV)/.installed-test ## run those with whole notebooks, benchmarks, several processes, or a kill half-way
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 test-colab: $(VENV)/.installed-test ## run all notebooks, and the tests that train nothing, on the versions that Colab ships

@@ -35,6 +35,7 @@ def module(monkeypatch):
 
 
 # Not bench_training: it compiles five large networks, which takes a minute whatever the data.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["submission", "metrics", "attacks", "adversary", "export", "start"])
 def test_a_benchmark_runs_on_little_data_and_leaves_the_record_alone(name):
     records = FOLDER.parent / "runs" / "benchmarks" / f"{name}.json"

@@ -20,7 +20,6 @@ from voclab.data.splits import fit_validation
 from voclab.errors import VoclabError
 from voclab.metrics import mean_average_precision
 from voclab.models import zoo
-from voclab.models.classifiers import build_classifier
 from voclab.training import Recipe, Run, load_model, train
 from voclab.training.loop import make_optimizer
 
@@ -28,6 +27,15 @@ RECIPE = Recipe(
     size=32, augmentation="standard", epochs=4, learning_rate=3e-3, batch_size=8, patience=10, seed=3
 )
 LOSS = keras.losses.BinaryCrossentropy(from_logits=True)
+
+
+def _network(dropout=0.0):
+    """Small, since most of a short training is spent on compiling; it keeps statistics and may drop out."""
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(16, 5, 2, use_bias=False)(inputs)
+    x = keras.layers.Activation("relu")(keras.layers.BatchNormalization()(x))
+    x = keras.layers.Dropout(dropout)(keras.layers.GlobalMaxPooling2D()(x))
+    return keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
 
 
 class Killed(BaseException):
@@ -81,7 +89,7 @@ def _train(folder, parts, recipe=RECIPE, score=None, model=None, progress=lambda
     run.begin({"recipe": recipe})
     if model is None:
         keras.utils.set_random_seed(recipe.seed)
-        model = build_classifier("cnn", 3, dropout=0.3, options={"width": 4})
+        model = _network(dropout=0.3)
     score = score or _scorer(validation)
     train(model, fit_set, loss=LOSS, recipe=recipe, run=run, score=score, monitor="map", progress=progress)
     return run, model
@@ -110,7 +118,7 @@ def test_a_killed_training_resumes_to_the_same_numbers(killed_after, unbroken, p
         if score:
             return _train(folder, parts, score=score)
         keras.utils.set_random_seed(99)  # a resumed run must not depend on the new process' random state
-        model = build_classifier("cnn", 3, dropout=0.3, options={"width": 4})
+        model = _network(dropout=0.3)
         return _train(folder, parts, model=model)
 
     resumed = _killed_and_resumed(training, _scorer(parts[1]), tmp_path / "run", killed_after + 1)
@@ -239,7 +247,7 @@ def test_the_same_training_twice_gives_the_same_numbers(unbroken, parts, tmp_pat
 
 def test_fine_tuning_that_only_harms_changes_nothing(parts, tmp_path):
     keras.utils.set_random_seed(0)
-    model = build_classifier("cnn", 3, options={"width": 4})
+    model = _network()
     before = [w.copy() for w in model.get_weights()]
     values = iter([0.9, 0.1, 0.2])
     run, model = _train(
@@ -260,7 +268,7 @@ def test_training_stops_when_patience_is_used_up(parts, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_the_batch_named(parts, tmp_path):
     keras.utils.set_random_seed(0)
-    model = build_classifier("cnn", 3, options={"width": 4})
+    model = _network()
     dense = model.get_layer("logits")
     dense.set_weights([dense.get_weights()[0] * np.nan, dense.get_weights()[1]])
     with pytest.raises(VoclabError, match=r"loss is nan at batch 1 of epoch 1 .* lower the learning rate"):
@@ -270,7 +278,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_named(parts, tmp_path):
 
 def test_good_weights_outlive_a_loss_that_is_not_finite(unbroken, parts, tmp_path):
     keras.utils.set_random_seed(RECIPE.seed)
-    model = build_classifier("cnn", 3, dropout=0.3, options={"width": 4})
+    model = _network(dropout=0.3)
 
     def poison(line):  # the report of an epoch, after its state was kept
         model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
