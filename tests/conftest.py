@@ -22,7 +22,7 @@ def _left_behind():
     """Nothing of a file's tests is left for the next: no open figure, no garbage to look through.
 
     What a process imports and keeps is looked through by every later collection, which Keras asks for at each
-    of its ``clear_session``: without the freezing that is a sixth of the suite's time.
+    of its ``clear_session``: without the freezing that is an eighth of the time of all tests.
     """
     yield
     if "matplotlib.pyplot" in sys.modules:

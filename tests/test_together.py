@@ -20,6 +20,8 @@ from voclab.training import Experiment, Parts, Recipe, Run, run, run_all
 from voclab.training.classification import Classification
 from voclab.training.segmentation import Segmentation
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(32, "none", 2, 1e-3, batch_size=8)
 FIRST = Experiment("first", Classification(), "small_cnn", RECIPE)
 SECOND = replace(FIRST, name="second", start="first")
@@ -31,7 +33,6 @@ def data(squares):
     return Parts(*fit_validation(squares, 0.25, 0), squares)
 
 
-@pytest.mark.slow
 def test_experiments_trained_at_the_same_time_leave_what_they_leave_one_by_one(data, tmp_path):
     lines = []
     together = run_all([SECOND, THIRD, FIRST], data, tmp_path / "a", progress=lines.append, processes=2)
@@ -47,7 +48,6 @@ def test_experiments_trained_at_the_same_time_leave_what_they_leave_one_by_one(d
             assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)  # by the number of threads
 
 
-@pytest.mark.slow
 def test_what_is_complete_is_read_back_and_only_what_changed_is_trained(data, tmp_path):
     run_all([FIRST, THIRD], data, tmp_path, progress=lambda line: None, processes=2)
     lines = []
@@ -57,7 +57,6 @@ def test_what_is_complete_is_read_back_and_only_what_changed_is_trained(data, tm
     assert any(line.startswith("first: complete, read from") for line in lines)
 
 
-@pytest.mark.slow
 def test_what_one_of_them_cannot_read_stops_all_with_its_sentence(data, tmp_path):
     def unreadable(i):
         raise VoclabError("image_7.jpg is cut off; restore the file.")
@@ -143,7 +142,6 @@ class Own(CrossEntropy):
         return super().call(y_true, y_pred)
 
 
-@pytest.mark.slow
 def test_a_loss_of_your_own_is_trained_in_this_process(data, tmp_path):
     recipe = replace(RECIPE, epochs=1)
     small = {"width": 4, "depth": 1}
