@@ -71,6 +71,12 @@ def test_check_merge_and_score_work_together(tmp_path, capsys):
     assert cli.main(["submit", "check", parts["all"]]) == 0
     assert cli.main(["submit", "score", parts["all"], parts["truth"], "--json"]) == 0
     assert '"mean": 1.0' in capsys.readouterr().out
+    assert cli.main(["submit", "merge", parts["labels"], parts["masks"], "--to", parts["all"]]) == 0  # again
+    own = tmp_path / "thesis.txt"
+    own.write_text("my thesis")
+    assert cli.main(["submit", "merge", parts["labels"], parts["masks"], "--to", str(own)]) == 2
+    assert "thesis.txt, which is there and no submission" in capsys.readouterr().err
+    assert own.read_text() == "my thesis"
 
 
 def test_damaged_data_is_named_in_one_line(tmp_path, capsys):

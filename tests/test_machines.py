@@ -151,7 +151,8 @@ def test_what_tf_config_says(text, found, monkeypatch):
     "text",
     [
         "{", "[]", "{}", "1", of(["a:1", "b:1"], 2), of(["a:1", "b:1"], -1), of(["a:1", "b:1"], "x"),
-        of("ab", 0), of(["a", "b:1"], 0), of(["a:1", "a:1"], 0), of(["a:1"], 0, "ps", ps=["p:1"]),
+        of("ab", 0), of({"a:1": 0}, 0), of(["a:1", "b:1"], 1.9),
+        of(["a", "b:1"], 0), of(["a:1", "a:1"], 0), of(["a:1"], 0, "ps", ps=["p:1"]),
         of(["a:1"], 0, chief=["c:1", "d:1"]), of([1, 2], 0), of(["a:1", "b:1"], None),
     ],
 )  # fmt: skip

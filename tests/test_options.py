@@ -94,6 +94,10 @@ WRONG = {
     "train --task segmentation --dataset DATA --model unet --augmentation adversarial": "is for class",
     "train --dataset DATA --model small_cnn --loss dice": "--loss is for segmentation, not for class",
     "train --dataset DATA --model small_cnn --trades 6": "add --augmentation adversarial",
+    "train --dataset DATA --model small_cnn --epsilon 4": "add --augmentation adversarial",
+    "train --dataset DATA --model small_cnn --steps 5": "add --augmentation adversarial",
+    "train --dataset DATA --model small_cnn --momentum 0.5": "add --optimizer sgd",
+    "sweep --name s --dataset DATA --model small_cnn --search momentum=0.1:0.9": "add --optimizer sgd",
     "train --dataset DATA --model small_cnn --ema 1": "--ema is 1; choose a number",
     "train --task adversary --dataset DATA --victim NET --ema 0.9": "--ema is for classification",
     "train --task simsiam --dataset DATA --model small_cnn --augmentation none": "not for simsiam",
@@ -298,8 +302,15 @@ def test_a_wrong_value_of_any_kind_in_a_configuration_is_one_sentence(tmp_path):
 
 
 def test_options_are_taken_as_they_were_meant(tmp_path):
-    found = asked({"dataset": "toycifar", "model": "small_cnn", "epochs": "3", "epsilon": 16, "width": 4})
-    expected = {"task": "classification", "epochs": 3, "epsilon": 16.0, "learning_rate": None, "width": 4.0}
+    found = asked({"dataset": "toycifar", "model": "small_cnn", "epochs": "3", "dropout": "0", "width": 4})
+    expected = {
+        "task": "classification",
+        "epochs": 3,
+        "epsilon": 8.0,
+        "dropout": 0.0,
+        "learning_rate": None,
+        "width": 4.0,
+    }
     assert {name: found[name] for name in expected} == expected
     assert "loss" not in found  # of segmenters
     path = tmp_path / "config.json"

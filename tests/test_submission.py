@@ -368,7 +368,11 @@ FAULTS = [
     # lines of the file, line number, reason
     (changed(1, "id,Predicted"), 1, "the header is 'id,Predicted'"),
     (changed(1, "\ufeffId,Predicted"), 1, r"the header is '\ufeffId.*without a byte order mark"),
-    ([line.replace(",", ";") for line in SOUND], 1, "the header is 'Id;Predicted'.*by a comma"),
+    (
+        [line.replace(",", ";") for line in SOUND],
+        1,
+        "the header is 'Id;Predicted'.*replace the separators by commas",
+    ),
     ([], 1, "the header is ''"),
     (SOUND[:1], 2, "no rows below the header"),
     (changed(3, "a_segmentation"), 3, "'a_segmentation' is not two columns"),

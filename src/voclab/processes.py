@@ -47,9 +47,10 @@ def cluster() -> Cluster | None:
         told = json.loads(text)
         roles, task = told["cluster"], told["task"]
         addresses = [(role, k, a) for role in ("chief", "worker") for k, a in enumerate(roles.get(role, ()))]
-        index = [(role, k) for role, k, _ in addresses].index((task["type"], int(task["index"])))
+        index = [(role, k) for role, k, _ in addresses].index((task["type"], int(str(task["index"]))))
         hosts = [address for _, _, address in addresses]
         sound = all(re.fullmatch(r"[^\s/]+:\d+", host) for host in hosts) and len(set(hosts)) == len(hosts)
+        sound = sound and all(isinstance(listed, list) for listed in roles.values())
         if not sound or set(roles) - {"chief", "worker"} or len(roles.get("chief", ())) > 1:
             raise ValueError
     except (AttributeError, KeyError, TypeError, ValueError):

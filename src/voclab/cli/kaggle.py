@@ -20,7 +20,7 @@ def add(group) -> None:
 
     parser = base.command(group, "merge", merge)
     base.option(parser, "parts", nargs="+", metavar="FILE")
-    base.option(parser, "--to", options.target_file, required=True, metavar="FILE")
+    base.option(parser, "--to", _target, required=True, metavar="FILE")
 
     parser = base.command(group, "push", push)
     base.option(parser, "file")
@@ -35,12 +35,30 @@ def add(group) -> None:
     base.dataset(parser)
     base.split(parser)
     base.option(parser, "--truth", metavar="FOLDER", help="where `data export --truth` put it")
-    base.option(parser, "--to", options.target_file, required=True, metavar="FILE")
+    base.option(parser, "--to", _target, required=True, metavar="FILE")
 
     parser = base.command(group, "score", score)
     base.option(parser, "prediction")
     base.option(parser, "truth", help="a submission file made of the truth, see `submit truth`")
     base.json(parser, "a table")
+
+
+def _target(name: str, value) -> Path:
+    """A file that can be written, and that is no other than a submission if it is there."""
+    path = options.target_file(name, value)
+    if path.is_file() and path.stat().st_size and not _is_submission(path):
+        raise VoclabError(
+            f"{name} is {path}, which is there and no submission; move it, or name another file."
+        )
+    return path
+
+
+def _is_submission(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(40).replace(b'"', b"").startswith(b"Id,Predicted")
+    except OSError as error:
+        raise VoclabError(f"{path} cannot be read ({error.strerror}); name another file.") from error
 
 
 def _expected(data: str | None, split: str | None) -> dict:

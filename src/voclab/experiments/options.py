@@ -172,6 +172,12 @@ def asked(typed: Mapping[str, Any], config: str | Path | None = None) -> dict[st
             known = " and ".join(filter(None, (", ".join(most), last)))
             raise VoclabError(f"{option(name)} is for {known}, not for {task}.")
     found = {name: o.usual(task) for name, o in OPTIONS.items() if task in o.tasks} | found
+    changed = {name for name in typed if found[name] != OPTIONS[name].usual(task)}
+    if "momentum" in changed and found["optimizer"] != "sgd":
+        raise VoclabError(f"--momentum is of SGD, not of {found['optimizer']}; add --optimizer sgd.")
+    for name in ("epsilon", "steps"):
+        if name in changed and found["augmentation"] != "adversarial":
+            raise VoclabError(f"--{name} is of adversarial training; add --augmentation adversarial.")
     if found.get("augmentation") == "adversarial" and task != "classification":
         raise VoclabError(f"--augmentation adversarial is for classification, not for {task}.")
     if found.get("trades") and found["augmentation"] != "adversarial":

@@ -51,8 +51,7 @@ def read_rows(path: str | os.PathLike) -> dict[str, Row]:
     lines = _read_lines(path)
     if [column.strip('"') for column in lines[0].split(",")] != HEADER.split(","):
         raise VoclabError(
-            f"{path}, line 1: the header is {lines[0][:40]!r}, expected is {HEADER!r}, separated by a comma"
-            " and without a byte order mark; save the table as CSV in UTF-8, or unpack it."
+            f"{path}, line 1: the header is {lines[0][:40]!r}, expected is {HEADER!r}{_remedy(lines[0])}."
         )
     rows: dict[str, Row] = {}
     for number, line in enumerate(lines[1:], 2):
@@ -70,6 +69,15 @@ def read_rows(path: str | os.PathLike) -> dict[str, Row]:
     if not rows:
         raise fault(path, 2, "Id", "there are no rows below the header")
     return rows
+
+
+def _remedy(header: str) -> str:
+    """What to do about a header that another program wrote."""
+    if header.startswith("\ufeff"):
+        return " without a byte order mark; save the table as CSV without it (in Excel CSV, not CSV UTF-8)"
+    if ";" in header or "\t" in header:
+        return ", separated by a comma; replace the separators by commas, in an editor of text"
+    return "; name a submission, save the table as CSV in UTF-8, or unpack it"
 
 
 def _read_lines(path: str | os.PathLike) -> list[str]:
