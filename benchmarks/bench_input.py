@@ -28,10 +28,11 @@ POLICY = "standard"
 
 
 NOTES = """\
-The times of tf.data come in two kinds, which its autotuning decides: 0.70 to 0.80 s or 1.28 s for the
-first epoch with masks. The faster kind is ahead of ours there, mostly by what we check: that a mask has
-no impossible label and is as large as its image takes 90 of the 1,240 µs of an image with its mask, of
-which decoding the JPEG takes 800 and the PNG 340. The checks stay."""
+In the first epoch tf.data is ahead: it trusts the files, while ours checks that a JPEG is whole, turns it as
+its EXIF says, and that each label of a mask is one of VOC's. Of the time of a process on VOC's own photos,
+decoding one took 1.86 ms and its mask 1.11 ms when the page of 30 November was measured; since then masks
+are looked up instead of searched and photos are not copied, 1.64 and 0.79 ms. From the second epoch on the
+decoded images are in memory. The checks stay."""
 
 
 def paths_of(data, root: Path) -> tuple[list[str], list[str]]:

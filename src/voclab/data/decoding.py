@@ -260,7 +260,7 @@ def _to_rgb(path: str | os.PathLike, original: Image.Image, deep: bool) -> np.nd
         if {"A", "a"} & {*original.getbands(), *palette} or "transparency" in original.info:
             original = original.convert("RGBA")
             original = Image.alpha_composite(Image.new("RGBA", original.size, "white"), original)
-        pixels = np.array(original.convert("RGB"))
+        pixels = np.array(original if original.mode == "RGB" else original.convert("RGB"))  # which would copy
     except ValueError as error:
         raise refusal(path, f"has the colours {mode}, which cannot be converted", "save it as RGB") from error
     if deep and pixels.max() < 16:  # Pillow has kept the upper 8 bits: nothing may be left of the rest

@@ -213,6 +213,10 @@ def decode(path: str | Path, legend: Legend | None = None) -> np.ndarray:
     """
     stored = read(path)
     table = meaning(path, stored.kind, stored.used, legend or voc_legend())
+    if stored.pixels.dtype == np.uint8:  # VOC's own: looked up, a fifth of the time of a search
+        looked_up = np.zeros(256, np.uint8)
+        looked_up[list(table)] = list(table.values())
+        return looked_up[stored.pixels]
     return np.array(list(table.values()), np.uint8)[np.searchsorted(list(table), stored.pixels)]
 
 
@@ -298,7 +302,7 @@ def _scale(path: Path, image: Image.Image, data: bytes) -> int:
 def _from_palette(path: Path, image: Image.Image) -> Stored:
     palette = np.array(image.getpalette("RGB") or (), np.int32).reshape(-1, 3)
     pixels = np.array(image)
-    used = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
+    used = np.flatnonzero(image.histogram())
     if used[-1] >= len(palette):
         raise refusal(path, f"uses colour {used[-1]}, which its palette lacks", "restore the mask")
     colours = palette @ _PACKED
