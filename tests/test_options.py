@@ -302,12 +302,14 @@ def test_a_wrong_value_of_any_kind_in_a_configuration_is_one_sentence(tmp_path):
 
 
 def test_options_are_taken_as_they_were_meant(tmp_path):
-    found = asked({"dataset": "toycifar", "model": "small_cnn", "epochs": "3", "dropout": "0", "width": 4})
+    found = asked(
+        {"dataset": "toycifar", "model": "small_cnn", "epochs": "3", "width": 4}
+        | {"augmentation": "adversarial", "epsilon": 16}
+    )
     expected = {
         "task": "classification",
         "epochs": 3,
-        "epsilon": 8.0,
-        "dropout": 0.0,
+        "epsilon": 16.0,
         "learning_rate": None,
         "width": 4.0,
     }
