@@ -268,7 +268,7 @@ def _pixelate(image, share, rng):
     height, width = image.shape[:2]
     small = max(1, int(width * share)), max(1, int(height * share))
     pixels = Image.fromarray(image).resize(small, Image.Resampling.BOX)
-    return np.array(pixels.resize((width, height), Image.Resampling.BOX))
+    return np.array(pixels.resize((width, height), Image.Resampling.NEAREST))
 
 
 _FUNCTIONS: dict[str, Callable[[np.ndarray, Any, np.random.Generator], np.ndarray]] = {

@@ -125,6 +125,8 @@ def fog(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndar
 
 # --- geometry ---
 
+_QUARTERS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}  # degrees
+
 
 def rotation(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Rotation about the middle of the image, counter-clockwise; ``strength``: degrees.
@@ -133,6 +135,8 @@ def rotation(image: np.ndarray, strength: float, rng: np.random.Generator) -> np
     turned by 90° is exactly ``np.rot90`` of it.
     """
     height, width = image.shape[:2]
+    if height == width and (turn := _QUARTERS.get(strength % 360)) is not None:
+        return cv2.rotate(image, turn)
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), strength % 360, 1)
     return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
 
@@ -156,6 +160,9 @@ PERTURBATIONS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.n
         brightness, contrast, jpeg, fog, rotation, horizontal_flip, vertical_flip,
     )
 }  # fmt: skip
+
+_DRAWING = {"gaussian_noise", "shot_noise", "salt_and_pepper", "uniform_noise", "occlusion", "fog"}
+_UNUSED = generator(0)  # for the others: to make one takes longer than a flip
 
 NOISES = {
     "gaussian": "gaussian_noise",
@@ -226,7 +233,8 @@ def perturbed(
     one_of("perturbation", name, PERTURBATIONS)
     image = require_image(image)
     require_strength(name, strength)
-    return PERTURBATIONS[name](image, float(strength), generator(seed))
+    rng = generator(seed) if name in _DRAWING else _UNUSED
+    return PERTURBATIONS[name](image, float(strength), rng)
 
 
 def require_strength(name: str, strength: float) -> None:

