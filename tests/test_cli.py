@@ -24,6 +24,12 @@ def test_help_does_not_load_tensorflow(arguments):
     assert "usage: voclab" in out
 
 
+def test_keras_starts_without_a_word():
+    code = "import sys; from voclab.terminal import start_keras; start_keras(); assert 'keras' in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -11,6 +11,7 @@ import nbformat
 import psutil
 import pytest
 
+from voclab import terminal
 from voclab.errors import VoclabError
 from voclab.reporting import notebooks
 
@@ -24,6 +25,14 @@ I0000 00:00:1767323045.678901    4711 service.cc:148] XLA service 0x7f initializ
 To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow with the appropriate compiler flags.
 """  # noqa: E501 - as TensorFlow prints it
 KEPT = "2026-01-02 03:04:05.6: W tensorflow/core/cpu_allocator.cc:84] Allocation exceeds 10%.\nUserWarning\n"
+
+
+def test_the_command_line_leaves_out_the_same(capfd):
+    with terminal.without_startup_notes():
+        os.write(2, (STARTUP + KEPT).encode())
+    assert capfd.readouterr().err == KEPT
+    os.write(2, STARTUP.encode())
+    assert capfd.readouterr().err == STARTUP
 
 
 def cell(source: str, *tags: str):

@@ -1,12 +1,33 @@
 """What the package prints: one way to the terminal, so that no name of a file or class commands it."""
 
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from voclab.files import writing_error
 from voclab.text import plain
+
+# What TensorFlow, absl and XLA print while they start, whatever the program does: every line of level I,
+# and of levels W and E those about a GPU that is not there or is registered twice. Others are kept, also that
+# of a GPU whose libraries are missing.
+_LOG_PREFIX = r"(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: %s |%s\d{4} \d\d:\d\d:[\d.]+\s+\d+ )\S+\.cc:\d+\]"
+STARTUP_LINE = re.compile(
+    "|".join(
+        (
+            _LOG_PREFIX % ("I", "I"),
+            _LOG_PREFIX
+            % ("[WE]", "[WE]")
+            + " (?:Unable to register cu|failed call to cuInit|Could not find cuda drivers"
+            "|computation placer already registered|TF-TRT Warning)",
+            r"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR",
+            r"To enable the following instructions: .*rebuild TensorFlow with the appropriate compiler flags",
+            r"\[IPKernelApp\] WARNING \| Kernel is running over TCP without encryption",
+        )
+    )
+)
 
 
 def say(*values: object, end: str = "\n", flush: bool = False) -> None:
@@ -59,6 +80,38 @@ def quiet() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextmanager
+def without_startup_notes() -> Iterator[None]:
+    """Leave out of standard error what matches :data:`STARTUP_LINE`; the rest of it follows at the end."""
+    sys.stderr.flush()
+    try:
+        file, kept = tempfile.TemporaryFile(), os.dup(2)  # noqa: SIM115 - closed below
+    except OSError:  # no disk, or standard error is closed
+        yield
+        return
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        with file:
+            file.seek(0)
+            for line in file.read().decode(errors="backslashreplace").splitlines():
+                if not STARTUP_LINE.match(line):
+                    tell(line)
+
+
+def start_keras() -> None:
+    """Import Keras, and let TensorFlow look for GPUs, without the notes that it writes on every machine."""
+    with without_startup_notes():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
 
 
 def prepare() -> None:

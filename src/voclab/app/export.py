@@ -18,7 +18,7 @@ from voclab.app.litert import CARD
 from voclab.errors import VoclabError, first_line
 from voclab.files import atomic_folder, read_json, write_json
 from voclab.models.saved import folder_beside, model_file
-from voclab.terminal import quiet
+from voclab.terminal import quiet, start_keras
 
 TOLERANCE = 1e-4  # of a logit, against Keras
 # Format -> what is written beside the card; SavedModel as TensorFlow Serving looks for it, by version.
@@ -67,6 +67,7 @@ def export(model: str | Path, to: str, folder: str | Path | None = None, size: i
     target = Path(folder or folder_beside(file) / "export") / to
     _require_ours(target, to)
 
+    start_keras()
     from voclab.evaluation import open_saved  # imports Keras
 
     network = open_saved(file, size)

@@ -21,6 +21,7 @@ from voclab.errors import VoclabError
 from voclab.files import atomic_path
 from voclab.models import ready
 from voclab.models.prediction import resized_to, shape_at
+from voclab.terminal import start_keras
 
 LONGEST = 1024  # pixels: label maps of larger photos are computed at this side; in full they take gigabytes
 _LEAST = 0.01  # share of the pixels: smaller regions are not worth a place in a line
@@ -305,7 +306,7 @@ def _of_keras(model: str) -> Answering:
     from voclab.models.saved import model_file
 
     model_file(model)  # what is missing is said before Keras is imported
-
+    start_keras()
     import keras
 
     from voclab.evaluation import open_saved

@@ -7,7 +7,7 @@ from voclab import options
 from voclab.cli import base
 from voclab.errors import VoclabError
 from voclab.models.ready import CLASSIFIER, SEGMENTER
-from voclab.terminal import say, tell
+from voclab.terminal import say, start_keras, tell
 
 _GRADIO = (6, 24)  # the oldest version that has what the page uses
 _LOCAL, _EVERYWHERE = "127.0.0.1", "0.0.0.0"
@@ -38,6 +38,7 @@ def app(arguments) -> None:
         model_file(path)
 
     tell("Loading the networks …")
+    start_keras()
     from voclab.app import page
 
     with page.served(page.open_answers(model, segmenter), arguments.port, _host(arguments.listen)) as url:

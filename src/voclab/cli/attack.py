@@ -8,7 +8,7 @@ from voclab import options
 from voclab.cli import base
 from voclab.cli.predict import in_a_line, one_by_one
 from voclab.errors import VoclabError
-from voclab.terminal import say, tell
+from voclab.terminal import say, start_keras, tell
 
 METHODS = ("generator", "fgsm", "pgd", "noise")
 VICTIMS = ("classifier", "segmenter", "both")
@@ -65,6 +65,7 @@ def attack(arguments) -> int:
     for note in notes:
         tell(note)
 
+    start_keras()
     from voclab.app import attack as attacking
 
     wanted = arguments.epsilon, arguments.goal or "untargeted", arguments.class_name

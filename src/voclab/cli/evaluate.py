@@ -7,7 +7,7 @@ from pathlib import Path
 from voclab import options
 from voclab.cli import base
 from voclab.errors import VoclabError
-from voclab.terminal import say, tell
+from voclab.terminal import say, start_keras, tell
 from voclab.text import from_markdown
 
 _MODEL = "a run's folder, a .keras file, or one that comes with voclab: ready, ready-segmenter"
@@ -142,6 +142,7 @@ def evaluate(arguments) -> None:
     _, dataset = _measured_on(arguments)
     dataset.require_truth()
 
+    start_keras()
     from voclab.evaluation import conditions
 
     names = ("size", "images", "noise", "level", "corruptions", "attacked", "seed")
@@ -187,6 +188,7 @@ def robustness(arguments) -> None:
     found, dataset = _measured_on(arguments)
     dataset.require_truth()
 
+    start_keras()
     from voclab.evaluation import open_networks, robustness
     from voclab.reporting import pages
 
@@ -214,6 +216,7 @@ def consistency(arguments) -> None:
         to = _report_folder(found)
     dataset = dataset.spread(arguments.images or 0)
 
+    start_keras()
     from voclab.evaluation import consistency, open_networks
     from voclab.reporting import pages
 
@@ -239,6 +242,7 @@ def visualize(arguments) -> None:
     dataset.position(arguments.sample_id)
     to = arguments.to or folder_beside(model) / "images"
 
+    start_keras()
     from voclab.app import visual
 
     given = {"layers": arguments.layers, "size": arguments.size, "progress": tell}

@@ -9,7 +9,7 @@ from voclab.cli.train import add_options, require_sources
 from voclab.errors import VoclabError
 from voclab.experiments.options import OPTIONS
 from voclab.experiments.search import plan
-from voclab.terminal import say
+from voclab.terminal import say, start_keras
 
 
 def add(group) -> None:
@@ -34,6 +34,7 @@ def sweep(arguments) -> None:
     first, runs = found.first(), Path(arguments.runs)
     require_sources(first)
 
+    start_keras()
     from voclab.backend import use_all_gpus
     from voclab.experiments.sweep import SCORE, short, sweep
     from voclab.reporting.sweep import sweep_report

@@ -10,7 +10,7 @@ from voclab.cli import base
 from voclab.errors import VoclabError
 from voclab.experiments.options import OPTIONS, asked, option, usual_name
 from voclab.processes import cluster
-from voclab.terminal import say
+from voclab.terminal import say, start_keras
 
 
 def add(group) -> None:
@@ -46,6 +46,7 @@ def train(arguments) -> None:
         _require_shareable(found)
     require_sources(found)
 
+    start_keras()
     from voclab.backend import is_chief, use_all_gpus, use_machines
     from voclab.experiments.train import trained
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from voclab import options
 from voclab.cli import base
 from voclab.errors import VoclabError
-from voclab.terminal import say, tell
+from voclab.terminal import say, start_keras, tell
 
 
 def add(group) -> None:
@@ -59,6 +59,7 @@ def uncertainty(arguments) -> None:
     dataset = dataset.spread(arguments.images or 0)
     others = _unknown_data(arguments.unknown, found)
 
+    start_keras()
     from voclab.evaluation import open_networks, uncertainty, unknown
     from voclab.reporting.page import data_title
     from voclab.reporting.uncertainty import as_dict, uncertainty_report

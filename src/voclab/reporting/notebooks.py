@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 from voclab.data import EMBEDDED, SINGLE_LABEL
 from voclab.errors import VoclabError
 from voclab.files import write_text
-from voclab.terminal import tell, tell_in_place
+from voclab.terminal import STARTUP_LINE, tell, tell_in_place
 from voclab.text import markdown
 
 PARAMETERS_TAG = "parameters"
@@ -27,24 +27,6 @@ DATA_LINE = "**The saved outputs show** {}. A run of your own says below what it
 _DATA_LINE = re.compile("^" + re.escape(DATA_LINE).replace(r"\{\}", ".*") + "$", re.MULTILINE)
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-# What TensorFlow, absl and XLA print while they start, whatever the program does: every line of level I,
-# and of levels W and E those about a GPU that is not there or is registered twice. Others are kept.
-_LOG_PREFIX = r"(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: %s |%s\d{4} \d\d:\d\d:[\d.]+\s+\d+ )\S+\.cc:\d+\]"
-_STARTUP_LINE = re.compile(
-    "|".join(
-        (
-            _LOG_PREFIX % ("I", "I"),
-            _LOG_PREFIX
-            % ("[WE]", "[WE]")
-            + " (?:Unable to register cu|failed call to cuInit|Could not find cuda drivers"
-            "|computation placer already registered|Cannot dlopen some GPU libraries|TF-TRT Warning)",
-            r"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR",
-            r"To enable the following instructions: .*rebuild TensorFlow with the appropriate compiler flags",
-            r"Skipping registering GPU devices\.\.\.",
-            r"\[IPKernelApp\] WARNING \| Kernel is running over TCP without encryption",
-        )
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -318,7 +300,7 @@ def _only_startup_litter(output: NotebookNode) -> bool:
     if output.output_type != "stream" or output.name != "stderr":
         return False
     lines = output.text.splitlines(keepends=True)
-    output.text = "".join(line for line in lines if not _STARTUP_LINE.match(line))
+    output.text = "".join(line for line in lines if not STARTUP_LINE.match(line))
     return not output.text.strip()
 
 
@@ -333,7 +315,7 @@ def _explain(failure: _Failure, name: str, saved: str) -> str:
         return f"{where}: it took longer than allowed; give it more time or a smaller profile. {saved}"
     if ename == "DeadKernelError":
         where += ": its process died, most likely for lack of memory; try a smaller profile"
-        text = "".join(line for line in failure.log.splitlines(True) if not _STARTUP_LINE.match(line))
+        text = "".join(line for line in failure.log.splitlines(True) if not STARTUP_LINE.match(line))
     else:
         text = _ANSI.sub("", error.traceback)
     lines = [f"  {line}" for line in text.splitlines() if line.strip()]
@@ -368,7 +350,7 @@ class _Progress:
         if self._started is not None:
             *ended, self._printed = re.split(r"[\r\n]", self._printed + printed)
             lines = [line.strip() for line in (*ended, self._printed)]
-            shown = [line for line in lines if line and not _STARTUP_LINE.match(line)]
+            shown = [line for line in lines if line and not STARTUP_LINE.match(line)]
             if shown:
                 tell_in_place(f"{self._place} {shown[-1]}")
 
