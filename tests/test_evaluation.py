@@ -1,5 +1,6 @@
 """`voclab evaluate`: one network under every condition, on networks whose answers are known."""
 
+import itertools
 import json
 import unicodedata
 from dataclasses import replace
@@ -70,6 +71,18 @@ def test_attacks_are_rows_and_their_success_is_counted(bench, victim):
     )
     assert table.loc["FGSM", "success"] > 0.8 > 0.2 > table.loc["noise", "success"]
     assert list(conditions.attacks_at((2,))) == ["FGSM 2/255", "PGD 2/255"]
+
+
+def test_a_long_attack_says_how_much_time_is_left(bench, victim, monkeypatch):
+    attacks, told = {"noise 4/255": (Noise(), 4 / 255)}, {}
+    for seconds in (0, 10):  # that pass between two looks at the clock
+        clock = itertools.count(0, seconds)
+        monkeypatch.setattr(conditions.time, "monotonic", lambda clock=clock: next(clock))
+        told[seconds] = []
+        conditions.evaluate(victim, bench, {}, attacks, progress=told[seconds].append)
+    count = len(bench)
+    assert told[0] == ["1/2 clean", "2/2 noise 4/255"]
+    assert told[10][-2].startswith(f"noise 4/255: {count}/{count} images attacked, ")
 
 
 def test_named_attacks_have_intervals_and_those_of_one_gradient_run_on_all(bench, victim):

@@ -1,5 +1,6 @@
 """One network on clean, perturbed, corrupted and attacked images: what ``voclab evaluate`` reports."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -159,7 +160,7 @@ def evaluate(
         attacks: title -> (attack, L∞ epsilon in pixels of [0, 1]); FGSM and PGD at 2 and 8 / 255 by default.
             A group of attacks, for classifiers, gives the rows of its :func:`worst_case`.
         seed: of what is random.
-        progress: receives a line a condition.
+        progress: receives a line a condition, and in a long attack how much time is left.
         afterwards: title of an attack -> title -> what is done to its images, measured as another condition.
         intervals: whether ``success`` gets its interval.
     """
@@ -181,7 +182,8 @@ def evaluate(
                 by_square_alone[f"{found.worst} {at}"] = found.by_square_alone
                 made = {f"{row} {at}": images for row, images in list(found.images.items())[1:]}
             else:
-                made = {title: bench.attack(attack, network, epsilon)[0]}
+                told = _now_and_then(progress, title)
+                made = {title: bench.attack(attack, network, epsilon, progress=told)[0]}
         elif title in settings:
             images = bench.changed(
                 lambda x, k, setting=settings[title]: perturbed(x, setting.name, setting.strength, (seed, k))
@@ -196,6 +198,19 @@ def evaluate(
         progress(f"{number}/{len(titles)} {title}")
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition")
     return Evaluation(table, diagrams, by_square_alone)
+
+
+def _now_and_then(progress: Callable[[str], None], title: str) -> Callable[[str], None]:
+    """Receives lines about a condition, and passes on one in five seconds."""
+    last = time.monotonic()
+
+    def told(line: str) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= 5:
+            last = now
+            progress(f"{title}: {line}")
+
+    return told
 
 
 def battery(
