@@ -16,6 +16,9 @@ EPSILON, STEPS, STEP = 8 / 255, 20, 0.125
 SECONDS = 150  # of training, for the Dice after equal time
 IMAGES = (800, 200)  # drawn images to train on, and to score
 SIZE = 64
+PLAIN, LAST = "PyTorch", "PyTorch, channels last"  # channels last is what CPUs convolve fastest
+CHECKED = 5  # steps of training whose losses must agree
+APART = {"logits": 1e-3, "losses": 5e-3}  # how far the networks may differ
 
 
 def drawn(train: int, test: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -56,14 +59,32 @@ def weights_of(keras_model) -> dict[str, list[np.ndarray]]:
     return {layer.name: layer.get_weights() for layer in keras_model.layers}
 
 
-def theirs(weights: dict[str, list[np.ndarray]]):
-    """The same in PyTorch, ready to train."""
+def theirs(weights: dict[str, list[np.ndarray]], way: str = PLAIN):
+    """The same in PyTorch, ready to train; ``way`` says how tensors lie in memory."""
     import torch
     import unet_in_torch
 
-    torch.set_num_threads(os.cpu_count())
-    model = unet_in_torch.with_weights(weights, LABELS, WIDTH, DEPTH)
-    return model, torch.optim.AdamW(model.parameters(), RATE, weight_decay=1e-3)
+    torch.set_num_threads(_cores())
+    model = unet_in_torch.with_weights(weights, LABELS, WIDTH, DEPTH).to(memory_format=_order(way))
+    return model, torch.optim.AdamW(model.parameters(), RATE, weight_decay=1e-3, fused=True)
+
+
+def _cores() -> int:
+    """Those that this process may use: with more threads they would wait for each other."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _order(way: str):
+    import torch
+
+    return torch.channels_last if way == LAST else torch.contiguous_format
+
+
+def tensor_of(pixels: np.ndarray, way: str):
+    """(B, 3, H, W) tensor of (B, H, W, 3) pixels in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(pixels).movedim(-1, 1).contiguous(memory_format=_order(way))
 
 
 def step_of(model, optimizer):
@@ -84,6 +105,18 @@ def step_of(model, optimizer):
     return step
 
 
+def require_close(what: str, ours, theirs) -> float:
+    """The largest difference.
+
+    Raises:
+        SystemExit: it is larger than rounding explains, so that the comparison would be of two networks.
+    """
+    apart = float(np.abs(np.asarray(ours) - np.asarray(theirs)).max())
+    if not apart <= APART[what]:
+        raise SystemExit(f"The two networks are not the same: {what} differ by {apart}.")
+    return apart
+
+
 def cases(size: int, images: np.ndarray, maps: np.ndarray, repetitions: int) -> list[common.Case]:
     """Inference, a step, and PGD on a batch of one size."""
     import torch
@@ -92,34 +125,44 @@ def cases(size: int, images: np.ndarray, maps: np.ndarray, repetitions: int) -> 
     from voclab.attacks import PGD, Network
 
     keras_model = ours()
-    model, optimizer = theirs(weights_of(keras_model))
+    weights = weights_of(keras_model)
     pixels, truth = images[:BATCH].astype(np.float32) / 255, maps[:BATCH]
-    tensor, labels = torch.from_numpy(pixels).movedim(-1, 1).contiguous(), torch.from_numpy(truth).long()
+    labels = torch.from_numpy(truth).long()
     network = Network(keras_model, "segmentation")
     attack = PGD(steps=STEPS, step=STEP, random_start=False, early_stop=False)
-
-    @torch.no_grad()
-    def forward():
-        return model.eval()(tensor).numpy()
-
-    def attacked():
-        return unet_in_torch.pgd(model.eval(), tensor, labels, EPSILON, STEPS, STEP)
-
-    apart = float(np.abs(network.logits(pixels) - np.moveaxis(forward(), 1, -1)).max())
-    if apart > 1e-3:
-        raise SystemExit(f"The two networks are not the same: logits differ by {apart}.")
-    moved = [attack(network, pixels, truth, EPSILON), np.moveaxis(attacked().numpy(), 1, -1)]
-    wrong = [float((network.logits(x).argmax(-1) != truth)[truth != 255].mean()) for x in moved]
-    step, made = step_of(model, optimizer), {}
-    made["inference"] = {common.OURS: lambda: network.logits(pixels), "PyTorch": forward}
-    made["PGD-20"] = {common.OURS: lambda: attack(network, pixels, truth, EPSILON), "PyTorch": attacked}
-    made["step of training"] = {
-        common.OURS: lambda: keras_model.train_on_batch(pixels, truth),
-        "PyTorch": lambda: step(tensor, labels),
+    wrong = {common.OURS: _wrong(network, attack(network, pixels, truth, EPSILON), truth)}
+    made = {
+        "inference": {common.OURS: lambda: network.logits(pixels)},
+        "PGD-20": {common.OURS: lambda: attack(network, pixels, truth, EPSILON)},
+        "step of training": {common.OURS: lambda: keras_model.train_on_batch(pixels, truth)},
     }
+    apart: dict[str, list[float]] = {"logits": [], "losses": []}
+    steps = {}
+    for way in (PLAIN, LAST):
+        model, optimizer = theirs(weights, way)
+        tensor, step = tensor_of(pixels, way), step_of(model, optimizer)
+
+        @torch.no_grad()
+        def forward(model=model, tensor=tensor):
+            return model.eval()(tensor).numpy()
+
+        def attacked(model=model, tensor=tensor):
+            return unet_in_torch.pgd(model.eval(), tensor, labels, EPSILON, STEPS, STEP)
+
+        apart["logits"].append(require_close("logits", network.logits(pixels), np.moveaxis(forward(), 1, -1)))
+        wrong[way] = _wrong(network, np.moveaxis(attacked().numpy(), 1, -1), truth)
+        made["inference"][way], made["PGD-20"][way] = forward, attacked
+        steps[way] = made["step of training"][way] = lambda step=step, tensor=tensor: step(tensor, labels)
+    # After all else, since it changes the weights. What is timed then goes on from the trained ones.
+    losses = [keras_model.train_on_batch(pixels, truth) for _ in range(CHECKED)]
+    for step in steps.values():
+        apart["losses"].append(require_close("losses", losses, [step() for _ in range(CHECKED)]))
+    shares = ", ".join(f"{way} {share:.1%}" for way, share in wrong.items())
     notes = {
-        "inference": f"Logits differ by at most {apart:.1e}.",
-        "PGD-20": f"Pixels wrong after ours {wrong[0]:.1%}, after theirs {wrong[1]:.1%}.",
+        "inference": f"Logits differ by at most {max(apart['logits']):.1e}.",
+        "PGD-20": f"Pixels wrong after {shares}.",
+        "step of training": f"The losses of {CHECKED} steps, from the same weights on the same batch, fall"
+        f" from {losses[0]:.2f} to {losses[-1]:.2f} and differ by at most {max(apart['losses']):.1e}.",
     }
     return [
         common.Case(
@@ -127,10 +170,15 @@ def cases(size: int, images: np.ndarray, maps: np.ndarray, repetitions: int) -> 
             common.timed(ways, repetitions),
             items=BATCH,
             unit="image",
-            note=notes.get(name, ""),
+            note=notes[name],
         )
         for name, ways in made.items()
     ]
+
+
+def _wrong(network, pixels: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the pixels that are not void that get a wrong label."""
+    return float((network.logits(pixels).argmax(-1) != truth)[truth != 255].mean())
 
 
 def trained(way: str, seconds: float, parts, weights) -> dict[str, float]:
@@ -150,16 +198,16 @@ def trained(way: str, seconds: float, parts, weights) -> dict[str, float]:
     else:  # without TensorFlow in the process
         import torch
 
-        model, optimizer = theirs(weights)
+        model, optimizer = theirs(weights, way)
         one = step_of(model, optimizer)
 
         def step(chosen):
-            pixels = torch.from_numpy(images[chosen].astype(np.float32) / 255).movedim(-1, 1).contiguous()
+            pixels = tensor_of(images[chosen].astype(np.float32) / 255, way)
             one(pixels, torch.from_numpy(maps[chosen]).long())
 
         @torch.no_grad()
         def answers(batch):
-            return np.moveaxis(model.eval()(torch.from_numpy(batch).movedim(-1, 1)).numpy(), 1, -1)
+            return np.moveaxis(model.eval()(tensor_of(batch, way)).numpy(), 1, -1)
 
     step(np.arange(BATCH))  # traces our graph; not counted
     started = time.perf_counter()
@@ -183,13 +231,14 @@ def measure(quick: bool) -> common.Report:
     """Time all of it."""
     import torch._dynamo  # noqa: F401  (torch.optim does later: after TensorFlow it crashes, 2.14.1 and 2.21)
 
-    parts = drawn(*((64, 16) if quick else IMAGES), SIZE)
-    found = cases(SIZE, *parts[0], 2 if quick else common.REPETITIONS)
-    large = drawn(BATCH, 1, 128)[0]
-    found += cases(128, *large, 2 if quick else common.REPETITIONS)
-    seconds = 5 if quick else SECONDS
+    parts = drawn(*((32, 8) if quick else IMAGES), SIZE)
+    found = cases(SIZE, *parts[0], 1 if quick else common.REPETITIONS)
+    if not quick:
+        found += cases(128, *drawn(BATCH, 1, 128)[0], common.REPETITIONS)
+    seconds = 2 if quick else SECONDS
     weights = weights_of(ours())
-    after = {way: common.alone(trained, way, seconds, parts, weights) for way in (common.OURS, "PyTorch")}
+    ways = (common.OURS, PLAIN, LAST)
+    after = {way: common.alone(trained, way, seconds, parts, weights) for way in ways}
     told = "; ".join(
         f"{way} {x['rate']:.0f} images a second, Dice {x['dice']:.3f}, {x['memory'] / 2**20:.0f} MiB at most"
         for way, x in after.items()
@@ -198,8 +247,9 @@ def measure(quick: bool) -> common.Report:
         "torch",
         "The same U-Net in PyTorch",
         f"U-Net of width {WIDTH} and depth {DEPTH}, cross-entropy plus Dice, AdamW, batches of {BATCH}, the"
-        " same weights at the start. PyTorch runs eagerly, as most of its users do, with as many threads as"
-        " cores. Both get arrays that are there already.",
+        " same weights at the start. PyTorch runs eagerly, since torch.compile needs a C++ compiler, with as"
+        " many threads as cores, and with tensors in either order in memory. All get arrays that are there"
+        " already.",
         found,
         packages=("tensorflow", "keras", "torch"),
         notes=f"After {seconds} s of training each, in a process of its own, on {len(parts[0][0])} drawn"

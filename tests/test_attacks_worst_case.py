@@ -7,6 +7,7 @@ from math import ceil, sqrt
 import keras
 import numpy as np
 import pytest
+from fragile_victims import four_classes, fragile_classifier
 from keras import ops
 
 from toyvoc import cifar as toycifar
@@ -371,6 +372,63 @@ def test_attacks_see_all_images_or_what_is_left(ten):
     assert sorted(given["Square"].seen) == list(range(103, 109))
     assert cheap.by_square_alone == alone.by_square_alone == 2
     assert cheap.right[cheap.worst].tolist() == alone.right[alone.worst].tolist()
+
+
+def paler(squares):
+    """Squares from hardly to fully coloured; every sixth image is labelled with what it does not show."""
+    images = [squares.image(k).astype(float) for k in range(24)]
+    images = [np.rint(110 + share * (x - 110)) for x, share in zip(images, np.geomspace(0.07, 1, 24))]
+    data = four_classes(squares).subset(np.arange(24))
+    labels = data.labels.copy()
+    labels[::6, :3] = 1 - labels[::6, :3]
+    return replace(data, labels=labels, read_image=lambda k: images[k].astype(np.uint8))
+
+
+def coloured(hidden):
+    """The fragile classifier, less open to its pattern; ``hidden`` gives it no gradient."""
+    model = fragile_classifier()
+    weights, bias = model.get_layer("logits").get_weights()
+    weights[3:] *= 0.05
+    model.get_layer("logits").set_weights([weights, bias])
+    inputs = keras.Input((32, 32, 3))
+    answers = model(keras.layers.Lambda(ops.stop_gradient)(inputs) if hidden else inputs)
+    return Network(keras.Model(inputs, answers), "multilabel")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_an_image_of_several_classes_is_right_while_its_top_class_is_one_of_them(squares, hidden):
+    data, network = paler(squares), coloured(hidden)
+    bench, steps = Bench(data, 32), 5
+    attacks = group(steps=2, targets=1, queries=40)
+    found = worst_case(bench, network, attacks, (steps + 0.4) / 255, on_all=attacks)
+    assert list(found.images) == ["clean", "APGD-CE", "APGD-T", "Square", "APGD-CE + APGD-T + Square"]
+
+    right = {}
+    for row, made in found.images.items():
+        logits = network.logits(made.astype(np.float32) / 255)
+        right[row] = [data.labels[k, z.argmax()] == 1 for k, z in enumerate(logits)]
+        assert made.dtype == np.uint8
+        assert np.abs(made.astype(int) - bench.images).max() <= steps  # also after rounding
+        assert found.right[row].tolist() == right[row]
+    clean, *alone, worst = map(np.array, right.values())
+    assert clean.tolist() == [k % 6 > 0 for k in range(24)]
+    for row, made in found.images.items():  # wrong already: not attacked, and wrong everywhere
+        assert not found.right[row][~clean].any()
+        np.testing.assert_array_equal(made[~clean], bench.images[~clean])
+    under_all = [all(rows) for rows in zip(clean, *alone)]
+    assert worst.tolist() == under_all
+    assert found.table()["accuracy"].tolist() == pytest.approx([sum(r) / 24 for r in right.values()])
+    assert found.table()["accuracy"].iloc[-1] <= found.table()["accuracy"].min()
+    *gradients, square = alone
+    assert found.by_square_alone == sum(a and b and not c for a, b, c in zip(*gradients, square))
+    if hidden:
+        assert found.by_square_alone > 2
+        assert all(np.array_equal(row, clean) for row in gradients)
+        before, after = (network.logits(found.images[row] / 255).argmax(1) for row in ("clean", "Square"))
+        assert (square & (before != after)).any()  # another true class on top is right as well
+    else:
+        assert 2 < worst.sum() < clean.sum() - 2
+        assert worst.sum() < square.sum() < clean.sum()
 
 
 def test_square_shows_what_hidden_gradients_hide(victim):

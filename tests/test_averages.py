@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit, softmax
+from sklearn.metrics import average_precision_score
 
 from voclab.data.images import resized
 from voclab.experiments import averages
@@ -57,14 +58,26 @@ def test_rows_of_classifiers_hold_what_their_titles_say(classifiers, parts, tmp_
     ways = averages.of_classifiers(classifiers, parts.validation, parts.test, "test", tmp_path)
     best = max(classifiers, key=lambda name: classifiers[name].metrics["validation"]["map"])
     model = classifiers[best].load_model()
-    pixels = np.stack([resized(parts.test.image(i), 32) for i in range(len(parts.test))])
+
+    def at(part, size):
+        return np.stack([resized(part.image(i), size) for i in range(len(part))])
+
+    known = parts.validation.labels
+    precision = {
+        size: average_precision_score(known, model.predict_on_batch(at(parts.validation, size)))
+        for size in (24, 32)
+    }
+    title, *rest = ways  # the first is of the side that is best on validation images
+    assert title == f"one view, {max(precision, key=precision.get)} px"
+    assert rest[1] == "24 and 32 px, each with its mirror image"
+    pixels = at(parts.test, max(precision, key=precision.get))
     plain, mirrored = model.predict_on_batch(pixels), model.predict_on_batch(pixels[:, :, ::-1])
-    assert ways[averages.ONE_VIEW].scored == pytest.approx(expit(plain), abs=1e-4)
+    assert ways[title].scored == pytest.approx(expit(plain), abs=1e-4)
     assert ways[averages.MIRRORED].scored == pytest.approx(expit((plain + mirrored) / 2), abs=1e-4)
-    assert ways[averages.ALL_VIEWS].scored == pytest.approx(expit(classifiers[best].predictions()["test"]))
+    assert ways[rest[1]].scored == pytest.approx(expit(classifiers[best].predictions()["test"]))
     everyone = np.mean([expit(done.predictions()["test"]) for done in classifiers.values()], axis=0)
     assert ways["all 2 networks, all views"].scored == pytest.approx(everyone)
-    assert ways[averages.MIRRORED].milliseconds == 2 * ways[averages.ONE_VIEW].milliseconds
+    assert ways[averages.MIRRORED].milliseconds == 2 * ways[title].milliseconds
 
 
 def test_what_was_counted_is_read_back(segmenters, parts, tmp_path):
@@ -78,10 +91,25 @@ def test_what_was_counted_is_read_back(segmenters, parts, tmp_path):
     assert all(np.array_equal(again[title].scored, way.scored) for title, way in first.items())
 
 
+def test_the_view_that_averages_are_compared_with_has_the_best_side(segmenters, parts, tmp_path):
+    ways = averages.of_segmenters(
+        segmenters, parts.validation, parts.test, "test", tmp_path, 2, lambda _: None
+    )
+    best = max(segmenters, key=lambda name: segmenters[name].metrics["validation"]["mean_dice"])
+    network = averages.open_network(segmenters[best].folder, parts.test)
+    dices = {}
+    for size in {32, *network.test_time.sizes}:  # that of training, and those of measuring
+        looks = replace(network, test_time=TestTime((size,), flip=False))
+        counts = averages._counted([looks], parts.validation, lambda _: None)["averages"][0]
+        dices[f"one view, {size} px"] = averages.dice(counts, slice(None))
+    assert len(set(dices.values())) > 1
+    assert next(iter(ways)) == max(dices, key=dices.get)
+
+
 def test_averages_of_segmenters_are_those_of_probabilities(segmenters, parts):
     order = sorted(segmenters, key=lambda n: -segmenters[n].metrics["validation"]["mean_dice"])
     members = [averages.open_network(segmenters[name].folder, parts.test) for name in order]
-    found = averages._counted(members[0], members, parts.test, lambda _: None)
+    found = averages._counted(members, parts.test, lambda _: None)
     # Of one member it is what training measured, image by image.
     assert np.array_equal(found["averages"][0], segmenters[order[0]].predictions()["test"])
     images = [parts.test.image(i) for i in range(len(parts.test))]

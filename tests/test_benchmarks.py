@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,14 @@ def module(monkeypatch):
 
 # Not bench_training: it compiles five large networks, which takes a minute whatever the data.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["submission", "metrics", "attacks", "adversary", "export", "start"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("submission", "metrics", "attacks", "adversary", "export", "start"),
+        # Not importorskip: after TensorFlow, which is there already, the import crashes.
+        pytest.param("torch", marks=pytest.mark.skipif(not find_spec("torch"), reason="needs PyTorch")),
+    ],
+)
 def test_a_benchmark_runs_on_little_data_and_leaves_the_record_alone(name):
     records = FOLDER.parent / "runs" / "benchmarks" / f"{name}.json"
     before = records.read_bytes() if records.exists() else None

@@ -85,7 +85,13 @@ def test_a_long_attack_says_how_much_time_is_left(bench, victim, monkeypatch):
     assert told[10][-2].startswith(f"noise 4/255: {count}/{count} images attacked, ")
 
 
-def test_named_attacks_have_intervals_and_those_of_one_gradient_run_on_all(bench, victim):
+def plain_wilson(share, n):
+    """The shares p whose distance to ``share`` is 1.96 standard errors of p: the roots of a quadratic."""
+    z2 = 1.959963984540054**2
+    return sorted(np.roots([n + z2, -(2 * n * share + z2), n * share**2]))
+
+
+def test_named_attacks_have_intervals_and_those_of_one_gradient_run_on_all(bench, victim, squares):
     quick, slow, afterwards = conditions.named_attacks(("pgd2", "noise", "fgsm"), (2, 8), "runs/a")
     assert list(quick) == ["noise 2/255", "noise 8/255", "FGSM 2/255", "FGSM 8/255"]
     assert (list(slow), afterwards) == (["PGD-2 2/255", "PGD-2 8/255"], {})
@@ -94,6 +100,14 @@ def test_named_attacks_have_intervals_and_those_of_one_gradient_run_on_all(bench
     assert (row["low"], row["high"]) == pytest.approx(bench.interval(victim, answers))
     assert row["low"] < row["success"] <= row["high"]
     assert table.loc["clean", ["success", "low", "high", "images"]].tolist() == [0, 0, 0, 20]
+    assert row["accuracy"] < table.loc["clean", "accuracy"]
+    for _, row in table.iterrows():
+        assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx(plain_wilson(row["accuracy"], 20))
+    plain = conditions.evaluate(victim, bench, {}, {}).table
+    assert not {"accuracy_low", "accuracy_high"} & set(plain.columns)
+    pixels = Bench(four_classes(squares).subset(range(4)), 32)
+    shown = conditions.evaluate(Network(fragile_segmenter(), "segmentation"), pixels, {}, {}, intervals=True)
+    assert list(shown.table.columns) == ["dice", "miou", "success", "low", "high", "images"]
 
 
 def test_what_is_done_to_attacked_images_is_a_row_of_its_own(bench, victim):
@@ -223,11 +237,17 @@ def test_the_worst_case_over_attacks_on_the_command_line(run, data, squares, cap
     assert worst["accuracy"] == pytest.approx((1 - worst["success"]) * clean)
     assert worst["accuracy"] <= min(row["accuracy"] for row in of.values())
     assert worst["low"] <= worst["success"] <= worst["high"]
+    for row in rows.values():  # of 12 images or of 7
+        interval = plain_wilson(row["accuracy"], row["images"])
+        assert [row["accuracy_low"], row["accuracy_high"]] == pytest.approx(interval)
     lost = (of[names[1]]["accuracy"] - worst["accuracy"]) * 7
     assert found["by_square_alone"] == {named[-1]: round(lost)}
     assert (
         f"{named[-1]}: {round(lost)} found by Square alone" in reports[0].text()
     )  # what is printed without --json
+    printed = next(line for line in reports[0].text().splitlines() if line.startswith(named[-1]))
+    shown = [f"{worst[key]:.3f}" for key in ("accuracy", "accuracy_low", "accuracy_high")]
+    assert printed.removeprefix(named[-1]).split()[:3] == shown
 
 
 def test_segmenters_have_no_worst_case(squares, tmp_path):

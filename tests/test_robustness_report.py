@@ -275,8 +275,15 @@ def test_adversarial_training_is_judged_where_the_intervals_decide(clean, attack
         for name, value in zip(names, values)
     ]
     under, chance = pd.DataFrame(rows), Chance("accuracy", 0.2, "a constant")
-    text = hardening.conclusion(under, chance, 4.0, dict.fromkeys(names, 9.0), dict.fromkeys(names, 0.5))
+    worst = pd.DataFrame({"network": names, "worst": 0.25, "low": 0.2, "high": 0.3, "n": 40})
+    given = under, chance, 4.0, dict.fromkeys(names, 9.0), dict.fromkeys(names, 0.5)
+    texts = [hardening.conclusion(*given, worst.assign(**{"found by Square alone": k})) for k in (0, (0, 3))]
+    text = texts[0]
     assert all(part in text for part in says)
+    if "Not ranked" not in text:
+        assert "on 40 of the images: 25.0% (95 % interval 20.0% to 30.0%) and 25.0%" in text
+        assert "nothing hints at masked gradients" in text
+        assert "0 and 3 images are fooled by Square alone" in texts[1]
     table = hardening.under_attack_table(under)
     assert list(table.index) == ["none", "PGD-20 4/255"]
     assert list(table.columns) == list(names)

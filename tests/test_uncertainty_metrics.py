@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from mapie.classification import SplitConformalClassifier
-from mapie.risk_control import MultiLabelClassificationController
+from mapie.risk_control import MultiLabelClassificationController, SemanticSegmentationController
 from scipy.special import expit, log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import log_loss, roc_auc_score
 from voc_trees import fails
 
+from voclab.data.base import VOID
 from voclab.metrics import (
     conformal,
     expected_calibration_error,
@@ -188,6 +189,52 @@ def test_multi_label_sets_are_those_of_mapie(promised):
     theirs.calibrate(scores[:100], labels[:100])
     ours = conformal.threshold(conformal.of_what_is_there(labels[:100], scores[:100]), promised)
     np.testing.assert_array_equal(scores[100:] >= ours, theirs.predict(scores[100:])[:, :, 0])
+
+
+def label_maps(n, size=12, classes=3, seed=0):
+    """Maps with one rectangle each, void around it, some without any, and logits that see them unsharply."""
+    rng = np.random.default_rng(seed)
+    maps = np.zeros((n, size, size), np.uint8)
+    for k, label_map in enumerate(maps):
+        if k % 7 != 3:  # these show background only
+            top, left = rng.integers(1, size - 4, 2)
+            height, width = rng.integers(2, 9, 2)
+            rectangle = np.s_[top : min(top + height, size - 1), left : min(left + width, size - 1)]
+            around = np.s_[top - 1 : rectangle[0].stop + 1, left - 1 : rectangle[1].stop + 1]
+            label_map[around] = VOID
+            label_map[rectangle] = rng.integers(1, classes + 1)
+    hints = np.eye(classes + 1)[np.where(maps == VOID, 0, maps)]
+    sharpness = rng.uniform(0.3, 3, (n, 1, 1, 1))  # of some images little is found
+    return maps, sharpness * hints + rng.normal(0, 1, hints.shape)
+
+
+@pytest.mark.parametrize("promised", [0.7, 0.9, 0.95])
+def test_pixel_sets_are_those_of_mapie(promised):
+    maps, logits = label_maps(90)
+    scores = (1 - softmax(logits, axis=-1)[..., 0]).round(3)
+    known, foreground = maps != VOID, (maps > 0) & (maps != VOID)
+    first, second = slice(60), slice(60, None)
+    true = [s[there] for s, there in zip(scores[first], foreground[first])]
+    ours = conformal.threshold(true, promised)
+    grid = np.arange(0, 1001) / 1000 - 5e-4  # as above
+    theirs = SemanticSegmentationController(
+        lambda x: x, risk="recall", method="crc", target_level=promised, predict_params=grid
+    )
+    # Theirs refuse images that show nothing, which ours leaves out. Void is no foreground for them, and what
+    # they name there does not count.
+    shown = foreground[first].any((1, 2))
+    assert 0 < shown.sum() < 60
+    theirs.calibrate(scores[first][shown][:, None], foreground[first][shown].reshape(shown.sum(), -1))
+    named = theirs.predict(scores[second][:, None])[:, 0]
+    np.testing.assert_array_equal((scores[second] >= ours)[known[second]], named[known[second]])
+    recalls = [named[k][there].mean() for k, there in enumerate(foreground[second]) if there.any()]
+    found = conformal.recalls([s[there] for s, there in zip(scores[second], foreground[second])], ours)
+    np.testing.assert_allclose(found[~np.isnan(found)], recalls)
+    sizes = conformal.sizes([s[there] for s, there in zip(scores[second], known[second])], ours)
+    assert sizes.tolist() == (named & known[second]).sum((1, 2)).tolist()
+    # An image counts once, however large what it shows: all pixels in one heap give other sets.
+    heap = np.quantile(np.concatenate(true), 1 - promised)
+    assert ((scores[second] >= heap) != named)[known[second]].any()
 
 
 # --- unknown images ---

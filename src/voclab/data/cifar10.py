@@ -13,7 +13,7 @@ from voclab.data.base import Dataset, refusal
 from voclab.data.cifar_pickle import PLANES, SIDE, read_pickle
 from voclab.data.decoding import read_bytes
 from voclab.data.labelmap import read_text
-from voclab.data.listing import subfolders
+from voclab.data.listing import counted, subfolders
 from voclab.errors import VoclabError
 
 CIFAR10_CLASSES = (
@@ -99,7 +99,7 @@ def read(root: str | Path, split: str, name: str = "cifar10") -> Dataset:
         labels=np.eye(10, dtype=np.uint8)[labels],
         read_image=lambda i: images[i],
         read_mask=None,
-        source=f"{len(files)} batch files of CIFAR-10's format in {folder}"
+        source=f"{counted(len(files), 'batch file')} in the format of CIFAR-10 in {folder.name}"
         + (_absent(files) if name == "cifar10" else ""),
     )
 

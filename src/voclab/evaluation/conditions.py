@@ -25,6 +25,7 @@ from voclab.metrics import (
     precision_recall_f1,
     reliability,
 )
+from voclab.metrics.statistics import wilson
 from voclab.models import ready
 from voclab.models.generator import BOUNDS
 from voclab.models.network import Network
@@ -70,7 +71,8 @@ class Evaluation:
             ones), ``map`` (multi-label), ``precision``, ``recall``, ``f1`` (macro), ``ece``; segmenters:
             ``dice``, ``miou``. All: ``success``, the share of right answers (of Dice) that the condition
             takes: the success rate of an attack. With intervals also its 95 % interval from ``low`` to
-            ``high``, and ``images``, how many it was measured on.
+            ``high``, and ``images``, how many it was measured on; for classifiers the 95 % Wilson interval
+            of ``accuracy`` too, from ``accuracy_low`` to ``accuracy_high``.
         reliability: condition -> what a reliability diagram shows; empty for segmenters.
         by_square_alone: worst case over attacks -> how many images Square alone finds, see
             :class:`voclab.attacks.worst_case.WorstCase`.
@@ -162,7 +164,7 @@ def evaluate(
         seed: of what is random.
         progress: receives a line a condition, and in a long attack how much time is left.
         afterwards: title of an attack -> title -> what is done to its images, measured as another condition.
-        intervals: whether ``success`` gets its interval.
+        intervals: whether ``success``, and the accuracy of a classifier, get their intervals.
     """
     attacks = attacks_at() if attacks is None else attacks
     afterwards = afterwards or {}
@@ -271,7 +273,11 @@ def _row(
     else:
         said = np.eye(logits.shape[1])[logits.argmax(1)]
     figures = precision_recall_f1(labels, said.astype(np.uint8))
-    row = {"accuracy": effect["accuracy"]} | ({"map": effect["map"]} if "map" in effect else {})
+    row = {"accuracy": effect["accuracy"]}
+    if intervals:
+        low, high = wilson(round(effect["accuracy"] * len(bench)), len(bench))
+        row |= {"accuracy_low": low, "accuracy_high": high}
+    row |= {"map": effect["map"]} if "map" in effect else {}
     row |= {key: figures[f"{key}_macro"] for key in ("precision", "recall", "f1")}
     row |= {"ece": expected_calibration_error(*calibration), **success}
     return row, reliability(*calibration)

@@ -27,7 +27,8 @@ from voclab.training.experiment import model_digest
 from voclab.training.features import predict_logits
 from voclab.training.identity import data_digest
 
-ONE_VIEW, MIRRORED, ALL_VIEWS = "one view", "with its mirror image", "all sizes and mirror images"
+ONE_VIEW, ALL_VIEWS = "one view, {} px", "{} px, each with its mirror image"
+MIRRORED = "with its mirror image"
 CHOSEN = "the best {} networks, all views"
 _BATCH = 16
 _CHUNK = 8  # images whose probabilities are held at the same time
@@ -75,7 +76,8 @@ def of_classifiers(
 ) -> dict[str, Way]:
     """Ways to answer with the multi-label classifiers of notebook 01, by title.
 
-    One view by the best network, views at more sizes, the average of the networks that are best together on
+    One view by the best network, at that side which is best on validation images: an average must not get
+    the credit of a larger image. Then more views of it, the average of the networks that are best together on
     validation images, and the average of all.
 
     Args:
@@ -87,11 +89,10 @@ def of_classifiers(
     """
     best = classification.best_run(runs)
     model = runs[best].load_model()
-    recipe = runs[best].config["experiment"]["recipe"]
-    kept, size = Run(folder), recipe["size"]
+    kept, sizes = Run(folder), _sizes(runs[best])
     code = code_digest(predict_logits, predict, evaluation_batches)
 
-    def looked(dataset: Dataset, mirrored: bool) -> np.ndarray:
+    def looked(dataset: Dataset, size: int, mirrored: bool = False) -> np.ndarray:
         def compute():
             if mirrored:
                 return {"logits": predict_logits(model, dataset, (size,), _BATCH)}
@@ -101,17 +102,21 @@ def of_classifiers(
         key = ["views", code, model_digest(model), size, mirrored, data_digest(dataset)]
         return expit(kept.once(repr(key), compute)["logits"], dtype=np.float64)
 
+    def precision(found: np.ndarray) -> float:
+        return mean_average_precision(validation.labels, found)
+
     costs = {name: _cost(run) for name, run in runs.items()}
+    size = max({_trained_at(runs[best]), *sizes}, key=lambda size: precision(looked(validation, size)))
     at_size = _milliseconds(model, size)
     ways = {
-        title: Way(looked(validation, mirrored), looked(scored, mirrored), (1 + mirrored) * at_size)
-        for title, mirrored in ((ONE_VIEW, False), (MIRRORED, True))
+        title: Way(looked(validation, size, two), looked(scored, size, two), (1 + two) * at_size)
+        for title, two in ((ONE_VIEW.format(size), False), (MIRRORED, True))
     }
     answers = {name: classification.probabilities(run, "validation") for name, run in runs.items()}
     others = {name: classification.probabilities(run, part) for name, run in runs.items()}
-    members = chosen_members(answers, lambda found: mean_average_precision(validation.labels, found))
+    members = chosen_members(answers, precision)
     for title, names in (
-        (ALL_VIEWS, [best]),
+        *([(_all_views(sizes), [best])] if sizes != (size,) else []),
         *([(CHOSEN.format(len(members)), members)] if len(members) > 1 else []),
         (f"all {len(runs)} networks, all views", list(runs)),
     ):
@@ -120,12 +125,23 @@ def of_classifiers(
     return ways
 
 
+def _trained_at(run: Run) -> int:
+    return run.config["experiment"]["recipe"]["size"]
+
+
+def _sizes(run: Run) -> tuple[int, ...]:
+    """The sides, in pixels, at which a classifier was measured."""
+    return tuple(run.config["experiment"]["task"].get("test_sizes") or (_trained_at(run),))
+
+
+def _all_views(sizes: Sequence[int]) -> str:
+    return ALL_VIEWS.format(" and ".join(map(str, sizes)))
+
+
 def _cost(run: Run) -> float:
     """Milliseconds an image, at all sizes a run was measured at, each with its mirror image."""
-    config = run.config["experiment"]
     model = run.load_model()
-    sizes = config["task"].get("test_sizes") or (config["recipe"]["size"],)
-    return sum(2 * _milliseconds(model, size) for size in sizes)
+    return sum(2 * _milliseconds(model, size) for size in _sizes(run))
 
 
 def _milliseconds(model: keras.Model, size: int, times: int = 3) -> float:
@@ -162,59 +178,64 @@ def of_segmenters(
     first = {name: run for name, run in runs.items() if "-seed" not in name}
     order = sorted(first, key=lambda name: -first[name].metrics["validation"]["mean_dice"])[:most]
     members = [open_network(runs[name].folder, validation) for name in order]
-    size = runs[order[0]].config["experiment"]["recipe"]["size"]
-    once = Network(
-        members[0].model, "segmentation", f"{order[0]}, {ONE_VIEW}", test_time=TestTime((size,), flip=False)
-    )
-    told = [(model_digest(network.model), network.test_time) for network in (once, *members)]
+    sizes = members[0].test_time.sizes
 
-    def counted(dataset: Dataset) -> dict[str, np.ndarray]:
+    def view(size: int) -> list[Network]:
+        look = TestTime((size,), flip=False)
+        return [Network(members[0].model, "segmentation", f"{order[0]}, {size} px", test_time=look)]
+
+    def counted(networks: Sequence[Network], dataset: Dataset) -> dict[str, np.ndarray]:
+        told = [(model_digest(network.model), network.test_time) for network in networks]
         key = ["averages", code_digest(_counted), told, data_digest(dataset, masks=True)]
-        return Run(folder).once(repr(key), lambda: _counted(once, members, dataset, progress))
+        return Run(folder).once(repr(key), lambda: _counted(networks, dataset, progress))
 
-    own, others = counted(validation), counted(scored)
+    alone = {
+        size: counted(view(size), validation)["averages"][0]
+        for size in sorted({_trained_at(runs[order[0]]), *sizes})
+    }
+    size = max(alone, key=lambda size: segmentation.mean_dice(alone[size]))
+    once, own, others = counted(view(size), scored), counted(members, validation), counted(members, scored)
     costs = others["milliseconds"]
     dices = [segmentation.mean_dice(counts) for counts in own["averages"]]
     chosen = int(np.argmax(dices)) + 1
-    titles = {1: ALL_VIEWS, len(members): f"the {len(members)} best settings, all views"}
+    titles = {1: _all_views(sizes), len(members): f"the {len(members)} best settings, all views"}
     titles[chosen] = titles[1] if chosen == 1 else CHOSEN.format(chosen)
-    ways = {ONE_VIEW: Way(own["once"], others["once"], float(costs[0]))}
+    ways = {ONE_VIEW.format(size): Way(alone[size], once["averages"][0], float(once["milliseconds"][0]))}
     for k in sorted(titles):
-        cost = float(costs[1 : k + 1].sum())
+        cost = float(costs[:k].sum())
         ways[titles[k]] = Way(own["averages"][k - 1], others["averages"][k - 1], cost)
     return ways
 
 
 def _counted(
-    once: Network, members: Sequence[Network], dataset: Dataset, progress: Callable[[str], None]
+    members: Sequence[Network], dataset: Dataset, progress: Callable[[str], None]
 ) -> dict[str, np.ndarray]:
-    """Pixel counts: (n, 3, labels) of one view, (members, n, 3, labels) of the first 1, 2, … averaged.
+    """Pixel counts (members, n, 3, labels) of the first 1, 2, … networks averaged.
 
-    Also milliseconds an image of the view and of each member.
+    Also milliseconds an image of each.
     """
-    labels, looks = len(dataset.class_names) + 1, (once, *members)
-    counts = np.zeros((len(looks), len(dataset), 3, labels), np.int64)
-    seconds, started = np.zeros(len(looks)), time.perf_counter()
+    labels = len(dataset.class_names) + 1
+    counts = np.zeros((len(members), len(dataset), 3, labels), np.int64)
+    seconds, started = np.zeros(len(members)), time.perf_counter()
     for start in range(0, len(dataset), _CHUNK):
         part = range(start, min(start + _CHUNK, len(dataset)))
         images, total = [dataset.image(i) for i in part], [0.0] * len(part)
-        for k, network in enumerate(looks):
+        for k, network in enumerate(members):
             began = time.perf_counter()
             logits = list(network.all_views(images, len(images)))
             if start or len(dataset) <= _CHUNK:  # the first chunk traces the graph
                 seconds[k] += time.perf_counter() - began
             for at, found in enumerate(logits):
-                shares = softmax(found, axis=-1)
-                if k:
-                    total[at] = shares = total[at] + shares
+                total[at] = shares = total[at] + softmax(found, axis=-1)
                 metrics = SegmentationMetrics(labels, boundaries=False)
                 metrics.update(dataset.mask(part[at]), shares.argmax(-1).astype(np.uint8))
                 matrix = metrics.matrix
                 counts[k, part[at]] = np.diag(matrix), matrix.sum(0), matrix.sum(1)
         left = (time.perf_counter() - started) / part.stop * (len(dataset) - part.stop)
-        progress(f"averages of {len(members)} networks: {part.stop}/{len(dataset)} images, {left:.0f} s left")
+        done = f"{part.stop}/{len(dataset)} images, {left:.0f} s left"
+        progress(f"{' + '.join(network.name for network in members)}: {done}")
     timed = len(dataset) - (_CHUNK if len(dataset) > _CHUNK else 0)
-    return {"once": counts[0], "averages": counts[1:], "milliseconds": 1000 * seconds / timed}
+    return {"averages": counts, "milliseconds": 1000 * seconds / timed}
 
 
 Score = Callable[[np.ndarray, np.ndarray | slice], float]  # of answers to the images of an index

@@ -202,6 +202,7 @@ def conclusion(
     bound: float,
     seconds: Mapping[str, float],
     noisy: Mapping[str, float],
+    worst: pd.DataFrame,
 ) -> str:
     """What adversarial training gains and costs, in Markdown, where the 95 % intervals decide it.
 
@@ -211,6 +212,7 @@ def conclusion(
         bound: epsilon of the training and of the attack that is compared, steps of 1/255.
         seconds: network -> time of its training.
         noisy: network -> mean accuracy under random noise.
+        worst: from :func:`worst_cases`, at the same bound.
     """
     title, attack = "**What does adversarial training gain?** ", f"PGD-{STEPS}"
     lows = {name: at(under, name)["low"] for name in (STANDARD, HARDENED)}
@@ -230,8 +232,21 @@ def conclusion(
     ]
     return (
         f"{title}{text} Training took {seconds[STANDARD]:.0f} s and {seconds[HARDENED]:.0f} s. Under random"
-        f" noise {noisy[STANDARD]:.1%} and {noisy[HARDENED]:.1%} are right."
+        f" noise {noisy[STANDARD]:.1%} and {noisy[HARDENED]:.1%} are right.{_in_the_worst_case(worst)}"
     )
+
+
+def _in_the_worst_case(worst: pd.DataFrame) -> str:
+    """What :func:`worst_cases` says, and whether Square finds what attacks with gradients do not."""
+    rows = worst.rename(columns={"worst": "accuracy"}).set_index("network").loc[[STANDARD, HARDENED]]
+    shares = " and ".join(_written(row) for _, row in rows.iterrows())
+    text = f" In the worst case over {', '.join(group())}, on {rows['n'].iloc[0]} of the images: {shares}."
+    alone = rows["found by Square alone"]
+    if not alone.any():
+        text += " Square, which needs no gradient, finds none that the others miss: nothing hints at masked"
+        return f"{text} gradients."
+    text += f" {' and '.join(map(str, alone))} images are fooled by Square alone: attacks with gradients"
+    return f"{text} overstate what stands."
 
 
 def _written(row: pd.Series) -> str:
