@@ -64,6 +64,7 @@ LINEAR = {  # cheaper transforms of another meaning
 }
 REMARKS = {
     "fog": "Theirs draws circles; ours is ImageNet-C's fractal cloud.",
+    "rotation by 90°": "Where an image is not square theirs turns the frame; ours keeps it and interpolates.",
     "more contrast": "About the mean of the grey image there, about each channel's mean here.",
 }
 
