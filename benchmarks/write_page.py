@@ -19,7 +19,7 @@ ORDER = (
 def scaled(seconds: float) -> str:
     """A time in the unit in which it has one to three digits before the point."""
     units = (("s", 1), ("ms", 1e3), ("µs", 1e6))
-    unit, factor = next((pair for pair in units if seconds * pair[1] >= 1), units[-1])
+    unit, factor = next((pair for pair in units if seconds * pair[1] >= 0.9995), units[-1])
     return f"{seconds * factor:.3g} {unit}"
 
 
