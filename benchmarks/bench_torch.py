@@ -20,9 +20,10 @@ PLAIN, LAST = "PyTorch", "PyTorch, channels last"  # channels last is what CPUs 
 CHECKED = 5  # steps of training whose losses must agree
 NOTES = """\
 Where ours is slower here, a part is PyTorch's threads, which wait busily for a while after each call. By
-itself, in a process without PyTorch, `Network.logits` took 1.05 ms an image at 64 px and 3.0 at 128 (here 1.17
-and 3.7), of which the graph 0.76 and 2.6, and to look for NaN and to join the parts 1 to 3 %; trainings in
-processes of their own are above. A graph for this size alone, or with constants for weights, was no faster."""
+itself, in a process without PyTorch, `Network.logits` took 1.05 ms an image at 64 px and 3.0 at 128 (here
+1.17 and 3.7), of which the graph 0.76 and 2.6, and to look for NaN and to join the parts 1 to 3 %;
+trainings in processes of their own are above. A graph for this size alone, or with constants for weights,
+was no faster."""
 APART = {"logits": 1e-3, "losses": 5e-3}  # how far the networks may differ
 
 
