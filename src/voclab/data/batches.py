@@ -170,6 +170,8 @@ def batch_maker(
         return np.random.default_rng([seed, epoch]).permutation(len(dataset))
 
     def sample(epoch, index):
+        if failures:  # the training ends with them
+            raise failures[0]
         image, mask = cache.image(index), cache.mask(index) if target == "masks" else None
         out = apply_augmentation(local.compose, (seed, epoch, index), image, mask)
         if target == "views":

@@ -28,6 +28,7 @@ from voclab.terminal import say
 from voclab.training.store import LOGS, Run
 
 _STATISTICS = 8  # batches that batch norm's statistics of averaged weights are taken from
+_READERS_END = 1.0  # seconds in which an image that is being read is
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,14 @@ def train(
                     shuffle=False,
                     verbose=0,
                 )
-        except Exception:
-            if failures:  # tf.data hides what a reader raised behind an error of its own
-                raise failures[0] from None
+        except BaseException:
+            wrong = failures[:1]  # tf.data hides what a reader raised behind an error of its own
+            # Freed with Python's lock held, the iterator waits for its readers, and with one that waits for the
+            # lock that lasts for ever. So let them end first, each at its next image.
+            failures.append(VoclabError("The training has ended."))
+            time.sleep(_READERS_END)
+            if wrong:
+                raise wrong[0] from None
             raise
     write_json(run.folder / "history.json", history)
     best_model = run.load_model()
