@@ -174,8 +174,8 @@ def train(
                 )
         except BaseException:
             wrong = failures[:1]  # tf.data hides what a reader raised behind an error of its own
-            # Freed with Python's lock held, the iterator waits for its readers, and with one that waits for the
-            # lock that lasts for ever. So let them end first, each at its next image.
+            # Freed with Python's lock held, the iterator waits for its readers, and for one that waits for
+            # the lock it does so for ever. So let them end first, each at its next image.
             failures.append(VoclabError("The training has ended."))
             time.sleep(_READERS_END)
             if wrong:
