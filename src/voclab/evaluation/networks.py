@@ -56,7 +56,9 @@ def open_network(
     if not isinstance(found, Path):
         return _published(*found)
     (model, config), name = _read(found), called(found)
-    shape = model.output_shape
+    if _recorded(config, "task") == "features":  # as many as classes would pass for logits
+        raise _neither(name)
+    shape = getattr(model, "output_shape", None)  # which an adversary's generator has not
     if not match and (not isinstance(shape, tuple) or len(shape) != 2 or shape[-1] < 2):
         raise VoclabError(f"{name} is no classifier of two or more classes; name another run.")
     given, size = size, size or _trained_size(config) or (None if match else model.input_shape[1])
@@ -251,7 +253,7 @@ def _matched(model: keras.Model, config: dict, dataset: Dataset, path: str, prog
 
 def _gives_maps(model: keras.Model, path: str) -> bool:
     """Whether a model answers for each pixel, rather than for each image."""
-    shape = model.output_shape
+    shape = getattr(model, "output_shape", None)
     if not isinstance(shape, tuple) or len(shape) not in (2, 4):
         raise _neither(path)
     return len(shape) == 4

@@ -140,7 +140,8 @@ def calibration_images(
 
 def _require_same(config: dict, validation: Dataset, test: Dataset) -> None:
     """Refuse other images than those that the run chose its epoch on, or test images among them."""
-    digest, known = data_digest(validation)[validation.split], config.get("data", {})
+    masks = config.get("task") == "segmentation"
+    digest, known = data_digest(validation, masks=masks)[validation.split], config.get("data", {})
     if digest not in known.values():
         raise VoclabError(
             f"{validation.name} is not the data that the run was trained on, so its validation images are not"
