@@ -250,6 +250,14 @@ def test_the_worst_case_over_attacks_on_the_command_line(run, data, squares, cap
     assert printed.removeprefix(named[-1]).split()[:3] == shown
 
 
+@pytest.mark.parametrize("noise", ["rotation", "horizontal_flip", "vertical_flip"])
+def test_what_turns_the_image_and_not_its_mask_is_refused(noise, squares, tmp_path):
+    data = four_classes(squares)
+    folder = saved(fragile_segmenter(), tmp_path / "pixels", {"class_names": list(CLASSES), "size": 32})
+    words = f"{noise} moves what is in the image"
+    fails(words, conditions.report, folder, data, noise=noise, level=1.0)
+
+
 def test_segmenters_have_no_worst_case(squares, tmp_path):
     data = four_classes(squares)
     folder = saved(fragile_segmenter(), tmp_path / "pixels", {"class_names": list(CLASSES)})

@@ -47,6 +47,7 @@ BATTERY = {
     "JPEG, quality 30": Setting("jpeg", 70),
 }  # row of the report -> perturbation
 STEPS = (2, 8)  # bounds of the attacks, steps of 1/255
+_TURNING = ("rotation", "horizontal_flip", "vertical_flip")
 WORST = "worst"
 ATTACKS: dict[str, tuple[str, Attack | Group]] = {
     "noise": ("noise", Noise()),
@@ -373,6 +374,11 @@ def report(
     if WORST in (attacks or ()):
         require_classifier(network)
     dataset = dataset.spread(images or 0)
+    if network.task == "segmentation" and noise in _TURNING:
+        raise VoclabError(
+            f"{noise} moves what is in the image, and the masks of {network.name} would stay where they are;"
+            " name another perturbation, or a classifier."
+        )
     if noise is not None:
         settings, attacks = {f"{noise} {level:g}": Setting(NOISES.get(noise, noise), level)}, ()
     if attacks is None:
